@@ -1,0 +1,124 @@
+//! The application protocols of mesh TLS, in Istio's spelling.
+//!
+//! The one idea: between two proxies ALPN says both that the other end is a mesh peer and what is spoken inside, so that
+//! nothing has to be guessed from the first bytes. It is the peer's word and not authenticated beyond being the peer's:
+//! what a peer names must never lead to fewer checks than what it then speaks.
+
+/// HTTP/2 between mesh peers.
+pub const ISTIO_H2: &[u8] = b"istio-h2";
+/// HTTP/1.1 between mesh peers.
+pub const ISTIO_HTTP_11: &[u8] = b"istio-http/1.1";
+/// HTTP/1.0 between mesh peers; accepted, never offered.
+pub const ISTIO_HTTP_10: &[u8] = b"istio-http/1.0";
+/// Opaque bytes between mesh peers.
+pub const ISTIO_PEER_EXCHANGE: &[u8] = b"istio-peer-exchange";
+/// A mesh peer that does not say what it speaks.
+pub const ISTIO: &[u8] = b"istio";
+/// HTTP/2 (RFC 9113).
+pub const H2: &[u8] = b"h2";
+/// HTTP/1.1 (RFC 7301).
+pub const HTTP_11: &[u8] = b"http/1.1";
+
+/// What a server accepts; of several that a client offers, the first of this list is taken.
+///
+/// Names that say "mesh" and "what" stand before those that say one of the two, HTTP/2 before HTTP/1.1, and `istio`
+/// before the plain names, so that a mesh peer is never taken for another.
+pub(crate) const SERVER: [&[u8]; 7] = [ISTIO_H2, ISTIO_HTTP_11, ISTIO_HTTP_10, ISTIO_PEER_EXCHANGE, ISTIO, H2, HTTP_11];
+
+/// What a connection to another proxy will carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClientAlpn {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Opaque bytes.
+    Tcp,
+}
+
+impl ClientAlpn {
+    /// Every value.
+    pub const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Tcp];
+
+    /// What is offered to the server, the most wanted first.
+    pub fn offers(self) -> &'static [&'static [u8]] {
+        match self {
+            Self::Http1 => &[ISTIO_HTTP_11, ISTIO, HTTP_11],
+            Self::Http2 => &[ISTIO_H2, ISTIO, H2],
+            Self::Tcp => &[ISTIO_PEER_EXCHANGE, ISTIO],
+        }
+    }
+}
+
+/// What the negotiated protocol says about the bytes inside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Negotiated {
+    /// HTTP/1.1 or HTTP/1.0.
+    Http1,
+    /// HTTP/2.
+    Http2,
+    /// Opaque bytes.
+    Tcp,
+    /// Nothing: no ALPN, `istio` alone, or a name that is not ours.
+    Unstated,
+}
+
+/// Whether the name is one that only mesh proxies use.
+pub fn is_mesh(protocol: &[u8]) -> bool {
+    [ISTIO_H2, ISTIO_HTTP_11, ISTIO_HTTP_10, ISTIO_PEER_EXCHANGE, ISTIO].contains(&protocol)
+}
+
+/// What the protocol that the handshake settled on says about the bytes inside.
+pub fn protocol(negotiated: Option<&[u8]>) -> Negotiated {
+    match negotiated {
+        Some(ISTIO_H2 | H2) => Negotiated::Http2,
+        Some(ISTIO_HTTP_11 | ISTIO_HTTP_10 | HTTP_11) => Negotiated::Http1,
+        Some(ISTIO_PEER_EXCHANGE) => Negotiated::Tcp,
+        _ => Negotiated::Unstated,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As rustls chooses: the server's order decides.
+    fn chosen(offers: &[&[u8]]) -> Option<&'static [u8]> {
+        SERVER.into_iter().find(|name| offers.contains(name))
+    }
+
+    #[test]
+    fn each_offer_is_answered_with_what_is_spoken() {
+        for (offers, name, inside, mesh) in [
+            (ClientAlpn::Http1.offers(), Some(ISTIO_HTTP_11), Negotiated::Http1, true),
+            (ClientAlpn::Http2.offers(), Some(ISTIO_H2), Negotiated::Http2, true),
+            (ClientAlpn::Tcp.offers(), Some(ISTIO_PEER_EXCHANGE), Negotiated::Tcp, true),
+            (&[ISTIO_HTTP_10, ISTIO, b"http/1.0"], Some(ISTIO_HTTP_10), Negotiated::Http1, true),
+            (&[ISTIO], Some(ISTIO), Negotiated::Unstated, true),
+            (&[H2, HTTP_11], Some(H2), Negotiated::Http2, false),
+            (&[HTTP_11, H2], Some(H2), Negotiated::Http2, false),
+            (&[HTTP_11], Some(HTTP_11), Negotiated::Http1, false),
+            (&[b"spdy/3"], None, Negotiated::Unstated, false),
+        ] {
+            let answer = chosen(offers);
+            assert_eq!(answer, name);
+            assert_eq!(protocol(answer), inside);
+            assert_eq!(answer.is_some_and(is_mesh), mesh);
+        }
+    }
+
+    #[test]
+    fn names_are_compared_whole() {
+        assert!(!is_mesh(b"istio-h2x"));
+        assert!(!is_mesh(b""));
+        assert_eq!(protocol(Some(b"h2c")), Negotiated::Unstated);
+        assert_eq!(protocol(None), Negotiated::Unstated);
+    }
+
+    #[test]
+    fn all_lists_every_value() {
+        let mut offers: Vec<_> = ClientAlpn::ALL.iter().map(|alpn| alpn.offers()).collect();
+        offers.dedup();
+        assert_eq!(offers.len(), 3);
+    }
+}

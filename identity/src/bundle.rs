@@ -1,0 +1,112 @@
+//! Trust bundles: for each trust domain, the roots that may vouch for its workloads.
+//!
+//! The one idea: there is no list of all roots. A root is only ever reached through the trust domain it was given for, so
+//! that one federated domain's root cannot vouch for another domain's workload.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+
+use crate::certificate::{self, MIN_RSA_BITS};
+use crate::files::Contents;
+use crate::{IdentityError, TrustDomain};
+
+/// The roots of our own trust domain and of each federated one. Every one of them has at least one root.
+pub struct TrustBundles {
+    bundles: BTreeMap<TrustDomain, Bundle>,
+}
+
+/// The roots of one trust domain; several while an old and a new one overlap. The three lists run side by side, because
+/// webpki wants the anchors as a slice.
+pub(crate) struct Bundle {
+    certificates: Vec<CertificateDer<'static>>,
+    anchors: Vec<TrustAnchor<'static>>,
+    validity: Vec<(SystemTime, SystemTime)>,
+}
+
+impl TrustBundles {
+    pub(crate) fn from_pem(files: &BTreeMap<TrustDomain, Contents>) -> Result<Self, IdentityError> {
+        let bundle = |(domain, file): (&TrustDomain, &Contents)| Ok((domain.clone(), Bundle::from_pem(file)?));
+        Ok(Self { bundles: files.iter().map(bundle).collect::<Result<_, _>>()? })
+    }
+
+    /// The trust domains that have a bundle, in order.
+    pub fn trust_domains(&self) -> impl Iterator<Item = &TrustDomain> {
+        self.bundles.keys()
+    }
+
+    /// The roots of one trust domain, as they stand in its file; none when it has no bundle.
+    pub fn roots(&self, trust_domain: &TrustDomain) -> &[CertificateDer<'static>] {
+        self.of(trust_domain.as_str()).map_or(&[], |bundle| &bundle.certificates)
+    }
+
+    pub(crate) fn of(&self, trust_domain: &str) -> Option<&Bundle> {
+        self.bundles.get(trust_domain)
+    }
+}
+
+impl fmt::Debug for TrustBundles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let roots = |(domain, bundle): (_, &Bundle)| (domain, bundle.certificates.len());
+        f.debug_map().entries(self.bundles.iter().map(roots)).finish()
+    }
+}
+
+impl Bundle {
+    fn from_pem(file: &Contents) -> Result<Self, IdentityError> {
+        let certificates = file.certificates()?;
+        if certificates.is_empty() {
+            return Err(IdentityError::NoCertificate { file: file.file.clone() });
+        }
+        let (mut anchors, mut validity) = (Vec::new(), Vec::new());
+        for (der, position) in certificates.iter().zip(1..) {
+            let root = certificate::parse(der).map_err(|reason| file.malformed(position, reason))?;
+            if let Some(reason) = why_not_root(&root) {
+                let subject = root.subject().to_string();
+                return Err(IdentityError::NotRoot { file: file.file.clone(), subject, reason });
+            }
+            let anchor =
+                webpki::anchor_from_trusted_cert(der).map_err(|error| file.malformed(position, error.to_string()))?;
+            anchors.push(anchor.to_owned());
+            validity.push(certificate::validity(&root));
+        }
+        Ok(Self { certificates, anchors, validity })
+    }
+
+    /// The anchors that are valid at the time: webpki itself does not look at the validity of an anchor.
+    pub(crate) fn anchors_at(&self, now: UnixTime) -> Cow<'_, [TrustAnchor<'static>]> {
+        let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
+        let valid = |(start, end): &(SystemTime, SystemTime)| *start <= now && now <= *end;
+        if self.validity.iter().all(valid) {
+            return Cow::Borrowed(&self.anchors);
+        }
+        let pairs = self.anchors.iter().zip(&self.validity);
+        Cow::Owned(pairs.filter(|(_, validity)| valid(validity)).map(|(anchor, _)| anchor.clone()).collect())
+    }
+}
+
+/// What keeps a certificate from being a root; the validity in time is not looked at.
+pub(crate) fn why_not_root(root: &x509_parser::certificate::X509Certificate<'_>) -> Option<String> {
+    match certificate::is_ca(root) {
+        Err(reason) => return Some(reason),
+        Ok(false) => return Some("it is not a certificate authority".to_owned()),
+        Ok(true) => {}
+    }
+    if !certificate::may_sign_certificates(root) {
+        return Some("its key usage has no keyCertSign".to_owned());
+    }
+    certificate::weak_rsa_bits(root)
+        .map(|bits| format!("its RSA key has {bits} bits, at least {MIN_RSA_BITS} are wanted"))
+}
+
+#[cfg(test)]
+impl TrustBundles {
+    /// For tests: one trust domain, its roots as PEM.
+    pub(crate) fn of_one(trust_domain: &str, pem: &str) -> Self {
+        let contents = Contents { file: "roots.pem".into(), bytes: pem.as_bytes().to_vec() };
+        Self::from_pem(&BTreeMap::from([(trust_domain.parse().unwrap(), contents)])).unwrap()
+    }
+}

@@ -1,0 +1,103 @@
+//! What the certificate authority refuses.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use crate::certificate::rfc3339;
+use crate::{IdentityError, SpiffeId, TrustDomain};
+
+/// Why an authority was not made or opened, or a certificate not issued, written or shown.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CaError {
+    /// A file cannot be read, or is not the PEM it must be.
+    #[error(transparent)]
+    File(#[from] IdentityError),
+    /// A file cannot be written.
+    #[error("{}: {source}", file.display())]
+    Write {
+        /// Which one.
+        file: PathBuf,
+        /// The operating system's answer.
+        source: io::Error,
+    },
+    /// A file is there already. It stays, and what was to go with it is not made.
+    #[error("{}: it exists, and is not overwritten", file.display())]
+    Exists {
+        /// Which one.
+        file: PathBuf,
+    },
+    /// The name for files is not one.
+    #[error("{name:?} cannot be used in a file name")]
+    FileName {
+        /// What was given.
+        name: String,
+    },
+    /// The certificate is not that of an authority which can issue here.
+    #[error("{}: it is not an authority's certificate: {reason}", file.display())]
+    NotAuthority {
+        /// Which file.
+        file: PathBuf,
+        /// What is missing.
+        reason: String,
+    },
+    /// The authority's key is of a kind that cannot be used.
+    #[error("{}: the private key cannot be used: {source}", file.display())]
+    Key {
+        /// Which file.
+        file: PathBuf,
+        /// What the library says.
+        source: rcgen::Error,
+    },
+    /// The authority's certificate is not valid at this time, so nothing it signs would be.
+    #[error("{}: the authority is valid from {} to {}, not now", file.display(), rfc3339(*not_before), rfc3339(*not_after))]
+    NotValidNow {
+        /// Which file.
+        file: PathBuf,
+        /// The authority's start.
+        not_before: SystemTime,
+        /// The authority's end.
+        not_after: SystemTime,
+    },
+    /// The ID belongs to another trust domain; a certificate for it would be refused everywhere.
+    #[error("{id} is not of this authority's trust domain, {trust_domain}")]
+    OtherTrustDomain {
+        /// What was asked for.
+        id: SpiffeId,
+        /// The authority's.
+        trust_domain: TrustDomain,
+    },
+    /// The ID is the trust domain's own.
+    #[error("{id} has no path: it is a trust domain's ID, not a workload's")]
+    NoPath {
+        /// What was asked for.
+        id: SpiffeId,
+    },
+    /// Not a DNS name.
+    #[error("{name:?} is not a DNS name")]
+    DnsName {
+        /// What was given.
+        name: String,
+    },
+    /// Not a common name.
+    #[error("the common name {name:?} is not 1 to {limit} printable characters")]
+    CommonName {
+        /// What was given.
+        name: String,
+        /// In characters.
+        limit: usize,
+    },
+    /// Less than a second, or past the year 9999.
+    #[error("a certificate cannot be valid for {validity:?}")]
+    Validity {
+        /// What was given.
+        validity: Duration,
+    },
+    /// The operating system has no randomness.
+    #[error("there are no random numbers to be had")]
+    Random,
+    /// The certificate library refused.
+    #[error("the certificate cannot be made: {0}")]
+    Generate(#[from] rcgen::Error),
+}

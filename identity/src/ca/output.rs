@@ -1,0 +1,60 @@
+//! Writing of certificates and keys.
+//!
+//! The one idea: a key file has its mode from the moment it exists, and no file is ever written over. So there is no
+//! instant at which others could open a key, and no command that destroys one.
+
+use std::fs::{self, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::{CaError, Issued};
+
+/// Read and write for the owner, nothing for anyone else.
+const KEY_MODE: u32 = 0o600;
+/// Readable for all: a certificate is sent to every peer.
+const CERTIFICATE_MODE: u32 = 0o644;
+
+/// Where [`write_svid`] put things.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SvidFiles {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// The key, readable for its owner only.
+    pub key: PathBuf,
+}
+
+/// Writes `<name>.pem` and `<name>-key.pem` into a directory that is there.
+///
+/// # Errors
+/// When one of the two files exists or cannot be written; then neither is made.
+pub fn write_svid(dir: &Path, name: &str, issued: &Issued) -> Result<SvidFiles, CaError> {
+    let mut components = Path::new(name).components();
+    if !matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name) {
+        return Err(CaError::FileName { name: name.to_owned() });
+    }
+    let files = SvidFiles { certificate: dir.join(format!("{name}.pem")), key: dir.join(format!("{name}-key.pem")) };
+    write_pair(&files.certificate, &files.key, issued)?;
+    Ok(files)
+}
+
+/// Writes the key, then the certificate; if the second fails the first is taken back.
+pub(super) fn write_pair(certificate: &Path, key: &Path, issued: &Issued) -> Result<(), CaError> {
+    write_new(key, KEY_MODE, &issued.key_pem)?;
+    write_new(certificate, CERTIFICATE_MODE, &issued.certificate_pem).inspect_err(|_| discard(key))
+}
+
+fn write_new(file: &Path, mode: u32, text: &str) -> Result<(), CaError> {
+    let failed = |source| CaError::Write { file: file.to_owned(), source };
+    let opened = OpenOptions::new().write(true).create_new(true).mode(mode).open(file);
+    let mut open = opened.map_err(|source| match source.kind() {
+        ErrorKind::AlreadyExists => CaError::Exists { file: file.to_owned() },
+        _ => failed(source),
+    })?;
+    open.write_all(text.as_bytes()).and_then(|()| open.sync_all()).map_err(failed).inspect_err(|_| discard(file))
+}
+
+/// Removes a file that this call made. When even that fails, the error that led here says more than this one would.
+fn discard(file: &Path) {
+    let _ = fs::remove_file(file);
+}

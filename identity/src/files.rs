@@ -1,0 +1,83 @@
+//! The bytes of the identity files, and the PEM in them.
+//!
+//! The one idea: all files are read before any is looked at, and a generation is compared with the next one as bytes. So
+//! what was validated is what is used, and touching a file without changing it does nothing.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::{IdentityError, Sources, TrustDomain};
+
+/// Bytes. A certificate is about 1 KiB in PEM; a bundle of hundreds of roots still fits, an endless device does not.
+const MAX_FILE: u64 = 1024 * 1024;
+
+/// A file's name and what was in it when it was read.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Contents {
+    pub(crate) file: PathBuf,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// Everything an [`Identity`](crate::Identity) is made of. No `Debug`: the private key is in it.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Material {
+    pub(crate) certificate: Contents,
+    pub(crate) key: Contents,
+    pub(crate) bundles: BTreeMap<TrustDomain, Contents>,
+}
+
+impl Material {
+    pub(crate) fn read(sources: &Sources) -> Result<Self, IdentityError> {
+        let mut bundles = BTreeMap::new();
+        for (trust_domain, file) in &sources.federated {
+            if *trust_domain == sources.trust_domain {
+                let (file, trust_domain) = (file.clone(), trust_domain.clone());
+                return Err(IdentityError::FederatedWithSelf { file, trust_domain });
+            }
+            bundles.insert(trust_domain.clone(), Contents::read(file)?);
+        }
+        bundles.insert(sources.trust_domain.clone(), Contents::read(&sources.trust_bundle)?);
+        Ok(Self { certificate: Contents::read(&sources.certificate)?, key: Contents::read(&sources.key)?, bundles })
+    }
+}
+
+impl Contents {
+    pub(crate) fn read(file: &Path) -> Result<Self, IdentityError> {
+        let failed = |source| IdentityError::Read { file: file.to_owned(), source };
+        let mut bytes = Vec::new();
+        File::open(file).map_err(failed)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?;
+        if bytes.len() as u64 > MAX_FILE {
+            return Err(IdentityError::TooLarge { file: file.to_owned(), limit: MAX_FILE });
+        }
+        Ok(Self { file: file.to_owned(), bytes })
+    }
+
+    /// Every certificate in the file, in order; other PEM sections are passed over.
+    pub(crate) fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+        CertificateDer::pem_slice_iter(&self.bytes)
+            .collect::<Result<_, _>>()
+            .map_err(|source| IdentityError::Pem { file: self.file.clone(), source })
+    }
+
+    /// The error for a certificate of this file that cannot be parsed; `position` counts from 1.
+    pub(crate) fn malformed(&self, position: usize, reason: String) -> IdentityError {
+        IdentityError::Malformed { file: self.file.clone(), position, reason }
+    }
+
+    /// The one private key in the file, as PKCS#8, SEC1 or PKCS#1; other PEM sections are passed over.
+    pub(crate) fn private_key(&self) -> Result<PrivateKeyDer<'static>, IdentityError> {
+        let mut keys = PrivateKeyDer::pem_slice_iter(&self.bytes)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|source| IdentityError::Pem { file: self.file.clone(), source })?;
+        let found = keys.len();
+        match keys.pop() {
+            Some(key) if found == 1 => Ok(key),
+            _ => Err(IdentityError::KeyCount { file: self.file.clone(), found }),
+        }
+    }
+}

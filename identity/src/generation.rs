@@ -1,0 +1,132 @@
+//! One generation of our identity: certificate, key and trust bundles that were validated together.
+//!
+//! The one idea: there is no partial identity. An [`Identity`] is made whole or not at all, and never changes; what a
+//! connection started with it keeps.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use rustls::{ClientConfig, ServerConfig};
+use rustls_pki_types::UnixTime;
+use webpki::KeyUsage;
+
+use crate::files::Material;
+use crate::tls::{self, ClientConfigs};
+use crate::verify::PeerVerifier;
+use crate::{ClientAlpn, IdentityError, SpiffeId, Svid, TrustBundles, TrustDomain};
+
+/// Where an identity comes from. All files are PEM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// The trust domain the certificate must be of.
+    pub trust_domain: TrustDomain,
+    /// Our X.509-SVID: the leaf first, then the intermediates.
+    pub certificate: PathBuf,
+    /// The key of the leaf: PKCS#8, SEC1 or PKCS#1, not encrypted.
+    pub key: PathBuf,
+    /// The roots of our own trust domain.
+    pub trust_bundle: PathBuf,
+    /// The roots of each other trust domain whose workloads we know.
+    pub federated: BTreeMap<TrustDomain, PathBuf>,
+}
+
+/// One consistent, validated generation of certificate, key and trust bundles, with the TLS configurations made of them.
+pub struct Identity {
+    generation: u64,
+    svid: Svid,
+    bundles: Arc<TrustBundles>,
+    server: Arc<ServerConfig>,
+    clients: ClientConfigs,
+}
+
+impl Identity {
+    /// Reads and validates the files once, as generation 1. For one that follows its files see
+    /// [`IdentityStore`](crate::IdentityStore).
+    ///
+    /// # Errors
+    /// When a file cannot be read, is not what it must be, or the files do not belong together.
+    pub fn load(sources: &Sources) -> Result<Self, IdentityError> {
+        Self::from_material(sources, &Material::read(sources)?, 1)
+    }
+
+    pub(crate) fn from_material(
+        sources: &Sources,
+        material: &Material,
+        generation: u64,
+    ) -> Result<Self, IdentityError> {
+        let file = || sources.certificate.clone();
+        let provider = tls::provider();
+        let svid = Svid::from_pem(&material.certificate, &material.key, SystemTime::now(), &provider)?;
+        if svid.id().trust_domain_str() != sources.trust_domain.as_str() {
+            let (found, configured) = (svid.id().trust_domain(), sources.trust_domain.clone());
+            return Err(IdentityError::WrongTrustDomain { file: file(), found, configured });
+        }
+        let bundles = Arc::new(TrustBundles::from_pem(&material.bundles)?);
+        let peers = Arc::new(PeerVerifier::new(Arc::clone(&bundles), provider.signature_verification_algorithms));
+        verify_ourselves(&svid, &peers).map_err(|source| IdentityError::Untrusted {
+            file: file(),
+            bundle: sources.trust_bundle.clone(),
+            source: Box::new(source),
+        })?;
+        let tls = |source| IdentityError::Tls { file: file(), source };
+        let server = Arc::new(tls::server_config(&svid, &peers, &provider).map_err(tls)?);
+        let clients = ClientConfigs::new(&svid, peers, &provider).map_err(tls)?;
+        Ok(Self { generation, svid, bundles, server, clients })
+    }
+
+    /// Our certificate.
+    pub fn svid(&self) -> &Svid {
+        &self.svid
+    }
+
+    /// Whom we trust to vouch for peers.
+    pub fn bundles(&self) -> &TrustBundles {
+        &self.bundles
+    }
+
+    /// 1 for the first set of files taken into use, one more for each that followed.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The configuration for connections from mesh peers: TLS 1.3, a client certificate of a known trust domain is
+    /// required, no resumption. Made once per generation.
+    pub fn server_config(&self) -> Arc<ServerConfig> {
+        Arc::clone(&self.server)
+    }
+
+    /// A configuration for connections to one workload: we present our certificate, and the server's must carry exactly
+    /// the `expected` ID. The server name given to rustls only becomes the SNI.
+    ///
+    /// Cheap, but a new one each time: connections that are to be compared or pooled by it should share one.
+    pub fn client_config(&self, expected: &SpiffeId, alpn: ClientAlpn) -> Arc<ClientConfig> {
+        Arc::new(self.clients.expecting(expected, alpn))
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("generation", &self.generation)
+            .field("svid", &self.svid)
+            .field("bundles", &self.bundles)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Looks at our own certificate as a peer will. Files that are replaced one after the other, or a chain that was cut
+/// short, would otherwise be noticed by every peer and not by us.
+fn verify_ourselves(svid: &Svid, peers: &PeerVerifier) -> Result<(), crate::PeerError> {
+    if let Some((leaf, intermediates)) = svid.chain().split_first() {
+        let now = UnixTime::now();
+        peers.verify(leaf, intermediates, KeyUsage::server_auth(), now)?;
+        peers.verify(leaf, intermediates, KeyUsage::client_auth(), now)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,35 @@
+//! Who this workload is, and who is at the other end.
+//!
+//! A workload is a [`SpiffeId`], proved by an X.509-SVID (a certificate with that ID as its only URI) and the key to it.
+//! [`IdentityStore`] reads the files, validates all of them together and publishes each good set as one [`Identity`]: the
+//! TLS configurations for both directions, made once per generation. [`peer_identity`] reads the ID out of a peer's
+//! certificate; the verifiers in the TLS configurations have then already checked it against the trust bundle of the
+//! domain it claims. [`ca`] is the library behind `meshgate ca`.
+//!
+//! What this does not do: watch files, own a thread or a socket, or decide what a peer may do.
+
+pub mod alpn;
+pub mod ca;
+
+mod bundle;
+mod certificate;
+mod error;
+mod files;
+mod generation;
+mod leaf;
+mod spiffe;
+mod store;
+mod svid;
+#[cfg(test)]
+mod testing;
+mod tls;
+mod verify;
+
+pub use alpn::ClientAlpn;
+pub use bundle::TrustBundles;
+pub use error::{IdentityError, PeerError, PeerIdentityError};
+pub use generation::{Identity, Sources};
+pub use leaf::peer_identity;
+pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
+pub use store::{IdentityStore, Reload};
+pub use svid::Svid;
