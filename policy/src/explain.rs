@@ -1,0 +1,236 @@
+//! The verdict for one request, and why, rule by rule.
+//!
+//! The rules are walked condition by condition over the same compiled structures that [`PolicySet::reduce`] works on,
+//! slowly and in full, so that the part of a rule that failed can be named. For people, and as JSON for machines.
+
+mod text;
+
+use serde::Serialize;
+
+use crate::condition::Condition;
+use crate::decision::{Reason, RuleRef, Verdict};
+use crate::model::{Action, AnyCondition, Clause, Rule};
+use crate::request::{ConnectionFacts, Protocol, RequestView};
+use crate::set::{CompiledPolicy, CompiledRule, PolicySet};
+
+/// What was decided and what every policy that selects the workload had to say. `Display` is for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// What happens.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// The deciding rule; `None` where it was the absence of a match that decided.
+    pub rule: Option<RuleName>,
+    /// The first AUDIT rule that matched.
+    pub audit: Option<RuleName>,
+    /// What the dry-run ALLOW policies alone would say.
+    pub dry_run_allow: Option<WouldBe>,
+    /// What the dry-run DENY policies alone would say.
+    pub dry_run_deny: Option<WouldBe>,
+    /// In the order in which their rules are reported.
+    pub policies: Vec<PolicyExplanation>,
+}
+
+/// A [`RuleRef`] that owns its text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleName {
+    /// `namespace/name`
+    pub policy: String,
+    /// Its index, from 0.
+    pub rule: usize,
+}
+
+/// What a dry run says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WouldBe {
+    /// What would happen.
+    pub verdict: Verdict,
+    /// The rule that would decide.
+    pub rule: Option<RuleName>,
+}
+
+/// What one policy had to say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyExplanation {
+    /// `namespace/name`
+    pub policy: String,
+    /// What a match means.
+    pub action: Action,
+    /// Whether it is only tried out.
+    pub dry_run: bool,
+    /// Why it could not be read, if so.
+    pub unreadable: Option<String>,
+    /// Every rule; a policy without rules matches nothing.
+    pub rules: Vec<RuleExplanation>,
+}
+
+/// What one rule had to say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RuleExplanation {
+    /// Its index, from 0.
+    pub rule: usize,
+    /// Whether it matched.
+    pub outcome: Outcome,
+    /// An unconditional DENY rule that yields to ALLOW rules.
+    pub baseline: bool,
+    /// What made it so: where the rule did not match, the first condition that failed in each alternative of the first
+    /// part that failed; where it matched on TCP, the fields that were left out.
+    pub because: Vec<Finding>,
+}
+
+/// Whether a rule matched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It did.
+    Matched,
+    /// It did not.
+    NotMatched,
+    /// An ALLOW rule that needs HTTP, on a TCP connection.
+    Void,
+    /// No request was given, and it depends on one.
+    NeedsRequest,
+}
+
+/// One field of a rule and what was found there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// `to[0].operation.methods`
+    pub field: String,
+    /// `GET not in [POST]`
+    pub found: String,
+}
+
+impl PolicySet {
+    /// Decides, and says why. Without a request on an HTTP connection the verdict is that of
+    /// [`Residual::decide_connection`](crate::Residual::decide_connection).
+    pub fn explain(&self, facts: &ConnectionFacts<'_>, request: Option<&RequestView<'_>>) -> Explanation {
+        let residual = self.reduce(facts);
+        let decision = request.map_or_else(|| residual.decide_connection(), |request| residual.decide(request));
+        let would_be =
+            |(verdict, rule): (Verdict, Option<RuleRef<'_>>)| WouldBe { verdict, rule: rule.map(RuleName::from) };
+        let walk = Walk { facts, request };
+        Explanation {
+            verdict: decision.verdict,
+            reason: decision.reason,
+            rule: decision.rule.map(RuleName::from),
+            audit: decision.audit.map(RuleName::from),
+            dry_run_allow: decision.dry_run_allow.map(would_be),
+            dry_run_deny: decision.dry_run_deny.map(would_be),
+            policies: self.policies.iter().map(|policy| walk.policy(policy)).collect(),
+        }
+    }
+}
+
+/// What the rules are held against.
+struct Walk<'a> {
+    facts: &'a ConnectionFacts<'a>,
+    request: Option<&'a RequestView<'a>>,
+}
+
+/// What became of a clause or a group.
+enum Found {
+    Holds,
+    Depends(Vec<Finding>),
+    Fails(Vec<Finding>),
+}
+
+impl Walk<'_> {
+    fn policy(&self, policy: &CompiledPolicy) -> PolicyExplanation {
+        let action = policy.source.action;
+        PolicyExplanation {
+            policy: policy.source.name.to_string(),
+            action,
+            dry_run: policy.source.dry_run,
+            unreadable: policy.source.unreadable.clone(),
+            rules: policy.rules.iter().enumerate().map(|(index, rule)| self.rule(index, rule, action)).collect(),
+        }
+    }
+
+    fn rule(&self, index: usize, compiled: &CompiledRule, action: Action) -> RuleExplanation {
+        let (outcome, because) = self.outcome(&compiled.rule, action);
+        RuleExplanation { rule: index, outcome, baseline: compiled.baseline, because }
+    }
+
+    fn outcome(&self, rule: &Rule, action: Action) -> (Outcome, Vec<Finding>) {
+        let left_out = self.without_http(rule, "needs HTTP: left out on a TCP connection");
+        if action == Action::Allow && !left_out.is_empty() {
+            let void = "needs HTTP: the whole rule is void on a TCP connection";
+            return (Outcome::Void, self.without_http(rule, void));
+        }
+        let mut depends = None;
+        for group in rule.groups() {
+            match self.group(group) {
+                Found::Fails(because) => return (Outcome::NotMatched, because),
+                Found::Depends(because) => depends = depends.or(Some(because)),
+                Found::Holds => {}
+            }
+        }
+        depends.map_or((Outcome::Matched, left_out), |because| (Outcome::NeedsRequest, because))
+    }
+
+    /// The fields that have nothing to look at on this connection.
+    fn without_http(&self, rule: &Rule, found: &str) -> Vec<Finding> {
+        let conditions =
+            rule.conditions().filter(|condition| self.facts.protocol == Protocol::Tcp && condition.http_only());
+        conditions.map(|condition| Finding { field: field(condition).to_owned(), found: found.to_owned() }).collect()
+    }
+
+    fn group(&self, group: &[Clause]) -> Found {
+        let (mut depends, mut fails) = (Vec::new(), Vec::new());
+        for clause in group {
+            match self.clause(clause) {
+                Found::Holds => return Found::Holds,
+                Found::Depends(because) => depends.extend(because),
+                Found::Fails(because) => fails.extend(because),
+            }
+        }
+        if depends.is_empty() { Found::Fails(fails) } else { Found::Depends(depends) }
+    }
+
+    fn clause(&self, clause: &Clause) -> Found {
+        let mut depends = Vec::new();
+        for condition in clause {
+            let (holds, found) = match condition {
+                AnyCondition::Connection(condition) => {
+                    (Some(condition.holds(self.facts)), finding(condition, Some(condition.test.seen(self.facts))))
+                }
+                AnyCondition::Request(condition) => {
+                    let holds = condition.settled(self.facts).or(self.request.map(|request| condition.holds(request)));
+                    (holds, finding(condition, condition.test.seen(self.facts, self.request)))
+                }
+            };
+            match holds {
+                Some(true) => {}
+                Some(false) => return Found::Fails(vec![found]),
+                None => depends.push(found),
+            }
+        }
+        if depends.is_empty() { Found::Holds } else { Found::Depends(depends) }
+    }
+}
+
+fn field(condition: &AnyCondition) -> &str {
+    match condition {
+        AnyCondition::Connection(condition) => &condition.field,
+        AnyCondition::Request(condition) => &condition.field,
+    }
+}
+
+/// Words a condition that does not hold, or that `seen` is missing for.
+fn finding<T>(condition: &Condition<T>, seen: Option<String>) -> Finding {
+    let values = condition.values.join(", ");
+    let found = match seen {
+        Some(seen) if condition.negated => format!("{seen} in [{values}]"),
+        Some(seen) => format!("{seen} not in [{values}]"),
+        None => "depends on the request".to_owned(),
+    };
+    Finding { field: condition.field.to_string(), found }
+}
+
+impl From<RuleRef<'_>> for RuleName {
+    fn from(rule: RuleRef<'_>) -> RuleName {
+        RuleName { policy: rule.policy.to_string(), rule: rule.rule }
+    }
+}

@@ -1,0 +1,196 @@
+//! The rules as they are held in memory, whatever document they were written in.
+//!
+//! A [`Policy`] is immutable and knows nothing of the workload it may apply to; that comes with
+//! [`PolicySet::compile`](crate::PolicySet::compile). Reading documents is the business of [`istio`](crate::istio).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use meshgate_identity::TrustDomain;
+use serde::{Deserialize, Serialize};
+
+use crate::condition::{Condition, ConnectionTest, RequestTest};
+use crate::select::Scope;
+
+/// Which object, of whatever kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    /// `metadata.namespace`
+    pub namespace: String,
+    /// `metadata.name`
+    pub name: String,
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// What selection looks at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Workload {
+    /// The namespace it runs in.
+    pub namespace: String,
+    /// Its service account, without the namespace.
+    pub service_account: String,
+    /// The labels of its pod.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// What holds for the whole mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Policies in this namespace select workloads of every namespace.
+    pub root_namespace: String,
+    /// The mesh's own trust domain.
+    pub trust_domain: TrustDomain,
+    /// Its other names: a principal of one is a principal of all.
+    pub trust_domain_aliases: Vec<TrustDomain>,
+    /// How an unconditional DENY rule is read.
+    pub catch_all_deny: CatchAllDeny,
+}
+
+/// How a DENY rule without any condition (`rules: [{}]`) is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum CatchAllDeny {
+    /// As Istio reads it: everything is refused, whatever ALLOW policies say.
+    #[default]
+    Istio,
+    /// As a baseline: refused unless a rule of an ALLOW policy matches. Other DENY rules still come first.
+    Baseline,
+}
+
+/// Something in a document that makes it unusable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct Invalid {
+    /// Where: `spec.rules[0].to[0].operation.ports[1]`.
+    pub path: String,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+/// One authorization policy.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    pub(crate) name: ObjectName,
+    pub(crate) action: Action,
+    pub(crate) dry_run: bool,
+    pub(crate) scope: Scope,
+    pub(crate) rules: Vec<Rule>,
+    pub(crate) unreadable: Option<String>,
+}
+
+/// What happens when a rule of a policy matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Action {
+    /// Lets in; one such policy makes everything else refused.
+    Allow,
+    /// Refuses, before any ALLOW is asked.
+    Deny,
+    /// Marks for the access log; decides nothing.
+    Audit,
+}
+
+impl Policy {
+    /// Stands for a document that could not be read and has no good version to fall back on: it refuses everything it
+    /// selects. Without a selector that is its whole namespace, or the mesh when it is in the root namespace.
+    pub fn unreadable(name: ObjectName, selector: Option<BTreeMap<String, String>>, why: &str) -> Policy {
+        Policy {
+            name,
+            action: Action::Deny,
+            dry_run: false,
+            scope: Scope::Workloads(selector),
+            rules: vec![Rule::default()],
+            unreadable: Some(why.to_owned()),
+        }
+    }
+
+    /// Its namespace and name.
+    pub fn name(&self) -> &ObjectName {
+        &self.name
+    }
+
+    /// What a match means; an unreadable policy denies.
+    pub fn action(&self) -> Action {
+        self.action
+    }
+
+    /// Whether it is only tried out: evaluated and reported, never enforced.
+    pub fn dry_run(&self) -> bool {
+        self.dry_run
+    }
+
+    /// Why the document could not be read, if this policy stands for such a one.
+    pub fn unreadable_because(&self) -> Option<&str> {
+        self.unreadable.as_deref()
+    }
+}
+
+/// Matches when one of `from`, one of `to` and all of `when` hold; an empty part is no limit.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Rule {
+    pub(crate) from: Vec<Clause>,
+    pub(crate) to: Vec<Clause>,
+    pub(crate) when: Clause,
+}
+
+/// Conditions that must all hold, in the order they were written.
+pub(crate) type Clause = Vec<AnyCondition>;
+
+/// A condition, by when it can be answered.
+#[derive(Clone, Debug)]
+pub(crate) enum AnyCondition {
+    /// Once a connection.
+    Connection(Condition<ConnectionTest>),
+    /// Once a request, in most cases. Shared with the residuals of every connection.
+    Request(Arc<Condition<RequestTest>>),
+}
+
+impl AnyCondition {
+    /// Whether it has nothing to look at on a TCP connection.
+    pub(crate) fn http_only(&self) -> bool {
+        match self {
+            AnyCondition::Connection(_) => false,
+            AnyCondition::Request(condition) => condition.test.http_only(),
+        }
+    }
+}
+
+impl Rule {
+    /// The alternatives of which one must hold, part by part; no part is empty.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &[Clause]> {
+        [self.from.as_slice(), self.to.as_slice(), std::slice::from_ref(&self.when)]
+            .into_iter()
+            .filter(|group| group.iter().any(|clause| !clause.is_empty()))
+    }
+
+    /// Every condition, wherever it stands.
+    pub(crate) fn conditions(&self) -> impl Iterator<Item = &AnyCondition> {
+        self.from.iter().chain(&self.to).chain([&self.when]).flatten()
+    }
+
+    /// Whether it was written without any condition: it matches everything.
+    pub(crate) fn is_unconditional(&self) -> bool {
+        self.conditions().next().is_none()
+    }
+
+    /// Whether any of its conditions needs HTTP.
+    pub(crate) fn needs_http(&self) -> bool {
+        self.conditions().any(AnyCondition::http_only)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Action::Allow => "ALLOW",
+            Action::Deny => "DENY",
+            Action::Audit => "AUDIT",
+        })
+    }
+}

@@ -1,0 +1,285 @@
+//! `reduce` and `decide`, `fixed` and `explain` against the naive evaluator, over generated policies and calls.
+//!
+//! Every alphabet is small, so that values and calls meet often.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderValue};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+use super::naive::{self, Document, Mesh};
+use super::{Call, workload};
+use crate::explain::{Outcome, RuleName};
+use crate::istio::authorization_policy;
+use crate::{CatchAllDeny, Decision, Explanation, ObjectName, Policy, PolicySet, RuleRef, Settings};
+
+type Fields = &'static [(&'static str, &'static [&'static str])];
+
+const PRINCIPALS: &[&str] = &[
+    "*",
+    "cluster.local/ns/default/sa/frontend",
+    "old-td/ns/default/sa/*",
+    "*-td/ns/default/sa/frontend",
+    "new-*/ns/other/sa/frontend",
+    "*/sa/other",
+    "other/ns/default/sa/frontend",
+    "cluster.local/ns/de*",
+];
+const NAMESPACES: &[&str] = &["default", "*", "de*t", "o*", "other", "*e*"];
+const ACCOUNTS: &[&str] = &["frontend", "default/other", "other/frontend"];
+const DOMAINS: &[&str] = &["cluster.local", "old-td", "*-td", "new*", "other", "*"];
+const BLOCKS: &[&str] = &["10.0.0.0/24", "10.0.0.1", "192.0.2.7/24", "::/0", "2001:db8::/32", "0.0.0.0/0"];
+const HOSTS: &[&str] = &["backend", "Backend:*", "*", "*:8080", "other"];
+const METHODS: &[&str] = &["GET", "POST", "*", "P*"];
+const PATHS: &[&str] = &["/", "/a", "/a*", "*/b", "*", "/a/{*}", "/a/{**}", "/{*}/b", "/{**}/b", "/{*}/{**}"];
+const PORTS: &[&str] = &["80", "8080", "443"];
+const HEADERS: &[&str] = &["1", "2", "*", "1*", "*2"];
+
+const SOURCES: Fields = &[
+    ("principals", PRINCIPALS),
+    ("notPrincipals", PRINCIPALS),
+    ("namespaces", NAMESPACES),
+    ("notNamespaces", NAMESPACES),
+    ("trustDomains", DOMAINS),
+    ("notTrustDomains", DOMAINS),
+    ("ipBlocks", BLOCKS),
+    ("notIpBlocks", BLOCKS),
+    ("remoteIpBlocks", BLOCKS),
+    ("notRemoteIpBlocks", BLOCKS),
+    ("requestPrincipals", &["*"]),
+    ("notRequestPrincipals", &["*"]),
+];
+const ACCOUNT_SOURCES: Fields = &[
+    ("serviceAccounts", ACCOUNTS),
+    ("notServiceAccounts", ACCOUNTS),
+    ("trustDomains", DOMAINS),
+    ("remoteIpBlocks", BLOCKS),
+];
+const OPERATIONS: Fields = &[
+    ("hosts", HOSTS),
+    ("notHosts", HOSTS),
+    ("methods", METHODS),
+    ("notMethods", METHODS),
+    ("paths", PATHS),
+    ("notPaths", PATHS),
+    ("ports", PORTS),
+    ("notPorts", PORTS),
+];
+const KEYS: Fields = &[
+    ("request.headers[x-a]", HEADERS),
+    ("request.headers[:path]", &["/a?q", "/*", "*"]),
+    ("request.headers[:authority]", &["backend", "backend:8080", "*"]),
+    ("request.auth.claims[group]", &["*"]),
+    ("source.ip", BLOCKS),
+    ("remote.ip", BLOCKS),
+    ("destination.ip", BLOCKS),
+    ("source.namespace", NAMESPACES),
+    ("source.principal", PRINCIPALS),
+    ("source.serviceAccount", ACCOUNTS),
+    ("source.trustDomain", DOMAINS),
+    ("destination.port", PORTS),
+    ("connection.sni", &["a.example", "*.example", "A.example", "*"]),
+    ("experimental.envoy.filters.x[y]", &["*"]),
+];
+
+fn values(alphabet: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>> {
+    prop::collection::vec(prop::sample::select(alphabet), 1..3)
+}
+
+/// One to three of the fields with values.
+fn fields(all: Fields) -> impl Strategy<Value = Value> {
+    let chosen = prop::sample::subsequence(all, 1..=3.min(all.len()));
+    chosen.prop_flat_map(|fields| {
+        let each: Vec<_> = fields.into_iter().map(|(name, alphabet)| (Just(name), values(alphabet))).collect();
+        each.prop_map(|fields| {
+            fields.into_iter().map(|(name, values)| (name.to_owned(), json!(values))).collect::<Map<_, _>>().into()
+        })
+    })
+}
+
+fn condition() -> impl Strategy<Value = Value> {
+    prop::sample::select(KEYS).prop_flat_map(|(key, alphabet)| {
+        (values(alphabet), values(alphabet), 0..3).prop_map(move |(values, not_values, form)| match form {
+            0 => json!({"key": key, "values": values}),
+            1 => json!({"key": key, "notValues": not_values}),
+            _ => json!({"key": key, "values": values, "notValues": not_values}),
+        })
+    })
+}
+
+fn rule() -> impl Strategy<Value = Value> {
+    let source = prop_oneof![4 => fields(SOURCES), 1 => fields(ACCOUNT_SOURCES)];
+    let sources = prop::collection::vec(source.prop_map(|source| json!({"source": source})), 1..3);
+    let operations =
+        prop::collection::vec(fields(OPERATIONS).prop_map(|operation| json!({"operation": operation})), 1..3);
+    let conditions = prop::collection::vec(condition(), 0..2);
+    (prop::option::weighted(0.5, sources), prop::option::weighted(0.5, operations), conditions).prop_map(
+        |(from, to, when)| {
+            let mut rule = Map::new();
+            rule.extend(from.map(|from| ("from".to_owned(), json!(from))));
+            rule.extend(to.map(|to| ("to".to_owned(), json!(to))));
+            rule.insert("when".to_owned(), json!(when));
+            rule.into()
+        },
+    )
+}
+
+fn document(index: usize) -> impl Strategy<Value = Document> {
+    let namespace = prop::sample::select(vec!["default", "default", "istio-system", "other"]);
+    let selector = prop::sample::select(vec![None, Some("backend"), Some("other")]);
+    let action = prop::sample::select(vec!["ALLOW", "ALLOW", "DENY", "DENY", "AUDIT"]);
+    (namespace, selector, action, prop::bool::weighted(0.2), prop::collection::vec(rule(), 0..3)).prop_map(
+        move |(namespace, selector, action, dry_run, mut rules)| {
+            if action == "DENY" && rules.is_empty() {
+                rules.push(json!({}));
+            }
+            let selector = selector.map(|app| json!({"matchLabels": {"app": app}}));
+            let spec = json!({"selector": selector, "action": action, "rules": rules});
+            Document {
+                namespace: namespace.to_owned(),
+                name: format!("p{index}"),
+                dry_run: dry_run && action != "AUDIT",
+                spec: serde_json::from_value(spec).unwrap(),
+            }
+        },
+    )
+}
+
+fn documents() -> impl Strategy<Value = Vec<Document>> {
+    let several = (document(3), document(1), document(0), document(2));
+    (several, 1..=4_usize).prop_map(|((a, b, c, d), length)| [a, b, c, d].into_iter().take(length).collect())
+}
+
+fn mesh() -> impl Strategy<Value = Mesh> {
+    let domains = prop::sample::select(vec![vec!["cluster.local"], vec!["new-td", "old-td"], vec!["old-td"]]);
+    (domains, any::<bool>()).prop_map(|(domains, baseline)| Mesh { domains, baseline })
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    let peer = (
+        prop::sample::select(vec!["cluster.local", "new-td", "old-td", "other"]),
+        prop::sample::select(vec!["default", "default", "other"]),
+        prop::sample::select(vec!["frontend", "other"]),
+    );
+    let addresses = || prop::sample::select(vec!["10.0.0.1", "10.0.0.2", "192.0.2.7", "2001:db8::1"]);
+    let connection = (
+        prop::option::weighted(0.8, peer),
+        addresses(),
+        prop::option::of(addresses()),
+        addresses(),
+        prop::sample::select(vec![80, 8080]),
+        prop::sample::select(vec![None, Some("a.example"), Some("A.Example"), Some("b")]),
+        prop::bool::weighted(0.3),
+    );
+    let request = (
+        prop::sample::select(vec!["GET", "POST", "PUT"]),
+        prop::sample::select(vec!["/", "/a", "/a?q", "/a/b", "/a/", "/a/x/b", "/b", "/a/[b", "/x//b"]),
+        prop::sample::select(vec!["backend", "BACKEND:8080", "backend:8080", "other", ""]),
+        prop::collection::vec(prop::sample::select(vec!["1", "2", "12", " 1"]), 0..3),
+        addresses(),
+    );
+    (connection, request).prop_map(|(connection, (method, path, host, lines, remote_ip))| {
+        let (peer, source_ip, fixed, destination, port, sni, tcp) = connection;
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append("x-a", HeaderValue::from_static(line));
+        }
+        Call {
+            peer: peer.map(|(domain, ns, account)| format!("spiffe://{domain}/ns/{ns}/sa/{account}").parse().unwrap()),
+            source_ip: source_ip.parse().unwrap(),
+            fixed_remote_ip: fixed.map(|address| address.parse().unwrap()),
+            destination: (destination.parse::<std::net::IpAddr>().unwrap(), port).into(),
+            sni: sni.map(str::to_owned),
+            tcp,
+            method: method.to_owned(),
+            path_and_query: path.to_owned(),
+            host: host.to_owned(),
+            headers,
+            remote_ip: remote_ip.parse().unwrap(),
+        }
+    })
+}
+
+fn compile(documents: &[Document], mesh: &Mesh) -> PolicySet {
+    let policies: Vec<Arc<Policy>> = documents
+        .iter()
+        .map(|document| {
+            let name = ObjectName { namespace: document.namespace.clone(), name: document.name.clone() };
+            let annotations = BTreeMap::from([("istio.io/dry-run".to_owned(), document.dry_run.to_string())]);
+            let annotations = if document.dry_run { annotations } else { BTreeMap::new() };
+            Arc::new(authorization_policy(name, &annotations, document.spec.clone()).unwrap())
+        })
+        .collect();
+    let mut domains = mesh.domains.iter().map(|domain| domain.parse().unwrap());
+    let settings = Settings {
+        root_namespace: "istio-system".to_owned(),
+        trust_domain: domains.next().unwrap(),
+        trust_domain_aliases: domains.collect(),
+        catch_all_deny: if mesh.baseline { CatchAllDeny::Baseline } else { CatchAllDeny::Istio },
+    };
+    PolicySet::compile(&policies, &workload(), &settings)
+}
+
+fn as_naive(decision: Decision<'_>) -> naive::Result {
+    let text = |rule: Option<RuleRef<'_>>| rule.map(|rule| rule.to_string());
+    naive::Result {
+        verdict: decision.verdict.as_str(),
+        reason: decision.reason.as_str(),
+        rule: text(decision.rule),
+        audit: text(decision.audit),
+        dry_run_allow: decision.dry_run_allow.map(|(verdict, rule)| (verdict.as_str(), text(rule))),
+        dry_run_deny: decision.dry_run_deny.map(|(verdict, rule)| (verdict.as_str(), text(rule))),
+    }
+}
+
+fn explained_as_naive(explanation: &Explanation) -> naive::Result {
+    let text = |rule: &Option<RuleName>| rule.as_ref().map(ToString::to_string);
+    let would_be = |of: &Option<crate::explain::WouldBe>| of.as_ref().map(|of| (of.verdict.as_str(), text(&of.rule)));
+    naive::Result {
+        verdict: explanation.verdict.as_str(),
+        reason: explanation.reason.as_str(),
+        rule: text(&explanation.rule),
+        audit: text(&explanation.audit),
+        dry_run_allow: would_be(&explanation.dry_run_allow),
+        dry_run_deny: would_be(&explanation.dry_run_deny),
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_engine_decides_as_the_semantics_say(documents in documents(), mesh in mesh(), call in call()) {
+        let set = compile(&documents, &mesh);
+        let expected = naive::decide(&documents, &mesh, &call);
+        let residual = set.reduce(&call.facts());
+        let decided = if call.tcp { residual.decide_connection() } else { residual.decide(&call.request()) };
+        prop_assert_eq!(as_naive(decided), expected.clone());
+        match residual.fixed() {
+            Some(fixed) => prop_assert_eq!(fixed, decided),
+            None => prop_assert!(!call.tcp, "a connection leaves nothing open on TCP"),
+        }
+        if residual.decide_connection().verdict == crate::Verdict::Allow {
+            prop_assert_eq!(decided.verdict, crate::Verdict::Allow, "in doubt it refuses");
+        }
+    }
+
+    #[test]
+    fn an_explanation_agrees_rule_by_rule(documents in documents(), mesh in mesh(), call in call()) {
+        let explanation = call.explain_in(&compile(&documents, &mesh));
+        prop_assert_eq!(explained_as_naive(&explanation), naive::decide(&documents, &mesh, &call));
+        let selected: Vec<_> = documents.iter().filter(|document| naive::selects(document)).collect();
+        prop_assert_eq!(explanation.policies.len(), selected.len());
+        for policy in &explanation.policies {
+            let of = |document: &&&Document| format!("{}/{}", document.namespace, document.name) == policy.policy;
+            let document = *selected.iter().find(of).unwrap();
+            for (rule, written) in policy.rules.iter().zip(naive::rules(document)) {
+                let matched = naive::rule_matches(document, written, &mesh, &call);
+                prop_assert_eq!(rule.outcome == Outcome::Matched, matched, "{}", explanation);
+                prop_assert!(matched || !rule.because.is_empty());
+            }
+        }
+    }
+}
