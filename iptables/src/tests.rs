@@ -1,0 +1,132 @@
+//! The whole way from arguments to text: against goldens, and against the tools that the text is for.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use clap::Parser;
+
+use crate::cli::{Format, IptablesCommand, run};
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    command: IptablesCommand,
+}
+
+/// One golden a format each. The arguments are a shell's, without quoting but for `''`.
+const CASES: [(&str, &str); 9] = [
+    ("plain", ""),
+    ("excluded", "-d 15020,15021,15090 -o 3306,9000-9010 -x 169.254.169.254/32,10.0.0.0/8,fd00:1::/64"),
+    ("listed_inbound", "-b 8080,8443"),
+    ("listed_outbound", "-i 10.96.0.0/12,fd00:10::/108 -q 6379,27017"),
+    ("nothing_captured", "-b '' -i ''"),
+    ("uids_and_gid", "-u 1337,1338 -g 1337"),
+    ("many_ports", "-d 1001,1003,1005,1007,1009,1011,1013,1015,1017,1019,1021,1023,1025,1027,1029,1031,2000-2010"),
+    ("other_ports", "--outbound-port 4140 --inbound-port 4143 -u 2102"),
+    ("ipv4_only", "--ipv6 false -x fd00::/8"),
+];
+
+fn print(format: Format, arguments: &str) -> String {
+    let format = if format == Format::Nft { "nft" } else { "iptables" };
+    let words = arguments.split_whitespace().map(|word| if word == "''" { "" } else { word });
+    let cli = Cli::try_parse_from(["iptables", "print", "--format", format].into_iter().chain(words)).unwrap();
+    let mut out = Vec::new();
+    run(&cli.command, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn compare(case: &str, suffix: &str, text: &str) {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/testdata/{case}.{suffix}.golden"));
+    if std::env::var_os("UPDATE_GOLDENS").is_some_and(|value| value == "1") {
+        fs::write(&path, text).unwrap();
+    }
+    let golden = fs::read_to_string(&path)
+        .unwrap_or_else(|error| panic!("{}: {error}; UPDATE_GOLDENS=1 makes it", path.display()));
+    assert_eq!(text, golden, "{} differs; after a look at the difference, UPDATE_GOLDENS=1 accepts it", path.display());
+}
+
+#[test]
+fn prints_what_the_goldens_say() {
+    for (case, arguments) in CASES {
+        compare(case, "iptables", &print(Format::Iptables, arguments));
+        compare(case, "nft", &print(Format::Nft, arguments));
+    }
+}
+
+#[test]
+fn refuses_contradictions_before_writing() {
+    let cli = Cli::try_parse_from(["iptables", "print", "--proxy-uid", "0"]).unwrap();
+    let mut out = Vec::new();
+    assert!(run(&cli.command, &mut out).is_err());
+    assert!(out.is_empty());
+}
+
+#[test]
+fn both_backends_of_iptables_restore_accept_every_golden() {
+    let Some(namespace) = Namespace::or_skip("both_backends_of_iptables_restore_accept_every_golden") else { return };
+    for (case, arguments) in CASES {
+        let text = print(Format::Iptables, arguments);
+        for section in text.split_inclusive("COMMIT\n") {
+            let family = if section.contains("# ip6tables-restore") { "ip6tables" } else { "iptables" };
+            for backend in ["nft", "legacy"] {
+                let tool = format!("{family}-{backend}-restore");
+                namespace.feed(case, &[&tool, "--test", "--noflush"], section);
+                // --test alone does not ask the kernel.
+                namespace.feed(case, &[&tool, "--noflush"], section);
+            }
+        }
+    }
+}
+
+#[test]
+fn nft_accepts_every_golden_twice_over() {
+    let Some(namespace) = Namespace::or_skip("nft_accepts_every_golden_twice_over") else { return };
+    for (case, arguments) in CASES {
+        let text = print(Format::Nft, arguments);
+        namespace.feed(case, &["nft", "-c", "-f", "-"], &text);
+        // In one namespace: the second transaction finds the table of the first.
+        namespace.feed(case, &["nft", "-f", "-"], &format!("{text}{text}"));
+    }
+}
+
+/// The right to make network namespaces, each gone with the program that ran in it.
+struct Namespace;
+
+impl Namespace {
+    /// `None`, and a line that no test harness captures, when this machine cannot do it.
+    fn or_skip(test: &str) -> Option<Namespace> {
+        let tools = ["iptables-nft-restore", "iptables-legacy-restore", "nft"];
+        let missing = tools.into_iter().find(|tool| !runs(Command::new(tool).arg("--version")));
+        let reason = match missing {
+            Some(tool) => format!("{tool} is not installed"),
+            None if !runs(Command::new("unshare").args(["--net", "true"])) => {
+                "no right to make a network namespace (needs root)".to_owned()
+            }
+            None => return Some(Namespace),
+        };
+        // Straight to the descriptor: the harness keeps what eprintln! writes in a test that passes.
+        writeln!(std::io::stderr(), "\n*** SKIPPED {test}: {reason} ***").unwrap();
+        None
+    }
+
+    fn feed(&self, case: &str, command: &[&str], input: &str) {
+        let mut child = Command::new("unshare")
+            .arg("--net")
+            .args(command)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{case}: {}: {said}", command.join(" "));
+    }
+}
+
+fn runs(command: &mut Command) -> bool {
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|s| s.success())
+}
