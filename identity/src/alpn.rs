@@ -21,9 +21,10 @@ pub const HTTP_11: &[u8] = b"http/1.1";
 
 /// What a server accepts; of several that a client offers, the first of this list is taken.
 ///
-/// Names that say "mesh" and "what" stand before those that say one of the two, HTTP/2 before HTTP/1.1, and `istio`
-/// before the plain names, so that a mesh peer is never taken for another.
-pub(crate) const SERVER: [&[u8]; 7] = [ISTIO_H2, ISTIO_HTTP_11, ISTIO_HTTP_10, ISTIO_PEER_EXCHANGE, ISTIO, H2, HTTP_11];
+/// Names that say "mesh" and "what" stand before those that say one of the two, and `istio` before the plain names, so
+/// that a mesh peer is never taken for another. Of the plain names HTTP/1.1 comes first: a client that offers both (curl, a
+/// browser) gets what every application behind us understands, one that needs HTTP/2 (gRPC) offers it alone.
+pub(crate) const SERVER: [&[u8]; 7] = [ISTIO_H2, ISTIO_HTTP_11, ISTIO_HTTP_10, ISTIO_PEER_EXCHANGE, ISTIO, HTTP_11, H2];
 
 /// What a connection to another proxy will carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,8 +96,8 @@ mod tests {
             (ClientAlpn::Tcp.offers(), Some(ISTIO_PEER_EXCHANGE), Negotiated::Tcp, true),
             (&[ISTIO_HTTP_10, ISTIO, b"http/1.0"], Some(ISTIO_HTTP_10), Negotiated::Http1, true),
             (&[ISTIO], Some(ISTIO), Negotiated::Unstated, true),
-            (&[H2, HTTP_11], Some(H2), Negotiated::Http2, false),
-            (&[HTTP_11, H2], Some(H2), Negotiated::Http2, false),
+            (&[H2, HTTP_11], Some(HTTP_11), Negotiated::Http1, false),
+            (&[H2], Some(H2), Negotiated::Http2, false),
             (&[HTTP_11], Some(HTTP_11), Negotiated::Http1, false),
             (&[b"spdy/3"], None, Negotiated::Unstated, false),
         ] {

@@ -103,15 +103,15 @@ pub enum IdentityError {
         /// When it did.
         not_after: SystemTime,
     },
-    /// The certificate is of another trust domain than the one configured.
-    #[error("{}: the certificate is of trust domain {found}, configured is {configured}", file.display())]
-    WrongTrustDomain {
+    /// The certificate is somebody else's.
+    #[error("{}: the certificate is for {found}, this workload is {configured}", file.display())]
+    WrongWorkload {
         /// Which file.
         file: PathBuf,
         /// The certificate's.
-        found: TrustDomain,
+        found: SpiffeId,
         /// The configured one.
-        configured: TrustDomain,
+        configured: SpiffeId,
     },
     /// The certificate does not chain to a root of our own trust bundle: no peer with the same bundle would accept it.
     #[error("{}: the certificate is not trusted by {}: {source}", file.display(), bundle.display())]
@@ -234,7 +234,7 @@ pub enum PeerError {
         limit: usize,
     },
     /// No valid chain leads from the certificate to a root of the trust domain it claims.
-    #[error("the peer claims to be {peer}, its certificate chain is not valid: {source}")]
+    #[error("the peer claims to be {peer}, its certificate chain is not valid: {}", chain_fault(source))]
     Chain {
         /// What it claims; not verified.
         peer: SpiffeId,
@@ -284,5 +284,16 @@ impl From<PeerError> for rustls::Error {
     /// gets everything.
     fn from(error: PeerError) -> Self {
         rustls::CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error))).into()
+    }
+}
+
+/// A webpki error in words; the crate's own text is the variant's name.
+fn chain_fault(error: &webpki::Error) -> String {
+    match error {
+        webpki::Error::CertExpired { .. } => "a certificate of it has expired".to_owned(),
+        webpki::Error::CertNotValidYet { .. } => "a certificate of it is not valid yet".to_owned(),
+        webpki::Error::UnknownIssuer => "it does not lead to a root of that trust domain".to_owned(),
+        webpki::Error::RequiredEkuNotFoundContext(_) => "its extended key usage is not that of a workload".to_owned(),
+        other => format!("{other:?}"),
     }
 }

@@ -35,13 +35,13 @@ impl Material {
     pub(crate) fn read(sources: &Sources) -> Result<Self, IdentityError> {
         let mut bundles = BTreeMap::new();
         for (trust_domain, file) in &sources.federated {
-            if *trust_domain == sources.trust_domain {
+            if trust_domain.as_str() == sources.id.trust_domain_str() {
                 let (file, trust_domain) = (file.clone(), trust_domain.clone());
                 return Err(IdentityError::FederatedWithSelf { file, trust_domain });
             }
             bundles.insert(trust_domain.clone(), Contents::read(file)?);
         }
-        bundles.insert(sources.trust_domain.clone(), Contents::read(&sources.trust_bundle)?);
+        bundles.insert(sources.id.trust_domain(), Contents::read(&sources.trust_bundle)?);
         Ok(Self { certificate: Contents::read(&sources.certificate)?, key: Contents::read(&sources.key)?, bundles })
     }
 }

@@ -21,8 +21,8 @@ use crate::{ClientAlpn, IdentityError, SpiffeId, Svid, TrustBundles, TrustDomain
 /// Where an identity comes from. All files are PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sources {
-    /// The trust domain the certificate must be of.
-    pub trust_domain: TrustDomain,
+    /// Whose the certificate must be: a set of files that makes another workload of us is not taken into use.
+    pub id: SpiffeId,
     /// Our X.509-SVID: the leaf first, then the intermediates.
     pub certificate: PathBuf,
     /// The key of the leaf: PKCS#8, SEC1 or PKCS#1, not encrypted.
@@ -60,9 +60,9 @@ impl Identity {
         let file = || sources.certificate.clone();
         let provider = tls::provider();
         let svid = Svid::from_pem(&material.certificate, &material.key, SystemTime::now(), &provider)?;
-        if svid.id().trust_domain_str() != sources.trust_domain.as_str() {
-            let (found, configured) = (svid.id().trust_domain(), sources.trust_domain.clone());
-            return Err(IdentityError::WrongTrustDomain { file: file(), found, configured });
+        if *svid.id() != sources.id {
+            let (found, configured) = (svid.id().clone(), sources.id.clone());
+            return Err(IdentityError::WrongWorkload { file: file(), found, configured });
         }
         let bundles = Arc::new(TrustBundles::from_pem(&material.bundles)?);
         let peers = Arc::new(PeerVerifier::new(Arc::clone(&bundles), provider.signature_verification_algorithms));

@@ -141,8 +141,11 @@ impl Workload {
             std::fs::write(&file, text).unwrap();
             file
         };
+        // Whoever it says it is, as far as a workload of ours may say so.
+        let own = crate::peer_identity(&self.chain[0]).ok().filter(|id| id.trust_domain_str() == HOME);
+        let id = own.unwrap_or_else(|| FRONTEND.parse().unwrap());
         Sources {
-            trust_domain: HOME.parse().unwrap(),
+            id,
             certificate: write("svid.pem", self.chain_pem()),
             key: write("svid-key.pem", self.key.serialize_pem()),
             trust_bundle: write("root.pem", roots.iter().map(|root| root.pem.as_str()).collect()),

@@ -27,7 +27,7 @@ fn issue(authority: &Authority, options: &IssueOptions) -> CertificateDer<'stati
 fn identity(dir: &Path, authority: &Authority, id: &str, name: &str) -> Identity {
     let files = write_svid(dir, name, &authority.issue(&IssueOptions::new(id.parse().unwrap())).unwrap()).unwrap();
     Identity::load(&Sources {
-        trust_domain: authority.trust_domain().clone(),
+        id: id.parse().unwrap(),
         certificate: files.certificate,
         key: files.key,
         trust_bundle: dir.join(CERTIFICATE_FILE),

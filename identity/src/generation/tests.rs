@@ -194,12 +194,14 @@ fn refuses_a_certificate_that_its_own_bundle_does_not_trust() {
 }
 
 #[test]
-fn refuses_another_trust_domain_than_configured_and_names_both() {
-    let mut fixture = Fixture::new();
-    fixture.sources.trust_domain = "other.example".parse().unwrap();
-    let error = fixture.error(&fixture.sources.certificate);
-    assert!(matches!(error, IdentityError::WrongTrustDomain { .. }), "{error:?}");
-    assert!(error.to_string().contains(HOME) && error.to_string().contains("other.example"), "{error}");
+fn refuses_the_certificate_of_another_workload_and_names_both() {
+    for other in ["spiffe://other.example/ns/default/sa/frontend", BACKEND] {
+        let mut fixture = Fixture::new();
+        fixture.sources.id = id(other);
+        let error = fixture.error(&fixture.sources.certificate);
+        assert!(matches!(error, IdentityError::WrongWorkload { .. }), "{error:?}");
+        assert!(error.to_string().contains(FRONTEND) && error.to_string().contains(other), "{error}");
+    }
 }
 
 #[test]
