@@ -1,0 +1,243 @@
+//! Which endpoints are behind each port of each service.
+//!
+//! In order: EndpointSlices of the service, if there are any; else its Endpoints; else, for who writes only Service and
+//! Pod by hand, the Pods its selector matches. WorkloadEntries that the selector matches are added in every case, as no
+//! cluster lists them. Ports are matched by name, as Kubernetes does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use meshgate_policy::ObjectName;
+
+use crate::endpoints::{EndpointSlice, Endpoints, Subset};
+use crate::kept::Standing;
+use crate::problem::Problem;
+use crate::resource::{Key, Object, Place};
+use crate::service::{Port, Service, Target};
+use crate::services::{AppProtocol, Endpoint, EndpointIdentity, Entry, ServicePort, Services};
+use crate::workload::{Pod, WorkloadEntry};
+use crate::workloads::Workloads;
+
+/// The objects that say what is behind a service, by namespace.
+#[derive(Default)]
+struct Sources<'a> {
+    slices: HashMap<(&'a str, &'a str), Vec<&'a EndpointSlice>>,
+    endpoints: HashMap<(&'a str, &'a str), &'a Endpoints>,
+    pods: HashMap<&'a str, Vec<(&'a Key, &'a Pod)>>,
+    entries: HashMap<&'a str, Vec<(&'a Key, &'a WorkloadEntry)>>,
+}
+
+/// An address behind a port.
+struct Candidate {
+    ready: bool,
+    pod: Option<ObjectName>,
+}
+
+/// Builds all services; what looks wrong goes to `problems` as warnings.
+pub(crate) fn services(
+    standing: &Standing,
+    workloads: &Workloads,
+    cluster_domain: &str,
+    problems: &mut Vec<Problem>,
+) -> Services {
+    let sources = Sources::new(standing);
+    let mut entries = Vec::new();
+    let mut places = HashMap::new();
+    for (key, place, object) in standing.good() {
+        let Object::Service(service) = object else { continue };
+        let warn = |message: String| Problem::warning(&place.file, message).at(Some(place.line)).about(key);
+        if service.external_name {
+            problems.push(warn("a Service of type ExternalName is an alias in DNS: it is not balanced".to_owned()));
+            continue;
+        }
+        places.insert(key.object_name(), (key, place));
+        let entry = sources.entry(key, service, workloads, cluster_domain);
+        problems.extend(doubts(&entry).into_iter().map(warn));
+        entries.push(entry);
+    }
+    problems.extend(orphans(standing, &places));
+    let (services, collisions) = Services::new(cluster_domain, entries);
+    for collision in collisions {
+        if let Some((key, place)) = places.get(&collision.loser) {
+            let message = format!("{} is already the address of Service {}", collision.address, collision.holder);
+            problems.push(Problem::warning(&place.file, message).at(Some(place.line)).about(key));
+        }
+    }
+    services
+}
+
+impl<'a> Sources<'a> {
+    fn new(standing: &'a Standing) -> Self {
+        let mut sources = Sources::default();
+        for (key, _, object) in standing.good() {
+            let namespace = key.namespace.as_str();
+            match object {
+                Object::EndpointSlice(slice) => {
+                    if let Some(service) = &slice.service {
+                        sources.slices.entry((namespace, service)).or_default().push(slice);
+                    }
+                }
+                Object::Endpoints(endpoints) => {
+                    sources.endpoints.insert((namespace, &key.name), endpoints);
+                }
+                Object::Pod(pod) => sources.pods.entry(namespace).or_default().push((key, pod)),
+                Object::WorkloadEntry(entry) => sources.entries.entry(namespace).or_default().push((key, entry)),
+                _ => {}
+            }
+        }
+        sources
+    }
+
+    fn entry(&self, key: &Key, service: &Service, workloads: &Workloads, cluster_domain: &str) -> Entry {
+        let mut entry = Entry {
+            name: key.object_name(),
+            cluster_ips: service.cluster_ips.clone(),
+            headless: service.headless,
+            ports: Vec::new(),
+            not_ready: Vec::new(),
+        };
+        for (index, port) in service.ports.iter().enumerate() {
+            let mut endpoints = Vec::new();
+            for (address, candidate) in self.candidates(key, service, port) {
+                let found = workloads.find(candidate.pod.as_ref(), address.ip());
+                let endpoint = Arc::new(Endpoint {
+                    address,
+                    workload: found.map(|record| record.name.clone()),
+                    identity: found.map_or(EndpointIdentity::Unknown, |record| record.identity.clone()),
+                });
+                if candidate.ready { endpoints.push(endpoint) } else { entry.not_ready.push((index, endpoint)) }
+            }
+            entry.ports.push(Arc::new(ServicePort {
+                service: entry.name.clone(),
+                host: format!("{}.{}.svc.{cluster_domain}", key.name, key.namespace),
+                port: port.number,
+                name: port.name.clone(),
+                app_protocol: AppProtocol::of(port.app_protocol.as_deref(), port.name.as_deref(), port.number),
+                endpoints,
+                not_ready: entry.not_ready.iter().filter(|(of, _)| *of == index).count(),
+            }));
+        }
+        entry
+    }
+
+    /// By address, each once: slices may overlap while Kubernetes rewrites them, and then ready wins.
+    fn candidates(&self, key: &Key, service: &Service, port: &Port) -> BTreeMap<SocketAddr, Candidate> {
+        let mut found = BTreeMap::new();
+        let id = (key.namespace.as_str(), key.name.as_str());
+        if let Some(slices) = self.slices.get(&id) {
+            for slice in slices {
+                add_subset(&mut found, &slice.subset, port);
+            }
+        } else if let Some(endpoints) = self.endpoints.get(&id) {
+            for subset in &endpoints.subsets {
+                add_subset(&mut found, subset, port);
+            }
+        } else if !service.selector.is_empty() {
+            for (pod_key, pod) in self.pods.get(id.0).into_iter().flatten() {
+                if !pod.finished && selects(&service.selector, &pod.labels) {
+                    add_pod(&mut found, pod_key, pod, service, port);
+                }
+            }
+        }
+        for (_, entry) in self.entries.get(id.0).into_iter().flatten().filter(|_| !service.selector.is_empty()) {
+            if selects(&service.selector, &entry.labels)
+                && let Some(number) = entry_port(entry, port)
+            {
+                add(&mut found, SocketAddr::new(entry.address, number), true, None);
+            }
+        }
+        found
+    }
+}
+
+fn add(found: &mut BTreeMap<SocketAddr, Candidate>, address: SocketAddr, ready: bool, pod: Option<ObjectName>) {
+    let candidate = found.entry(address).or_insert(Candidate { ready, pod: None });
+    candidate.ready |= ready;
+    candidate.pod = candidate.pod.take().or(pod);
+}
+
+fn add_subset(found: &mut BTreeMap<SocketAddr, Candidate>, subset: &Subset, port: &Port) {
+    for number in subset.ports.iter().filter(|own| own.name == port.name).map(|own| own.number) {
+        for address in &subset.addresses {
+            add(found, SocketAddr::new(address.ip, number), address.ready, address.pod.clone());
+        }
+    }
+}
+
+fn add_pod(found: &mut BTreeMap<SocketAddr, Candidate>, key: &Key, pod: &Pod, service: &Service, port: &Port) {
+    let number = match &port.target {
+        Target::Number(number) => Some(*number),
+        Target::Name(name) => pod.ports.get(name).copied(),
+    };
+    let Some(number) = number else { return };
+    for ip in &pod.addresses {
+        let ready = pod.ready || service.publish_not_ready;
+        add(found, SocketAddr::new(*ip, number), ready, Some(key.object_name()));
+    }
+}
+
+/// A WorkloadEntry says by the service port's name where it listens; unless it does, the service says.
+fn entry_port(entry: &WorkloadEntry, port: &Port) -> Option<u16> {
+    let by_name = port.name.as_ref().and_then(|name| entry.ports.get(name)).copied();
+    by_name.or_else(|| match &port.target {
+        Target::Number(number) => Some(*number),
+        Target::Name(name) => entry.ports.get(name).copied(),
+    })
+}
+
+fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
+    selector.iter().all(|(key, value)| labels.get(key) == Some(value))
+}
+
+/// What about a service is probably not meant.
+fn doubts(entry: &Entry) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let has_some = |port: &ServicePort| !port.endpoints.is_empty() || port.not_ready > 0;
+    let is_split = entry.ports.iter().any(|port| has_some(port)) && !entry.ports.iter().all(|port| has_some(port));
+    for port in entry.ports.iter().filter(|port| is_split && !has_some(port)) {
+        doubts.push(format!(
+            "port {} has no endpoints, while others of this Service have: endpoints are matched to ports by the port's name",
+            port.port
+        ));
+    }
+    let ready = entry.ports.iter().flat_map(|port| &port.endpoints);
+    let all = ready.chain(entry.not_ready.iter().map(|(_, endpoint)| endpoint));
+    let unknown: Vec<_> = all.filter(|endpoint| endpoint.identity == EndpointIdentity::Unknown).collect();
+    if let Some(first) = unknown.first() {
+        doubts.push(format!(
+            "{} endpoint(s) belong to no Pod or WorkloadEntry with one known service account, so that traffic to them is refused; the \
+             first is {}",
+            unknown.len(),
+            first.address
+        ));
+    }
+    doubts
+}
+
+/// Slices and Endpoints of services that do not exist, and slices of host names.
+fn orphans(standing: &Standing, services: &HashMap<ObjectName, (&Key, &Place)>) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (key, place, object) in standing.good() {
+        let (service, fqdn) = match object {
+            Object::EndpointSlice(slice) => (slice.service.as_deref(), slice.fqdn),
+            Object::Endpoints(_) => (Some(key.name.as_str()), false),
+            _ => continue,
+        };
+        let known = |name: &str| {
+            let name = ObjectName { namespace: key.namespace.clone(), name: name.to_owned() };
+            services.contains_key(&name)
+        };
+        let message = match service {
+            _ if fqdn => "addressType FQDN is not read by this version: its endpoints are left out".to_owned(),
+            None => "has no label kubernetes.io/service-name and so belongs to no Service".to_owned(),
+            Some(name) if !known(name) => format!("there is no Service {}/{name}", key.namespace),
+            Some(_) => continue,
+        };
+        problems.push(Problem::warning(&place.file, message).at(Some(place.line)).about(key));
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests;

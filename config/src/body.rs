@@ -1,0 +1,96 @@
+//! The typed part of a document, by its kind.
+
+use std::sync::Arc;
+
+use meshgate_policy::Invalid;
+use meshgate_policy::istio::{AuthorizationPolicySpec, PeerAuthenticationSpec};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny};
+
+use crate::endpoints::{EndpointsDocument, SliceDocument};
+use crate::kind::Kind;
+use crate::resource::{Key, Metadata, Object};
+use crate::security::PolicyDocument;
+use crate::service::ServiceDocument;
+use crate::workload::{PodDocument, WorkloadEntryDocument};
+
+/// A document as written, not yet checked beyond its types.
+pub(crate) enum Body {
+    Service(ServiceDocument),
+    Endpoints(EndpointsDocument),
+    EndpointSlice(SliceDocument),
+    Pod(PodDocument),
+    WorkloadEntry(WorkloadEntryDocument),
+    AuthorizationPolicy(PolicyDocument<AuthorizationPolicySpec>),
+    PeerAuthentication(PolicyDocument<PeerAuthenticationSpec>),
+    /// Known, and refused by [`Body::build`].
+    RequestAuthentication,
+    /// Its name is all there is to know.
+    Named(Object),
+}
+
+/// Reads a whole object as the body of its kind.
+#[derive(Clone, Copy)]
+pub(crate) struct BodySeed(pub(crate) Kind);
+
+impl<'de> DeserializeSeed<'de> for BodySeed {
+    type Value = Body;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Body, D::Error> {
+        let ignore = |deserializer| IgnoredAny::deserialize(deserializer);
+        match self.0 {
+            Kind::Service => ServiceDocument::deserialize(deserializer).map(Body::Service),
+            Kind::Endpoints => EndpointsDocument::deserialize(deserializer).map(Body::Endpoints),
+            Kind::EndpointSlice => SliceDocument::deserialize(deserializer).map(Body::EndpointSlice),
+            Kind::Pod => PodDocument::deserialize(deserializer).map(Body::Pod),
+            Kind::WorkloadEntry => WorkloadEntryDocument::deserialize(deserializer).map(Body::WorkloadEntry),
+            Kind::AuthorizationPolicy => PolicyDocument::deserialize(deserializer).map(Body::AuthorizationPolicy),
+            Kind::PeerAuthentication => PolicyDocument::deserialize(deserializer).map(Body::PeerAuthentication),
+            Kind::Namespace => ignore(deserializer).map(|_| Body::Named(Object::Namespace)),
+            Kind::ServiceAccount => ignore(deserializer).map(|_| Body::Named(Object::ServiceAccount)),
+            Kind::RequestAuthentication | Kind::UnknownSecurity => {
+                ignore(deserializer).map(|_| Body::RequestAuthentication)
+            }
+        }
+    }
+}
+
+impl Body {
+    /// Checks what types cannot say.
+    pub(crate) fn build(self, key: &Key, metadata: &Metadata, root_namespace: &str) -> Result<Object, Vec<Invalid>> {
+        match self {
+            Body::Service(document) => document.build().map(Object::Service),
+            Body::Endpoints(document) => document.build(&key.namespace).map(Object::Endpoints),
+            Body::EndpointSlice(document) => document.build(&key.namespace, metadata).map(Object::EndpointSlice),
+            Body::Pod(document) => document.build(metadata).map(Object::Pod),
+            Body::WorkloadEntry(document) => document.build(metadata).map(Object::WorkloadEntry),
+            Body::AuthorizationPolicy(document) => {
+                let policy = document.build(key.object_name(), metadata)?;
+                Ok(Object::AuthorizationPolicy(Arc::new(policy)))
+            }
+            Body::PeerAuthentication(document) => {
+                let object = document.build(key.object_name(), root_namespace)?;
+                Ok(Object::PeerAuthentication(Arc::new(object)))
+            }
+            Body::RequestAuthentication => Err(vec![Invalid {
+                path: "kind".to_owned(),
+                message: "is not enforced by this version: until it is removed, what it selects is denied".to_owned(),
+            }]),
+            Body::Named(object) => Ok(object),
+        }
+    }
+}
+
+/// Reads the `metadata` of an object and passes over the rest.
+#[derive(Clone, Copy)]
+pub(crate) struct MetadataSeed;
+
+impl<'de> DeserializeSeed<'de> for MetadataSeed {
+    type Value = Metadata;
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Metadata, D::Error> {
+        #[derive(serde::Deserialize)]
+        struct Frame {
+            #[serde(default, deserialize_with = "crate::resource::nullable")]
+            metadata: Metadata,
+        }
+        Frame::deserialize(deserializer).map(|frame| frame.metadata)
+    }
+}

@@ -1,0 +1,319 @@
+//! The bootstrap: what is fixed for the life of the process. One YAML file, `MESHGATE_*` overrides for what differs
+//! from pod to pod, and the workload's labels from a downward-API file.
+//!
+//! The one idea: the file is read into strings first ([`document`]), then checked as a whole ([`validate`]), so that
+//! all that is wrong is said at once, each with its line. A misspelt field is an error, never ignored.
+//!
+//! Not here: anything that changes while the process runs; that is the resource folder's ([`crate::ConfigStore`]).
+
+mod document;
+mod environment;
+mod labels;
+mod listeners;
+mod validate;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use meshgate_identity::{Sources, SpiffeId, SpiffeIdError, TrustDomain};
+use meshgate_policy::normalize::Level;
+use meshgate_policy::{CatchAllDeny, Settings, Workload};
+use serde::Deserialize;
+
+use crate::files;
+use crate::problem::Problem;
+use crate::yaml;
+
+/// Settings of this process, checked.
+#[derive(Clone, Debug)]
+pub struct Bootstrap {
+    /// What this process is in the mesh.
+    pub role: Role,
+    /// Which cluster this is: `region/zone/group/cluster`.
+    pub cluster_key: String,
+    /// The mesh's own trust domain.
+    pub trust_domain: TrustDomain,
+    /// Former or additional names of the trust domain, which principals in policies may use.
+    pub trust_domain_aliases: Vec<TrustDomain>,
+    /// DNS suffix of service names, without a dot at either end.
+    pub cluster_domain: String,
+    /// The namespace whose policies apply to the whole mesh.
+    pub root_namespace: String,
+    /// The workload this proxy stands beside.
+    pub workload: WorkloadSettings,
+    /// Files with this workload's certificate and the roots it trusts.
+    pub identity: IdentitySettings,
+    /// Where the watched resources are.
+    pub resources: ResourceSettings,
+    /// Toward the local application.
+    pub inbound: Inbound,
+    /// From the local application.
+    pub outbound: Outbound,
+    /// The admin endpoint.
+    pub admin: Admin,
+    /// How policies are applied.
+    pub authorization: Authorization,
+    /// The access log.
+    pub access_log: AccessLog,
+    /// The process's own log.
+    pub log: LogSettings,
+    /// Worker threads; 0 = from the CPU quota.
+    pub workers: usize,
+    /// How long things may take.
+    pub timeouts: Timeouts,
+    /// How much there may be of things.
+    pub limits: Limits,
+}
+
+/// What a process is in the mesh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Role {
+    /// Stands beside one workload.
+    #[default]
+    Sidecar,
+    /// Stands at the edge of a cluster. Refused by [`Bootstrap::load`] until this version has one.
+    Gateway,
+}
+
+/// The workload a sidecar stands beside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadSettings {
+    /// The pod's name, for logs; the service account's name unless given.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+    /// Its labels: those of the file, overridden by those given in place.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// PEM files; see [`Sources`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentitySettings {
+    /// Leaf first, then intermediates.
+    pub certificate: PathBuf,
+    /// The leaf's private key.
+    pub key: PathBuf,
+    /// Roots of the own trust domain.
+    pub trust_bundle: PathBuf,
+    /// Roots of other trust domains.
+    pub federated: BTreeMap<TrustDomain, PathBuf>,
+}
+
+/// Where resources are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ResourceSettings {
+    /// The watched folder.
+    pub directory: PathBuf,
+}
+
+/// The inbound side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inbound {
+    /// Where it listens.
+    pub listeners: Vec<InboundListener>,
+}
+
+/// The outbound side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outbound {
+    /// Where it listens.
+    pub listeners: Vec<OutboundListener>,
+    /// What happens to destinations that are no known service.
+    pub traffic_policy: TrafficPolicy,
+}
+
+/// Where a connection was going before it came here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OriginalDestination {
+    /// As the kernel remembers it (redirection).
+    Kernel,
+    /// Nowhere in particular; outbound only, the service is chosen by the Host header alone.
+    None,
+    /// Always there (no redirection).
+    Fixed(SocketAddr),
+}
+
+/// A socket that takes connections for the local application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InboundListener {
+    /// Where to listen; port 0 = any free port.
+    pub address: SocketAddr,
+    /// Never [`OriginalDestination::None`].
+    pub original_destination: OriginalDestination,
+    /// Where the application really is, with [`OriginalDestination::Fixed`]; the original destination unless given.
+    pub application: Option<SocketAddr>,
+}
+
+/// A socket that takes connections of the local application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboundListener {
+    /// Where to listen; port 0 = any free port.
+    pub address: SocketAddr,
+    /// Where connections to it were going.
+    pub original_destination: OriginalDestination,
+}
+
+/// What happens to outbound traffic to no known service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum TrafficPolicy {
+    /// Passed through unchanged to its original destination.
+    #[default]
+    AllowAny,
+    /// Refused.
+    RegistryOnly,
+}
+
+/// The admin endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it listens; port 0 = any free port.
+    pub address: SocketAddr,
+}
+
+/// How policies are applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Authorization {
+    /// What an unconditional DENY means beside ALLOW policies.
+    pub catch_all_deny: CatchAllDeny,
+    /// How far paths are normalized before policies see them.
+    pub path_normalization: Level,
+    /// How many proxies in front of the mesh append to `x-forwarded-for`.
+    pub num_trusted_proxies: u32,
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// `None` = off.
+    pub path: Option<PathBuf>,
+}
+
+/// The process's own log, on standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// A tracing filter, such as `info` or `meshgate=debug,info`. Checked by who installs it.
+    pub level: String,
+    /// One line of text, or of JSON.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines.
+    Json,
+}
+
+/// How long things may take; all greater than zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// For a client's first bytes, until the connection counts as opaque.
+    pub detect: Duration,
+    /// For a TLS handshake, either side.
+    pub tls_handshake: Duration,
+    /// To connect to the local application.
+    pub connect_local: Duration,
+    /// To connect to an upstream.
+    pub connect: Duration,
+    /// For a request's whole head.
+    pub request_header: Duration,
+    /// Without a byte in either direction.
+    pub idle: Duration,
+    /// An unused upstream connection is kept for reuse.
+    pub upstream_idle: Duration,
+    /// For connections to finish at shutdown.
+    pub drain: Duration,
+}
+
+/// How much there may be of things; all greater than zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at once, both sides together.
+    pub connections: usize,
+    /// Bytes of a request's head.
+    pub request_header_bytes: usize,
+    /// Header fields of a request.
+    pub request_headers: usize,
+    /// HTTP/2 streams at once in a connection.
+    pub concurrent_streams: u32,
+}
+
+impl Bootstrap {
+    /// Reads the file at `path` and lays the `MESHGATE_*` variables of `env` over it. Relative paths in it are
+    /// relative to the file's folder.
+    ///
+    /// # Errors
+    /// Everything that is wrong, at once, except that a file which is no YAML, or has a field of an unknown name or
+    /// the wrong type, gives that alone.
+    pub fn load(path: &Path, env: impl IntoIterator<Item = (String, String)>) -> Result<Bootstrap, Vec<Problem>> {
+        let text = files::read(path).map_err(|error| vec![Problem::error(path, error.to_string())])?;
+        let documents = yaml::documents(&text);
+        let document = match documents.as_slice() {
+            [] => return Err(vec![Problem::error(path, "the file is empty")]),
+            [document] => document,
+            [_, second, ..] => {
+                let problem = Problem::error(path, "a bootstrap file holds one document, this one holds more");
+                return Err(vec![problem.at(Some(second.line()))]);
+            }
+        };
+        let mut raw: document::Raw =
+            document.check().and_then(|()| document.parse()).map_err(|error| vec![error.into_problem(path)])?;
+        let mut validator = validate::Validator::new(path, document);
+        environment::apply(env, &mut raw, &mut validator);
+        validate::bootstrap(raw, validator)
+    }
+
+    /// Whose this workload's identity must be, and the files it comes from.
+    ///
+    /// # Errors
+    /// As [`Bootstrap::spiffe_id`].
+    pub fn identity_sources(&self) -> Result<Sources, SpiffeIdError> {
+        Ok(Sources {
+            id: self.spiffe_id()?,
+            certificate: self.identity.certificate.clone(),
+            key: self.identity.key.clone(),
+            trust_bundle: self.identity.trust_bundle.clone(),
+            federated: self.identity.federated.clone(),
+        })
+    }
+
+    /// The workload of this proxy, as policies see it.
+    pub fn workload(&self) -> Workload {
+        Workload {
+            namespace: self.workload.namespace.clone(),
+            service_account: self.workload.service_account.clone(),
+            labels: self.workload.labels.clone(),
+        }
+    }
+
+    /// What the policy engine needs to know of the mesh.
+    pub fn policy_settings(&self) -> Settings {
+        Settings {
+            root_namespace: self.root_namespace.clone(),
+            trust_domain: self.trust_domain.clone(),
+            trust_domain_aliases: self.trust_domain_aliases.clone(),
+            catch_all_deny: self.authorization.catch_all_deny,
+        }
+    }
+
+    /// What this workload's certificate must carry.
+    ///
+    /// # Errors
+    /// Never after [`Bootstrap::load`], which checks it; a hand-made bootstrap may hold names a SPIFFE ID cannot.
+    pub fn spiffe_id(&self) -> Result<SpiffeId, SpiffeIdError> {
+        SpiffeId::from_service_account(&self.trust_domain, &self.workload.namespace, &self.workload.service_account)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! The bootstrap file as it is written: every field optional where it has a default, every value that can be wrong in
+//! more than its type still a string.
+
+use std::collections::BTreeMap;
+
+use meshgate_policy::CatchAllDeny;
+use meshgate_policy::normalize::Level;
+use serde::Deserialize;
+
+use super::{LogFormat, Role, TrafficPolicy};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Raw {
+    #[serde(default)]
+    pub(super) role: Role,
+    pub(super) cluster_key: Option<String>,
+    pub(super) trust_domain: Option<String>,
+    #[serde(default)]
+    pub(super) trust_domain_aliases: Vec<String>,
+    pub(super) cluster_domain: Option<String>,
+    pub(super) root_namespace: Option<String>,
+    #[serde(default)]
+    pub(super) workload: RawWorkload,
+    #[serde(default)]
+    pub(super) identity: RawIdentity,
+    #[serde(default)]
+    pub(super) resources: RawResources,
+    #[serde(default)]
+    pub(super) inbound: RawInbound,
+    #[serde(default)]
+    pub(super) outbound: RawOutbound,
+    #[serde(default)]
+    pub(super) admin: RawAdmin,
+    #[serde(default)]
+    pub(super) authorization: RawAuthorization,
+    #[serde(default)]
+    pub(super) access_log: RawAccessLog,
+    #[serde(default)]
+    pub(super) log: RawLog,
+    #[serde(default)]
+    pub(super) workers: usize,
+    #[serde(default)]
+    pub(super) timeouts: RawTimeouts,
+    #[serde(default)]
+    pub(super) limits: RawLimits,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawWorkload {
+    pub(super) name: Option<String>,
+    pub(super) namespace: Option<String>,
+    pub(super) service_account: Option<String>,
+    #[serde(default)]
+    pub(super) labels: BTreeMap<String, String>,
+    pub(super) labels_file: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawIdentity {
+    pub(super) certificate: Option<String>,
+    pub(super) key: Option<String>,
+    pub(super) trust_bundle: Option<String>,
+    #[serde(default)]
+    pub(super) federated: BTreeMap<String, String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawResources {
+    pub(super) directory: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawInbound {
+    pub(super) listeners: Option<Vec<RawInboundListener>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawInboundListener {
+    pub(super) address: String,
+    pub(super) original_destination: String,
+    pub(super) application: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawOutbound {
+    pub(super) listeners: Option<Vec<RawOutboundListener>>,
+    #[serde(default)]
+    pub(super) traffic_policy: TrafficPolicy,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawOutboundListener {
+    pub(super) address: String,
+    pub(super) original_destination: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawAdmin {
+    pub(super) address: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawAuthorization {
+    #[serde(default)]
+    pub(super) catch_all_deny: CatchAllDeny,
+    #[serde(default)]
+    pub(super) path_normalization: Level,
+    #[serde(default)]
+    pub(super) num_trusted_proxies: u32,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawAccessLog {
+    pub(super) path: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawLog {
+    pub(super) level: Option<String>,
+    #[serde(default)]
+    pub(super) format: LogFormat,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawTimeouts {
+    pub(super) detect: Option<String>,
+    pub(super) tls_handshake: Option<String>,
+    pub(super) connect_local: Option<String>,
+    pub(super) connect: Option<String>,
+    pub(super) request_header: Option<String>,
+    pub(super) idle: Option<String>,
+    pub(super) upstream_idle: Option<String>,
+    pub(super) drain: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) connections: Option<usize>,
+    pub(super) request_header_bytes: Option<usize>,
+    pub(super) request_headers: Option<usize>,
+    pub(super) concurrent_streams: Option<u32>,
+}

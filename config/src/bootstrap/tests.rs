@@ -1,0 +1,239 @@
+use std::fs;
+
+use super::*;
+
+const MINIMAL: &str = "\
+workload: {namespace: default, serviceAccount: backend}
+identity: {certificate: c.pem, key: k.pem, trustBundle: r.pem}
+resources: {directory: resources}
+";
+
+/// Loads `text` as `bootstrap.yaml` of a folder that has `resources/` and `labels`.
+fn load(text: &str, env: &[(&str, &str)]) -> Result<Bootstrap, Vec<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("resources")).unwrap();
+    fs::write(folder.path().join("labels"), "app=\"backend\"\nversion=\"v1\"\n").unwrap();
+    let path = folder.path().join("bootstrap.yaml");
+    fs::write(&path, text).unwrap();
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    Bootstrap::load(&path, env).map_err(|problems| {
+        let prefix = format!("{}/", folder.path().display());
+        problems.iter().map(|problem| problem.to_string().replace(&prefix, "")).collect()
+    })
+}
+
+fn problems(text: &str) -> Vec<String> {
+    load(text, &[]).unwrap_err()
+}
+
+#[test]
+fn defaults_are_as_documented() {
+    let bootstrap = load(MINIMAL, &[]).unwrap();
+    assert_eq!(bootstrap.role, Role::Sidecar);
+    assert_eq!(bootstrap.cluster_key, "default/default/default/local");
+    assert_eq!(bootstrap.trust_domain.as_str(), "cluster.local");
+    assert_eq!(bootstrap.cluster_domain, "cluster.local");
+    assert_eq!(bootstrap.root_namespace, "istio-system");
+    assert_eq!(bootstrap.workload.name, "backend");
+    assert_eq!(bootstrap.spiffe_id().unwrap().as_str(), "spiffe://cluster.local/ns/default/sa/backend");
+    assert_eq!(bootstrap.inbound.listeners[0].address.to_string(), "0.0.0.0:15006");
+    assert_eq!(bootstrap.outbound.listeners[0].address.to_string(), "127.0.0.1:15001");
+    assert_eq!(bootstrap.outbound.listeners[0].original_destination, OriginalDestination::Kernel);
+    assert_eq!(bootstrap.outbound.traffic_policy, TrafficPolicy::AllowAny);
+    assert_eq!(bootstrap.admin.address.to_string(), "127.0.0.1:15000");
+    assert!(matches!(bootstrap.authorization.catch_all_deny, CatchAllDeny::Istio));
+    assert!(matches!(bootstrap.authorization.path_normalization, Level::MergeSlashes));
+    assert_eq!(bootstrap.access_log.path, Some("/dev/stdout".into()));
+    assert_eq!(bootstrap.log, LogSettings { level: "info".into(), format: LogFormat::Text });
+    assert_eq!(bootstrap.workers, 0);
+    assert_eq!(bootstrap.timeouts.idle, Duration::from_secs(3600));
+    assert_eq!(bootstrap.limits.request_header_bytes, 61440);
+}
+
+#[test]
+fn everything_can_be_written() {
+    let text = r#"
+role: sidecar
+clusterKey: r/z/g/cluster-1
+trustDomain: example.org
+trustDomainAliases: [old.example.org]
+clusterDomain: k8s.example
+rootNamespace: mesh
+workload: {name: backend-1, namespace: default, serviceAccount: backend, labels: {version: v2}, labelsFile: labels}
+identity: {certificate: backend.pem, key: /abs/backend-key.pem, trustBundle: root.pem, federated: {other.example: other.pem}}
+resources: {directory: resources}
+inbound:
+  listeners:
+  - {address: "0.0.0.0:15006", originalDestination: kernel}
+  - {address: "127.0.1.2:8080", originalDestination: "127.0.1.2:8080", application: "127.0.0.1:9080"}
+outbound:
+  listeners:
+  - {address: "127.0.0.1:0", originalDestination: none}
+  - {address: "127.0.0.1:0", originalDestination: "10.96.0.10:80"}
+  trafficPolicy: REGISTRY_ONLY
+admin: {address: "[::1]:15000"}
+authorization: {catchAllDeny: baseline, pathNormalization: DECODE_AND_MERGE_SLASHES, numTrustedProxies: 1}
+accessLog: {path: "off"}
+log: {level: "meshgate=debug", format: json}
+workers: 2
+timeouts: {detect: 300ms, tlsHandshake: 1m30s, idle: 1h}
+limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurrentStreams: 1}
+"#;
+    let bootstrap = load(text, &[]).unwrap();
+    assert_eq!(bootstrap.workload.labels["app"], "backend");
+    assert_eq!(bootstrap.workload.labels["version"], "v2", "labels in place override the file's");
+    assert_eq!(bootstrap.identity.key, PathBuf::from("/abs/backend-key.pem"));
+    assert!(bootstrap.identity.certificate.is_absolute() && bootstrap.identity.certificate.ends_with("backend.pem"));
+    assert_eq!(bootstrap.identity_sources().unwrap().federated.len(), 1);
+    assert_eq!(bootstrap.inbound.listeners[1].application.unwrap().port(), 9080);
+    assert_eq!(
+        bootstrap.outbound.listeners[1].original_destination,
+        OriginalDestination::Fixed("10.96.0.10:80".parse().unwrap())
+    );
+    assert_eq!(bootstrap.access_log.path, None);
+    assert_eq!(bootstrap.timeouts.tls_handshake, Duration::from_secs(90));
+    assert_eq!(bootstrap.workload().labels, bootstrap.workload.labels);
+    assert!(matches!(bootstrap.policy_settings().catch_all_deny, CatchAllDeny::Baseline));
+}
+
+#[test]
+fn a_misspelt_field_is_named_with_its_line_and_the_likely_word() {
+    assert_eq!(
+        problems("workload:\n  namespace: default\n  servicAccount: backend\n"),
+        [
+            "bootstrap.yaml:3: workload.servicAccount: unknown field `servicAccount`, expected one of `name`, `namespace`, \
+          `serviceAccount`, `labels`, `labelsFile` (did you mean `serviceAccount`?)"
+        ]
+    );
+    assert_eq!(
+        problems("authorization: {catchAllDeny: Istio}\n"),
+        [
+            "bootstrap.yaml:1: authorization.catchAllDeny: unknown variant `Istio`, expected `istio` or `baseline` (did you mean `istio`?)"
+        ]
+    );
+    assert_eq!(problems("workers: 1\nworkers: 2\n"), ["bootstrap.yaml:2: the key `workers` is given twice"]);
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let text = r#"role: gateway
+clusterKey: one/two
+trustDomain: Not A Domain
+clusterDomain: .cluster.local
+workload: {serviceAccount: backend, labelsFile: none}
+identity: {certificate: c.pem, trustBundle: r.pem}
+resources: {directory: nowhere}
+timeouts:
+  detect: 5
+  idle: 0s
+limits: {requestHeaderBytes: 100}
+"#;
+    let found = problems(text);
+    for (start, part) in [
+        ("bootstrap.yaml:1: role: ", "no gateway yet"),
+        ("bootstrap.yaml:2: clusterKey: ", "region/zone/group/cluster"),
+        ("bootstrap.yaml:3: trustDomain: ", "is not a trust domain"),
+        ("bootstrap.yaml:4: clusterDomain: ", "DNS name"),
+        ("bootstrap.yaml:5: workload.namespace: ", "is required"),
+        ("bootstrap.yaml:5: workload.labelsFile: ", "labels"),
+        ("bootstrap.yaml:6: identity.key: ", "is required"),
+        ("bootstrap.yaml:7: resources.directory: ", "is not a directory"),
+        ("bootstrap.yaml:9: timeouts.detect: ", "`5` is not a duration"),
+        ("bootstrap.yaml:10: timeouts.idle: ", "greater than zero"),
+        ("bootstrap.yaml:11: limits.requestHeaderBytes: ", "least is 8192"),
+    ] {
+        if part == "labels" {
+            assert!(found.iter().any(|p| p.starts_with(start) && p.contains("cannot be read")), "{found:#?}");
+        } else {
+            assert!(found.iter().any(|p| p.starts_with(start) && p.contains(part)), "{start} {found:#?}");
+        }
+    }
+    assert_eq!(found.len(), 11, "{found:#?}");
+}
+
+#[test]
+fn listeners_that_collide_or_loop_are_refused() {
+    for (listeners, expected) in [
+        (
+            "inbound: {listeners: [{address: \"0.0.0.0:15001\", originalDestination: kernel}]}",
+            "bootstrap.yaml:1: outbound.listeners[0].address: 127.0.0.1:15001 collides with inbound.listeners[0].address (0.0.0.0:15001)",
+        ),
+        (
+            "inbound: {listeners: [{address: \"127.0.0.1:15000\", originalDestination: kernel}]}",
+            "bootstrap.yaml:4: inbound.listeners[0].address: 127.0.0.1:15000 collides with admin.address (127.0.0.1:15000)",
+        ),
+        (
+            "inbound: {listeners: [{address: \"127.0.1.2:80\", originalDestination: \"127.0.1.2:80\"}]}",
+            "bootstrap.yaml:4: inbound.listeners[0].originalDestination: 127.0.1.2:80 is this proxy itself \
+             (inbound.listeners[0].address), which would connect to itself; set `application` to where the application listens",
+        ),
+        (
+            "inbound: {listeners: [{address: \"127.0.1.2:80\", originalDestination: none}]}",
+            "bootstrap.yaml:4: inbound.listeners[0].originalDestination: `none` is for outbound listeners: inbound traffic has no Host to go by",
+        ),
+        (
+            "inbound: {listeners: [{address: \"127.0.1.2:80\", originalDestination: kernel, application: \"127.0.0.1:80\"}]}",
+            "bootstrap.yaml:4: inbound.listeners[0].application: goes with a fixed originalDestination: with `kernel` the application is \
+             where the connection was going",
+        ),
+        (
+            "outbound: {listeners: [{address: \"127.0.1.2:80\", originalDestination: kernal}]}",
+            "bootstrap.yaml:4: outbound.listeners[0].originalDestination: `kernal` is none of `kernel`, `none` (outbound only) and an \
+             address such as 10.0.0.1:80",
+        ),
+        (
+            "inbound: {listeners: []}\noutbound: {listeners: []}",
+            "bootstrap.yaml:4: inbound.listeners: there is no listener on either side: this proxy would do nothing",
+        ),
+    ] {
+        assert_eq!(problems(&format!("{MINIMAL}{listeners}\n")), [expected]);
+    }
+    let any_port = "inbound: {listeners: [{address: \"127.0.0.1:0\", originalDestination: kernel}, {address: \"127.0.0.1:0\", originalDestination: kernel}]}";
+    assert!(load(&format!("{MINIMAL}{any_port}\n"), &[]).is_ok(), "port 0 never collides");
+}
+
+#[test]
+fn the_environment_overrides_the_file() {
+    let env = [
+        ("MESHGATE_WORKLOAD_NAME", "backend-7"),
+        ("MESHGATE_WORKLOAD_NAMESPACE", "prod"),
+        ("MESHGATE_WORKLOAD_SERVICE_ACCOUNT", "other"),
+        ("MESHGATE_CLUSTER_KEY", "a/b/c/d"),
+        ("MESHGATE_TRUST_DOMAIN", "example.org"),
+        ("MESHGATE_ADMIN_ADDRESS", "127.0.0.1:0"),
+        ("MESHGATE_LOG_LEVEL", "debug"),
+        ("MESHGATE_WORKERS", "3"),
+        ("MESHGATE_BOOTSTRAP", "/etc/meshgate/bootstrap.yaml"),
+        ("MESHGATE_PORT_80_TCP", "tcp://10.0.0.1:80"),
+        ("HOME", "/root"),
+    ];
+    let bootstrap = load(MINIMAL, &env).unwrap();
+    assert_eq!(bootstrap.workload.name, "backend-7");
+    assert_eq!(bootstrap.spiffe_id().unwrap().as_str(), "spiffe://example.org/ns/prod/sa/other");
+    assert_eq!(bootstrap.cluster_key, "a/b/c/d");
+    assert_eq!(bootstrap.admin.address.port(), 0);
+    assert_eq!((bootstrap.log.level.as_str(), bootstrap.workers), ("debug", 3));
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let env = [("MESHGATE_CLUSTER_KEY", "x"), ("MESHGATE_WORKERS", "two"), ("MESHGATE_LOGLEVEL", "debug")];
+    let found = load(MINIMAL, &env).unwrap_err();
+    assert_eq!(found[0], "bootstrap.yaml: MESHGATE_WORKERS: `two` is not a number of worker threads");
+    assert!(
+        found[1].starts_with(
+            "bootstrap.yaml: MESHGATE_LOGLEVEL: unknown variable, known ones are MESHGATE_WORKLOAD_NAME, "
+        )
+    );
+    assert!(found[1].ends_with(" (did you mean MESHGATE_LOG_LEVEL?)"));
+    assert_eq!(found[2], "bootstrap.yaml: MESHGATE_CLUSTER_KEY: `x` is not of the form region/zone/group/cluster");
+}
+
+#[test]
+fn what_is_no_single_document_is_refused() {
+    assert_eq!(problems(""), ["bootstrap.yaml: the file is empty"]);
+    let two = format!("{MINIMAL}---\nrole: sidecar\n");
+    assert_eq!(problems(&two), ["bootstrap.yaml:5: a bootstrap file holds one document, this one holds more"]);
+    let missing = Bootstrap::load(Path::new("/nowhere/b.yaml"), []).unwrap_err();
+    assert_eq!(missing[0].to_string(), "/nowhere/b.yaml: cannot be read: No such file or directory (os error 2)");
+}

@@ -1,0 +1,285 @@
+//! From what is written to what it means, gathering every problem on the way.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use meshgate_identity::{SpiffeId, TrustDomain};
+
+use super::document::{Raw, RawIdentity, RawLimits, RawLog, RawTimeouts, RawWorkload};
+use super::{
+    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Limits, LogSettings, ResourceSettings, Role,
+    Timeouts, WorkloadSettings, labels, listeners,
+};
+use crate::duration;
+use crate::files;
+use crate::problem::Problem;
+use crate::yaml::Document;
+
+/// hyper's smallest buffer for a request's head; it panics below.
+const MIN_REQUEST_HEADER_BYTES: usize = 8192;
+
+/// Gathers problems and knows where each field stands.
+pub(super) struct Validator<'a> {
+    path: &'a Path,
+    document: &'a Document<'a>,
+    /// Field to the variable that overrides it.
+    overridden: BTreeMap<&'static str, &'static str>,
+    problems: Vec<Problem>,
+}
+
+impl<'a> Validator<'a> {
+    pub(super) fn new(path: &'a Path, document: &'a Document<'a>) -> Self {
+        Validator { path, document, overridden: BTreeMap::new(), problems: Vec::new() }
+    }
+
+    pub(super) fn overridden(&mut self, field: &'static str, variable: &'static str) {
+        self.overridden.insert(field, variable);
+    }
+
+    /// Something is wrong with a variable of the environment, which has no line.
+    pub(super) fn fail_variable(&mut self, variable: &str, message: impl Into<String>) {
+        self.problems.push(Problem::error(self.path, message).in_field(Some(variable.to_owned())));
+    }
+
+    pub(super) fn fail(&mut self, field: &str, message: impl Into<String>) {
+        if let Some(variable) = self.overridden.get(field) {
+            return self.fail_variable(variable, message);
+        }
+        let problem = Problem::error(self.path, message).at(Some(self.document.locate(field)));
+        self.problems.push(problem.in_field(Some(field.to_owned())));
+    }
+
+    /// Parses what is written, or fails with what was expected.
+    pub(super) fn parse<T: FromStr<Err: Display>>(&mut self, field: &str, text: &str, expected: &str) -> Option<T> {
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(error) => {
+                self.fail(field, format!("`{text}` is not {expected}: {error}"));
+                None
+            }
+        }
+    }
+
+    pub(super) fn address(&mut self, field: &str, text: &str) -> Option<SocketAddr> {
+        self.parse(field, text, "an IP address and port, such as 127.0.0.1:15000 or [::1]:15000")
+    }
+
+    fn required(&mut self, field: &str, value: Option<String>) -> String {
+        match value {
+            Some(value) if !value.trim().is_empty() => value,
+            Some(_) => {
+                self.fail(field, "is required and is empty");
+                String::new()
+            }
+            None => {
+                self.fail(field, "is required");
+                String::new()
+            }
+        }
+    }
+
+    /// A path as written, relative to the bootstrap file's folder.
+    fn resolve(&self, written: &str) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(written)
+    }
+
+    fn required_path(&mut self, field: &str, value: Option<String>) -> PathBuf {
+        let written = self.required(field, value);
+        self.resolve(&written)
+    }
+
+    fn duration(&mut self, field: &str, value: Option<String>, default: Duration) -> Duration {
+        let Some(text) = value else { return default };
+        match duration::parse(&text) {
+            Ok(Duration::ZERO) => self.fail(field, "must be greater than zero"),
+            Ok(duration) => return duration,
+            Err(error) => self.fail(field, error.to_string()),
+        }
+        default
+    }
+
+    fn at_least<T: PartialOrd + Display + Copy>(&mut self, field: &str, value: Option<T>, least: T, default: T) -> T {
+        let value = value.unwrap_or(default);
+        if value < least {
+            self.fail(field, format!("{value} is too little: the least is {least}"));
+        }
+        value
+    }
+}
+
+/// Checks everything; problems gathered before (by the environment) count.
+pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec<Problem>> {
+    if raw.role == Role::Gateway {
+        v.fail("role", "this version has no gateway yet: the only role is `sidecar`");
+    }
+    let trust_domain = trust_domain(&mut v, raw.trust_domain);
+    let workload = workload(&mut v, raw.workload, trust_domain.as_ref());
+    let aliases = raw.trust_domain_aliases.iter().enumerate();
+    let trust_domain_aliases = aliases
+        .filter_map(|(i, alias)| v.parse(&format!("trustDomainAliases[{i}]"), alias, "a trust domain"))
+        .collect();
+    let identity = identity(&mut v, raw.identity);
+    let directory = resources(&mut v, raw.resources.directory);
+    let admin_address = raw.admin.address.unwrap_or_else(|| "127.0.0.1:15000".to_owned());
+    let admin = v.address("admin.address", &admin_address);
+    let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin);
+    let cluster_key = cluster_key(&mut v, raw.cluster_key);
+    let cluster_domain = cluster_domain(&mut v, raw.cluster_domain);
+    let root_namespace = raw.root_namespace.unwrap_or_else(|| "istio-system".to_owned());
+    if root_namespace.is_empty() {
+        v.fail("rootNamespace", "is empty");
+    }
+    let access_log = match raw.access_log.path.as_deref() {
+        Some("off") => AccessLog { path: None },
+        Some(path) => AccessLog { path: Some(v.resolve(path)) },
+        None => AccessLog { path: Some(PathBuf::from("/dev/stdout")) },
+    };
+    let log = log(&mut v, raw.log);
+    let timeouts = timeouts(&mut v, raw.timeouts);
+    let limits = limits(&mut v, &raw.limits);
+    match (trust_domain, admin) {
+        (Some(trust_domain), Some(address)) if v.problems.is_empty() => Ok(Bootstrap {
+            role: Role::Sidecar,
+            cluster_key,
+            trust_domain,
+            trust_domain_aliases,
+            cluster_domain,
+            root_namespace,
+            workload,
+            identity,
+            resources: ResourceSettings { directory },
+            inbound,
+            outbound,
+            admin: Admin { address },
+            authorization: Authorization {
+                catch_all_deny: raw.authorization.catch_all_deny,
+                path_normalization: raw.authorization.path_normalization,
+                num_trusted_proxies: raw.authorization.num_trusted_proxies,
+            },
+            access_log,
+            log,
+            workers: raw.workers,
+            timeouts,
+            limits,
+        }),
+        _ => Err(v.problems),
+    }
+}
+
+fn trust_domain(v: &mut Validator<'_>, written: Option<String>) -> Option<TrustDomain> {
+    v.parse("trustDomain", &written.unwrap_or_else(|| "cluster.local".to_owned()), "a trust domain")
+}
+
+fn workload(v: &mut Validator<'_>, raw: RawWorkload, trust_domain: Option<&TrustDomain>) -> WorkloadSettings {
+    let namespace = v.required("workload.namespace", raw.namespace);
+    let service_account = v.required("workload.serviceAccount", raw.service_account);
+    if let Some(trust_domain) = trust_domain
+        && !namespace.is_empty()
+        && !service_account.is_empty()
+        && let Err(error) = SpiffeId::from_service_account(trust_domain, &namespace, &service_account)
+    {
+        v.fail("workload", format!("namespace and service account do not make a SPIFFE ID: {error}"));
+    }
+    let mut labels = raw.labels_file.map(|file| labels_of(v, &file)).unwrap_or_default();
+    labels.extend(raw.labels);
+    WorkloadSettings { name: raw.name.unwrap_or_else(|| service_account.clone()), namespace, service_account, labels }
+}
+
+fn labels_of(v: &mut Validator<'_>, written: &str) -> BTreeMap<String, String> {
+    let path = v.resolve(written);
+    let text = match files::read(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            v.fail("workload.labelsFile", format!("{} {error}", path.display()));
+            return BTreeMap::new();
+        }
+    };
+    labels::parse(&text).unwrap_or_else(|(line, message)| {
+        v.fail("workload.labelsFile", format!("{}:{line}: {message}", path.display()));
+        BTreeMap::new()
+    })
+}
+
+fn identity(v: &mut Validator<'_>, raw: RawIdentity) -> IdentitySettings {
+    let mut federated = BTreeMap::new();
+    for (domain, file) in raw.federated {
+        if let Some(domain) = v.parse(&format!("identity.federated.{domain}"), &domain, "a trust domain") {
+            federated.insert(domain, v.resolve(&file));
+        }
+    }
+    IdentitySettings {
+        certificate: v.required_path("identity.certificate", raw.certificate),
+        key: v.required_path("identity.key", raw.key),
+        trust_bundle: v.required_path("identity.trustBundle", raw.trust_bundle),
+        federated,
+    }
+}
+
+fn resources(v: &mut Validator<'_>, written: Option<String>) -> PathBuf {
+    let was_written = written.as_ref().is_some_and(|written| !written.trim().is_empty());
+    let directory = v.required_path("resources.directory", written);
+    if was_written && !directory.is_dir() {
+        v.fail("resources.directory", format!("{} is not a directory that can be read", directory.display()));
+    }
+    directory
+}
+
+fn cluster_key(v: &mut Validator<'_>, written: Option<String>) -> String {
+    let key = written.unwrap_or_else(|| "default/default/default/local".to_owned());
+    let parts: Vec<&str> = key.split('/').collect();
+    if parts.len() != 4 || parts.iter().any(|part| part.is_empty()) {
+        v.fail("clusterKey", format!("`{key}` is not of the form region/zone/group/cluster"));
+    }
+    key
+}
+
+fn cluster_domain(v: &mut Validator<'_>, written: Option<String>) -> String {
+    let domain = written.unwrap_or_else(|| "cluster.local".to_owned());
+    let is_label = |label: &str| {
+        !label.is_empty() && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    if !domain.split('.').all(is_label) {
+        v.fail("clusterDomain", format!("`{domain}` is not a DNS name in lower case, such as cluster.local"));
+    }
+    domain
+}
+
+fn log(v: &mut Validator<'_>, raw: RawLog) -> LogSettings {
+    let level = raw.level.unwrap_or_else(|| "info".to_owned());
+    if level.trim().is_empty() {
+        v.fail("log.level", "is empty");
+    }
+    LogSettings { level, format: raw.format }
+}
+
+fn timeouts(v: &mut Validator<'_>, raw: RawTimeouts) -> Timeouts {
+    let seconds = Duration::from_secs;
+    Timeouts {
+        detect: v.duration("timeouts.detect", raw.detect, seconds(3)),
+        tls_handshake: v.duration("timeouts.tlsHandshake", raw.tls_handshake, seconds(10)),
+        connect_local: v.duration("timeouts.connectLocal", raw.connect_local, seconds(1)),
+        connect: v.duration("timeouts.connect", raw.connect, seconds(5)),
+        request_header: v.duration("timeouts.requestHeader", raw.request_header, seconds(10)),
+        idle: v.duration("timeouts.idle", raw.idle, seconds(3600)),
+        upstream_idle: v.duration("timeouts.upstreamIdle", raw.upstream_idle, seconds(30)),
+        drain: v.duration("timeouts.drain", raw.drain, seconds(30)),
+    }
+}
+
+fn limits(v: &mut Validator<'_>, raw: &RawLimits) -> Limits {
+    Limits {
+        connections: v.at_least("limits.connections", raw.connections, 1, 65536),
+        request_header_bytes: v.at_least(
+            "limits.requestHeaderBytes",
+            raw.request_header_bytes,
+            MIN_REQUEST_HEADER_BYTES,
+            61440,
+        ),
+        request_headers: v.at_least("limits.requestHeaders", raw.request_headers, 1, 100),
+        concurrent_streams: v.at_least("limits.concurrentStreams", raw.concurrent_streams, 1, 100),
+    }
+}

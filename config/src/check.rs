@@ -1,0 +1,79 @@
+//! What a reload would say, without a proxy: for `meshgate check` and for tests of one's own configuration.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use meshgate_policy::{Lint, ObjectName, Policy, Settings, Workload, lint};
+
+use crate::folder::Folder;
+use crate::kept::{Reading, Standing};
+use crate::kind::Kind;
+use crate::problem::{self, Problem};
+use crate::resource::Key;
+use crate::snapshot::Mesh;
+
+/// Everything wrong (severity error) or doubtful (warning) with the resources in `directory`, in the order of files and
+/// lines. Findings of the policy engine have their code, such as `MG001`, for a field.
+///
+/// `own` is a workload that policies may select although no Pod or WorkloadEntry in the folder is it.
+pub fn check(directory: &Path, settings: &Settings, own: Option<&Workload>) -> Vec<Problem> {
+    let reading = Reading::new(&Folder::read(directory), &settings.root_namespace);
+    let (standing, mut problems) = Standing::default().after(reading, &settings.root_namespace);
+    // The DNS suffix shows in no message.
+    let mesh = Mesh::compose(&standing, settings, "cluster.local");
+    let own = own.filter(|_| !mesh.workloads.is_empty()).map(|own| ("this workload".to_owned(), own.clone()));
+    let known = mesh.workloads.into_iter().map(|record| (record.name.to_string(), record.workload));
+    let workloads: Vec<(String, Workload)> = own.into_iter().chain(known).collect();
+    problems.extend(mesh.problems);
+    problems.extend(lints(&standing, &workloads, settings));
+    problems.extend(selecting_nothing(&standing, &workloads, settings));
+    problem::sort(&mut problems);
+    problems
+}
+
+/// The authorization policies in `directory` as a proxy that starts now would have them, with everything wrong with the
+/// documents there; a policy that cannot be read stands as the refusal that it is.
+pub fn policies(directory: &Path, settings: &Settings) -> (Vec<Arc<Policy>>, Vec<Problem>) {
+    let reading = Reading::new(&Folder::read(directory), &settings.root_namespace);
+    let (standing, problems) = Standing::default().after(reading, &settings.root_namespace);
+    (standing.policies(), problems)
+}
+
+/// The policy engine's findings. Refusals that stand for unreadable documents are left out: they are errors already.
+fn lints(standing: &Standing, workloads: &[(String, Workload)], settings: &Settings) -> Vec<Problem> {
+    let policies: Vec<_> =
+        standing.policies().into_iter().filter(|policy| policy.unreadable_because().is_none()).collect();
+    let found = lint::all(&policies, &standing.peer_authentications(), workloads, settings);
+    found.into_iter().filter_map(|found| located(standing, &found)).collect()
+}
+
+fn located(standing: &Standing, lint: &Lint) -> Option<Problem> {
+    let is_about_peers = [lint::PEER_SELECTOR_IN_ROOT, lint::PEER_SCOPE_TAKEN].contains(&lint.code);
+    let kind = if is_about_peers { Kind::PeerAuthentication } else { Kind::AuthorizationPolicy };
+    warning(standing, kind, &lint.policy, lint.message.clone()).map(|problem| problem.in_field(Some(lint.code.into())))
+}
+
+/// Policies that select none of their namespace's workloads, where some are known: most often a misspelt label.
+fn selecting_nothing(standing: &Standing, workloads: &[(String, Workload)], settings: &Settings) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for policy in standing.policies().into_iter().filter(|policy| policy.unreadable_because().is_none()) {
+        let name = policy.name();
+        let in_reach =
+            |workload: &Workload| name.namespace == settings.root_namespace || name.namespace == workload.namespace;
+        let known = workloads.iter().filter(|(_, workload)| in_reach(workload)).count();
+        if known > 0 && !workloads.iter().any(|(_, workload)| policy.selects(workload, &settings.root_namespace)) {
+            let message = format!("selects none of the {known} workload(s) known in its reach");
+            problems.extend(warning(standing, Kind::AuthorizationPolicy, name, message));
+        }
+    }
+    problems
+}
+
+fn warning(standing: &Standing, kind: Kind, name: &ObjectName, message: String) -> Option<Problem> {
+    let key = Key { kind, namespace: name.namespace.clone(), name: name.name.clone() };
+    let (_, place, _) = standing.good().find(|(good, ..)| **good == key)?;
+    Some(Problem::warning(&place.file, message).at(Some(place.line)).about(key))
+}
+
+#[cfg(test)]
+mod tests;

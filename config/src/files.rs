@@ -1,0 +1,46 @@
+//! Reading one file of configuration: a regular file, of bounded size, in UTF-8.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::yaml::MAX_FILE_BYTES;
+
+/// Why a file could not be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ReadError {
+    /// The system said no.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// A pipe or device could block or never end.
+    #[error("is not a regular file")]
+    NotRegular,
+    #[error("is larger than {} MiB, the most that is read", MAX_FILE_BYTES / (1024 * 1024))]
+    TooLarge,
+    #[error("is not text in UTF-8: line {line} has a byte that does not belong")]
+    NotUtf8 { line: usize },
+}
+
+impl ReadError {
+    /// The file is not there (any more).
+    pub(crate) fn is_not_found(&self) -> bool {
+        matches!(self, ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Reads the whole file, following symbolic links.
+pub(crate) fn read(path: &Path) -> Result<String, ReadError> {
+    // Asked before opening, because opening a pipe waits for its writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(ReadError::NotRegular);
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE_BYTES {
+        return Err(ReadError::TooLarge);
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+        ReadError::NotUtf8 { line: 1 + valid.filter(|byte| **byte == b'\n').count() }
+    })
+}

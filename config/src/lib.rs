@@ -1,0 +1,67 @@
+//! What the operator wrote, read and checked.
+//!
+//! Two kinds of configuration, never mixed. The [`Bootstrap`] is one file, fixed for the life of the process. The
+//! resources are a folder of Kubernetes-shaped YAML, any number of files and documents, that a [`ConfigStore`] reads
+//! again whenever a [`watch::Watcher`] says so, and publishes as an immutable [`Snapshot`].
+//!
+//! What is wrong is a [`Problem`] with file and line. A reload is all or nothing for each object: a bad object is
+//! reported, its last good version stays, everything else goes on; a policy that has never been readable denies what it
+//! selects. What policies *mean* is `meshgate-policy`'s affair.
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use std::sync::Arc;
+//! use meshgate_config::{Bootstrap, ConfigStore, watch::Watcher};
+//!
+//! let bootstrap = Bootstrap::load(Path::new("bootstrap.yaml"), std::env::vars())?;
+//! let store = Arc::new(ConfigStore::open(&bootstrap)?);
+//! let _watcher = Watcher::start(store.paths(), {
+//!     let store = store.clone();
+//!     move || {
+//!         for problem in store.reload().problems {
+//!             eprintln!("{problem}");
+//!         }
+//!     }
+//! });
+//! let snapshot = store.current();
+//! let backend = snapshot.services.by_host("backend", 80, "default");
+//! # Ok::<(), Vec<meshgate_config::Problem>>(())
+//! ```
+
+mod backends;
+mod body;
+mod bootstrap;
+pub mod check;
+pub mod duration;
+mod endpoints;
+mod files;
+mod folder;
+mod kept;
+mod kind;
+mod problem;
+mod reader;
+mod references;
+mod resource;
+mod security;
+mod service;
+mod services;
+mod snapshot;
+mod store;
+mod suggest;
+#[cfg(test)]
+mod testing;
+pub mod watch;
+mod workload;
+mod workloads;
+mod yaml;
+
+pub use bootstrap::{
+    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Inbound, InboundListener, Limits, LogFormat,
+    LogSettings, OriginalDestination, Outbound, OutboundListener, ResourceSettings, Role, Timeouts, TrafficPolicy,
+    WorkloadSettings,
+};
+pub use problem::{Problem, Severity};
+pub use services::{AppProtocol, Endpoint, EndpointIdentity, ServicePort, Services};
+pub use snapshot::Snapshot;
+pub use store::{ConfigStore, Outcome, ReloadReport};
+pub use workloads::WorkloadRecord;

@@ -1,0 +1,223 @@
+//! Services as the outbound side looks them up: by cluster address, by host name, by a pod's own address.
+//!
+//! The one idea: everything is worked out when the snapshot is made, so that a lookup is one or two hash probes and an
+//! `Arc` to clone. Choosing among endpoints is the balancer's affair.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use meshgate_identity::SpiffeId;
+use meshgate_policy::ObjectName;
+
+/// All services of a snapshot.
+#[derive(Debug, Default)]
+pub struct Services {
+    ports: Vec<Arc<ServicePort>>,
+    by_address: HashMap<SocketAddr, Arc<ServicePort>>,
+    /// Namespace, then name, then the service's ports.
+    by_name: HashMap<String, HashMap<String, Vec<Arc<ServicePort>>>>,
+    by_endpoint: HashMap<SocketAddr, (Arc<ServicePort>, Arc<Endpoint>)>,
+    cluster_domain: String,
+}
+
+/// One TCP port of one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Namespace and name of the service.
+    pub service: ObjectName,
+    /// Its full DNS name, `name.namespace.svc.<cluster domain>`.
+    pub host: String,
+    /// The port callers use.
+    pub port: u16,
+    /// The port's name, if it has one.
+    pub name: Option<String>,
+    /// What is spoken on it.
+    pub app_protocol: AppProtocol,
+    /// Ready endpoints, sorted by address, each address once.
+    pub endpoints: Vec<Arc<Endpoint>>,
+    /// How many more there are that are not ready.
+    pub not_ready: usize,
+}
+
+/// One address of one workload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// The Pod or WorkloadEntry there, if one is known.
+    pub workload: Option<ObjectName>,
+    /// Who must answer there.
+    pub identity: EndpointIdentity,
+}
+
+/// Who must answer at an address.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EndpointIdentity {
+    /// A workload of the mesh: mutual TLS, with this identity in its certificate.
+    Mesh(SpiffeId),
+    /// A workload labelled `security.istio.io/tlsMode: disabled`: plaintext.
+    Plaintext,
+    /// No Pod or WorkloadEntry is known at the address, or several that differ: who answers cannot be checked, so that
+    /// nothing may be sent.
+    Unknown,
+}
+
+/// What is spoken on a service's port, by its `appProtocol` or the beginning of its name, as Istio reads them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum AppProtocol {
+    /// Not said: to be detected.
+    #[default]
+    Auto,
+    /// HTTP/1.1, which may turn into something else by upgrade.
+    Http,
+    /// HTTP/2, without negotiation; gRPC.
+    Http2,
+    /// Anything that is not to be parsed.
+    Tcp,
+}
+
+impl Services {
+    /// The service port at a cluster address.
+    pub fn by_address(&self, address: SocketAddr) -> Option<Arc<ServicePort>> {
+        self.by_address.get(&address).cloned()
+    }
+
+    /// The service port that a caller in `namespace` means by `host` and `port`.
+    ///
+    /// `host` is `name`, `name.ns`, `name.ns.svc` or `name.ns.svc.<cluster domain>`, in any case, without a port, with
+    /// or without a trailing dot. Does not allocate when it is in lower case.
+    pub fn by_host(&self, host: &str, port: u16, namespace: &str) -> Option<Arc<ServicePort>> {
+        self.ports_of(host, namespace)?.iter().find(|candidate| candidate.port == port).cloned()
+    }
+
+    /// Whether `host` names a service at all, whatever its ports.
+    pub fn host_known(&self, host: &str, namespace: &str) -> bool {
+        self.ports_of(host, namespace).is_some()
+    }
+
+    /// The endpoint at a workload's own address, ready or not, with a service port it belongs to: a headless service's
+    /// if there is one, else the first by name.
+    pub fn endpoint(&self, address: SocketAddr) -> Option<(Arc<ServicePort>, Arc<Endpoint>)> {
+        self.by_endpoint.get(&address).cloned()
+    }
+
+    /// All service ports, by namespace, name and the order they were written in.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ServicePort>> {
+        self.ports.iter()
+    }
+
+    fn ports_of(&self, host: &str, namespace: &str) -> Option<&[Arc<ServicePort>]> {
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let host = match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(host.to_ascii_lowercase()),
+            false => Cow::Borrowed(host),
+        };
+        let (name, rest) = host.split_once('.').unwrap_or((&host, namespace));
+        let namespace = match rest.split_once('.') {
+            None => rest,
+            Some((namespace, "svc")) => namespace,
+            Some((namespace, suffix)) if suffix.strip_prefix("svc.") == Some(self.cluster_domain.as_str()) => namespace,
+            Some(_) => return None,
+        };
+        Some(self.by_name.get(namespace)?.get(name)?)
+    }
+}
+
+/// A service on its way into [`Services`].
+pub(crate) struct Entry {
+    pub(crate) name: ObjectName,
+    pub(crate) cluster_ips: Vec<std::net::IpAddr>,
+    pub(crate) headless: bool,
+    pub(crate) ports: Vec<Arc<ServicePort>>,
+    /// Endpoints that are not ready, by the index of their port.
+    pub(crate) not_ready: Vec<(usize, Arc<Endpoint>)>,
+}
+
+impl Services {
+    /// Indexes services, which come sorted by name. Also says which of them lost an address to an earlier one.
+    pub(crate) fn new(cluster_domain: &str, entries: Vec<Entry>) -> (Services, Vec<Collision>) {
+        let mut services = Services { cluster_domain: cluster_domain.to_owned(), ..Services::default() };
+        let mut collisions = Vec::new();
+        for entry in &entries {
+            for port in &entry.ports {
+                for ip in &entry.cluster_ips {
+                    let address = SocketAddr::new(*ip, port.port);
+                    let holder = services.by_address.entry(address).or_insert_with(|| port.clone());
+                    if holder.service != port.service {
+                        collisions.push(Collision {
+                            address,
+                            loser: entry.name.clone(),
+                            holder: holder.service.clone(),
+                        });
+                    }
+                }
+            }
+        }
+        for headless in [true, false] {
+            for entry in entries.iter().filter(|entry| entry.headless == headless) {
+                services.index_endpoints(entry);
+            }
+        }
+        for entry in entries {
+            services.ports.extend(entry.ports.iter().cloned());
+            let names = services.by_name.entry(entry.name.namespace).or_default();
+            names.insert(entry.name.name, entry.ports);
+        }
+        (services, collisions)
+    }
+
+    fn index_endpoints(&mut self, entry: &Entry) {
+        let ready = entry.ports.iter().flat_map(|port| port.endpoints.iter().map(move |endpoint| (port, endpoint)));
+        let not_ready =
+            entry.not_ready.iter().filter_map(|(index, endpoint)| Some((entry.ports.get(*index)?, endpoint)));
+        for (port, endpoint) in ready.chain(not_ready) {
+            self.by_endpoint.entry(endpoint.address).or_insert_with(|| (port.clone(), endpoint.clone()));
+        }
+    }
+}
+
+/// Two services claim one cluster address.
+pub(crate) struct Collision {
+    pub(crate) address: SocketAddr,
+    pub(crate) loser: ObjectName,
+    pub(crate) holder: ObjectName,
+}
+
+impl AppProtocol {
+    /// By `appProtocol`, else by the port name's beginning, else by number.
+    pub(crate) fn of(app_protocol: Option<&str>, name: Option<&str>, port: u16) -> AppProtocol {
+        if let Some(explicit) = app_protocol {
+            return match explicit.to_ascii_lowercase().as_str() {
+                "kubernetes.io/h2c" => AppProtocol::Http2,
+                "kubernetes.io/ws" => AppProtocol::Http,
+                "kubernetes.io/wss" => AppProtocol::Tcp,
+                other => AppProtocol::word(other),
+            };
+        }
+        let by_name = name.map(|name| {
+            let name = name.to_ascii_lowercase();
+            let prefix = if name.starts_with("grpc-web") { "grpc-web" } else { name.split('-').next().unwrap_or("") };
+            AppProtocol::word(prefix)
+        });
+        match by_name {
+            Some(known) if known != AppProtocol::Auto => known,
+            // Servers that speak first, which detection would keep waiting: SMTP, DNS, MySQL, MongoDB.
+            _ if matches!(port, 25 | 53 | 3306 | 27017) => AppProtocol::Tcp,
+            _ => AppProtocol::Auto,
+        }
+    }
+
+    fn word(word: &str) -> AppProtocol {
+        match word {
+            "http" | "grpc-web" => AppProtocol::Http,
+            "http2" | "grpc" => AppProtocol::Http2,
+            "tcp" | "tls" | "https" | "mongo" | "mysql" | "redis" => AppProtocol::Tcp,
+            _ => AppProtocol::Auto,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

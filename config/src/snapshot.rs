@@ -1,0 +1,96 @@
+//! The configuration in force, composed into one immutable value.
+//!
+//! The one idea: all that can be worked out from the resources alone (who is behind which service, what applies to this
+//! proxy's own workload) is worked out here, once, off the data path. A connection takes a snapshot and keeps it.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use meshgate_policy::{MtlsModes, PeerAuthentication, Policy, PolicySet, Settings, Workload};
+
+use crate::backends;
+use crate::kept::Standing;
+use crate::problem::{self, Problem};
+use crate::references;
+use crate::services::Services;
+use crate::workloads::{WorkloadRecord, Workloads};
+
+/// One generation of the resources.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// 1 for the first; greater by one for each that differs in content.
+    pub generation: u64,
+    /// When it was read.
+    pub loaded_at: SystemTime,
+    /// Where things are.
+    pub services: Services,
+    /// Pods and WorkloadEntries.
+    pub workloads: Vec<WorkloadRecord>,
+    /// AuthorizationPolicies of the whole mesh, and refusals that stand for what was never readable.
+    pub policies: Vec<Arc<Policy>>,
+    /// PeerAuthentications of the whole mesh.
+    pub peer_authentications: Vec<Arc<PeerAuthentication>>,
+    /// What applies to this proxy's own workload.
+    pub inbound_policy: PolicySet,
+    /// The mTLS modes of this proxy's own workload.
+    pub mtls: MtlsModes,
+    /// Everything that was wrong, or doubtful, with what was read.
+    pub problems: Vec<Problem>,
+}
+
+/// What a snapshot depends on besides the resources.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    pub(crate) settings: Settings,
+    pub(crate) cluster_domain: String,
+    pub(crate) own: Workload,
+}
+
+/// The parts that do not depend on which workload this proxy is.
+pub(crate) struct Mesh {
+    pub(crate) services: Services,
+    pub(crate) workloads: Vec<WorkloadRecord>,
+    /// Warnings only.
+    pub(crate) problems: Vec<Problem>,
+}
+
+impl Mesh {
+    pub(crate) fn compose(standing: &Standing, settings: &Settings, cluster_domain: &str) -> Mesh {
+        let objects = standing.good().map(|(key, _, object)| (key, object));
+        let workloads = Workloads::new(objects, &settings.trust_domain);
+        let mut problems = Vec::new();
+        let services = backends::services(standing, &workloads, cluster_domain, &mut problems);
+        problems.extend(references::doubts(standing));
+        Mesh { services, workloads: workloads.into_records(), problems }
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn compose(
+        standing: &Standing,
+        context: &Context,
+        mut problems: Vec<Problem>,
+        generation: u64,
+    ) -> Snapshot {
+        let Context { settings, cluster_domain, own } = context;
+        let mesh = Mesh::compose(standing, settings, cluster_domain);
+        problems.extend(mesh.problems);
+        problem::sort(&mut problems);
+        let policies = standing.policies();
+        let peer_authentications = standing.peer_authentications();
+        Snapshot {
+            generation,
+            loaded_at: SystemTime::now(),
+            services: mesh.services,
+            workloads: mesh.workloads,
+            inbound_policy: PolicySet::compile(&policies, own, settings),
+            mtls: MtlsModes::for_workload(&peer_authentications, own, &settings.root_namespace),
+            policies,
+            peer_authentications,
+            problems,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
