@@ -1,0 +1,334 @@
+//! One JSON line at the end of each request or connection, written without ever holding up traffic.
+//!
+//! A line is begun when the facts are at hand (so nothing of the request is cloned for it), and finished when the exchange
+//! ends. Finished lines gather in a buffer of the worker, which hands it to the writer thread when it is full or
+//! [`FLUSH_AFTER`] old. If the writer cannot keep up, lines are dropped and counted. Everything that came from the wire is
+//! escaped, so that no request can forge a line.
+
+use std::cell::{Cell, RefCell};
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::metrics::counter::Counter;
+use time::OffsetDateTime;
+
+/// A buffer goes to the writer at this size: some two hundred lines, so that waking its thread costs little for each.
+const FLUSH_BYTES: usize = 128 * 1024;
+
+/// A line is never older than this when it goes to the writer.
+const FLUSH_AFTER: Duration = Duration::from_millis(50);
+
+/// Buffers that may wait for the writer before lines are dropped: 8 MiB.
+const QUEUE: usize = 64;
+
+/// Emptied buffers on their way back from the writer to a worker, which it fills again.
+const RETURNING: usize = 2;
+
+/// Emptied line buffers kept for reuse.
+const SPARE_LINES: usize = 64;
+
+/// The writer thread; ends when every [`Sink`] is gone.
+#[derive(Debug)]
+pub struct Writer {
+    sender: SyncSender<Batch>,
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Opens the file for appending and starts the thread.
+    ///
+    /// # Errors
+    /// The operating system's, when the file cannot be opened.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        let (sender, receiver): (_, Receiver<Batch>) = sync_channel(QUEUE);
+        let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || {
+            for Batch { mut bytes, empty } in receiver {
+                if let Err(error) = file.write_all(&bytes) {
+                    tracing::error!(%error, "cannot write the access log");
+                }
+                bytes.clear();
+                // A worker that has enough of them, or has ended, needs no more.
+                let _ = empty.try_send(bytes);
+            }
+        })?;
+        Ok(Self { sender, thread })
+    }
+
+    /// A sink for one worker.
+    pub fn sink(&self, dropped: Counter) -> Sink {
+        Sink::new(Some(self.sender.clone()), dropped)
+    }
+
+    /// Waits until everything handed over is written. All sinks must be gone.
+    pub fn close(self) {
+        drop(self.sender);
+        // A writer that panicked has nothing left to wait for.
+        let _ = self.thread.join();
+    }
+}
+
+/// Lines on their way to the file, and the way back for the buffer they are in.
+#[derive(Debug)]
+struct Batch {
+    bytes: Vec<u8>,
+    empty: SyncSender<Vec<u8>>,
+}
+
+/// A worker's end of the log.
+#[derive(Debug)]
+pub struct Sink {
+    writer: Option<SyncSender<Batch>>,
+    empty: SyncSender<Vec<u8>>,
+    empties: Receiver<Vec<u8>>,
+    buffer: RefCell<Vec<u8>>,
+    lines: Cell<u64>,
+    spare: RefCell<Vec<Vec<u8>>>,
+    clock: RefCell<Clock>,
+    dropped: Counter,
+}
+
+impl Sink {
+    /// A sink that makes no lines.
+    pub fn off() -> Self {
+        Self::new(None, Counter::default())
+    }
+
+    fn new(writer: Option<SyncSender<Batch>>, dropped: Counter) -> Self {
+        let (empty, empties) = sync_channel(RETURNING);
+        Self {
+            writer,
+            empty,
+            empties,
+            buffer: RefCell::default(),
+            lines: Cell::new(0),
+            spare: RefCell::default(),
+            clock: RefCell::default(),
+            dropped,
+        }
+    }
+
+    /// Begins a line with the time now and what `prefix` holds (see [`Line::prefix`]); `None` when the log is off.
+    pub fn begin(&self, prefix: &[u8]) -> Option<Line> {
+        self.writer.as_ref()?;
+        let mut bytes = self.spare.borrow_mut().pop().unwrap_or_else(|| Vec::with_capacity(512));
+        bytes.extend_from_slice(b"{\"start_time\":\"");
+        self.clock.borrow_mut().write(SystemTime::now(), &mut bytes);
+        bytes.push(b'"');
+        bytes.extend_from_slice(prefix);
+        Some(Line { bytes })
+    }
+
+    /// Ends a line. `sink` is the same sink, shared, so that a flush can be left behind for later.
+    pub fn end<S: AsRef<Sink> + 'static>(sink: Rc<S>, mut line: Line) {
+        let this = (*sink).as_ref();
+        line.bytes.extend_from_slice(b"}\n");
+        let (first, full) = {
+            let mut buffer = this.buffer.borrow_mut();
+            let first = buffer.is_empty();
+            buffer.extend_from_slice(&line.bytes);
+            (first, buffer.len() >= FLUSH_BYTES)
+        };
+        this.lines.set(this.lines.get() + 1);
+        line.bytes.clear();
+        let mut spare = this.spare.borrow_mut();
+        if spare.len() < SPARE_LINES {
+            spare.push(line.bytes);
+        }
+        drop(spare);
+        if full {
+            this.flush();
+        } else if first {
+            tokio::task::spawn_local(async move {
+                tokio::time::sleep(FLUSH_AFTER).await;
+                (*sink).as_ref().flush();
+            });
+        }
+    }
+
+    /// Hands over what has gathered.
+    pub fn flush(&self) {
+        let Some(writer) = self.writer.as_ref().filter(|_| !self.buffer.borrow().is_empty()) else { return };
+        let fresh = self.empties.try_recv().unwrap_or_default();
+        let batch = Batch { bytes: self.buffer.replace(fresh), empty: self.empty.clone() };
+        let lines = self.lines.replace(0);
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = writer.try_send(batch) {
+            self.dropped.inc_by(lines);
+        }
+    }
+}
+
+impl Drop for Sink {
+    /// The worker goes last, after the tasks that were cut have made their reports.
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
+/// One line, begun and not ended.
+#[derive(Debug)]
+pub struct Line {
+    bytes: Vec<u8>,
+}
+
+impl Line {
+    /// The fields that all lines of a connection share, ready to be copied behind the time.
+    pub fn prefix(fill: impl FnOnce(&mut Line)) -> Vec<u8> {
+        let mut line = Line { bytes: Vec::new() };
+        fill(&mut line);
+        line.bytes
+    }
+
+    /// Adds a text field; `name` is ours and needs no escaping, `value` may be anything.
+    pub fn text(&mut self, name: &'static str, value: impl AsRef<[u8]>) {
+        self.name(name);
+        self.bytes.push(b'"');
+        escape(value.as_ref(), &mut self.bytes);
+        self.bytes.push(b'"');
+    }
+
+    /// Adds a text field written by `Display`.
+    pub fn display(&mut self, name: &'static str, value: impl std::fmt::Display) {
+        self.name(name);
+        self.bytes.push(b'"');
+        let from = self.bytes.len();
+        // Writing into a Vec cannot fail.
+        let _ = write!(self.bytes, "{value}");
+        if self.bytes.get(from..).is_some_and(|written| written.iter().any(|byte| needs_escape(*byte))) {
+            let written = self.bytes.split_off(from);
+            escape(&written, &mut self.bytes);
+        }
+        self.bytes.push(b'"');
+    }
+
+    /// Adds a number.
+    pub fn number(&mut self, name: &'static str, value: u64) {
+        self.name(name);
+        self.bytes.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+    }
+
+    /// Adds a duration in milliseconds, to the microsecond.
+    pub fn millis(&mut self, name: &'static str, value: Duration) {
+        self.name(name);
+        let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+        self.bytes.extend_from_slice(itoa::Buffer::new().format(micros / 1000).as_bytes());
+        self.bytes.push(b'.');
+        push_three_digits(u32::try_from(micros % 1000).unwrap_or(0), &mut self.bytes);
+    }
+
+    /// Adds an address.
+    pub fn address(&mut self, name: &'static str, value: SocketAddr) {
+        self.name(name);
+        let _ = write!(self.bytes, "\"{value}\"");
+    }
+
+    fn name(&mut self, name: &'static str) {
+        self.bytes.extend_from_slice(b",\"");
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(b"\":");
+    }
+}
+
+fn needs_escape(byte: u8) -> bool {
+    !(0x20..0x7f).contains(&byte) || byte == b'"' || byte == b'\\'
+}
+
+/// Writes bytes as the inside of a JSON string. Bytes outside ASCII become `\u00XX` one by one, so that a line is always
+/// valid UTF-8 whatever the wire held.
+fn escape(mut bytes: &[u8], out: &mut Vec<u8>) {
+    // Nearly always there is nothing to escape, and a pass without an early end is one that the compiler vectorises.
+    if !bytes.iter().fold(false, |found, byte| found | needs_escape(*byte)) {
+        return out.extend_from_slice(bytes);
+    }
+    while let Some(at) = bytes.iter().position(|byte| needs_escape(*byte)) {
+        let (plain, rest) = bytes.split_at(at);
+        out.extend_from_slice(plain);
+        if let Some((special, rest)) = rest.split_first() {
+            match special {
+                b'"' => out.extend_from_slice(b"\\\""),
+                b'\\' => out.extend_from_slice(b"\\\\"),
+                byte => {
+                    let _ = write!(out, "\\u{byte:04x}");
+                }
+            }
+            bytes = rest;
+        }
+    }
+    out.extend_from_slice(bytes);
+}
+
+fn push_three_digits(number: u32, out: &mut Vec<u8>) {
+    for digit in [number / 100 % 10, number / 10 % 10, number % 10] {
+        out.push(b'0' + u8::try_from(digit).unwrap_or(0));
+    }
+}
+
+/// Formats the time of day once a second.
+#[derive(Debug, Default)]
+struct Clock {
+    second: u64,
+    text: String,
+}
+
+impl Clock {
+    fn write(&mut self, now: SystemTime, out: &mut Vec<u8>) {
+        let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        if since.as_secs() != self.second || self.text.is_empty() {
+            self.second = since.as_secs();
+            self.text = timestamp(self.second);
+        }
+        out.extend_from_slice(self.text.as_bytes());
+        out.push(b'.');
+        push_three_digits(since.subsec_millis(), out);
+        out.push(b'Z');
+    }
+}
+
+/// A time in RFC 3339, to the second.
+pub fn rfc3339(at: SystemTime) -> String {
+    let mut text = timestamp(at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()));
+    text.push('Z');
+    text
+}
+
+fn timestamp(second: u64) -> String {
+    let at = i64::try_from(second).ok().and_then(|second| OffsetDateTime::from_unix_timestamp(second).ok());
+    let at = at.unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", at.hour(), at.minute(), at.second())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_the_wire_can_forge_a_line() {
+        let mut line = Line { bytes: b"{\"a\":1".to_vec() };
+        line.text("path", b"/\"},{\"x\":\"\r\n\\\xff\x00\x7f");
+        line.display("host", "a\"b\n");
+        line.number("bytes", 12);
+        line.millis("duration", Duration::from_micros(1_204_056));
+        line.bytes.push(b'}');
+        let text = String::from_utf8(line.bytes).unwrap();
+        assert!(!text.contains('\n'));
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["path"], "/\"},{\"x\":\"\r\n\\\u{ff}\0\u{7f}");
+        assert_eq!(value["host"], "a\"b\n");
+        assert_eq!(value["duration"], 1204.056);
+    }
+
+    #[test]
+    fn time_is_rfc_3339() {
+        let mut out = Vec::new();
+        let mut clock = Clock::default();
+        clock.write(UNIX_EPOCH + Duration::from_millis(1_700_000_000_042), &mut out);
+        assert_eq!(String::from_utf8(out).unwrap(), "2023-11-14T22:13:20.042Z");
+    }
+}

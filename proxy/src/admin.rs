@@ -1,0 +1,85 @@
+//! What the outside may ask this process: is it alive, is it ready, what does it count. Read-only, on its own thread.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+
+use crate::worker::Shared;
+
+/// A scraper that sends its request slower than this is none.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Rest after a failed accept, so that running out of descriptors does not make this loop spin.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+/// The content type that Prometheus' own client libraries send with this format.
+const EXPOSITION: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const INDEX: &str = "meshgate admin\n\n\
+    GET /ready    200 when ready, else 503 and what is missing\n\
+    GET /live     200 while this process answers\n\
+    GET /metrics  counters, for Prometheus\n";
+
+/// Answers admin requests for as long as it is polled.
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::error!(%error, "admin: cannot accept");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+                continue;
+            }
+        };
+        let shared = Arc::clone(&shared);
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let answer = answer(&shared, request.method(), request.uri().path());
+            std::future::ready(Ok::<_, Infallible>(answer))
+        });
+        let mut server = http1::Builder::new();
+        server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
+        let connection = server.serve_connection(TokioIo::new(stream), service);
+        tokio::task::spawn_local(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "admin connection ended");
+            }
+        });
+    }
+}
+
+fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    if method != Method::GET && method != Method::HEAD {
+        return text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
+    }
+    match path {
+        "/" => text(StatusCode::OK, TEXT, INDEX.into()),
+        "/live" => text(StatusCode::OK, TEXT, "live\n".into()),
+        "/ready" | "/healthz/ready" => {
+            let blockers = shared.readiness.blockers();
+            if blockers.is_empty() {
+                text(StatusCode::OK, TEXT, "ready\n".into())
+            } else {
+                text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {}\n", blockers.join(", ")))
+            }
+        }
+        "/metrics" | "/stats/prometheus" => text(StatusCode::OK, EXPOSITION, shared.metrics.render()),
+        _ => text(StatusCode::NOT_FOUND, TEXT, "no such page; see /\n".into()),
+    }
+}
+
+fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}

@@ -1,0 +1,370 @@
+//! All the wiring, top to bottom: read what the operator wrote, bind, start the workers, watch files and signals, drain.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use meshgate_config::watch::Watcher;
+use meshgate_config::{Bootstrap, ConfigStore, InboundListener, OutboundListener, Outcome, Problem, Snapshot};
+use meshgate_identity::{Identity, IdentityError, IdentityStore, Reload, SpiffeIdError};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::access_log::{Sink, Writer};
+use crate::balance::Cursors;
+use crate::connection::Direction;
+use crate::drain::{self, Controller, Drain, Phase};
+use crate::limits::Permits;
+use crate::listen::{accept_loop, bind_all};
+use crate::metrics::{Metrics, ResultLabels};
+use crate::orig_dst::OwnAddresses;
+use crate::readiness::Readiness;
+use crate::worker::{Shared, Worker};
+use crate::{admin, inbound, outbound, runtime, signal, socket};
+
+/// How often the own certificate is checked for having ended, and idle upstream connections are looked through.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
+/// Why the process could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The bootstrap or the resources have problems; all of them are listed.
+    #[error("{}", list(.0))]
+    Config(Vec<Problem>),
+    /// The own certificate, key or trust bundle is not usable.
+    #[error("identity: {0}")]
+    Identity(#[from] IdentityError),
+    /// The bootstrap's workload has names that no SPIFFE ID can have.
+    #[error("workload: {0}")]
+    Workload(#[from] SpiffeIdError),
+    /// A listener could not be bound.
+    #[error("{what}: cannot listen on {address}: {source}")]
+    Bind {
+        /// The bootstrap's field.
+        what: String,
+        /// Its value.
+        address: SocketAddr,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The access log could not be opened.
+    #[error("accessLog.path: cannot open {path}: {source}")]
+    AccessLog {
+        /// The bootstrap's value.
+        path: String,
+        /// The operating system's reason.
+        source: io::Error,
+    },
+    /// The operating system refused something that is always there.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+    /// Files cannot be watched.
+    #[error("cannot watch files: {0}")]
+    Watch(#[from] meshgate_config::watch::WatchError),
+}
+
+fn list(problems: &[Problem]) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// A process ready to run: everything that can be wrong at start has been found.
+pub struct App {
+    shared: Arc<Shared>,
+    config: Arc<ConfigStore>,
+    identity: Arc<IdentityStore>,
+    sockets: Vec<Sockets>,
+    admin: std::net::TcpListener,
+    access_log: Option<Writer>,
+}
+
+/// One worker's share of the listeners.
+#[derive(Default)]
+struct Sockets {
+    inbound: Vec<(std::net::TcpListener, InboundListener)>,
+    outbound: Vec<(std::net::TcpListener, OutboundListener)>,
+}
+
+impl App {
+    /// Reads, checks and binds; serves nothing yet.
+    ///
+    /// # Errors
+    /// Everything a start can fail of, each with the field or file concerned.
+    pub fn open(bootstrap: Bootstrap) -> Result<Self, StartError> {
+        let identity = IdentityStore::open(bootstrap.identity_sources()?)?;
+        let config = ConfigStore::open(&bootstrap).map_err(StartError::Config)?;
+        let (sockets, own) = bind(&bootstrap)?;
+        let address = bootstrap.admin.address;
+        let admin = bind_one("admin.address", address, || socket::bind(address, false))?;
+        let access_log = match &bootstrap.access_log.path {
+            Some(path) => Some(open_access_log(path)?),
+            None => None,
+        };
+        let shared = Arc::new(Shared {
+            metrics: Metrics::default(),
+            readiness: Readiness::new(["listeners"]),
+            cursors: Cursors::default(),
+            own,
+            permits: Permits::new(bootstrap.limits.connections),
+            bootstrap,
+        });
+        Ok(Self { shared, config: Arc::new(config), identity: Arc::new(identity), sockets, admin, access_log })
+    }
+
+    /// Serves until a signal ends it.
+    ///
+    /// # Errors
+    /// The operating system's, at start; a worker's, if one ends by itself.
+    pub fn run(self) -> Result<(), StartError> {
+        let runtime = runtime::local()?;
+        runtime.block_on(self.serve())
+    }
+
+    async fn serve(self) -> Result<(), StartError> {
+        let Self { shared, config, identity, sockets, admin, access_log } = self;
+        let mut stop = signal::Stop::listen()?;
+        let (controller, drain) = drain::channel();
+        announce(&shared, &config.current(), &identity.current());
+        let _watcher = watch_files(&shared, &config, &identity)?;
+        let workers = sockets
+            .into_iter()
+            .enumerate()
+            .map(|(index, sockets)| {
+                let start = WorkerStart {
+                    shared: Arc::clone(&shared),
+                    config: config.subscribe(),
+                    identity: identity.subscribe(),
+                    sink: access_log.as_ref().map(|log| log.sink(shared.metrics.access_log_dropped.clone())),
+                    drain: drain.clone(),
+                    sockets,
+                };
+                runtime::spawn_worker(index, move || start.run())
+            })
+            .collect::<io::Result<Vec<_>>>()?;
+        tokio::task::spawn_local(admin::serve(socket::listen(admin)?, Arc::clone(&shared)));
+        shared.readiness.clear("listeners");
+        tracing::info!(workers = workers.len(), "ready");
+        let ended = housekeep_until(&shared, &identity, until_stopped(&mut stop, &workers)).await;
+        shared.readiness.block("draining");
+        finish(&shared, &controller, &mut stop, workers, ended).await?;
+        if let Some(log) = access_log {
+            log.close();
+        }
+        Ok(())
+    }
+}
+
+fn bind(bootstrap: &Bootstrap) -> Result<(Vec<Sockets>, OwnAddresses), StartError> {
+    let workers = runtime::worker_count(bootstrap.workers);
+    let mut sockets: Vec<Sockets> = (0..workers).map(|_| Sockets::default()).collect();
+    let mut own = Vec::new();
+    for (index, listener) in bootstrap.inbound.listeners.iter().enumerate() {
+        let what = format!("inbound.listeners[{index}].address");
+        let bound = bind_one(&what, listener.address, || bind_all(listener.address, workers))?;
+        note(&mut own, &bound, Direction::Inbound);
+        for (worker, socket) in sockets.iter_mut().zip(bound) {
+            worker.inbound.push((socket, *listener));
+        }
+    }
+    for (index, listener) in bootstrap.outbound.listeners.iter().enumerate() {
+        let what = format!("outbound.listeners[{index}].address");
+        let bound = bind_one(&what, listener.address, || bind_all(listener.address, workers))?;
+        note(&mut own, &bound, Direction::Outbound);
+        for (worker, socket) in sockets.iter_mut().zip(bound) {
+            worker.outbound.push((socket, *listener));
+        }
+    }
+    Ok((sockets, OwnAddresses::new(own)))
+}
+
+fn bind_one<T>(what: &str, address: SocketAddr, bind: impl FnOnce() -> io::Result<T>) -> Result<T, StartError> {
+    bind().map_err(|source| StartError::Bind { what: what.to_owned(), address, source })
+}
+
+fn note(own: &mut Vec<SocketAddr>, bound: &[std::net::TcpListener], direction: Direction) {
+    if let Some(Ok(address)) = bound.first().map(std::net::TcpListener::local_addr) {
+        tracing::info!(%address, direction = direction.as_str(), "listening");
+        own.push(address);
+    }
+}
+
+fn open_access_log(path: &Path) -> Result<Writer, StartError> {
+    Writer::open(path).map_err(|source| StartError::AccessLog { path: path.display().to_string(), source })
+}
+
+fn announce(shared: &Shared, snapshot: &Snapshot, identity: &Identity) {
+    let metrics = &shared.metrics;
+    metrics.config_generation.set(snapshot.generation);
+    metrics.config_problems.set(snapshot.problems.len() as u64);
+    metrics.identity_generation.set(identity.generation());
+    metrics.set_certificate_expiry(identity.svid().not_after());
+    tracing::info!(id = %identity.svid().id(), generation = snapshot.generation, "starting");
+    for problem in &snapshot.problems {
+        tracing::warn!("{problem}");
+    }
+}
+
+/// Reads again what has changed, on the watcher's own thread.
+fn watch_files(
+    shared: &Arc<Shared>,
+    config: &Arc<ConfigStore>,
+    identity: &Arc<IdentityStore>,
+) -> Result<Watcher, StartError> {
+    let mut paths = config.paths();
+    paths.extend(identity.paths());
+    let (shared, config, identity) = (Arc::clone(shared), Arc::clone(config), Arc::clone(identity));
+    let watcher = Watcher::start(paths, move || {
+        reload_identity(&shared, &identity);
+        reload_config(&shared, &config);
+    })?;
+    Ok(watcher)
+}
+
+fn reload_config(shared: &Shared, config: &ConfigStore) {
+    let report = config.reload();
+    let metrics = &shared.metrics;
+    metrics.config_problems.set(report.problems.len() as u64);
+    let result = if report.problems.is_empty() { "ok" } else { "error" };
+    if report.outcome == Outcome::Published || !report.problems.is_empty() {
+        metrics.config_reloads.get_or_create(&ResultLabels { result }).inc();
+    }
+    for problem in &report.problems {
+        tracing::warn!("{problem}");
+    }
+    if report.outcome == Outcome::Published {
+        metrics.config_generation.set(report.generation);
+        let snapshot = config.current();
+        shared.cursors.retain(|service, port| {
+            snapshot.services.iter().any(|known| known.service == *service && known.port == port)
+        });
+        tracing::info!(generation = report.generation, problems = report.problems.len(), "configuration in force");
+    }
+}
+
+fn reload_identity(shared: &Shared, identity: &IdentityStore) {
+    let metrics = &shared.metrics;
+    match identity.reload() {
+        Ok(Reload::Unchanged) => {}
+        Ok(Reload::Published) => {
+            let current = identity.current();
+            metrics.identity_reloads.get_or_create(&ResultLabels { result: "ok" }).inc();
+            metrics.identity_generation.set(current.generation());
+            metrics.set_certificate_expiry(current.svid().not_after());
+            tracing::info!(generation = current.generation(), "identity in force");
+        }
+        Err(error) => {
+            metrics.identity_reloads.get_or_create(&ResultLabels { result: "error" }).inc();
+            tracing::warn!(%error, "identity files are not usable; the last good ones stay in force");
+        }
+    }
+}
+
+/// Returns at the first signal, or when a worker has ended by itself.
+async fn until_stopped(stop: &mut signal::Stop, workers: &[JoinHandle<io::Result<()>>]) -> bool {
+    let mut look = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        tokio::select! {
+            name = stop.next() => {
+                tracing::info!("{name}: draining");
+                return true;
+            }
+            _ = look.tick() => if workers.iter().any(JoinHandle::is_finished) { return false },
+        }
+    }
+}
+
+/// Lets `until` run while checking that the own certificate has not ended.
+async fn housekeep_until<T>(shared: &Shared, identity: &IdentityStore, until: impl Future<Output = T>) -> T {
+    let mut tick = tokio::time::interval(HOUSEKEEPING);
+    let mut until = std::pin::pin!(until);
+    loop {
+        tokio::select! {
+            biased;
+            result = until.as_mut() => return result,
+            _ = tick.tick() => {
+                if identity.current().svid().not_after() <= SystemTime::now() {
+                    shared.readiness.block("certificate expired");
+                } else {
+                    shared.readiness.clear("certificate expired");
+                }
+            }
+        }
+    }
+}
+
+/// Drains: all connections end by themselves, or the deadline or a second signal ends them.
+async fn finish(
+    shared: &Shared,
+    controller: &Controller,
+    stop: &mut signal::Stop,
+    workers: Vec<JoinHandle<io::Result<()>>>,
+    orderly: bool,
+) -> Result<(), StartError> {
+    controller.advance(if orderly { Phase::Draining } else { Phase::Ended });
+    let (sender, mut done) = watch::channel(false);
+    let joiner = std::thread::spawn(move || {
+        let results: Vec<_> = workers.into_iter().map(JoinHandle::join).collect();
+        // Nobody waiting any more is nobody to tell.
+        let _ = sender.send(true);
+        results
+    });
+    let mut deadline = std::pin::pin!(tokio::time::sleep(shared.bootstrap.timeouts.drain));
+    tokio::select! {
+        biased;
+        _ = done.wait_for(|done| *done) => {}
+        () = deadline.as_mut() => tracing::warn!("drain deadline reached; closing what is left"),
+        name = stop.next() => tracing::warn!("second {name}: closing what is left"),
+    }
+    controller.advance(Phase::Ended);
+    let results = joiner.join().unwrap_or_default();
+    for result in results {
+        match result {
+            Ok(result) => result?,
+            Err(_) => return Err(StartError::Io(io::Error::other("a worker panicked"))),
+        }
+    }
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// What a worker thread is given to start with.
+struct WorkerStart {
+    shared: Arc<Shared>,
+    config: watch::Receiver<Arc<Snapshot>>,
+    identity: watch::Receiver<Arc<Identity>>,
+    sink: Option<Sink>,
+    drain: Drain,
+    sockets: Sockets,
+}
+
+impl WorkerStart {
+    async fn run(self) -> io::Result<()> {
+        let Self { shared, config, identity, sink, drain, sockets } = self;
+        let worker = Rc::new(Worker::new(shared, config, identity, sink.unwrap_or_else(Sink::off), drain));
+        for (socket, listener) in sockets.inbound {
+            let listener = Rc::new(listener);
+            let serve = move |worker, stream, connection| {
+                let listener = Rc::clone(&listener);
+                async move { inbound::serve(&worker, stream, connection, &listener).await }
+            };
+            let socket: TcpListener = socket::listen(socket)?;
+            let accept = accept_loop(Rc::clone(&worker), socket, Direction::Inbound, Phase::Draining, serve);
+            tokio::task::spawn_local(accept);
+        }
+        for (socket, listener) in sockets.outbound {
+            let listener = Rc::new(listener);
+            let serve = move |worker, stream, connection| {
+                let listener = Rc::clone(&listener);
+                async move { outbound::serve(&worker, stream, connection, &listener).await }
+            };
+            let socket: TcpListener = socket::listen(socket)?;
+            let accept = accept_loop(Rc::clone(&worker), socket, Direction::Outbound, Phase::Ended, serve);
+            tokio::task::spawn_local(accept);
+        }
+        worker.until_drained(HOUSEKEEPING).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,169 @@
+//! The command line: one module a subcommand.
+//!
+//! Exit status everywhere: 0 done (or allowed), 1 the answer is no (denied, a step differed, a warning under `--strict`),
+//! 2 the input is wrong or the process could not start.
+
+mod ca;
+mod check;
+mod demo;
+mod explain;
+mod facts;
+mod run;
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use meshgate_config::{Bootstrap, Problem};
+use meshgate_identity::TrustDomain;
+use meshgate_policy::{CatchAllDeny, Settings};
+
+/// The answer is no.
+const NO: u8 = 1;
+/// The input is wrong.
+const BAD_INPUT: u8 = 2;
+
+/// A service-mesh data-plane proxy: mutual TLS, SPIFFE identities and authorization policies beside a workload
+#[derive(Debug, Parser)]
+#[command(name = "meshgate", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy that a bootstrap file describes
+    Run(run::Args),
+    /// Show the whole thing on this machine: real processes, sockets and certificates, no root
+    Demo(demo::Args),
+    /// Read a folder of resources as the proxy would, and say what is wrong with it
+    Check(check::Args),
+    /// Say whether a request would be allowed, and which policy and rule decides
+    Explain(explain::Args),
+    /// A certificate authority for trying things out
+    Ca(ca::Args),
+    /// The rules that redirect a workload's traffic to the proxy
+    Iptables(meshgate_iptables::cli::IptablesCommand),
+}
+
+/// How a command prints its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    Text,
+    /// For machines
+    Json,
+}
+
+/// Runs the command line `args`, the program's name first.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come as errors too, with status 0. If the message can't be printed there is nobody to tell.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(BAD_INPUT));
+        }
+    };
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Explain(args) => explain::run(args),
+        Command::Ca(args) => ca::run(args),
+        Command::Iptables(args) => match meshgate_iptables::cli::run(&args, &mut std::io::stdout()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(error),
+        },
+    }
+}
+
+/// Says what is wrong with the input.
+fn fail(error: impl Display) -> ExitCode {
+    complain(format_args!("error: {error}"));
+    ExitCode::from(BAD_INPUT)
+}
+
+/// Writes a line to standard error; a closed one is nobody's loss.
+fn complain(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
+}
+
+/// Writes a line to standard output.
+///
+/// # Errors
+/// When it is closed, as by `| head`.
+fn print(line: impl Display) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{line}")
+}
+
+/// Whether standard output takes colours: a terminal, and nobody asked for none (no-color.org).
+fn colours() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+fn load_bootstrap(path: &Path) -> Result<Bootstrap, Vec<Problem>> {
+    // Only UTF-8 names can be ours; a value that is not is reported by the field that reads it.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())));
+    Bootstrap::load(path, environment)
+}
+
+fn fail_with(problems: &[Problem]) -> ExitCode {
+    for problem in problems {
+        complain(problem);
+    }
+    ExitCode::from(BAD_INPUT)
+}
+
+/// The options that say where resources are, and under which settings they are read.
+#[derive(Debug, clap::Args)]
+struct Perspective {
+    /// The proxy's bootstrap file: its workload, settings and resource folder
+    #[arg(long, value_name = "FILE")]
+    bootstrap: Option<PathBuf>,
+    /// The folder of resources, if not the bootstrap's
+    #[arg(long, value_name = "DIR")]
+    resources: Option<PathBuf>,
+    /// The mesh's trust domain, without a bootstrap
+    #[arg(long, default_value = "cluster.local")]
+    trust_domain: TrustDomain,
+    /// The namespace whose policies are for all, without a bootstrap
+    #[arg(long, default_value = "istio-system", value_name = "NAMESPACE")]
+    root_namespace: String,
+}
+
+/// A perspective, made out.
+struct Seen {
+    directory: PathBuf,
+    settings: Settings,
+    bootstrap: Option<Bootstrap>,
+}
+
+impl Perspective {
+    /// Reads the bootstrap, if there is one; complains by itself.
+    fn resolve(&self) -> Result<Seen, ExitCode> {
+        let bootstrap = match self.bootstrap.as_deref().map(load_bootstrap).transpose() {
+            Ok(bootstrap) => bootstrap,
+            Err(problems) => return Err(fail_with(&problems)),
+        };
+        let own = bootstrap.as_ref().map(|bootstrap| &bootstrap.resources.directory);
+        let Some(directory) = self.resources.as_ref().or(own).cloned() else {
+            return Err(fail("give a folder of resources (--resources DIR) or a bootstrap (--bootstrap FILE)"));
+        };
+        let settings = bootstrap.as_ref().map_or_else(
+            || Settings {
+                root_namespace: self.root_namespace.clone(),
+                trust_domain: self.trust_domain.clone(),
+                trust_domain_aliases: Vec::new(),
+                catch_all_deny: CatchAllDeny::default(),
+            },
+            Bootstrap::policy_settings,
+        );
+        Ok(Seen { directory, settings, bootstrap })
+    }
+}

@@ -1,0 +1,72 @@
+//! `meshgate demo`: the walk-throughs on this machine, each step with what was expected and what came.
+
+mod report;
+mod walkthrough_a;
+
+use std::process::ExitCode;
+
+use crate::cli::{fail, print};
+use crate::{runtime, sandbox};
+use report::Reporter;
+
+/// Options of `meshgate demo`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// One JSON object a line instead of text
+    #[arg(long)]
+    json: bool,
+    /// Leave the mesh running afterwards, and say what to try on it
+    #[arg(long)]
+    keep: bool,
+    /// Only this step, for example A3
+    #[arg(long, value_name = "STEP", value_parser = walkthrough_a::step_name)]
+    step: Option<String>,
+}
+
+/// Why a walk-through stopped.
+#[derive(Debug, thiserror::Error)]
+enum Stopped {
+    /// A result differed from what was expected; it has been reported.
+    #[error("step {0} differs")]
+    Differs(&'static str),
+    /// The mesh itself failed.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::SandboxError),
+    /// Something else did.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+}
+
+pub(super) fn run(args: &Args) -> ExitCode {
+    let result = runtime::local().map_err(Stopped::from).and_then(|runtime| runtime.block_on(walk(args)));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Stopped::Differs(step)) => {
+            crate::cli::complain(format_args!("step {step} differs from what was expected"));
+            ExitCode::from(crate::cli::NO)
+        }
+        Err(error) => fail(error),
+    }
+}
+
+async fn walk(args: &Args) -> Result<(), Stopped> {
+    let reporter = Reporter::new(args.json);
+    let mut stop = crate::signal::Stop::listen()?;
+    let mut mesh = walkthrough_a::Mesh::start(&reporter).await?;
+    let steps = async {
+        mesh.walk(&reporter, args.step.as_deref()).await?;
+        reporter.summary()?;
+        if args.keep {
+            for line in mesh.hints() {
+                print(line)?;
+            }
+            std::future::pending::<()>().await;
+        }
+        Ok(())
+    };
+    tokio::select! {
+        result = steps => result,
+        // The sidecars are killed and the files removed as the mesh is dropped.
+        _ = stop.next() => Ok(()),
+    }
+}

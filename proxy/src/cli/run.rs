@@ -1,0 +1,43 @@
+//! `meshgate run`: the proxy itself.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use meshgate_config::{LogFormat, LogSettings};
+use tracing_subscriber::EnvFilter;
+
+use crate::app::App;
+use crate::cli::{fail, fail_with, load_bootstrap};
+
+/// Options of `meshgate run`.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The bootstrap file
+    #[arg(long, value_name = "FILE", env = "MESHGATE_BOOTSTRAP")]
+    bootstrap: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> ExitCode {
+    let bootstrap = match load_bootstrap(&args.bootstrap) {
+        Ok(bootstrap) => bootstrap,
+        Err(problems) => return fail_with(&problems),
+    };
+    if let Err(error) = start_log(&bootstrap.log) {
+        return fail(format_args!("{}: log.level: {error}", args.bootstrap.display()));
+    }
+    match App::open(bootstrap).and_then(App::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(error),
+    }
+}
+
+fn start_log(settings: &LogSettings) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::try_new(&settings.level)?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second subscriber in one process (as in tests) leaves the first in place.
+    let _ = match settings.format {
+        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! Moves bytes both ways until both directions have ended: half-close is passed on, idleness ends it.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+/// First buffer of a direction: enough for a request or an answer, small enough for ten thousand idle connections.
+const SMALL: usize = 4 * 1024;
+
+/// Buffer of a direction that filled the small one: a TLS record's worth and more in one system call.
+const LARGE: usize = 64 * 1024;
+
+/// How a copy ended.
+#[derive(Debug)]
+pub enum End {
+    /// Both sides closed.
+    Closed,
+    /// No byte moved for the given time.
+    Idle,
+    /// The downstream broke.
+    Downstream(io::Error),
+    /// The upstream broke.
+    Upstream(io::Error),
+}
+
+/// Both directions of a connection.
+#[derive(Debug)]
+pub struct Copy<A, B> {
+    downstream: A,
+    upstream: B,
+    up: Direction,
+    down: Direction,
+}
+
+/// One direction: what was read and not yet written, and how far the end has come.
+#[derive(Debug)]
+struct Direction {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    state: State,
+    moved: u64,
+    dirty: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Open,
+    Closing,
+    Closed,
+}
+
+enum Fault {
+    Read(io::Error),
+    Write(io::Error),
+}
+
+impl<A, B> Copy<A, B>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    /// Nothing moved yet.
+    pub fn new(downstream: A, upstream: B) -> Self {
+        Self { downstream, upstream, up: Direction::new(), down: Direction::new() }
+    }
+
+    /// Bytes taken from the downstream and given to it, so far.
+    pub fn moved(&self) -> (u64, u64) {
+        (self.up.moved, self.down.moved)
+    }
+
+    /// Copies until the end, or until no byte has moved for `idle`. Cancel-safe: may be called again after a cancel.
+    pub async fn run(&mut self, idle: Duration) -> End {
+        let mut timer = std::pin::pin!(tokio::time::sleep(idle));
+        let mut seen = self.moved();
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(end) = self.poll(cx) {
+                return Poll::Ready(end);
+            }
+            poll_idle(timer.as_mut(), cx, idle, &mut seen, self.moved())
+        })
+        .await
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        let up = match self.up.poll(cx, &mut self.downstream, &mut self.upstream) {
+            Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(End::Downstream(error)),
+            Poll::Ready(Err(Fault::Write(error))) => return Poll::Ready(End::Upstream(error)),
+            other => other.is_ready(),
+        };
+        let down = match self.down.poll(cx, &mut self.upstream, &mut self.downstream) {
+            Poll::Ready(Err(Fault::Read(error))) => return Poll::Ready(End::Upstream(error)),
+            Poll::Ready(Err(Fault::Write(error))) => return Poll::Ready(End::Downstream(error)),
+            other => other.is_ready(),
+        };
+        if up && down { Poll::Ready(End::Closed) } else { Poll::Pending }
+    }
+}
+
+/// The timer is not set anew for every byte: when it fires it looks whether any moved since.
+fn poll_idle(
+    mut timer: Pin<&mut Sleep>,
+    cx: &mut Context<'_>,
+    idle: Duration,
+    seen: &mut (u64, u64),
+    moved: (u64, u64),
+) -> Poll<End> {
+    while timer.as_mut().poll(cx).is_ready() {
+        if *seen == moved {
+            return Poll::Ready(End::Idle);
+        }
+        *seen = moved;
+        timer.as_mut().reset(Instant::now() + idle);
+    }
+    Poll::Pending
+}
+
+impl Direction {
+    fn new() -> Self {
+        Self { buffer: vec![0; SMALL].into(), start: 0, end: 0, state: State::Open, moved: 0, dirty: false }
+    }
+
+    fn poll<R, W>(&mut self, cx: &mut Context<'_>, reader: &mut R, writer: &mut W) -> Poll<Result<(), Fault>>
+    where
+        R: AsyncRead + Unpin,
+        W: AsyncWrite + Unpin,
+    {
+        loop {
+            while let Some(pending) = self.buffer.get(self.start..self.end).filter(|pending| !pending.is_empty()) {
+                let written = ready!(Pin::new(&mut *writer).poll_write(cx, pending)).map_err(Fault::Write)?;
+                if written == 0 {
+                    return Poll::Ready(Err(Fault::Write(io::ErrorKind::WriteZero.into())));
+                }
+                self.start += written;
+                self.moved += written as u64;
+                self.dirty = true;
+            }
+            match self.state {
+                State::Open => match self.poll_fill(cx, reader).map_err(Fault::Read)? {
+                    Poll::Ready(()) => {}
+                    Poll::Pending => {
+                        self.poll_flush(cx, writer).map_err(Fault::Write)?;
+                        return Poll::Pending;
+                    }
+                },
+                State::Closing => {
+                    ready!(Pin::new(&mut *writer).poll_shutdown(cx)).map_err(Fault::Write)?;
+                    self.state = State::Closed;
+                }
+                State::Closed => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn poll_fill<R: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<io::Result<()>> {
+        if self.end == self.buffer.len() && self.buffer.len() < LARGE {
+            self.buffer = vec![0; LARGE].into();
+        }
+        let mut buf = ReadBuf::new(&mut self.buffer);
+        ready!(Pin::new(reader).poll_read(cx, &mut buf))?;
+        (self.start, self.end) = (0, buf.filled().len());
+        if self.end == 0 {
+            self.state = State::Closing;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Written bytes may still wait inside a TLS session; when there is nothing more to read they must go out.
+    fn poll_flush<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, writer: &mut W) -> io::Result<()> {
+        if self.dirty
+            && let Poll::Ready(result) = Pin::new(writer).poll_flush(cx)
+        {
+            self.dirty = false;
+            return result;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    #[tokio::test]
+    async fn passes_half_close_on_and_counts_both_ways() {
+        let (mut client, downstream) = duplex(1024);
+        let (mut server, upstream) = duplex(1024);
+        let mut copy = Copy::new(downstream, upstream);
+        let client = async {
+            client.write_all(&[7; 100_000]).await.unwrap();
+            client.shutdown().await.unwrap();
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            answer
+        };
+        let server = async {
+            let mut request = Vec::new();
+            // Ends only if the client's half-close arrives while the answer is still to come.
+            server.read_to_end(&mut request).await.unwrap();
+            server.write_all(b"answer").await.unwrap();
+            server.shutdown().await.unwrap();
+            request.len()
+        };
+        let (end, answer, request) = tokio::join!(copy.run(Duration::from_secs(5)), client, server);
+        assert!(matches!(end, End::Closed));
+        assert_eq!((request, answer.as_slice()), (100_000, &b"answer"[..]));
+        assert_eq!(copy.moved(), (100_000, 6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_when_nothing_moves_but_not_before() {
+        let (mut client, downstream) = duplex(1024);
+        let (_server, upstream) = duplex(1024);
+        let mut copy = Copy::new(downstream, upstream);
+        let started = Instant::now();
+        let talk = async {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            client.write_all(b"x").await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            end = copy.run(Duration::from_secs(10)) => assert!(matches!(end, End::Idle)),
+            () = talk => unreachable!(),
+        }
+        assert_eq!(started.elapsed().as_secs(), 20);
+    }
+
+    #[tokio::test]
+    async fn says_which_side_broke() {
+        let (client, downstream) = duplex(16);
+        let (server, upstream) = duplex(16);
+        drop(server);
+        let mut copy = Copy::new(downstream, upstream);
+        let mut client = client;
+        client.write_all(b"x").await.unwrap();
+        assert!(matches!(copy.run(Duration::from_secs(5)).await, End::Upstream(_)));
+    }
+}

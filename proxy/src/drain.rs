@@ -1,0 +1,68 @@
+//! Stop new, finish old: the phases of the end, seen by every task that holds a [`Drain`].
+
+use tokio::sync::watch;
+
+use crate::worker::Worker;
+
+/// How far the end has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Serving.
+    Running,
+    /// Inbound takes no new connections; open ones finish what they are at. Outbound goes on, because the application
+    /// may still need it to end properly.
+    Draining,
+    /// Time is over: everything ends now.
+    Ended,
+}
+
+/// Starts the phases; held by the one who decides.
+#[derive(Debug)]
+pub struct Controller(watch::Sender<Phase>);
+
+/// Sees the phases; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Drain(watch::Receiver<Phase>);
+
+/// A controller and what it controls.
+pub fn channel() -> (Controller, Drain) {
+    let (sender, receiver) = watch::channel(Phase::Running);
+    (Controller(sender), Drain(receiver))
+}
+
+impl Controller {
+    /// Moves on to `phase`; never back.
+    pub fn advance(&self, phase: Phase) {
+        self.0.send_if_modified(|current| {
+            let later = phase > *current;
+            if later {
+                *current = phase;
+            }
+            later
+        });
+    }
+}
+
+impl Drain {
+    /// The phase now.
+    pub fn phase(&self) -> Phase {
+        *self.0.borrow()
+    }
+
+    /// Returns once `phase` is reached; at once if it was already. Cancel-safe.
+    pub async fn reached(&mut self, phase: Phase) {
+        // A controller that is gone can't say stop any more; that happens only as the process ends.
+        let _ = self.0.wait_for(|current| *current >= phase).await;
+    }
+}
+
+/// Runs a step of a connection that has not been given any work yet; `None` when the drain reaches `phase` first. What is
+/// ready at once still counts.
+pub async fn before<T>(worker: &Worker, phase: Phase, step: impl Future<Output = T>) -> Option<T> {
+    let mut drain = worker.drain.clone();
+    tokio::select! {
+        biased;
+        done = step => Some(done),
+        () = drain.reached(phase) => None,
+    }
+}

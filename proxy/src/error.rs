@@ -1,0 +1,206 @@
+//! What can go wrong with a connection or request, whose fault it was, and what the caller is told.
+//!
+//! One error type carries the facts as data: `kind` says what happened, [`ErrorKind::side`] whose fault it is (which sets the
+//! log level), and `retryable` whether nothing of the request has reached the upstream yet. Status, gRPC status and response
+//! flag are total matches over the kind, so a kind without a mapping does not compile. Policy refusals are not errors: they
+//! are a plan carried out, see [`crate::http::refusal`].
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::StatusCode;
+
+/// Whose fault an error is; decides how loudly it is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The party that connected to us: logged at debug, since anybody can provoke it at will.
+    Downstream,
+    /// The party we connected to: logged at warn.
+    Upstream,
+    /// This process: logged at error.
+    Local,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The request has no single meaning (RFC 9112 framing, Host, target, path).
+    BadRequest,
+    /// CONNECT, which only a gateway answers.
+    ConnectNotAllowed,
+    /// The caller's TLS handshake or certificate was not acceptable, or TLS was demanded and not spoken.
+    DownstreamTls,
+    /// The caller went away before the answer was complete.
+    DownstreamGone,
+    /// No service matches the destination.
+    NoRoute,
+    /// The service has no endpoint that may be used.
+    NoEndpoint,
+    /// The connection would come back to this proxy.
+    Loop,
+    /// The upstream did not accept a connection.
+    ConnectFailed,
+    /// The upstream did not accept a connection in time.
+    ConnectTimeout,
+    /// The upstream's TLS handshake or its identity was not acceptable.
+    UpstreamTls,
+    /// The upstream closed or reset the connection before a complete answer.
+    UpstreamReset,
+    /// The upstream's answer is not valid HTTP.
+    UpstreamProtocol,
+    /// A limit of this proxy was reached.
+    Overload,
+    /// A defect in this process.
+    Internal,
+}
+
+impl ErrorKind {
+    /// Whose fault this is.
+    pub fn side(self) -> Side {
+        match self {
+            Self::BadRequest | Self::ConnectNotAllowed | Self::DownstreamTls | Self::DownstreamGone | Self::Loop => {
+                Side::Downstream
+            }
+            Self::NoRoute
+            | Self::NoEndpoint
+            | Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::UpstreamTls
+            | Self::UpstreamReset
+            | Self::UpstreamProtocol => Side::Upstream,
+            Self::Overload | Self::Internal => Side::Local,
+        }
+    }
+
+    /// The status the caller gets if no part of an answer was sent yet.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::BadRequest | Self::DownstreamGone => StatusCode::BAD_REQUEST,
+            Self::DownstreamTls => StatusCode::FORBIDDEN,
+            Self::ConnectNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoRoute
+            | Self::NoEndpoint
+            | Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::UpstreamTls
+            | Self::UpstreamReset
+            | Self::Overload => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// The gRPC status code (see grpc's `statuscodes.md`) for callers that speak gRPC.
+    pub fn grpc_status(self) -> &'static str {
+        match self {
+            Self::BadRequest | Self::UpstreamProtocol | Self::Internal | Self::Loop => "13",
+            Self::DownstreamGone => "1",
+            Self::NoRoute | Self::ConnectNotAllowed => "12",
+            Self::DownstreamTls => "16",
+            Self::NoEndpoint
+            | Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::UpstreamTls
+            | Self::UpstreamReset
+            | Self::Overload => "14",
+        }
+    }
+
+    /// The response flag in access log and metrics: Envoy's letters where the meaning is the same.
+    pub fn flag(self) -> &'static str {
+        match self {
+            Self::BadRequest | Self::ConnectNotAllowed => "DPE",
+            Self::DownstreamTls => "DOWNSTREAM_TLS",
+            Self::DownstreamGone => "DC",
+            Self::NoRoute => "NR",
+            Self::NoEndpoint => "UH",
+            Self::Loop => "LOOP",
+            Self::ConnectFailed | Self::ConnectTimeout => "UF",
+            Self::UpstreamTls => "TLS_FAILURE",
+            Self::UpstreamReset => "UC",
+            Self::UpstreamProtocol => "UPE",
+            Self::Overload => "UO",
+            Self::Internal => "LR",
+        }
+    }
+
+    /// What the caller reads: enough to act on, nothing about the inside of the mesh.
+    pub fn body(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad request",
+            Self::ConnectNotAllowed => "CONNECT is not allowed",
+            Self::DownstreamTls => "mutual TLS required",
+            Self::DownstreamGone => "client closed the request",
+            Self::NoRoute => "no route to this host",
+            Self::NoEndpoint => "no usable endpoint",
+            Self::Loop => "loop detected",
+            Self::ConnectFailed | Self::ConnectTimeout => "upstream connect error",
+            Self::UpstreamTls => "upstream identity not accepted",
+            Self::UpstreamReset => "upstream closed the connection",
+            Self::UpstreamProtocol => "upstream protocol error",
+            Self::Overload => "overloaded",
+            Self::Internal => "internal error",
+        }
+    }
+}
+
+/// An error on the data path.
+#[derive(Debug)]
+pub struct ProxyError {
+    /// What went wrong.
+    pub kind: ErrorKind,
+    /// For operators: address, field or limit concerned. Never sent to the caller.
+    pub detail: Cow<'static, str>,
+    /// Nothing of the request was sent, so another endpoint may be tried.
+    pub retryable: bool,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl ProxyError {
+    /// An error that must not be retried.
+    pub fn new(kind: ErrorKind, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, detail: detail.into(), retryable: false, source: None }
+    }
+
+    /// Marks that nothing of the request has been sent.
+    #[must_use]
+    pub fn retryable(mut self) -> Self {
+        self.retryable = true;
+        self
+    }
+
+    /// Keeps the cause, for the log.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Writes the error to the log at the level its side calls for.
+    pub fn log(&self) {
+        match self.kind.side() {
+            Side::Downstream => tracing::debug!(error = %self, "downstream error"),
+            Side::Upstream => tracing::warn!(error = %self, "upstream error"),
+            Side::Local => tracing::error!(error = %self, "internal error"),
+        }
+    }
+}
+
+impl fmt::Display for ProxyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.kind.body(), self.detail)?;
+        let mut cause = self.source.as_deref().map(|e| e as &dyn std::error::Error);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ProxyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|e| e as _)
+    }
+}

@@ -1,0 +1,57 @@
+//! Sends a request to the first upstream that takes it, and the answer back down. Bodies stream both ways.
+
+use std::rc::Rc;
+
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::layers::Refused;
+use crate::http::pool::{HttpVersion, Slot};
+use crate::http::{client, headers};
+use crate::report::Report;
+use crate::worker::WorkerRef;
+
+/// Tries `upstreams` in turn while nothing of the request has been sent.
+///
+/// # Errors
+/// The last upstream's error, or [`ErrorKind::NoEndpoint`] when there was none.
+pub async fn forward(
+    worker: &WorkerRef,
+    upstreams: impl Iterator<Item = Rc<Slot>>,
+    request: Request<Incoming>,
+    mut report: Report,
+) -> Result<Response<ResponseBody>, Refused> {
+    let (parts, body) = request.into_parts();
+    let (body, progress) = RequestBody::new(body);
+    report.receiving(progress.clone());
+    let mut request = Request::from_parts(parts, body);
+    let mut last = ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try");
+    for slot in upstreams {
+        *request.version_mut() = match slot.upstream().version {
+            HttpVersion::Http1 => Version::HTTP_11,
+            HttpVersion::Http2 => Version::HTTP_2,
+        };
+        report.upstream(&slot);
+        match client::send(worker, &slot, request, progress.clone()).await {
+            Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                // Upgrade was taken out of the request. Whatever comes behind this head is no HTTP: the connection is closed.
+                let error = ProxyError::new(ErrorKind::UpstreamProtocol, "101 that nobody asked for");
+                return Err(Refused::failed(error, report));
+            }
+            Ok((mut response, lease)) => {
+                headers::sanitise_response(&mut response);
+                report.status(response.status().as_u16());
+                return Ok(response.map(|body| ResponseBody::upstream(body, Some(lease), report)));
+            }
+            Err(client::Failed { error, request: Some(unsent) }) => {
+                error.log();
+                request = unsent;
+                last = error;
+            }
+            Err(client::Failed { error, request: None }) => return Err(Refused::failed(error, report)),
+        }
+    }
+    Err(Refused::failed(last, report))
+}

@@ -1,0 +1,328 @@
+//! One message, one meaning: what is checked and removed before anybody decides on a request or forwards it.
+//!
+//! After [`sanitise_request`] a request has one authority and one normalised path, which policy, routing and the upstream all
+//! see alike (RFC 9110, sections 4.2.4 and 7.2; RFC 9112, sections 3.2 and 6), no header that belongs to one hop, and no
+//! identity header that its sender was not entitled to set.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Response, Uri, Version};
+use meshgate_policy::normalize::{Level, normalize};
+
+use crate::error::{ErrorKind, ProxyError};
+
+/// `x-request-id`.
+pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// `x-forwarded-for`.
+pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+/// Who our caller's certificate says it is, as Envoy and Istio tell the application.
+const CLIENT_CERT: &str = "x-forwarded-client-cert";
+
+/// The authority a request is for: what policy matches hosts against and the upstream is told.
+pub fn host<B>(request: &Request<B>) -> Option<&str> {
+    match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request.headers().get(header::HOST).and_then(|value| value.to_str().ok()),
+    }
+}
+
+/// The client's address as `hops` trusted proxies before us wrote it: the `hops`-th entry of `x-forwarded-for` from the right,
+/// all its lines taken as one list. `None` when nothing is trusted, or that entry is no address.
+pub fn forwarded_for(headers: &HeaderMap, hops: u32) -> Option<IpAddr> {
+    let from_right = usize::try_from(hops).ok()?.checked_sub(1)?;
+    let lines = headers.get_all(&FORWARDED_FOR).iter().rev();
+    let mut entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+    let entry = std::str::from_utf8(entries.nth(from_right)?).ok()?;
+    entry.trim().parse().ok()
+}
+
+/// Whether the message is gRPC, by its content type (`application/grpc` or `application/grpc+…`).
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| match value.as_bytes().strip_prefix(GRPC) {
+        Some([]) => true,
+        Some([next, ..]) => *next == b'+',
+        None => false,
+    })
+}
+
+/// Makes a request fit to be judged and forwarded.
+///
+/// # Errors
+/// [`ErrorKind::BadRequest`] when two parsers could read it differently, [`ErrorKind::ConnectNotAllowed`] for CONNECT.
+pub fn sanitise_request<B>(request: &mut Request<B>, level: Level) -> Result<(), ProxyError> {
+    if request.method() == Method::CONNECT {
+        return Err(ProxyError::new(ErrorKind::ConnectNotAllowed, "CONNECT to a sidecar"));
+    }
+    let seen = Seen::in_request(request.headers());
+    one_framing(&seen, request)?;
+    one_authority(&seen, request)?;
+    one_path(request, level)?;
+    let http2 = request.version() == Version::HTTP_2;
+    let headers = request.headers_mut();
+    seen.remove_hop_by_hop(headers);
+    if seen.identity {
+        remove_claimed_identity(headers);
+    }
+    if seen.cookies && http2 {
+        join_cookies(headers);
+    }
+    Ok(())
+}
+
+/// HTTP/2 may split a cookie into lines, which are one value to everybody else (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let mut joined = first.as_bytes().to_vec();
+    for crumb in std::iter::once(second).chain(crumbs) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(crumb.as_bytes());
+    }
+    // Made of header values and a separator that may stand in one, so it is one.
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        headers.insert(header::COOKIE, value);
+    }
+}
+
+/// Removes from trailers what may only stand in a head: whatever frames, routes, authorises or identifies came too late to be
+/// judged (RFC 9110, section 6.5.1).
+pub fn sanitise_trailers(trailers: &mut HeaderMap) {
+    let names = [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::HOST,
+        header::TE,
+        header::CONNECTION,
+        header::TRAILER,
+        header::UPGRADE,
+        header::AUTHORIZATION,
+        header::PROXY_AUTHORIZATION,
+        header::PROXY_AUTHENTICATE,
+        header::COOKIE,
+        header::SET_COOKIE,
+    ];
+    for name in names.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION]) {
+        trailers.remove(name);
+    }
+    remove_claimed_identity(trailers);
+}
+
+/// Whether a name is [`CLIENT_CERT`] to a server that takes `_` for `-` (CGI, WSGI).
+fn claims_identity(name: &HeaderName) -> bool {
+    let name = name.as_str().as_bytes();
+    let same = |(ours, theirs): (u8, &u8)| ours == *theirs || (ours == b'-' && *theirs == b'_');
+    name.len() == CLIENT_CERT.len() && CLIENT_CERT.bytes().zip(name).all(same)
+}
+
+fn remove_claimed_identity(headers: &mut HeaderMap) {
+    let claims: Vec<HeaderName> = headers.keys().filter(|name| claims_identity(name)).cloned().collect();
+    for name in claims {
+        headers.remove(name);
+    }
+}
+
+/// Removes from an answer what belongs to the hop it came over.
+pub fn sanitise_response<B>(response: &mut Response<B>) {
+    let seen = Seen::in_response(response.headers());
+    seen.remove_hop_by_hop(response.headers_mut());
+    // The version is the hop's too; the server writes the one its own connection speaks.
+    *response.version_mut() = Version::HTTP_11;
+}
+
+/// One pass over the headers tells which of the rare ones are there, so that the common request pays no look-ups.
+#[derive(Debug, Default)]
+struct Seen {
+    hosts: usize,
+    content_lengths: usize,
+    transfer_encodings: usize,
+    connection: bool,
+    hop_by_hop: bool,
+    te: bool,
+    cookies: bool,
+    identity: bool,
+}
+
+impl Seen {
+    fn in_request(headers: &HeaderMap) -> Self {
+        let mut seen = Self::in_response(headers);
+        for name in headers.keys() {
+            if *name == header::HOST {
+                seen.hosts = headers.get_all(header::HOST).iter().count();
+            } else if claims_identity(name) {
+                seen.identity = true;
+            } else if *name == header::COOKIE {
+                seen.cookies = true;
+            }
+        }
+        seen
+    }
+
+    fn in_response(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for name in headers.keys() {
+            if *name == header::CONNECTION {
+                seen.connection = true;
+            } else if *name == header::CONTENT_LENGTH {
+                seen.content_lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+            } else if *name == header::TRANSFER_ENCODING {
+                seen.transfer_encodings = headers.get_all(header::TRANSFER_ENCODING).iter().count();
+            } else if *name == header::TE {
+                seen.te = true;
+            } else if *name == header::UPGRADE
+                || *name == KEEP_ALIVE
+                || *name == PROXY_CONNECTION
+                || *name == HTTP2_SETTINGS
+                || *name == header::PROXY_AUTHORIZATION
+                || *name == header::PROXY_AUTHENTICATE
+            {
+                seen.hop_by_hop = true;
+            }
+        }
+        seen
+    }
+
+    fn remove_hop_by_hop(&self, headers: &mut HeaderMap) {
+        if self.connection {
+            remove_named_in_connection(headers);
+            headers.remove(header::CONNECTION);
+        }
+        if self.transfer_encodings > 0 {
+            // The body's own framing decides it anew on the next hop.
+            headers.remove(header::TRANSFER_ENCODING);
+        }
+        if self.te {
+            let trailers = headers.get_all(header::TE).iter().any(|value| value.as_bytes() == b"trailers");
+            headers.remove(header::TE);
+            if trailers {
+                headers.insert(header::TE, HeaderValue::from_static("trailers"));
+            }
+        }
+        if self.hop_by_hop {
+            for name in [&header::UPGRADE, &KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS] {
+                headers.remove(name);
+            }
+            headers.remove(header::PROXY_AUTHORIZATION);
+            headers.remove(header::PROXY_AUTHENTICATE);
+        }
+    }
+}
+
+/// Removes the headers that `Connection` names, but never those that frame, route or authorise the message: naming them
+/// there is an attack, not a wish.
+fn remove_named_in_connection(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| {
+            let kept = [header::HOST, header::CONTENT_LENGTH, header::AUTHORIZATION, header::COOKIE, header::TE];
+            !kept.contains(name)
+        })
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+}
+
+fn one_framing<B>(seen: &Seen, request: &Request<B>) -> Result<(), ProxyError> {
+    if seen.transfer_encodings > 0 {
+        let chunked = request
+            .headers()
+            .get(header::TRANSFER_ENCODING)
+            .is_some_and(|value| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"));
+        if seen.transfer_encodings > 1 || !chunked || request.version() != Version::HTTP_11 {
+            return Err(bad("transfer-encoding other than one chunked"));
+        }
+        if seen.content_lengths > 0 {
+            return Err(bad("both content-length and transfer-encoding"));
+        }
+    }
+    if seen.content_lengths > 1 {
+        return Err(bad("repeated content-length"));
+    }
+    Ok(())
+}
+
+fn one_authority<B>(seen: &Seen, request: &mut Request<B>) -> Result<(), ProxyError> {
+    if seen.hosts > 1 {
+        return Err(bad("more than one Host"));
+    }
+    if request.version() == Version::HTTP_2 {
+        return http2_authority(request);
+    }
+    if let Some(authority) = request.uri().authority() {
+        // Absolute form: its authority replaces Host (RFC 9112, section 3.2.2).
+        valid_host(authority.as_str().as_bytes())?;
+        let value = HeaderValue::from_str(authority.as_str()).map_err(|_| bad("authority"))?;
+        let origin = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        *request.uri_mut() = Uri::from(origin);
+        request.headers_mut().insert(header::HOST, value);
+        return Ok(());
+    }
+    match request.headers().get(header::HOST) {
+        Some(host) => valid_host(host.as_bytes()),
+        None if request.version() == Version::HTTP_11 => Err(bad("no Host")),
+        None => Ok(()),
+    }
+}
+
+fn http2_authority<B>(request: &mut Request<B>) -> Result<(), ProxyError> {
+    match (request.uri().authority(), request.headers().get(header::HOST)) {
+        (Some(authority), Some(host)) if authority.as_str().as_bytes() != host.as_bytes() => {
+            return Err(bad(":authority and host differ"));
+        }
+        (Some(authority), _) => valid_host(authority.as_str().as_bytes())?,
+        (None, None) => return Err(bad("neither :authority nor host")),
+        (None, Some(host)) => {
+            // Host stands in where there is no :authority (RFC 9113, section 8.3.1).
+            valid_host(host.as_bytes())?;
+            let authority = Authority::try_from(host.as_bytes()).map_err(|error| bad("host").caused_by(error))?;
+            let mut parts = request.uri().clone().into_parts();
+            parts.authority = Some(authority);
+            parts.scheme.get_or_insert(Scheme::HTTP);
+            *request.uri_mut() = Uri::from_parts(parts).map_err(|error| bad("host").caused_by(error))?;
+        }
+    }
+    request.headers_mut().remove(header::HOST);
+    Ok(())
+}
+
+/// What may stand in an authority without userinfo (RFC 3986, section 3.2); an empty one is allowed (RFC 9112, section 3.2).
+fn valid_host(host: &[u8]) -> Result<(), ProxyError> {
+    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte);
+    if host.iter().all(valid) { Ok(()) } else { Err(bad("Host is not a host")) }
+}
+
+fn one_path<B>(request: &mut Request<B>, level: Level) -> Result<(), ProxyError> {
+    let uri = request.uri();
+    let Some(target) = uri.path_and_query() else { return Err(bad("no path")) };
+    if target == "*" && request.method() != Method::OPTIONS {
+        return Err(bad("* is for OPTIONS alone"));
+    }
+    let normalized = match normalize(target.as_str(), level) {
+        Ok(Cow::Borrowed(_)) => return Ok(()),
+        Ok(Cow::Owned(normalized)) => normalized,
+        Err(error) => return Err(bad("path").caused_by(error)),
+    };
+    let target = PathAndQuery::try_from(normalized).map_err(|error| bad("normalised path").caused_by(error))?;
+    let mut parts = uri.clone().into_parts();
+    parts.path_and_query = Some(target);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|error| bad("normalised target").caused_by(error))?;
+    Ok(())
+}
+
+fn bad(detail: &'static str) -> ProxyError {
+    ProxyError::new(ErrorKind::BadRequest, detail)
+}
+
+#[cfg(test)]
+mod tests;

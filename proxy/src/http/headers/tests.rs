@@ -1,0 +1,142 @@
+use super::*;
+
+fn request(target: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let mut builder = Request::builder().uri(target);
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    builder.body(()).unwrap()
+}
+
+fn sanitised(target: &str, headers: &[(&str, &str)]) -> Result<Request<()>, ProxyError> {
+    let mut request = request(target, headers);
+    sanitise_request(&mut request, Level::MergeSlashes).map(|()| request)
+}
+
+#[test]
+fn refuses_what_two_parsers_could_read_differently() {
+    for (name, target, headers) in [
+        ("no host", "/", &[][..]),
+        ("two hosts", "/", &[("host", "a"), ("host", "b")]),
+        ("two equal hosts", "/", &[("host", "a"), ("host", "a")]),
+        ("userinfo in host", "/", &[("host", "a@b")]),
+        ("slash in host", "/", &[("host", "a/b")]),
+        ("userinfo in absolute form", "http://u@a/", &[("host", "a")]),
+        ("both framings", "/", &[("host", "a"), ("content-length", "3"), ("transfer-encoding", "chunked")]),
+        ("two lengths", "/", &[("host", "a"), ("content-length", "3"), ("content-length", "3")]),
+        ("unknown coding", "/", &[("host", "a"), ("transfer-encoding", "gzip, chunked")]),
+        ("chunked twice", "/", &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]),
+        ("NUL in path", "/a%00b", &[("host", "a")]),
+    ] {
+        let error = sanitised(target, headers).expect_err(name);
+        assert_eq!(error.kind, ErrorKind::BadRequest, "{name}");
+    }
+}
+
+#[test]
+fn forwards_the_path_that_is_judged() {
+    let request = sanitised("/a/../b//c/%2e%2e/d?x=../y", &[("host", "a")]).unwrap();
+    assert_eq!(request.uri().path_and_query().unwrap(), "/b/d?x=../y");
+}
+
+#[test]
+fn absolute_form_replaces_host() {
+    let request = sanitised("http://real.example:81/p?q", &[("host", "other.example")]).unwrap();
+    assert_eq!(request.headers()[header::HOST], "real.example:81");
+    assert_eq!(request.uri().to_string(), "/p?q");
+    assert_eq!(host(&request), Some("real.example:81"));
+}
+
+#[test]
+fn http2_has_one_authority() {
+    let with = |host: Option<&str>| {
+        let mut request = request("http://a.example/x", &[]);
+        *request.version_mut() = Version::HTTP_2;
+        if let Some(host) = host {
+            request.headers_mut().insert(header::HOST, HeaderValue::from_str(host).unwrap());
+        }
+        sanitise_request(&mut request, Level::Base).map(|()| request)
+    };
+    assert!(with(Some("b.example")).is_err());
+    let same = with(Some("a.example")).unwrap();
+    assert!(!same.headers().contains_key(header::HOST));
+    assert_eq!(host(&with(None).unwrap()), Some("a.example"));
+}
+
+#[test]
+fn removes_what_belongs_to_the_hop_and_what_claims_an_identity() {
+    let request = sanitised(
+        "/",
+        &[
+            ("host", "a"),
+            ("connection", "close, x-drop, Host, authorization"),
+            ("x-drop", "1"),
+            ("authorization", "kept"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("te", "gzip"),
+            ("upgrade", "h2c"),
+            ("http2-settings", "x"),
+            ("proxy-authorization", "secret"),
+            ("x-forwarded-client-cert", "URI=spiffe://forged"),
+            ("x_forwarded_client_cert", "URI=spiffe://forged"),
+            ("x-forwarded_client-cert", "URI=spiffe://forged"),
+            ("x-other", "kept"),
+        ],
+    )
+    .unwrap();
+    let mut left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+    left.sort_unstable();
+    assert_eq!(left, ["authorization", "host", "te", "x-other"]);
+    assert_eq!(request.headers()[header::TE], "trailers");
+}
+
+#[test]
+fn an_answer_loses_its_hop_headers_too() {
+    let mut response = Response::builder()
+        .header("connection", "x-internal")
+        .header("x-internal", "1")
+        .header("keep-alive", "timeout=5")
+        .header("x-kept", "1")
+        .body(())
+        .unwrap();
+    sanitise_response(&mut response);
+    let left: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
+    assert_eq!(left, ["x-kept"]);
+}
+
+#[test]
+fn connect_is_not_for_sidecars() {
+    let mut request = request("a.example:443", &[("host", "a.example:443")]);
+    *request.method_mut() = Method::CONNECT;
+    let error = sanitise_request(&mut request, Level::Base).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ConnectNotAllowed);
+}
+
+#[test]
+fn grpc_is_told_by_its_content_type() {
+    for (value, expected) in [
+        ("application/grpc", true),
+        ("application/grpc+proto", true),
+        ("application/grpc;x", false),
+        ("application/grpc-web", false),
+        ("text/plain", false),
+    ] {
+        let request = request("/", &[("content-type", value)]);
+        assert_eq!(is_grpc(request.headers()), expected, "{value}");
+    }
+}
+
+#[test]
+fn the_trusted_hop_names_the_client() {
+    let mut headers = HeaderMap::new();
+    headers.append(&FORWARDED_FOR, HeaderValue::from_static("9.9.9.9, 1.1.1.1"));
+    headers.append(&FORWARDED_FOR, HeaderValue::from_static("2.2.2.2,x"));
+    let at = |hops| forwarded_for(&headers, hops).map(|ip| ip.to_string());
+    assert_eq!(at(0), None);
+    assert_eq!(at(1), None, "text is no address");
+    assert_eq!(at(2).as_deref(), Some("2.2.2.2"));
+    assert_eq!(at(3).as_deref(), Some("1.1.1.1"));
+    assert_eq!(at(4).as_deref(), Some("9.9.9.9"));
+    assert_eq!(at(5), None);
+}

@@ -1,0 +1,156 @@
+//! When was a connection last of use? One timer a connection instead of several a request.
+//!
+//! hyper's own header time-out also runs while a kept-alive connection rests between requests, and sets a timer for each head.
+//! Here the moments are only noted (first byte of a head, request in flight, all answered), and the connection's single timer
+//! looks at them when it fires.
+
+use std::cell::Cell;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+/// What a downstream HTTP connection is at.
+#[derive(Debug)]
+pub struct Activity {
+    in_flight: Cell<u32>,
+    in_head: Cell<bool>,
+    since: Cell<Instant>,
+}
+
+/// A request in flight; its drop is the end of the answer.
+#[derive(Debug)]
+pub struct InFlight(Rc<Activity>);
+
+/// What to do when the timer fires.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Due {
+    /// Look again at this time.
+    Later(Instant),
+    /// A request head has been arriving for too long.
+    SlowHead,
+    /// Nothing was asked for too long.
+    Idle,
+}
+
+impl Activity {
+    /// A connection just opened.
+    pub fn new() -> Rc<Self> {
+        Rc::new(Self { in_flight: Cell::new(0), in_head: Cell::new(false), since: Cell::new(Instant::now()) })
+    }
+
+    /// A request was read.
+    pub fn request(self: &Rc<Self>) -> InFlight {
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.in_head.set(false);
+        InFlight(Rc::clone(self))
+    }
+
+    /// Whether the connection's time is over.
+    pub fn due(&self, now: Instant, head: Duration, idle: Duration) -> Due {
+        let (limit, over) = match (self.in_flight.get(), self.in_head.get()) {
+            (0, true) => (self.since.get() + head, Due::SlowHead),
+            (0, false) => (self.since.get() + idle, Due::Idle),
+            // An answer may take as long as the application likes.
+            _ => (now + idle, Due::Idle),
+        };
+        // A head may begin at any moment and has the shorter limit, so never sleep past it.
+        if limit <= now { over } else { Due::Later(limit.min(now + head)) }
+    }
+
+    fn read_some(&self) {
+        if self.in_flight.get() == 0 && !self.in_head.replace(true) {
+            self.since.set(Instant::now());
+        }
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let left = self.0.in_flight.get().saturating_sub(1);
+        self.0.in_flight.set(left);
+        if left == 0 {
+            self.0.since.set(Instant::now());
+        }
+    }
+}
+
+/// A stream whose reads are noted. HTTP/2 reads frames that are no requests, so only HTTP/1 streams are watched for heads.
+pub struct Watched<I> {
+    inner: I,
+    activity: Option<Rc<Activity>>,
+}
+
+impl<I> Watched<I> {
+    /// Notes reads of `inner`, if there is an activity to note them in.
+    pub fn new(inner: I, activity: Option<Rc<Activity>>) -> Self {
+        Self { inner, activity }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if let Some(activity) = self.activity.as_ref().filter(|_| buf.filled().len() > before) {
+            activity.read_some();
+        }
+        result
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rest_between_requests_is_not_a_slow_head() {
+        let activity = Activity::new();
+        let due = |activity: &Activity| activity.due(Instant::now(), HEAD, IDLE);
+        tokio::time::advance(Duration::from_secs(30)).await;
+        assert!(matches!(due(&activity), Due::Later(_)));
+        activity.read_some();
+        tokio::time::advance(Duration::from_secs(11)).await;
+        assert_eq!(due(&activity), Due::SlowHead);
+        let request = activity.request();
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        assert!(matches!(due(&activity), Due::Later(_)));
+        drop(request);
+        assert!(matches!(due(&activity), Due::Later(_)));
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(due(&activity), Due::Idle);
+    }
+}

@@ -1,0 +1,175 @@
+//! What a request goes through, in reading order. Each layer is a function one can read; the stacks are written out in
+//! [`inbound`] and [`outbound`].
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use futures_util::future::{Either, Ready, Then, ready};
+use http::{Request, Response, Version, header};
+use http_body::Body;
+use hyper::body::Incoming;
+use tower::{Layer, Service, ServiceBuilder};
+
+use crate::error::ProxyError;
+use crate::http::body::ResponseBody;
+use crate::http::refusal;
+use crate::report::Report;
+use crate::{inbound, outbound};
+
+/// A request and the report that follows it.
+#[derive(Debug)]
+pub struct Exchange {
+    /// As it will be forwarded, once it has passed [`crate::http::headers::sanitise_request`].
+    pub request: Request<Incoming>,
+    /// What will be logged and counted.
+    pub report: Report,
+}
+
+/// An exchange that gets no upstream's answer.
+#[derive(Debug)]
+pub struct Refused {
+    why: Why,
+    report: Report,
+    unread: Option<Incoming>,
+}
+
+#[derive(Debug)]
+enum Why {
+    Denied,
+    Failed(ProxyError),
+}
+
+impl Refused {
+    /// A policy said no.
+    pub fn denied(exchange: Exchange) -> Self {
+        let (report, unread) = exchange.abandon();
+        Self { why: Why::Denied, report, unread }
+    }
+
+    /// It ended before anything was sent upstream.
+    pub fn unsent(error: ProxyError, exchange: Exchange) -> Self {
+        let (report, unread) = exchange.abandon();
+        Self { why: Why::Failed(error), report, unread }
+    }
+
+    /// It failed after its body was given to an upstream.
+    pub fn failed(error: ProxyError, report: Report) -> Self {
+        Self { why: Why::Failed(error), report, unread: None }
+    }
+}
+
+impl Exchange {
+    /// The report, and what is left to read of a request body that is on its way. A client that waits to be told to go on
+    /// has not sent it, and one that speaks HTTP/2 can be told to stop.
+    fn abandon(self) -> (Report, Option<Incoming>) {
+        let coming = self.request.version() != Version::HTTP_2 && !self.request.headers().contains_key(header::EXPECT);
+        let body = self.request.into_body();
+        (self.report, (coming && !body.is_end_stream()).then_some(body))
+    }
+}
+
+/// Toward the application: made sound, judged, forwarded.
+pub fn inbound(
+    side: &Rc<inbound::Side>,
+) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Infallible> + Clone + 'static {
+    let (first, second, last) = (Rc::clone(side), Rc::clone(side), Rc::clone(side));
+    ServiceBuilder::new()
+        .layer_fn(Answer)
+        .layer(CheckLayer(move |exchange| first.sanitise(exchange)))
+        .layer(CheckLayer(move |exchange| second.authorize(exchange)))
+        .service_fn(move |exchange| inbound::forward(Rc::clone(&last), exchange))
+}
+
+/// From the application: made sound, routed, balanced and forwarded.
+pub fn outbound(
+    side: &Rc<outbound::Side>,
+) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Infallible> + Clone + 'static {
+    let (first, last) = (Rc::clone(side), Rc::clone(side));
+    ServiceBuilder::new()
+        .layer_fn(Answer)
+        .layer(CheckLayer(move |exchange| first.sanitise(exchange)))
+        .service_fn(move |exchange| outbound::forward(Rc::clone(&last), exchange))
+}
+
+/// Whatever happened, the caller gets an answer.
+#[derive(Debug, Clone)]
+struct Answer<S>(S);
+
+impl<S> Service<Exchange> for Answer<S>
+where
+    S: Service<Exchange, Response = Response<ResponseBody>, Error = Refused>,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Infallible;
+    type Future = Then<S::Future, Answering, fn(Result<Response<ResponseBody>, Refused>) -> Answering>;
+
+    /// Always: the layers never wait outside of a call, where waiting is bounded and reported.
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, exchange: Exchange) -> Self::Future {
+        self.0.call(exchange).then(|result| match result {
+            Ok(response) => Either::Left(ready(Ok(response))),
+            Err(refused) => Either::Right(Box::pin(refuse(refused))),
+        })
+    }
+}
+
+type Answering = Either<
+    Ready<Result<Response<ResponseBody>, Infallible>>,
+    Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>,
+>;
+
+async fn refuse(refused: Refused) -> Result<Response<ResponseBody>, Infallible> {
+    let Refused { why, report, unread } = refused;
+    if let Some(body) = unread {
+        refusal::discard(body).await;
+    }
+    Ok(match why {
+        Why::Denied => refusal::denied(report),
+        Why::Failed(error) => refusal::failed(&error, report),
+    })
+}
+
+/// A layer that looks at an exchange, and lets it pass or ends it; it never waits.
+#[derive(Debug, Clone)]
+struct CheckLayer<F>(F);
+
+impl<F: Clone, S> Layer<S> for CheckLayer<F> {
+    type Service = Check<F, S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Check { check: self.0.clone(), inner }
+    }
+}
+
+#[derive(Debug, Clone)]
+struct Check<F, S> {
+    check: F,
+    inner: S,
+}
+
+impl<F, S> Service<Exchange> for Check<F, S>
+where
+    F: Fn(Exchange) -> Result<Exchange, Refused>,
+    S: Service<Exchange, Error = Refused>,
+{
+    type Response = S::Response;
+    type Error = Refused;
+    type Future = Either<S::Future, Ready<Result<S::Response, Refused>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, exchange: Exchange) -> Self::Future {
+        match (self.check)(exchange) {
+            Ok(exchange) => Either::Left(self.inner.call(exchange)),
+            Err(refused) => Either::Right(ready(Err(refused))),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Upstream connections kept for reuse, by worker.
+//!
+//! A [`Slot`] stands for one way to reach one address: whoever has a plan holds its slots, so that a request takes a connection
+//! without a look-up. Two requests may share a connection only when address, protocol, expected identity, server name and
+//! source address are all equal ([`Upstream`]), and connections made under an older own certificate are not used again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::client::conn::{http1, http2};
+use meshgate_identity::SpiffeId;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::http::body::{Progress, RequestBody};
+
+/// Idle connections kept per slot and worker; a burst beyond it closes its connections as it ends.
+const IDLE_MAX: usize = 256;
+
+/// Streams on one upstream HTTP/2 connection before another is made: what most servers allow at a time, so that requests do
+/// not queue behind others', and few enough that each has its whole flow-control window (see `connection_window`).
+pub const STREAMS_MAX: u32 = 100;
+
+/// How an upstream is protected.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Security {
+    /// Not at all: the local application, or a workload that says it is outside the mesh.
+    Plaintext,
+    /// Mutual TLS with exactly this identity at the far end.
+    Mtls {
+        /// Whom we must find there.
+        expected: SpiffeId,
+        /// The server name sent in the hello: the service's host name.
+        server_name: Arc<str>,
+    },
+}
+
+/// The HTTP version spoken upstream; the downstream's own, so that nothing is lost in translation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum HttpVersion {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+/// Everything that two requests must have in common to share an upstream connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Upstream {
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// HTTP/1.1 or HTTP/2.
+    pub version: HttpVersion,
+    /// Plaintext, or whom to expect.
+    pub security: Security,
+    /// The source address to connect from, where it matters.
+    pub source: Option<IpAddr>,
+    /// How long connecting and handshake may take together.
+    pub connect_timeout: Duration,
+}
+
+/// The upstream connections of one worker.
+#[derive(Debug, Default)]
+pub struct Pool {
+    slots: RefCell<HashMap<Upstream, Rc<Slot>>>,
+}
+
+impl Pool {
+    /// The slot of an upstream; made when it is new.
+    pub fn slot(&self, upstream: &Upstream) -> Rc<Slot> {
+        if let Some(slot) = self.slots.borrow().get(upstream) {
+            return Rc::clone(slot);
+        }
+        let slot = Rc::new(Slot {
+            label: upstream.address.to_string(),
+            upstream: upstream.clone(),
+            idle: RefCell::default(),
+            shared: RefCell::default(),
+            connecting: Cell::new(false),
+            connected: Notify::new(),
+        });
+        self.slots.borrow_mut().insert(upstream.clone(), Rc::clone(&slot));
+        slot
+    }
+
+    /// Closes connections idle for longer than `max`, and forgets slots that nobody holds and that have none.
+    pub fn sweep(&self, max: Duration) {
+        let Some(oldest) = Instant::now().checked_sub(max) else { return };
+        self.slots.borrow_mut().retain(|_, slot| {
+            slot.idle.borrow_mut().retain(|idle| idle.since > oldest && !idle.sender.is_closed());
+            slot.shared.borrow_mut().retain(|shared| !shared.sender.is_closed() && !shared.is_idle_since(oldest));
+            Rc::strong_count(slot) > 1 || !slot.idle.borrow().is_empty() || !slot.shared.borrow().is_empty()
+        });
+    }
+}
+
+/// One upstream and its connections.
+#[derive(Debug)]
+pub struct Slot {
+    upstream: Upstream,
+    label: String,
+    idle: RefCell<Vec<Idle>>,
+    shared: RefCell<Vec<SharedH2>>,
+    connecting: Cell<bool>,
+    connected: Notify,
+}
+
+#[derive(Debug)]
+struct Idle {
+    sender: http1::SendRequest<RequestBody>,
+    generation: u64,
+    since: Instant,
+}
+
+#[derive(Debug)]
+struct SharedH2 {
+    sender: http2::SendRequest<RequestBody>,
+    generation: u64,
+    used: Instant,
+    streams: Rc<()>,
+}
+
+impl SharedH2 {
+    fn is_idle_since(&self, oldest: Instant) -> bool {
+        self.used <= oldest && self.in_use() == 0
+    }
+
+    fn in_use(&self) -> usize {
+        Rc::strong_count(&self.streams) - 1
+    }
+
+    fn takes_another(&self, generation: u64) -> bool {
+        self.generation == generation && !self.sender.is_closed() && self.in_use() < STREAMS_MAX as usize
+    }
+}
+
+/// What a request for an HTTP/2 connection gets.
+pub enum CheckoutH2 {
+    /// A stream on a connection that is there.
+    Ready(http2::SendRequest<RequestBody>, Lease),
+    /// No connection takes another stream, and nobody is making one: the caller must, and then call [`Connecting::done`].
+    Connect(Connecting),
+}
+
+/// The right to make a slot's HTTP/2 connection. Dropped without a connection, it wakes the next who waits.
+pub struct Connecting(Rc<Slot>);
+
+impl Slot {
+    /// What this slot connects to.
+    pub fn upstream(&self) -> &Upstream {
+        &self.upstream
+    }
+
+    /// Its address as the access log has it, written once instead of once a request.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// An idle HTTP/1.1 connection, the most recently used first, made under own certificate `generation`.
+    pub fn checkout(self: &Rc<Self>, generation: u64) -> Option<(http1::SendRequest<RequestBody>, u64)> {
+        let mut idle = self.idle.borrow_mut();
+        while let Some(last) = idle.pop() {
+            if last.generation == generation && !last.sender.is_closed() {
+                return Some((last.sender, last.generation));
+            }
+        }
+        None
+    }
+
+    /// A stream on one of the slot's HTTP/2 connections; waits while somebody else connects.
+    pub async fn checkout_h2(self: &Rc<Self>, generation: u64) -> CheckoutH2 {
+        loop {
+            // Registered before the look, so that a connection made in between is not missed.
+            let connected = self.connected.notified();
+            if let Some(shared) = self.shared.borrow_mut().iter_mut().find(|shared| shared.takes_another(generation)) {
+                shared.used = Instant::now();
+                return CheckoutH2::Ready(shared.sender.clone(), Lease::stream(&shared.streams));
+            }
+            if !self.connecting.replace(true) {
+                return CheckoutH2::Connect(Connecting(Rc::clone(self)));
+            }
+            connected.await;
+        }
+    }
+}
+
+impl Connecting {
+    /// Shares the connection that was made.
+    pub fn done(self, sender: &http2::SendRequest<RequestBody>, generation: u64) -> Lease {
+        let streams = Rc::new(());
+        let lease = Lease::stream(&streams);
+        let shared = SharedH2 { sender: sender.clone(), generation, used: Instant::now(), streams };
+        let mut all = self.0.shared.borrow_mut();
+        // Those of an older certificate end with their last stream.
+        all.retain(|known| known.generation == generation && !known.sender.is_closed());
+        all.push(shared);
+        drop(all);
+        lease
+    }
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        self.0.connecting.set(false);
+        self.0.connected.notify_waiters();
+    }
+}
+
+/// The use of an upstream connection by one request.
+#[derive(Debug)]
+pub struct Lease(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Whole { slot: Rc<Slot>, sender: http1::SendRequest<RequestBody>, generation: u64, progress: Option<Rc<Progress>> },
+    Stream { _held: Rc<()> },
+}
+
+impl Lease {
+    /// An HTTP/1.1 connection, which can carry the next request once this one's body has gone up and its answer has come down.
+    pub fn whole(
+        slot: &Rc<Slot>,
+        sender: http1::SendRequest<RequestBody>,
+        generation: u64,
+        progress: Option<Rc<Progress>>,
+    ) -> Self {
+        Self(Kind::Whole { slot: Rc::clone(slot), sender, generation, progress })
+    }
+
+    fn stream(streams: &Rc<()>) -> Self {
+        Self(Kind::Stream { _held: Rc::clone(streams) })
+    }
+
+    /// Gives the connection back for the next request. A connection whose request is still going up is closed instead: what
+    /// is left of that body must not be read as a request.
+    pub fn release(self) {
+        let Kind::Whole { slot, sender, generation, progress } = self.0 else { return };
+        let sent = progress.is_none_or(|progress| progress.ended.get());
+        let mut idle = slot.idle.borrow_mut();
+        if sent && !sender.is_closed() && idle.len() < IDLE_MAX {
+            idle.push(Idle { sender, generation, since: Instant::now() });
+        }
+    }
+}

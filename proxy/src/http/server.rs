@@ -1,0 +1,172 @@
+//! Serves one downstream HTTP connection: limits, idleness and drain around hyper, a request at a time to the layers.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::rc::Rc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+use tower::Service;
+
+use crate::connection::Protocol;
+use crate::drain::Phase;
+use crate::http::body::ResponseBody;
+use crate::http::idle::{Activity, Due, Watched};
+use crate::http::layers::Exchange;
+use crate::metrics::RequestCounters;
+use crate::report::{self, Report};
+use crate::worker::WorkerRef;
+
+/// Flow-control window of an HTTP/2 stream, on either side: what one stream may have in flight, and so the most of a body that
+/// waits in our memory when the other side is slow. It fills 1 Gbit/s at half a millisecond, which is what lies between pods.
+pub const STREAM_WINDOW: u32 = 64 * 1024;
+
+/// Answer bytes of one HTTP/2 stream that wait for the downstream's window.
+const SEND_BUFFER: usize = 64 * 1024;
+
+/// Streams that a peer may open and reset before we have looked at them; beyond it the connection is closed with
+/// ENHANCE_YOUR_CALM (CVE-2023-44487).
+const PENDING_RESETS: usize = 20;
+
+/// Streams reset because of the peer's own errors, before the connection is closed likewise (CVE-2025-8671).
+const LOCAL_RESETS: usize = 1024;
+
+/// What hyper takes without being told, and then parses into a buffer on the stack; told a number, even this one, it fills and
+/// moves several kilobytes for every message, which shows in a profile.
+pub const HYPER_MAX_HEADERS: usize = 100;
+
+/// The window of a connection: enough for all its streams, so that a few that nobody reads from do not stop the others. HTTP/2
+/// allows 2^31 - 1.
+pub fn connection_window(streams: u32) -> u32 {
+    STREAM_WINDOW.saturating_mul(streams).min((1 << 31) - 1)
+}
+
+/// Spawns on the worker's own thread, so that nothing needs to be `Send`.
+#[derive(Debug, Clone, Copy)]
+pub struct LocalExecutor;
+
+impl<F> hyper::rt::Executor<F> for LocalExecutor
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// What the requests of a connection have in common in the log and the counters.
+#[derive(Debug)]
+pub struct Reporting {
+    /// The log fields of the connection, see [`crate::access_log::Line::prefix`].
+    pub prefix: Vec<u8>,
+    /// Where its requests are counted until their destination is known.
+    pub counters: Rc<RequestCounters>,
+}
+
+/// Serves `io` until it ends, rests too long, or the drain says so; `layers` answer each request.
+pub async fn serve<I, S>(worker: &WorkerRef, io: I, protocol: Protocol, reporting: &Rc<Reporting>, layers: S)
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Service<Exchange, Response = Response<ResponseBody>, Error = Infallible> + Clone + 'static,
+{
+    let activity = Activity::new();
+    let service = {
+        let (activity, worker, reporting) = (Rc::clone(&activity), Rc::clone(worker), Rc::clone(reporting));
+        hyper::service::service_fn(move |request: Request<Incoming>| {
+            let mut report = Report::begin(&worker, &reporting, &request);
+            report.in_flight(activity.request());
+            // The layers are always ready: waiting happens in the call, where it is bounded and reported.
+            layers.clone().call(Exchange { request, report })
+        })
+    };
+    let limits = &worker.shared.bootstrap.limits;
+    if protocol == Protocol::Http2 {
+        let mut builder = http2::Builder::new(LocalExecutor);
+        builder
+            .auto_date_header(false)
+            .max_concurrent_streams(limits.concurrent_streams)
+            .max_header_list_size(u32::try_from(limits.request_header_bytes).unwrap_or(u32::MAX))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(connection_window(limits.concurrent_streams))
+            .max_send_buf_size(SEND_BUFFER)
+            .max_pending_accept_reset_streams(PENDING_RESETS)
+            .max_local_error_reset_streams(LOCAL_RESETS);
+        let connection = builder.serve_connection(TokioIo::new(io), service);
+        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown).await;
+    } else {
+        let mut builder = http1::Builder::new();
+        // What comes during the drain (outbound only) gets one answer.
+        builder.keep_alive(worker.drain.phase() == Phase::Running);
+        builder.auto_date_header(false).header_read_timeout(None).max_header_size(limits.request_header_bytes);
+        if limits.request_headers != HYPER_MAX_HEADERS {
+            builder.max_headers(limits.request_headers);
+        }
+        let io = Watched::new(io, Some(Rc::clone(&activity)));
+        let connection = builder.serve_connection(TokioIo::new(io), service);
+        run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown).await;
+    }
+}
+
+async fn run<C>(
+    worker: &WorkerRef,
+    activity: &Activity,
+    reporting: &Reporting,
+    connection: C,
+    shutdown: impl Fn(std::pin::Pin<&mut C>),
+) where
+    C: Future<Output = Result<(), hyper::Error>>,
+{
+    let timeouts = &worker.shared.bootstrap.timeouts;
+    let (head, idle) = (timeouts.request_header, timeouts.idle);
+    let mut connection = pin!(connection);
+    let mut drain = worker.drain.clone();
+    // A connection that comes during the drain is not told to end before it has been served.
+    let mut next = if drain.phase() == Phase::Running { Phase::Draining } else { Phase::Ended };
+    let mut timer = pin!(tokio::time::sleep(head.min(idle)));
+    let mut resting = false;
+    loop {
+        // The connection comes first: whatever else is due, an answer that is ready goes out.
+        tokio::select! {
+            biased;
+            result = connection.as_mut() => {
+                if let Err(error) = result {
+                    tracing::debug!(%error, "downstream connection ended");
+                    if error.is_parse() {
+                        report::unparsed(worker, &reporting.prefix, &reporting.counters, &error);
+                    }
+                }
+                return;
+            }
+            () = drain.reached(next) => {
+                if next == Phase::Ended {
+                    return;
+                }
+                shutdown(connection.as_mut());
+                next = Phase::Ended;
+            }
+            () = timer.as_mut() => match activity.due(Instant::now(), head, idle) {
+                Due::Later(at) => {
+                    resting = false;
+                    timer.as_mut().reset(at);
+                }
+                Due::SlowHead => {
+                    tracing::debug!("request head took too long");
+                    return;
+                }
+                // Told before, and still there: an HTTP/2 peer that does not answer is not waited for.
+                Due::Idle if resting => return,
+                Due::Idle => {
+                    shutdown(connection.as_mut());
+                    resting = true;
+                    timer.as_mut().reset(Instant::now() + head);
+                }
+            },
+        }
+    }
+}

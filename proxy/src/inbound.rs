@@ -1,0 +1,354 @@
+//! Toward the application: terminate mutual TLS, learn who calls, judge, forward.
+//!
+//! [`admit`] and [`plan`] decide and do no I/O; [`serve`] and [`forward`] carry it out.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Response;
+use meshgate_config::{AppProtocol, InboundListener, OriginalDestination, Snapshot};
+use meshgate_identity::alpn::Negotiated;
+use meshgate_policy::{ConnectionFacts, MtlsMode, RemoteIp, RequestView, Residual, Verdict};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use crate::access_log::Line;
+use crate::connection::{Connection, Direction, Peer, Protocol};
+use crate::detect::{self, Detected};
+use crate::drain::Phase;
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::body::ResponseBody;
+use crate::http::forward::forward as forward_http;
+use crate::http::headers;
+use crate::http::layers::{self, Exchange, Refused};
+use crate::http::pool::{HttpVersion, Security, Slot, Upstream};
+use crate::http::server::{self, Reporting};
+use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
+use crate::report;
+use crate::rewind::Rewind;
+use crate::worker::{Worker, WorkerRef};
+use crate::{drain, orig_dst, socket, tcp, tls};
+
+/// How a connection is taken, given the mTLS mode of its port and its first bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// Terminate TLS; what is inside is told by ALPN.
+    Terminate,
+    /// Take it as it is.
+    Plain(Protocol),
+    /// Close it.
+    Refuse(&'static str),
+    /// It closed by itself.
+    Gone,
+}
+
+/// Decides how a connection is taken, as Istio's PeerAuthentication has it. In PERMISSIVE mode only TLS that offers one of the
+/// mesh's application protocols is ours; other TLS is the application's own and passes as bytes. What a service declares to be
+/// TCP is never parsed as HTTP.
+pub fn admit(mode: MtlsMode, detected: Detected, hint: AppProtocol) -> Admission {
+    let plain = match detected {
+        Detected::Closed => return Admission::Gone,
+        _ if hint == AppProtocol::Tcp => Protocol::Tcp,
+        Detected::Http1 => Protocol::Http1,
+        Detected::Http2 => Protocol::Http2,
+        Detected::Tls { .. } | Detected::Opaque | Detected::TimedOut => Protocol::Tcp,
+    };
+    match (mode, detected) {
+        (MtlsMode::Strict, Detected::Tls { .. }) | (MtlsMode::Permissive, Detected::Tls { mesh: true }) => {
+            Admission::Terminate
+        }
+        (MtlsMode::Strict, _) => Admission::Refuse("plaintext on a port with STRICT mutual TLS"),
+        (MtlsMode::Permissive | MtlsMode::Disable, _) => Admission::Plain(plain),
+    }
+}
+
+/// What will be done with the requests of one connection under one configuration.
+#[derive(Debug)]
+pub struct Plan {
+    /// The configuration's generation.
+    pub generation: u64,
+    /// What the policies still ask of a request.
+    pub residual: Residual,
+    /// The connection may go on as it is: false when mutual TLS has become mandatory and it has none.
+    pub admitted: bool,
+}
+
+/// Decides what can be decided for a whole connection.
+pub fn plan(snapshot: &Snapshot, facts: &ConnectionFacts<'_>) -> Plan {
+    let strict = snapshot.mtls.mode(facts.destination.port()) == MtlsMode::Strict;
+    Plan {
+        generation: snapshot.generation,
+        residual: snapshot.inbound_policy.reduce(facts),
+        admitted: facts.peer.is_some() || !strict,
+    }
+}
+
+/// One inbound connection, once it is known who calls and what they speak.
+#[derive(Debug)]
+pub struct Side {
+    worker: WorkerRef,
+    connection: Connection,
+    destination: SocketAddr,
+    peer: Peer,
+    protocol: Protocol,
+    slot: Rc<Slot>,
+    reporting: Rc<Reporting>,
+    plan: RefCell<Rc<Plan>>,
+}
+
+/// Serves an accepted connection to its end.
+///
+/// # Errors
+/// Why it could not be served; the caller logs it.
+pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connection, listener: &InboundListener) {
+    if let Err(error) = try_serve(worker, stream, &mut connection, listener).await {
+        report::connection_refused(worker, Direction::Inbound, &connection, &error);
+    }
+}
+
+async fn try_serve(
+    worker: &WorkerRef,
+    stream: TcpStream,
+    connection: &mut Connection,
+    listener: &InboundListener,
+) -> Result<(), ProxyError> {
+    let shared = &worker.shared;
+    let destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?
+        .ok_or_else(|| ProxyError::new(ErrorKind::Internal, "inbound listener without original destination"))?;
+    connection.destination = Some(destination);
+    let timeouts = &shared.bootstrap.timeouts;
+    let snapshot = worker.snapshot();
+    let mode = snapshot.mtls.mode(destination.port());
+    let hint = hint(&snapshot, destination);
+    let detected = if mode == MtlsMode::Disable && hint == AppProtocol::Tcp {
+        Detected::Opaque
+    } else {
+        drain::before(worker, Phase::Draining, detect::detect(&stream, timeouts.detect))
+            .await
+            .unwrap_or(Ok(Detected::Closed))
+            .map_err(|error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error))?
+    };
+    report::count_detection(worker, Direction::Inbound, detected);
+    match admit(mode, detected, hint) {
+        Admission::Gone => Ok(()),
+        Admission::Refuse(why) => Err(ProxyError::new(ErrorKind::DownstreamTls, why)),
+        Admission::Plain(protocol) => {
+            let side = Side::new(worker, &snapshot, *connection, listener, destination, Peer::default(), protocol);
+            side.run(stream).await;
+            Ok(())
+        }
+        Admission::Terminate => {
+            let identity = Arc::clone(&worker.identity.borrow());
+            let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
+            let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };
+            let result = if outcome.is_ok() { "ok" } else { "error" };
+            shared.metrics.handshake(Direction::Inbound, result);
+            let accepted = outcome?;
+            let mut stream = Rewind::new(accepted.stream);
+            let protocol = match accepted.negotiated {
+                _ if hint == AppProtocol::Tcp => Protocol::Tcp,
+                Negotiated::Http1 => Protocol::Http1,
+                Negotiated::Http2 => Protocol::Http2,
+                Negotiated::Tcp => Protocol::Tcp,
+                Negotiated::Unstated => {
+                    match drain::before(worker, Phase::Draining, stream.detect(timeouts.detect)).await {
+                        Some(protocol) => protocol,
+                        None => return Ok(()),
+                    }
+                }
+            };
+            let side = Side::new(worker, &snapshot, *connection, listener, destination, accepted.peer, protocol);
+            side.run(stream).await;
+            Ok(())
+        }
+    }
+}
+
+/// What a service says is spoken at this address.
+fn hint(snapshot: &Snapshot, destination: SocketAddr) -> AppProtocol {
+    snapshot.services.endpoint(destination).map_or(AppProtocol::Auto, |(port, _)| port.app_protocol)
+}
+
+impl Side {
+    fn new(
+        worker: &WorkerRef,
+        snapshot: &Snapshot,
+        connection: Connection,
+        listener: &InboundListener,
+        destination: SocketAddr,
+        peer: Peer,
+        protocol: Protocol,
+    ) -> Rc<Self> {
+        let service = snapshot.services.endpoint(destination).map(|(port, _)| port.host.clone());
+        let labels = labels(worker, &peer, service, protocol);
+        let slot = worker.pool.slot(&upstream(worker, listener, destination, protocol));
+        let facts = facts(worker, &connection, destination, &peer, protocol);
+        let plan = RefCell::new(Rc::new(plan(snapshot, &facts)));
+        tracing::debug!(remote = %connection.remote, %destination, ?protocol, peer = ?peer.id, plan = ?plan.borrow(), "inbound");
+        let counters = Rc::new(RequestCounters::new(labels));
+        let reporting = Rc::new(Reporting { prefix: prefix(&connection, destination, &peer), counters });
+        Rc::new(Self { worker: Rc::clone(worker), connection, destination, peer, protocol, slot, reporting, plan })
+    }
+
+    async fn run<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
+        if self.protocol == Protocol::Tcp {
+            return self.run_tcp(stream).await;
+        }
+        server::serve(&self.worker, stream, self.protocol, &self.reporting, layers::inbound(&self)).await;
+    }
+
+    async fn run_tcp<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
+        let mut report = tcp::Report::begin(
+            &self.worker,
+            Direction::Inbound,
+            &self.reporting.prefix,
+            self.reporting.counters.tcp_labels(),
+        );
+        let plan = self.plan();
+        let decision = plan.residual.decide_connection();
+        report.decision(&decision);
+        if decision.verdict == Verdict::Deny || !plan.admitted {
+            report.refused();
+            return;
+        }
+        let allowed = || {
+            let plan = self.plan();
+            plan.admitted && plan.residual.decide_connection().verdict == Verdict::Allow
+        };
+        let application = std::iter::once(Rc::clone(&self.slot));
+        tcp::forward(&self.worker, stream, application, report, allowed).await;
+    }
+
+    /// The plan under the configuration in force now.
+    fn plan(&self) -> Rc<Plan> {
+        let current = self.worker.generation();
+        if self.plan.borrow().generation != current {
+            let facts = facts(&self.worker, &self.connection, self.destination, &self.peer, self.protocol);
+            let fresh = Rc::new(plan(&self.worker.snapshot(), &facts));
+            self.plan.replace(fresh);
+        }
+        Rc::clone(&self.plan.borrow())
+    }
+
+    /// The first layer.
+    ///
+    /// # Errors
+    /// The request is malformed.
+    pub fn sanitise(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
+        let level = self.worker.shared.bootstrap.authorization.path_normalization;
+        let result = headers::sanitise_request(&mut exchange.request, level);
+        exchange.report.request(&exchange.request);
+        match result {
+            Ok(()) => Ok(exchange),
+            Err(error) => Err(Refused::unsent(error, exchange)),
+        }
+    }
+
+    /// The second layer: the policies.
+    ///
+    /// # Errors
+    /// A policy, or the mTLS mode, refuses the request.
+    pub fn authorize(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
+        let plan = self.plan();
+        if !plan.admitted {
+            let error = ProxyError::new(ErrorKind::DownstreamTls, "mutual TLS has become mandatory on this port");
+            return Err(Refused::unsent(error, exchange));
+        }
+        let request = &exchange.request;
+        let uri = request.uri();
+        let view = RequestView {
+            method: request.method().as_str(),
+            path: uri.path(),
+            path_and_query: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
+            host: headers::host(request).unwrap_or_default(),
+            scheme: if self.peer.id.is_some() { "https" } else { "http" },
+            headers: request.headers(),
+            remote_ip: self.remote_ip(request.headers()),
+        };
+        let decision = plan.residual.decide(&view);
+        exchange.report.decision(&decision);
+        match decision.verdict {
+            Verdict::Allow => Ok(exchange),
+            Verdict::Deny => Err(Refused::denied(exchange)),
+        }
+    }
+
+    fn remote_ip(&self, headers: &http::HeaderMap) -> std::net::IpAddr {
+        let hops = self.worker.shared.bootstrap.authorization.num_trusted_proxies;
+        headers::forwarded_for(headers, hops).unwrap_or(self.connection.remote.ip())
+    }
+}
+
+/// The last layer: to the application.
+///
+/// # Errors
+/// The application could not be reached or broke off.
+pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
+    let slot = Rc::clone(&side.slot);
+    forward_http(&side.worker, std::iter::once(slot), exchange.request, exchange.report).await
+}
+
+fn facts<'a>(
+    worker: &Worker,
+    connection: &Connection,
+    destination: SocketAddr,
+    peer: &'a Peer,
+    protocol: Protocol,
+) -> ConnectionFacts<'a> {
+    let per_request = protocol != Protocol::Tcp && worker.shared.bootstrap.authorization.num_trusted_proxies > 0;
+    ConnectionFacts {
+        peer: peer.id.as_ref(),
+        source_ip: connection.remote.ip(),
+        remote_ip: if per_request { RemoteIp::PerRequest } else { RemoteIp::Fixed(connection.remote.ip()) },
+        destination,
+        sni: peer.sni.as_deref(),
+        protocol: protocol.for_policy(),
+    }
+}
+
+/// The application, where it really listens. Under redirection the connection must come from the address that the rules
+/// know, or it would be redirected again.
+fn upstream(worker: &Worker, listener: &InboundListener, destination: SocketAddr, protocol: Protocol) -> Upstream {
+    let redirected = listener.original_destination == OriginalDestination::Kernel;
+    let address = listener.application.unwrap_or(destination);
+    let source = if address.is_ipv4() { socket::INBOUND_SOURCE_V4 } else { socket::INBOUND_SOURCE_V6 };
+    Upstream {
+        address,
+        version: if protocol == Protocol::Http2 { HttpVersion::Http2 } else { HttpVersion::Http1 },
+        security: Security::Plaintext,
+        source: redirected.then_some(source),
+        connect_timeout: worker.shared.bootstrap.timeouts.connect_local,
+    }
+}
+
+fn labels(worker: &Worker, peer: &Peer, service: Option<String>, protocol: Protocol) -> RequestLabels {
+    RequestLabels {
+        reporter: "destination",
+        source_principal: peer.id.as_ref().map_or_else(|| UNKNOWN.to_owned(), ToString::to_string),
+        destination_principal: worker.identity.borrow().svid().id().to_string(),
+        destination_service: service.unwrap_or_else(|| UNKNOWN.to_owned()),
+        request_protocol: protocol.as_str(),
+        response_code: 0,
+        response_flags: report::NO_FLAGS,
+        connection_security_policy: if peer.id.is_some() { "mutual_tls" } else { "none" },
+    }
+}
+
+fn prefix(connection: &Connection, destination: SocketAddr, peer: &Peer) -> Vec<u8> {
+    Line::prefix(|line| {
+        line.text("direction", Direction::Inbound.as_str());
+        line.address("downstream_remote_address", connection.remote);
+        line.address("downstream_local_address", destination);
+        if let Some(peer) = &peer.id {
+            line.text("peer", peer.as_str());
+        }
+        if let Some(sni) = &peer.sni {
+            line.text("requested_server_name", sni);
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests;

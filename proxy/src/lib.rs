@@ -1,0 +1,38 @@
+//! The meshgate proxy: bytes from here to there, with an identity at both ends and a policy in between.
+//!
+//! In reading order, which is the order in which a connection meets them:
+//!
+//! [`app`] wires everything; [`runtime`] has the threads; [`listen`] accepts; [`orig_dst`] says where a connection was going;
+//! [`inbound`] and [`outbound`] plan and execute; [`detect`] looks at the first bytes; [`tls`] takes TLS off and puts it on;
+//! [`http`] and [`tcp`] forward; [`route`] and [`balance`] choose the endpoint; [`report`] writes what happened to
+//! [`access_log`] and [`metrics`]. [`error`] says whose fault it was. [`admin`], [`drain`], [`readiness`] and [`signal`] are
+//! the life cycle; [`cli`] is the command line.
+
+pub mod access_log;
+pub mod admin;
+pub mod app;
+pub mod balance;
+pub mod cli;
+pub mod connection;
+pub mod copy;
+pub mod detect;
+pub mod drain;
+pub mod error;
+pub mod http;
+pub mod inbound;
+pub mod limits;
+pub mod listen;
+pub mod metrics;
+pub mod orig_dst;
+pub mod outbound;
+pub mod readiness;
+pub mod report;
+pub mod rewind;
+pub mod route;
+pub mod runtime;
+pub mod sandbox;
+pub mod signal;
+pub mod socket;
+pub mod tcp;
+pub mod tls;
+pub mod worker;

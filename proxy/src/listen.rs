@@ -1,0 +1,163 @@
+//! Binds the listeners and accepts: one task a connection, one permit each, and no spin when descriptors run out.
+
+use std::cell::Cell;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+
+use crate::connection::{Connection, Direction};
+use crate::drain::Phase;
+use crate::metrics::OutcomeLabels;
+use crate::socket;
+use crate::worker::WorkerRef;
+
+/// How long accepting rests after an error that will not go away by itself, such as too many open files; doubled up to
+/// [`BACKOFF_MAX`] while it goes on. Connections wait in the kernel's queue meanwhile.
+const BACKOFF_MIN: Duration = Duration::from_millis(10);
+const BACKOFF_MAX: Duration = Duration::from_millis(500);
+
+/// Binds `address` once for each of `workers`, so that the kernel spreads connections over them. With port 0 all get the
+/// same port.
+///
+/// # Errors
+/// The operating system's. A port that another process listens on is an error even if that process would share it.
+pub fn bind_all(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    // Sharing a port is meant between our workers, not with a second copy of us: a socket that does not share finds out.
+    drop(socket::bind(address, false)?);
+    let first = socket::bind(address, true)?;
+    let address = first.local_addr()?;
+    let mut sockets = vec![first];
+    while sockets.len() < workers {
+        sockets.push(socket::bind(address, true)?);
+    }
+    Ok(sockets)
+}
+
+/// Accepts until the drain reaches `until`; each connection is served in a task of its own by `serve`.
+pub async fn accept_loop<F, S>(worker: WorkerRef, listener: TcpListener, direction: Direction, until: Phase, serve: F)
+where
+    F: Fn(WorkerRef, TcpStream, Connection) -> S,
+    S: Future<Output = ()> + 'static,
+{
+    let mut drain = worker.drain.clone();
+    let mut backoff = BACKOFF_MIN;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = drain.reached(until) => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, remote)) => {
+                backoff = BACKOFF_MIN;
+                let connection =
+                    Connection { remote: socket::canonical(remote), destination: None, accepted: Instant::now() };
+                start(&worker, stream, connection, direction, &serve);
+            }
+            Err(error) if is_of_one_connection(&error) => count_error(&worker, direction, "aborted"),
+            Err(error) => {
+                count_error(&worker, direction, "exhausted");
+                tracing::error!(%error, "cannot accept connections; trying again in {backoff:?}");
+                tokio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+    }
+}
+
+fn start<F, S>(worker: &WorkerRef, stream: TcpStream, connection: Connection, direction: Direction, serve: &F)
+where
+    F: Fn(WorkerRef, TcpStream, Connection) -> S,
+    S: Future<Output = ()> + 'static,
+{
+    let Some(permit) = worker.shared.permits.take() else {
+        count_error(worker, direction, "limit");
+        tracing::warn!(remote = %connection.remote, "connection refused: limits.connections reached");
+        return;
+    };
+    if let Err(error) = socket::configure(&stream) {
+        tracing::debug!(%error, "accepted connection is already gone");
+        return;
+    }
+    let open = worker.open.of(direction);
+    let open = OpenGuard::new(open);
+    let labels = OutcomeLabels { direction: direction.as_str(), outcome: "open" };
+    let gauge = worker.shared.metrics.connections.get_or_create_owned(&labels);
+    gauge.inc();
+    let task = serve(Rc::clone(worker), stream, connection);
+    let worker = Rc::clone(worker);
+    tokio::task::spawn_local(async move {
+        // A panic ends this connection and is counted; every other goes on.
+        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+            worker.shared.metrics.panics.inc();
+            tracing::error!(remote = %connection.remote, "a connection's task panicked");
+        }
+        gauge.dec();
+        drop((permit, open));
+    });
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+fn count_error(worker: &WorkerRef, direction: Direction, outcome: &'static str) {
+    let labels = OutcomeLabels { direction: direction.as_str(), outcome };
+    worker.shared.metrics.accept_errors.get_or_create(&labels).inc();
+}
+
+/// How many connections of each direction a worker has open; the drain waits for them.
+#[derive(Debug, Default)]
+pub struct Open {
+    inbound: Count,
+    outbound: Count,
+    changed: Rc<tokio::sync::Notify>,
+}
+
+type Count = Rc<Cell<usize>>;
+
+impl Open {
+    fn of(&self, direction: Direction) -> (Count, Rc<tokio::sync::Notify>) {
+        let count = match direction {
+            Direction::Inbound => &self.inbound,
+            Direction::Outbound => &self.outbound,
+        };
+        (Rc::clone(count), Rc::clone(&self.changed))
+    }
+
+    /// Returns when no connection is open.
+    pub async fn none_left(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.inbound.get() + self.outbound.get() == 0 {
+                return;
+            }
+            changed.await;
+        }
+    }
+}
+
+struct OpenGuard(Count, Rc<tokio::sync::Notify>);
+
+impl OpenGuard {
+    fn new((count, changed): (Count, Rc<tokio::sync::Notify>)) -> Self {
+        count.set(count.get() + 1);
+        Self(count, changed)
+    }
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+        self.1.notify_waiters();
+    }
+}

@@ -1,0 +1,262 @@
+//! Counters, exposed in Prometheus text form by the admin thread.
+//!
+//! Label values come from configuration, from verified certificates or from this code, never raw from the wire. Counters are
+//! looked up once a connection (see [`RequestCounters`]) and then only incremented.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::connection::Direction;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// What a label is when the fact is not known; Istio's dashboards expect the word.
+pub const UNKNOWN: &str = "unknown";
+
+/// Labels of Istio's standard request metrics that this proxy knows.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    /// `source` at the caller's side, `destination` at the service's.
+    pub reporter: &'static str,
+    /// The caller's SPIFFE ID, or `unknown`.
+    pub source_principal: String,
+    /// The called workload's SPIFFE ID, or `unknown`.
+    pub destination_principal: String,
+    /// Fully qualified host name of the service, or `unknown`.
+    pub destination_service: String,
+    /// `http` or `tcp`.
+    pub request_protocol: &'static str,
+    /// The status sent downstream; 0 when none was.
+    pub response_code: u16,
+    /// Envoy's letters, `-` when the answer is the upstream's own.
+    pub response_flags: &'static str,
+    /// `mutual_tls` or `none`; `unknown` at the source's side.
+    pub connection_security_policy: &'static str,
+}
+
+/// Labels of the TCP metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct TcpLabels {
+    /// As [`RequestLabels::reporter`].
+    pub reporter: &'static str,
+    /// As [`RequestLabels::source_principal`].
+    pub source_principal: String,
+    /// As [`RequestLabels::destination_principal`].
+    pub destination_principal: String,
+    /// As [`RequestLabels::destination_service`].
+    pub destination_service: String,
+    /// As [`RequestLabels::response_flags`].
+    pub response_flags: &'static str,
+    /// As [`RequestLabels::connection_security_policy`].
+    pub connection_security_policy: &'static str,
+}
+
+/// Labels of the decision counter.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DecisionLabels {
+    /// `allow` or `deny`.
+    pub decision: &'static str,
+    /// Why, as in the access log.
+    pub reason: &'static str,
+}
+
+/// Labels of counters by direction and outcome.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct OutcomeLabels {
+    /// `inbound` or `outbound`.
+    pub direction: &'static str,
+    /// What happened.
+    pub outcome: &'static str,
+}
+
+/// Labels of counters by result alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ResultLabels {
+    /// `ok` or `error`.
+    pub result: &'static str,
+}
+
+type UnsignedGauge = Gauge<u64, AtomicU64>;
+
+/// Every metric of the process.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    /// Requests by Istio's labels.
+    pub requests: Family<RequestLabels, Counter>,
+    /// TCP connections opened.
+    pub tcp_opened: Family<TcpLabels, Counter>,
+    /// TCP connections closed.
+    pub tcp_closed: Family<TcpLabels, Counter>,
+    /// Bytes sent to the downstream on TCP connections.
+    pub tcp_sent: Family<TcpLabels, Counter>,
+    /// Bytes received from the downstream on TCP connections.
+    pub tcp_received: Family<TcpLabels, Counter>,
+    /// Verdicts of the policy engine.
+    pub decisions: Family<DecisionLabels, Counter>,
+    /// What accepted connections turned out to speak.
+    pub detections: Family<OutcomeLabels, Counter>,
+    /// TLS handshakes by result.
+    pub handshakes: Family<OutcomeLabels, Counter>,
+    /// Connections refused or lost at accept.
+    pub accept_errors: Family<OutcomeLabels, Counter>,
+    /// Open downstream connections.
+    pub connections: Family<OutcomeLabels, Gauge<i64, AtomicI64>>,
+    /// The generation of the configuration in force.
+    pub config_generation: UnsignedGauge,
+    /// Problems in the last reading of the resources; their last good versions, if any, stay in force.
+    pub config_problems: UnsignedGauge,
+    /// Readings of the resources by result.
+    pub config_reloads: Family<ResultLabels, Counter>,
+    /// The generation of the identity in force.
+    pub identity_generation: UnsignedGauge,
+    /// Readings of the identity files by result.
+    pub identity_reloads: Family<ResultLabels, Counter>,
+    /// When the own certificate ends, seconds since 1970.
+    pub certificate_expiry: UnsignedGauge,
+    /// Access log lines that were dropped because the log could not be written fast enough.
+    pub access_log_dropped: Counter,
+    /// Tasks that ended in a panic: each a defect.
+    pub panics: Counter,
+}
+
+impl Metrics {
+    /// All metrics in the text exposition format.
+    pub fn render(&self) -> String {
+        let mut registry = Registry::default();
+        self.register(&mut registry);
+        let mut out = String::new();
+        // Writing into a String cannot fail.
+        let _ = text::encode(&mut out, &registry);
+        out
+    }
+
+    /// Notes when the own certificate ends.
+    pub fn set_certificate_expiry(&self, not_after: SystemTime) {
+        let seconds = not_after.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        self.certificate_expiry.set(seconds);
+    }
+
+    /// Counts one TLS handshake.
+    pub fn handshake(&self, direction: Direction, outcome: &'static str) {
+        self.handshakes.get_or_create(&OutcomeLabels { direction: direction.as_str(), outcome }).inc();
+    }
+
+    fn register(&self, registry: &mut Registry) {
+        registry.register("istio_requests", "Requests", self.requests.clone());
+        registry.register("istio_tcp_connections_opened", "TCP connections opened", self.tcp_opened.clone());
+        registry.register("istio_tcp_connections_closed", "TCP connections closed", self.tcp_closed.clone());
+        registry.register("istio_tcp_sent_bytes", "Bytes sent on TCP connections", self.tcp_sent.clone());
+        registry.register("istio_tcp_received_bytes", "Bytes received on TCP connections", self.tcp_received.clone());
+        registry.register("mesh_policy_decisions", "Verdicts of the policy engine", self.decisions.clone());
+        registry.register("mesh_detections", "What connections turned out to speak", self.detections.clone());
+        registry.register("mesh_tls_handshakes", "TLS handshakes by result", self.handshakes.clone());
+        registry.register("mesh_accept_errors", "Connections refused or lost at accept", self.accept_errors.clone());
+        registry.register("mesh_connections", "Open downstream connections", self.connections.clone());
+        registry.register("mesh_config_generation", "Generation in force", self.config_generation.clone());
+        registry.register("mesh_config_problems", "Problems in the last reading", self.config_problems.clone());
+        registry.register("mesh_config_reloads", "Readings of the resources", self.config_reloads.clone());
+        registry.register("mesh_identity_generation", "Generation in force", self.identity_generation.clone());
+        registry.register("mesh_identity_reloads", "Readings of the identity files", self.identity_reloads.clone());
+        registry.register(
+            "mesh_certificate_expiry_timestamp_seconds",
+            "When the own certificate ends",
+            self.certificate_expiry.clone(),
+        );
+        registry.register("mesh_access_log_dropped", "Access log lines dropped", self.access_log_dropped.clone());
+        registry.register("mesh_panics", "Tasks that ended in a panic", self.panics.clone());
+    }
+}
+
+/// The request counters of one connection: all labels but status and flags are fixed, and few pairs of those occur, so a
+/// short list beats a map behind a lock.
+#[derive(Debug)]
+pub struct RequestCounters {
+    labels: RequestLabels,
+    found: RefCell<Vec<(u16, &'static str, Counter)>>,
+}
+
+impl RequestCounters {
+    /// Counters for requests that share `labels`; its code and flags are ignored.
+    pub fn new(labels: RequestLabels) -> Self {
+        Self { labels, found: RefCell::default() }
+    }
+
+    /// The same labels, as the TCP metrics have them.
+    pub fn tcp_labels(&self) -> TcpLabels {
+        let labels = self.labels.clone();
+        TcpLabels {
+            reporter: labels.reporter,
+            source_principal: labels.source_principal,
+            destination_principal: labels.destination_principal,
+            destination_service: labels.destination_service,
+            response_flags: "-",
+            connection_security_policy: labels.connection_security_policy,
+        }
+    }
+
+    /// Counts one request.
+    pub fn count(&self, metrics: &Metrics, code: u16, flags: &'static str) {
+        let mut found = self.found.borrow_mut();
+        let known = found.iter().find(|(known_code, known_flags, _)| *known_code == code && *known_flags == flags);
+        if let Some((_, _, counter)) = known {
+            counter.inc();
+            return;
+        }
+        let labels = RequestLabels { response_code: code, response_flags: flags, ..self.labels.clone() };
+        let counter = metrics.requests.get_or_create_owned(&labels);
+        counter.inc();
+        found.push((code, flags, counter));
+    }
+}
+
+/// The decision counters of one worker, kept like [`RequestCounters`].
+#[derive(Debug, Default)]
+pub struct DecisionCounters(RefCell<Vec<(DecisionLabels, Counter)>>);
+
+impl DecisionCounters {
+    /// Counts one decision.
+    pub fn count(&self, metrics: &Metrics, labels: DecisionLabels) {
+        let mut found = self.0.borrow_mut();
+        if let Some((_, counter)) = found.iter().find(|(known, _)| *known == labels) {
+            counter.inc();
+            return;
+        }
+        let counter = metrics.decisions.get_or_create_owned(&labels);
+        counter.inc();
+        found.push((labels, counter));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_by_code_and_flags_under_istios_name() {
+        let metrics = Metrics::default();
+        let counters = RequestCounters::new(RequestLabels {
+            reporter: "destination",
+            source_principal: "spiffe://td/ns/a/sa/b".into(),
+            destination_principal: UNKNOWN.into(),
+            destination_service: UNKNOWN.into(),
+            request_protocol: "http",
+            response_code: 0,
+            response_flags: "-",
+            connection_security_policy: "mutual_tls",
+        });
+        counters.count(&metrics, 200, "-");
+        counters.count(&metrics, 200, "-");
+        counters.count(&metrics, 503, "UF");
+        let text = metrics.render();
+        let value = |code: &str| {
+            let line = text.lines().find(|line| line.starts_with("istio_requests_total{") && line.contains(code));
+            line.and_then(|line| line.rsplit(' ').next()).map(str::to_owned)
+        };
+        assert_eq!(value("response_code=\"200\",response_flags=\"-\"").as_deref(), Some("2"), "{text}");
+        assert_eq!(value("response_code=\"503\",response_flags=\"UF\"").as_deref(), Some("1"), "{text}");
+    }
+}

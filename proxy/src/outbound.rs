@@ -1,0 +1,310 @@
+//! From the application: which service, which endpoints may be used, which one is next.
+//!
+//! [`plan`] decides from the snapshot alone; [`Routes`] turns its decisions into pooled connections, once per service and
+//! configuration; [`serve`] and [`forward`] carry them out.
+
+use std::cell::RefCell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Response;
+use meshgate_config::{AppProtocol, EndpointIdentity, OutboundListener, ServicePort, Snapshot, TrafficPolicy};
+use tokio::net::TcpStream;
+
+use crate::access_log::Line;
+use crate::connection::{Connection, Direction, Protocol};
+use crate::detect::{self, Detected};
+use crate::drain::Phase;
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::body::ResponseBody;
+use crate::http::forward::forward as forward_http;
+use crate::http::headers;
+use crate::http::layers::{self, Exchange, Refused};
+use crate::http::pool::{HttpVersion, Security};
+use crate::http::server::{self, Reporting};
+use crate::metrics::{RequestCounters, UNKNOWN};
+use crate::report;
+use crate::route::{Route, source_labels};
+use crate::worker::WorkerRef;
+use crate::{drain, orig_dst, socket, tcp};
+
+/// The port of a Host without one.
+const HTTP_PORT: u16 = 80;
+
+/// What will be done with what goes to one destination.
+#[derive(Debug, Clone)]
+pub enum Plan {
+    /// Balance over a service's endpoints.
+    Service {
+        /// The service and its port.
+        service: Arc<ServicePort>,
+        /// Those that may be used.
+        endpoints: Vec<Hop>,
+        /// Those left out, because nobody could say whom to expect there.
+        left_out: Vec<SocketAddr>,
+    },
+    /// One endpoint that was called by its own address.
+    Endpoint {
+        /// A service that it belongs to.
+        service: Arc<ServicePort>,
+        /// The endpoint.
+        hop: Hop,
+    },
+    /// On to where it was going, as it is: nothing in the mesh.
+    Passthrough(SocketAddr),
+    /// Nowhere.
+    Refuse {
+        /// Why, for the caller.
+        kind: ErrorKind,
+        /// Why, for the log.
+        detail: String,
+    },
+}
+
+/// One way to one endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hop {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// How it is protected.
+    pub security: Security,
+}
+
+/// Where a connection or request wants to go.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The address before redirection.
+    pub destination: Option<SocketAddr>,
+    /// The Host, when it speaks HTTP.
+    pub host: Option<&'a str>,
+}
+
+/// Decides where something goes: by virtual address and port first, since that is what the application connected to; then by
+/// Host; then by an endpoint's own address; else as the traffic policy says.
+pub fn plan(snapshot: &Snapshot, namespace: &str, unknown: TrafficPolicy, wanted: Wanted<'_>) -> Plan {
+    if let Some(service) = wanted.destination.and_then(|address| snapshot.services.by_address(address)) {
+        return balance(service);
+    }
+    if let Some((name, port)) = wanted.host.map(split_host) {
+        let port = port.or(wanted.destination.map(|address| address.port())).unwrap_or(HTTP_PORT);
+        if let Some(service) = snapshot.services.by_host(name, port, namespace) {
+            return balance(service);
+        }
+    }
+    let Some(address) = wanted.destination else {
+        let detail = match wanted.host {
+            Some(host) => format!("no service for host {host:?}"),
+            None => "neither an original destination nor a Host".to_owned(),
+        };
+        return Plan::Refuse { kind: ErrorKind::NoRoute, detail };
+    };
+    if let Some((service, endpoint)) = snapshot.services.endpoint(address) {
+        return match hop(&service, endpoint.address, &endpoint.identity) {
+            Some(hop) => Plan::Endpoint { service, hop },
+            None => no_identity(&[address]),
+        };
+    }
+    match unknown {
+        TrafficPolicy::AllowAny => Plan::Passthrough(address),
+        TrafficPolicy::RegistryOnly => {
+            let detail = format!("{address} is no service, and outbound.trafficPolicy is REGISTRY_ONLY");
+            Plan::Refuse { kind: ErrorKind::NoRoute, detail }
+        }
+    }
+}
+
+fn balance(service: Arc<ServicePort>) -> Plan {
+    let mut endpoints = Vec::with_capacity(service.endpoints.len());
+    let mut left_out = Vec::new();
+    for endpoint in &service.endpoints {
+        match hop(&service, endpoint.address, &endpoint.identity) {
+            Some(hop) => endpoints.push(hop),
+            None => left_out.push(endpoint.address),
+        }
+    }
+    if !endpoints.is_empty() {
+        return Plan::Service { service, endpoints, left_out };
+    }
+    if !left_out.is_empty() {
+        return no_identity(&left_out);
+    }
+    let detail = format!("{}:{} has no ready endpoint ({} not ready)", service.host, service.port, service.not_ready);
+    Plan::Refuse { kind: ErrorKind::NoEndpoint, detail }
+}
+
+fn hop(service: &ServicePort, address: SocketAddr, identity: &EndpointIdentity) -> Option<Hop> {
+    let security = match identity {
+        EndpointIdentity::Mesh(id) => {
+            Security::Mtls { expected: id.clone(), server_name: Arc::from(service.host.as_str()) }
+        }
+        EndpointIdentity::Plaintext => Security::Plaintext,
+        EndpointIdentity::Unknown => return None,
+    };
+    Some(Hop { address, security })
+}
+
+fn no_identity(addresses: &[SocketAddr]) -> Plan {
+    let detail = format!("no Pod or WorkloadEntry says which service account to expect at {addresses:?}");
+    Plan::Refuse { kind: ErrorKind::NoEndpoint, detail }
+}
+
+/// A Host's name and port. IPv6 literals keep their brackets; they name no service.
+fn split_host(host: &str) -> (&str, Option<u16>) {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, port.parse().ok()),
+        _ => (host, None),
+    }
+}
+
+/// One outbound connection.
+#[derive(Debug)]
+pub struct Side {
+    worker: WorkerRef,
+    connection: Connection,
+    version: HttpVersion,
+    reporting: Rc<Reporting>,
+    last: RefCell<Option<Last>>,
+}
+
+/// The last request's route; most connections only ever use one.
+#[derive(Debug)]
+struct Last {
+    host: String,
+    route: Rc<Route>,
+}
+
+/// Serves an accepted connection to its end.
+pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connection, listener: &OutboundListener) {
+    if let Err(error) = try_serve(worker, stream, &mut connection, listener).await {
+        report::connection_refused(worker, Direction::Outbound, &connection, &error);
+    }
+}
+
+async fn try_serve(
+    worker: &WorkerRef,
+    stream: TcpStream,
+    connection: &mut Connection,
+    listener: &OutboundListener,
+) -> Result<(), ProxyError> {
+    let shared = &worker.shared;
+    connection.destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?.map(socket::canonical);
+    let snapshot = worker.snapshot();
+    let service = connection.destination.and_then(|address| snapshot.services.by_address(address));
+    let detected = if service.is_some_and(|service| service.app_protocol == AppProtocol::Tcp) {
+        Detected::Opaque
+    } else {
+        drain::before(worker, Phase::Ended, detect::detect(&stream, shared.bootstrap.timeouts.detect))
+            .await
+            .unwrap_or(Ok(Detected::Closed))
+            .map_err(|error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error))?
+    };
+    report::count_detection(worker, Direction::Outbound, detected);
+    let protocol = match detected {
+        Detected::Closed => return Ok(()),
+        Detected::Http1 => Protocol::Http1,
+        Detected::Http2 => Protocol::Http2,
+        Detected::Tls { .. } | Detected::Opaque | Detected::TimedOut => Protocol::Tcp,
+    };
+    let side = Side::new(worker, *connection, protocol);
+    if protocol == Protocol::Tcp {
+        side.run_tcp(stream).await;
+    } else {
+        server::serve(worker, stream, protocol, &side.reporting, layers::outbound(&side)).await;
+    }
+    Ok(())
+}
+
+impl Side {
+    fn new(worker: &WorkerRef, connection: Connection, protocol: Protocol) -> Rc<Self> {
+        let labels = source_labels(worker, UNKNOWN, &Security::Plaintext, protocol.as_str());
+        let prefix = Line::prefix(|line| {
+            line.text("direction", Direction::Outbound.as_str());
+            line.address("downstream_remote_address", connection.remote);
+            if let Some(destination) = connection.destination {
+                line.address("downstream_local_address", destination);
+            }
+        });
+        Rc::new(Self {
+            worker: Rc::clone(worker),
+            connection,
+            version: if protocol == Protocol::Http2 { HttpVersion::Http2 } else { HttpVersion::Http1 },
+            reporting: Rc::new(Reporting { prefix, counters: Rc::new(RequestCounters::new(labels)) }),
+            last: RefCell::default(),
+        })
+    }
+
+    fn plan(&self, host: Option<&str>) -> (Plan, u64) {
+        let snapshot = self.worker.snapshot();
+        let bootstrap = &self.worker.shared.bootstrap;
+        let wanted = Wanted { destination: self.connection.destination, host };
+        let plan = plan(&snapshot, &bootstrap.workload.namespace, bootstrap.outbound.traffic_policy, wanted);
+        tracing::debug!(remote = %self.connection.remote, ?wanted, ?plan, "outbound");
+        (plan, snapshot.generation)
+    }
+
+    /// The route of a request; the last one's while host and configuration stay the same.
+    fn route(&self, host: &str) -> Rc<Route> {
+        if let Some(last) = &*self.last.borrow()
+            && last.host == host
+            && last.route.generation == self.worker.generation()
+        {
+            return Rc::clone(&last.route);
+        }
+        let (plan, generation) = self.plan(Some(host));
+        let route = self.worker.routes.route(&self.worker, plan, generation, self.version);
+        *self.last.borrow_mut() = Some(Last { host: host.to_owned(), route: Rc::clone(&route) });
+        route
+    }
+
+    /// The first layer.
+    ///
+    /// # Errors
+    /// The request is malformed.
+    pub fn sanitise(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
+        let level = self.worker.shared.bootstrap.authorization.path_normalization;
+        let result = headers::sanitise_request(&mut exchange.request, level);
+        exchange.report.request(&exchange.request);
+        match result {
+            Ok(()) => Ok(exchange),
+            Err(error) => Err(Refused::unsent(error, exchange)),
+        }
+    }
+
+    async fn run_tcp(&self, stream: TcpStream) {
+        let (plan, generation) = self.plan(None);
+        let route = self.worker.routes.route(&self.worker, plan, generation, self.version);
+        let mut report = tcp::Report::begin(
+            &self.worker,
+            Direction::Outbound,
+            &self.reporting.prefix,
+            route.counters().tcp_labels(),
+        );
+        if let Some(host) = route.host() {
+            report.service(host);
+        }
+        match route.upstreams() {
+            Ok(upstreams) => tcp::forward(&self.worker, stream, upstreams, report, || true).await,
+            Err(error) => report.failed(&error),
+        }
+    }
+}
+
+/// The last layer: to the next endpoint of the service.
+///
+/// # Errors
+/// There is no service or endpoint, or none of those tried could be reached.
+pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
+    let Exchange { request, mut report } = exchange;
+    let route = side.route(headers::host(&request).unwrap_or_default());
+    if let Some(host) = route.host() {
+        report.destination(route.counters(), host);
+    }
+    match route.upstreams() {
+        Ok(upstreams) => forward_http(&side.worker, upstreams, request, report).await,
+        Err(error) => Err(Refused::unsent(error, Exchange { request, report })),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+use std::fs;
+
+use meshgate_config::{Bootstrap, ConfigStore};
+
+use super::*;
+
+const MESH: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: backend, namespace: shop}
+spec: {clusterIP: 10.96.0.10, selector: {app: backend}, ports: [{name: http, port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: legacy, namespace: shop}
+spec: {clusterIP: 10.96.0.11, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: empty, namespace: shop}
+spec: {clusterIP: 10.96.0.12, ports: [{name: http, port: 80}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: backend-1, namespace: shop, labels: {app: backend}}
+spec: {serviceAccountName: backend}
+status: {podIP: 10.0.0.1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: backend-2, namespace: shop, labels: {app: backend, security.istio.io/tlsMode: disabled}}
+spec: {serviceAccountName: backend}
+status: {podIP: 10.0.0.2}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: backend-1, namespace: shop, labels: {kubernetes.io/service-name: backend}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints:
+- {addresses: [10.0.0.1]}
+- {addresses: [10.0.0.2]}
+- {addresses: [10.0.0.3]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: legacy-1, namespace: shop, labels: {kubernetes.io/service-name: legacy}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.0.0.9]}]
+"#;
+
+const BOOTSTRAP: &str = "
+workload: {name: web-1, namespace: web, serviceAccount: web}
+identity: {certificate: web.pem, key: web-key.pem, trustBundle: ca.pem}
+resources: {directory: resources}
+";
+
+fn snapshot() -> Arc<Snapshot> {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("resources")).unwrap();
+    fs::write(dir.path().join("resources/mesh.yaml"), MESH).unwrap();
+    let bootstrap = dir.path().join("bootstrap.yaml");
+    fs::write(&bootstrap, BOOTSTRAP).unwrap();
+    ConfigStore::open(&Bootstrap::load(&bootstrap, []).unwrap()).unwrap().current()
+}
+
+/// A plan in a few words, for tables.
+fn words(plan: &Plan) -> String {
+    let hop = |hop: &Hop| match &hop.security {
+        Security::Plaintext => format!("{} plaintext", hop.address),
+        Security::Mtls { expected, .. } => format!("{} {}", hop.address, expected.principal()),
+    };
+    match plan {
+        Plan::Service { service, endpoints, left_out } => {
+            let hops: Vec<_> = endpoints.iter().map(hop).collect();
+            format!("{}: {} without {left_out:?}", service.service, hops.join(", "))
+        }
+        Plan::Endpoint { hop: only, .. } => format!("only {}", hop(only)),
+        Plan::Passthrough(address) => format!("through to {address}"),
+        Plan::Refuse { kind, .. } => format!("{kind:?}"),
+    }
+}
+
+#[test]
+fn finds_the_service_and_leaves_out_whom_it_cannot_check() {
+    const BACKEND: &str = "shop/backend: 10.0.0.1:8080 cluster.local/ns/shop/sa/backend, 10.0.0.2:8080 plaintext \
+                           without [10.0.0.3:8080]";
+    let snapshot = snapshot();
+    for (destination, host, unknown, expected) in [
+        (Some("10.96.0.10:80"), None, TrafficPolicy::AllowAny, BACKEND),
+        (None, Some("backend.shop"), TrafficPolicy::AllowAny, BACKEND),
+        (None, Some("backend.shop.svc.cluster.local:80"), TrafficPolicy::AllowAny, BACKEND),
+        (None, Some("backend"), TrafficPolicy::AllowAny, "NoRoute"),
+        (None, Some("backend.shop:81"), TrafficPolicy::AllowAny, "NoRoute"),
+        (None, None, TrafficPolicy::AllowAny, "NoRoute"),
+        // The application connected to an address; that it also sends another Host does not lead elsewhere.
+        (Some("10.96.0.10:80"), Some("legacy.shop"), TrafficPolicy::AllowAny, BACKEND),
+        (Some("10.96.0.11:80"), None, TrafficPolicy::AllowAny, "NoEndpoint"),
+        (Some("10.96.0.12:80"), None, TrafficPolicy::AllowAny, "NoEndpoint"),
+        (Some("10.0.0.1:8080"), None, TrafficPolicy::AllowAny, "only 10.0.0.1:8080 cluster.local/ns/shop/sa/backend"),
+        (Some("10.0.0.3:8080"), None, TrafficPolicy::AllowAny, "NoEndpoint"),
+        (Some("192.0.2.1:443"), None, TrafficPolicy::AllowAny, "through to 192.0.2.1:443"),
+        (Some("192.0.2.1:443"), Some("example.org"), TrafficPolicy::RegistryOnly, "NoRoute"),
+    ] {
+        let destination = destination.map(|address| address.parse().unwrap());
+        let plan = plan(&snapshot, "web", unknown, Wanted { destination, host });
+        assert_eq!(words(&plan), expected, "{destination:?} {host:?}");
+    }
+}
+
+#[test]
+fn a_host_may_have_a_port() {
+    for (host, expected) in [
+        ("backend", ("backend", None)),
+        ("backend.default:8080", ("backend.default", Some(8080))),
+        ("backend:", ("backend", None)),
+        ("[::1]:80", ("[::1]", Some(80))),
+        ("::1", ("::1", None)),
+        ("", ("", None)),
+    ] {
+        assert_eq!(split_host(host), expected, "{host}");
+    }
+}

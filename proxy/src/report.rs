@@ -1,0 +1,297 @@
+//! What an exchange leaves behind: one access log line and one count, exactly once, however it ended.
+//!
+//! A [`Report`] is begun with the exchange and travels with it (request handler, then response body). It finishes when it is
+//! dropped, so an exchange that was cancelled half-way is reported like any other.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Request, Version, header};
+use meshgate_policy::{Decision, Verdict};
+use tokio::time::Instant;
+
+use crate::access_log::{Line, Sink};
+use crate::connection::{Connection, Direction};
+use crate::detect::Detected;
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::body::Progress;
+use crate::http::headers;
+use crate::http::idle::InFlight;
+use crate::http::pool::Slot;
+use crate::http::server::Reporting;
+use crate::metrics::{DecisionLabels, OutcomeLabels, RequestCounters};
+use crate::worker::{Worker, WorkerRef};
+
+/// No flag: the answer is the upstream's own.
+pub const NO_FLAGS: &str = "-";
+
+/// One request's report.
+#[derive(Debug)]
+pub struct Report(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    worker: WorkerRef,
+    counters: Rc<RequestCounters>,
+    line: Option<Line>,
+    started: Instant,
+    code: u16,
+    flags: &'static str,
+    detail: Option<Cow<'static, str>>,
+    upstream: Option<Rc<Slot>>,
+    received: Option<Rc<Progress>>,
+    sent: u64,
+    complete: bool,
+    grpc: bool,
+    http2: bool,
+    in_flight: Option<InFlight>,
+}
+
+impl Report {
+    /// Begins the report of a request that has just been read.
+    pub fn begin<B>(worker: &WorkerRef, reporting: &Reporting, request: &Request<B>) -> Self {
+        Self(Box::new(Inner {
+            worker: Rc::clone(worker),
+            counters: Rc::clone(&reporting.counters),
+            line: worker.access_log.begin(&reporting.prefix),
+            started: Instant::now(),
+            code: 0,
+            flags: NO_FLAGS,
+            detail: None,
+            upstream: None,
+            received: None,
+            sent: 0,
+            complete: false,
+            grpc: headers::is_grpc(request.headers()),
+            http2: request.version() == Version::HTTP_2,
+            in_flight: None,
+        }))
+    }
+
+    /// Keeps the connection from being taken for idle until the report ends.
+    pub fn in_flight(&mut self, in_flight: InFlight) {
+        self.0.in_flight = Some(in_flight);
+    }
+
+    /// The caller speaks gRPC, and must be answered in its terms.
+    pub fn is_grpc(&self) -> bool {
+        self.0.grpc
+    }
+
+    /// The request came over HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.0.http2
+    }
+
+    /// The request as it will be forwarded (or, when it was refused as malformed, as it came).
+    pub fn request<B>(&mut self, request: &Request<B>) {
+        let Some(line) = &mut self.0.line else { return };
+        line.text("method", request.method().as_str());
+        if let Some(authority) = headers::host(request) {
+            line.text("authority", authority);
+        }
+        line.text("path", request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str));
+        line.text("protocol", version(request.version()));
+        let known = [
+            ("user_agent", &header::USER_AGENT),
+            ("request_id", &headers::REQUEST_ID),
+            ("x_forwarded_for", &headers::FORWARDED_FOR),
+        ];
+        for (name, header) in known {
+            if let Some(value) = request.headers().get(header) {
+                line.text(name, value);
+            }
+        }
+    }
+
+    /// The policy engine's decision.
+    pub fn decision(&mut self, decision: &Decision<'_>) {
+        count_decision(&self.0.worker, decision);
+        if let Some(line) = &mut self.0.line {
+            describe(decision, line);
+        }
+    }
+
+    /// Counts under other labels from now on: the destination is known.
+    pub fn destination(&mut self, counters: &Rc<RequestCounters>, service: &str) {
+        self.0.counters = Rc::clone(counters);
+        if let Some(line) = &mut self.0.line {
+            line.text("upstream_cluster", service);
+        }
+    }
+
+    /// Whom the request was sent to.
+    pub fn upstream(&mut self, slot: &Rc<Slot>) {
+        self.0.upstream = Some(Rc::clone(slot));
+    }
+
+    /// Where the request body's bytes are counted.
+    pub fn receiving(&mut self, progress: Option<Rc<Progress>>) {
+        self.0.received = progress;
+    }
+
+    /// The status of the answer.
+    pub fn status(&mut self, code: u16) {
+        self.0.code = code;
+    }
+
+    /// The answer is ours, for this reason.
+    pub fn answered_by_us(&mut self, code: u16, flags: &'static str) {
+        self.0.code = code;
+        self.0.flags = flags;
+    }
+
+    /// The exchange failed.
+    pub fn failed(&mut self, error: &ProxyError) {
+        self.0.flags = error.kind.flag();
+        self.0.detail = Some(error.to_string().into());
+        error.log();
+    }
+
+    /// Bytes of the body that went downstream.
+    pub fn sent(&mut self, bytes: usize) {
+        self.0.sent += bytes as u64;
+    }
+
+    /// The answer is whole.
+    pub fn complete(&mut self) {
+        self.0.complete = true;
+    }
+
+    /// The upstream broke off in the middle of its answer.
+    pub fn upstream_broke(&mut self) {
+        self.0.flags = ErrorKind::UpstreamReset.flag();
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let inner = &mut *self.0;
+        if !inner.complete && inner.flags == NO_FLAGS {
+            inner.flags = ErrorKind::DownstreamGone.flag();
+        }
+        inner.counters.count(&inner.worker.shared.metrics, inner.code, inner.flags);
+        let Some(mut line) = inner.line.take() else { return };
+        if let Some(upstream) = &inner.upstream {
+            line.text("upstream_host", upstream.label());
+        }
+        if let Some(detail) = &inner.detail {
+            line.text("response_code_details", detail.as_bytes());
+        }
+        let received = inner.received.as_ref().map_or(0, |progress| progress.bytes.get());
+        let totals = Totals { code: Some(inner.code), flags: inner.flags, received, sent: inner.sent };
+        totals.finish(&inner.worker, line, inner.started.elapsed());
+    }
+}
+
+/// What every line ends with.
+#[derive(Debug, Clone, Copy)]
+pub struct Totals {
+    /// The status sent downstream; `None` for TCP.
+    pub code: Option<u16>,
+    /// Envoy's letters.
+    pub flags: &'static str,
+    /// Bytes from the downstream.
+    pub received: u64,
+    /// Bytes to the downstream.
+    pub sent: u64,
+}
+
+impl Totals {
+    /// Ends the line.
+    pub fn finish(self, worker: &WorkerRef, mut line: Line, duration: Duration) {
+        if let Some(code) = self.code {
+            line.number("response_code", u64::from(code));
+        }
+        line.text("response_flags", self.flags);
+        line.number("bytes_received", self.received);
+        line.number("bytes_sent", self.sent);
+        line.millis("duration", duration);
+        Sink::end(Rc::clone(worker), line);
+    }
+}
+
+/// Counts a decision.
+pub fn count_decision(worker: &Worker, decision: &Decision<'_>) {
+    let labels = DecisionLabels { decision: verdict(decision.verdict), reason: decision.reason.as_str() };
+    worker.decisions.count(&worker.shared.metrics, labels);
+}
+
+/// Writes a decision's fields: verdict, reason, policy, and what audit and dry-run policies would have said.
+pub fn describe(decision: &Decision<'_>, line: &mut Line) {
+    line.text("verdict", verdict(decision.verdict));
+    line.text("reason", decision.reason.as_str());
+    if let Some(rule) = &decision.rule {
+        line.display("policy", rule);
+    }
+    if let Some(rule) = &decision.audit {
+        line.display("audit", rule);
+    }
+    let shadows = [
+        ("dry_run_allow", "dry_run_allow_policy", &decision.dry_run_allow),
+        ("dry_run_deny", "dry_run_deny_policy", &decision.dry_run_deny),
+    ];
+    for (name, policy, shadow) in shadows {
+        if let Some((would_be, rule)) = shadow {
+            line.text(name, verdict(*would_be));
+            if let Some(rule) = rule {
+                line.display(policy, rule);
+            }
+        }
+    }
+}
+
+/// Counts what a connection turned out to speak.
+pub fn count_detection(worker: &Worker, direction: Direction, detected: Detected) {
+    let outcome = match detected {
+        Detected::Tls { .. } => "tls",
+        Detected::Http1 => "http1",
+        Detected::Http2 => "http2",
+        Detected::Opaque => "opaque",
+        Detected::TimedOut => "timeout",
+        Detected::Closed => "closed",
+    };
+    let labels = OutcomeLabels { direction: direction.as_str(), outcome };
+    worker.shared.metrics.detections.get_or_create(&labels).inc();
+}
+
+/// Reports a request that was no HTTP, and so never became one for the layers.
+pub fn unparsed(worker: &WorkerRef, prefix: &[u8], counters: &RequestCounters, error: &hyper::Error) {
+    let code = if error.is_parse_too_large() { 431 } else { 400 };
+    let flags = ErrorKind::BadRequest.flag();
+    counters.count(&worker.shared.metrics, code, flags);
+    let Some(mut line) = worker.access_log.begin(prefix) else { return };
+    line.display("response_code_details", error);
+    let totals = Totals { code: Some(code), flags, received: 0, sent: 0 };
+    totals.finish(worker, line, Duration::ZERO);
+}
+
+/// Reports a connection that ended before a request or a byte of payload could be served.
+pub fn connection_refused(worker: &WorkerRef, direction: Direction, connection: &Connection, error: &ProxyError) {
+    error.log();
+    let Some(mut line) = worker.access_log.begin(&[]) else { return };
+    line.text("direction", direction.as_str());
+    line.address("downstream_remote_address", connection.remote);
+    if let Some(destination) = connection.destination {
+        line.address("downstream_local_address", destination);
+    }
+    line.display("connection_termination_details", error);
+    let totals = Totals { code: None, flags: error.kind.flag(), received: 0, sent: 0 };
+    totals.finish(worker, line, connection.accepted.elapsed());
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Allow => "allow",
+        Verdict::Deny => "deny",
+    }
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP/1.1",
+    }
+}

@@ -1,0 +1,116 @@
+//! Bytes that had to be read to be looked at, put back in front of their stream.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
+
+use crate::connection::Protocol;
+use crate::detect::{self, Detected};
+
+/// A stream with bytes in front. Used where the client did not say by ALPN what it speaks inside TLS: there is no peeking
+/// into a TLS stream.
+pub struct Rewind<I> {
+    prefix: Vec<u8>,
+    inner: I,
+}
+
+impl<I> Rewind<I> {
+    /// Nothing in front yet.
+    pub fn new(inner: I) -> Self {
+        Self { prefix: Vec::new(), inner }
+    }
+}
+
+impl<I: AsyncRead + Unpin> Rewind<I> {
+    /// Reads until the first bytes say what they are, or the time is over; they will be read again.
+    pub async fn detect(&mut self, deadline: Duration) -> Protocol {
+        let reading = async {
+            loop {
+                // An error or the end will be met again by whoever serves the stream.
+                match self.inner.read_buf(&mut self.prefix).await {
+                    Ok(0) | Err(_) => return Detected::Closed,
+                    Ok(_) => {}
+                }
+                if let Some(detected) = detect::in_prefix(&self.prefix) {
+                    return detected;
+                }
+            }
+        };
+        match timeout(deadline, reading).await {
+            Ok(Detected::Http1) => Protocol::Http1,
+            Ok(Detected::Http2) => Protocol::Http2,
+            Ok(_) | Err(_) => Protocol::Tcp,
+        }
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Rewind<I> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.prefix.is_empty() {
+            return Pin::new(&mut self.inner).poll_read(cx, buf);
+        }
+        let len = self.prefix.len().min(buf.remaining());
+        let rest = self.prefix.split_off(len);
+        buf.put_slice(&self.prefix);
+        self.prefix = rest;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Rewind<I> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::AsyncWriteExt;
+
+    #[tokio::test]
+    async fn what_was_looked_at_is_read_again_in_pieces() {
+        let (mut client, server) = tokio::io::duplex(64);
+        let mut rewind = Rewind::new(server);
+        client.write_all(b"PRI * HT").await.unwrap();
+        let detecting = rewind.detect(Duration::from_secs(5));
+        let (protocol, sent) = tokio::join!(detecting, client.write_all(b"TP/2.0\r\n\r\nSM\r\n\r\nrest"));
+        sent.unwrap();
+        drop(client);
+        assert_eq!(protocol, Protocol::Http2);
+        let mut all = Vec::new();
+        let mut piece = [0; 5];
+        loop {
+            let len = rewind.read(&mut piece).await.unwrap();
+            if len == 0 {
+                break;
+            }
+            all.extend_from_slice(&piece[..len]);
+        }
+        assert_eq!(all, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nrest");
+    }
+}

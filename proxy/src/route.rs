@@ -1,0 +1,143 @@
+//! A plan made ready to use: its endpoints' connection slots, its cursor and its counters, made once per service and
+//! configuration and shared by a worker's connections.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use meshgate_config::ServicePort;
+
+use crate::balance::Cursor;
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::pool::{HttpVersion, Security, Slot, Upstream};
+use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
+use crate::outbound::{Hop, Plan};
+use crate::report::NO_FLAGS;
+use crate::worker::{Worker, WorkerRef};
+
+/// Endpoints tried for one request while nothing of it was sent: enough to get past a pod that has just gone, few enough
+/// that a dead service is reported soon.
+const TRIES: usize = 3;
+
+/// Where requests go.
+#[derive(Debug)]
+pub struct Route {
+    /// The configuration it was made under.
+    pub generation: u64,
+    service: Option<Arc<ServicePort>>,
+    target: Target,
+    counters: Rc<RequestCounters>,
+}
+
+#[derive(Debug)]
+enum Target {
+    Slots { slots: Vec<Rc<Slot>>, cursor: Arc<Cursor> },
+    Refuse { kind: ErrorKind, detail: String },
+}
+
+/// The routes of one worker under the current configuration.
+#[derive(Debug, Default)]
+pub struct Routes(RefCell<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    generation: u64,
+    routes: HashMap<(String, u16, HttpVersion), Rc<Route>>,
+}
+
+impl Routes {
+    /// The route of a plan made under configuration `generation`. Routes to services are kept; others are cheap to make.
+    pub fn route(&self, worker: &WorkerRef, plan: Plan, generation: u64, version: HttpVersion) -> Rc<Route> {
+        let Plan::Service { service, .. } = &plan else {
+            return Rc::new(Route::new(worker, plan, generation, version));
+        };
+        let mut kept = self.0.borrow_mut();
+        if kept.generation != generation {
+            kept.routes.clear();
+            kept.generation = generation;
+        }
+        let key = (service.host.clone(), service.port, version);
+        let route = kept.routes.entry(key).or_insert_with(|| Rc::new(Route::new(worker, plan, generation, version)));
+        Rc::clone(route)
+    }
+}
+
+impl Route {
+    fn new(worker: &WorkerRef, plan: Plan, generation: u64, version: HttpVersion) -> Self {
+        let (service, hops) = match plan {
+            Plan::Service { service, endpoints, left_out } => {
+                if !left_out.is_empty() {
+                    let host = &service.host;
+                    tracing::warn!(service = %host, ?left_out, "endpoints without Pod or WorkloadEntry are not used");
+                }
+                (Some(service), Ok(endpoints))
+            }
+            Plan::Endpoint { service, hop } => (Some(service), Ok(vec![hop])),
+            Plan::Passthrough(address) => (None, Ok(vec![Hop { address, security: Security::Plaintext }])),
+            Plan::Refuse { kind, detail } => (None, Err((kind, detail))),
+        };
+        let first = hops.as_ref().ok().and_then(|hops| hops.first());
+        let security = first.map_or(Security::Plaintext, |hop| hop.security.clone());
+        let host = service.as_ref().map_or(UNKNOWN, |service| &service.host);
+        let labels = source_labels(worker, host, &security, "http");
+        let target = match hops {
+            Ok(hops) => Target::Slots {
+                slots: hops.into_iter().map(|hop| worker.pool.slot(&upstream(worker, hop, version))).collect(),
+                cursor: service
+                    .as_ref()
+                    .map_or_else(Arc::default, |service| worker.shared.cursors.of(&service.service, service.port)),
+            },
+            Err((kind, detail)) => Target::Refuse { kind, detail },
+        };
+        let counters = Rc::new(RequestCounters::new(labels));
+        Self { generation, service, target, counters }
+    }
+
+    /// The upstreams to try for one request, the next in turn first.
+    ///
+    /// # Errors
+    /// The plan was a refusal.
+    pub fn upstreams(&self) -> Result<impl Iterator<Item = Rc<Slot>>, ProxyError> {
+        match &self.target {
+            Target::Refuse { kind, detail } => Err(ProxyError::new(*kind, detail.clone())),
+            Target::Slots { slots, cursor } => {
+                let next = cursor.next(slots.len());
+                let turn = slots.iter().cycle().skip(next).take(slots.len().min(TRIES));
+                Ok(turn.map(Rc::clone))
+            }
+        }
+    }
+
+    /// The service's host name, if it is a service.
+    pub fn host(&self) -> Option<&str> {
+        self.service.as_ref().map(|service| service.host.as_str())
+    }
+
+    /// The counters of its requests.
+    pub fn counters(&self) -> &Rc<RequestCounters> {
+        &self.counters
+    }
+}
+
+fn upstream(worker: &Worker, hop: Hop, version: HttpVersion) -> Upstream {
+    let Hop { address, security } = hop;
+    Upstream { address, version, security, source: None, connect_timeout: worker.shared.bootstrap.timeouts.connect }
+}
+
+/// Labels at the source's side. A service whose endpoints have several identities is counted under the first one's.
+pub fn source_labels(worker: &Worker, service: &str, security: &Security, protocol: &'static str) -> RequestLabels {
+    RequestLabels {
+        reporter: "source",
+        source_principal: worker.identity.borrow().svid().id().to_string(),
+        destination_principal: match security {
+            Security::Mtls { expected, .. } => expected.to_string(),
+            Security::Plaintext => UNKNOWN.to_owned(),
+        },
+        destination_service: service.to_owned(),
+        request_protocol: protocol,
+        response_code: 0,
+        response_flags: NO_FLAGS,
+        connection_security_policy: UNKNOWN,
+    }
+}

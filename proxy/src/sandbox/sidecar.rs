@@ -1,0 +1,133 @@
+//! One `meshgate run` process and what can be asked of it.
+
+use std::fs::{self, File};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use http::Method;
+
+use crate::sandbox::{ADMIN_PORT, Answer, OUTBOUND_PORT, POD_PORT, SandboxError, request, until};
+
+/// A running sidecar; it is killed when dropped.
+#[derive(Debug)]
+pub struct Sidecar {
+    child: Child,
+    address: IpAddr,
+    output: PathBuf,
+    access_log: PathBuf,
+}
+
+impl Sidecar {
+    /// Starts the process; its own log goes to `<logs>/<name>.log`.
+    pub(super) fn spawn(binary: &Path, bootstrap: &Path, logs: &Path, name: &str, address: IpAddr) -> io::Result<Self> {
+        let output = logs.join(format!("{name}.log"));
+        let log = File::create(&output)?;
+        let child = Command::new(binary)
+            .args(["run", "--bootstrap"])
+            .arg(bootstrap)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()?;
+        Ok(Self { child, address, output, access_log: logs.join(format!("{name}.access.log")) })
+    }
+
+    /// Its process.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Where its pod is called.
+    pub fn inbound(&self) -> SocketAddr {
+        SocketAddr::new(self.address, POD_PORT)
+    }
+
+    /// Where its application sends to.
+    pub fn outbound(&self) -> SocketAddr {
+        SocketAddr::new(self.address, OUTBOUND_PORT)
+    }
+
+    /// Its admin endpoint.
+    pub fn admin(&self) -> SocketAddr {
+        SocketAddr::new(self.address, ADMIN_PORT)
+    }
+
+    /// What it printed so far.
+    pub fn output(&self) -> String {
+        fs::read_to_string(&self.output).unwrap_or_default()
+    }
+
+    /// The lines of its access log so far, whole ones only.
+    pub fn access_log(&self) -> Vec<serde_json::Value> {
+        let text = fs::read_to_string(&self.access_log).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits for the access log line that comes after the `seen` first ones.
+    ///
+    /// # Errors
+    /// None came.
+    pub async fn next_access(&self, seen: usize) -> Result<serde_json::Value, SandboxError> {
+        until("an access log line", async || self.access_log().into_iter().nth(seen)).await
+    }
+
+    /// A page of its admin endpoint; `None` when it does not answer with 200.
+    pub async fn admin_page(&self, path: &str) -> Option<String> {
+        match request(self.admin(), "admin", Method::GET, path).await {
+            Answer::Http { status: 200, body, .. } => Some(body),
+            _ => None,
+        }
+    }
+
+    /// A metric's value by its name and labels as exposed; `None` while it is not there.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let page = self.admin_page("/metrics").await?;
+        let line = page.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Waits until a metric satisfies a condition.
+    ///
+    /// # Errors
+    /// It does not.
+    pub async fn until_metric(&self, series: &str, wanted: impl Fn(f64) -> bool) -> Result<f64, SandboxError> {
+        until(series, async || self.metric(series).await.filter(|value| wanted(*value))).await
+    }
+
+    /// Waits until it is ready.
+    ///
+    /// # Errors
+    /// It ended, or did not become ready.
+    pub async fn until_ready(&mut self) -> Result<(), SandboxError> {
+        let ready = until("ready", async || match self.child.try_wait() {
+            Ok(None) => self.admin_page("/ready").await.map(|_| true),
+            Ok(Some(_)) | Err(_) => Some(false),
+        });
+        match ready.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SandboxError::new(self.output(), "the sidecar ended")),
+            Err(error) => Err(SandboxError::new(self.output(), error)),
+        }
+    }
+
+    /// Kills the process and waits for its end.
+    pub fn kill(&mut self) {
+        // One that has already ended can't be killed, and that is fine.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

@@ -1,0 +1,106 @@
+//! Socket options, and nothing else touches them: listeners that share a port between workers, connections that notice a
+//! dead far side, and the source address that the redirection rules know.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+
+/// Connections that the kernel has completed and no worker has accepted yet. Linux caps it at `net.core.somaxconn` (4096 by
+/// default), which is also as much as a burst may queue before clients see a delay.
+const BACKLOG: i32 = 4096;
+
+/// First probe after this much silence, then every [`KEEPALIVE_INTERVAL`]: a peer whose host vanished is noticed in about a
+/// minute rather than in the kernel's two hours.
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Inbound connections to the application come from this address, so that the redirection rules can tell them from what
+/// the application sends itself (`ISTIO_OUTPUT -o lo -s 127.0.0.6/32 -j RETURN`).
+pub const INBOUND_SOURCE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
+/// As [`INBOUND_SOURCE_V4`], for IPv6.
+pub const INBOUND_SOURCE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6));
+
+/// Binds a listener; with `shared`, other workers may bind the same address and the kernel spreads connections over them.
+///
+/// # Errors
+/// The operating system's, most often that the port is in use or privileged.
+pub fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if address.is_ipv6() {
+        // One listener, one family: a v4 listener beside it would otherwise clash, and peers would appear v4-mapped.
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Starts to listen on a socket made by [`bind`], in the current runtime.
+///
+/// # Errors
+/// The operating system's.
+pub fn listen(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    SockRef::from(&socket).listen(BACKLOG)?;
+    TcpListener::from_std(socket)
+}
+
+/// Options every connection has, accepted or made.
+///
+/// # Errors
+/// The operating system's; the connection is unusable then.
+pub fn configure(stream: &TcpStream) -> io::Result<()> {
+    let socket = SockRef::from(stream);
+    // Requests and answers are written whole; waiting to fill a segment would only add latency.
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL))
+}
+
+/// Connects, from `source` if given. The deadline is the caller's.
+///
+/// # Errors
+/// The operating system's.
+pub async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(source) = source.filter(|source| source.is_ipv4() == address.is_ipv4()) {
+        socket.bind(SocketAddr::new(source, 0))?;
+    }
+    let stream = socket.connect(address).await?;
+    configure(&stream)?;
+    Ok(stream)
+}
+
+/// The address before redirection, as the kernel's connection tracking remembers it (`SO_ORIGINAL_DST`), with v4-mapped
+/// addresses turned into IPv4.
+///
+/// # Errors
+/// `ENOENT` or `ENOPROTOOPT` when the connection was not redirected or the kernel has no connection tracking.
+pub fn original_destination(stream: &TcpStream) -> io::Result<SocketAddr> {
+    let socket = SockRef::from(stream);
+    let address = match stream.local_addr()?.ip().to_canonical() {
+        IpAddr::V4(_) => socket.original_dst_v4()?,
+        IpAddr::V6(_) => socket.original_dst_v6()?,
+    };
+    let address = address.as_socket().ok_or_else(|| io::Error::other("original destination is not an IP address"))?;
+    Ok(canonical(address))
+}
+
+/// The same address with v4-mapped IPv6 turned into IPv4.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// How many bytes, at most `max`, wait to be read; they stay where they are.
+///
+/// # Errors
+/// `WouldBlock` when none do; else the socket's.
+pub fn pending(stream: &TcpStream, max: usize) -> io::Result<usize> {
+    SockRef::from(stream).peek(&mut vec![MaybeUninit::uninit(); max])
+}

@@ -1,0 +1,178 @@
+//! Opaque forwarding: bytes to one upstream and back, reported at the end, cut off when a new configuration forbids it.
+
+use std::rc::Rc;
+
+use meshgate_identity::ClientAlpn;
+use meshgate_policy::Decision;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use crate::access_log::Line;
+use crate::connection::Direction;
+use crate::copy::{Copy, End};
+use crate::drain::Phase;
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::pool::{Slot, Upstream};
+use crate::metrics::TcpLabels;
+use crate::report::{self, NO_FLAGS, Totals};
+use crate::tls::connect::{self, Stream};
+use crate::worker::WorkerRef;
+
+/// The flag of a connection that a policy refused or a new configuration ended.
+const DENIED: &str = "RBAC";
+
+/// One TCP connection's report; finishes when dropped.
+#[derive(Debug)]
+pub struct Report {
+    worker: WorkerRef,
+    direction: Direction,
+    line: Option<Line>,
+    labels: TcpLabels,
+    started: Instant,
+    flags: &'static str,
+    detail: Option<String>,
+    moved: (u64, u64),
+}
+
+impl Report {
+    /// Begins the report of a connection whose protocol is not HTTP.
+    pub fn begin(worker: &WorkerRef, direction: Direction, prefix: &[u8], labels: TcpLabels) -> Self {
+        let mut line = worker.access_log.begin(prefix);
+        if let Some(line) = &mut line {
+            line.text("protocol", "TCP");
+        }
+        worker.shared.metrics.tcp_opened.get_or_create(&labels).inc();
+        Self {
+            worker: Rc::clone(worker),
+            direction,
+            line,
+            labels,
+            started: Instant::now(),
+            flags: NO_FLAGS,
+            detail: None,
+            moved: (0, 0),
+        }
+    }
+
+    /// The policy engine's decision.
+    pub fn decision(&mut self, decision: &Decision<'_>) {
+        report::count_decision(&self.worker, decision);
+        if let Some(line) = &mut self.line {
+            report::describe(decision, line);
+        }
+    }
+
+    /// The service it goes to.
+    pub fn service(&mut self, host: &str) {
+        if let Some(line) = &mut self.line {
+            line.text("upstream_cluster", host);
+        }
+    }
+
+    /// A policy refused it.
+    pub fn refused(&mut self) {
+        self.flags = DENIED;
+    }
+
+    /// It failed; the error itself has been logged where it happened.
+    pub fn failed(&mut self, error: &ProxyError) {
+        self.flags = error.kind.flag();
+        self.detail = Some(error.to_string());
+    }
+
+    fn broke(&mut self, kind: ErrorKind, error: std::io::Error) {
+        let error = ProxyError::new(kind, "while copying").caused_by(error);
+        error.log();
+        self.failed(&error);
+    }
+
+    fn upstream(&mut self, upstream: &Upstream) {
+        if let Some(line) = &mut self.line {
+            line.address("upstream_host", upstream.address);
+        }
+    }
+}
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        let labels = TcpLabels { response_flags: self.flags, ..self.labels.clone() };
+        let metrics = &self.worker.shared.metrics;
+        metrics.tcp_closed.get_or_create(&labels).inc();
+        metrics.tcp_received.get_or_create(&self.labels).inc_by(self.moved.0);
+        metrics.tcp_sent.get_or_create(&self.labels).inc_by(self.moved.1);
+        tracing::debug!(direction = self.direction.as_str(), flags = self.flags, "tcp connection ended");
+        let Some(mut line) = self.line.take() else { return };
+        if let Some(detail) = &self.detail {
+            line.text("connection_termination_details", detail);
+        }
+        let totals = Totals { code: None, flags: self.flags, received: self.moved.0, sent: self.moved.1 };
+        totals.finish(&self.worker, line, self.started.elapsed());
+    }
+}
+
+/// Connects to the first upstream that takes the connection and moves bytes until both sides ended, nothing moved for the idle time, the drain is over, or
+/// `allowed` no longer holds under a new configuration.
+pub async fn forward<I>(
+    worker: &WorkerRef,
+    downstream: I,
+    upstreams: impl Iterator<Item = Rc<Slot>>,
+    mut report: Report,
+    allowed: impl Fn() -> bool,
+) where
+    I: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut last = ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try");
+    for slot in upstreams {
+        match connect::connect(worker, slot.upstream(), ClientAlpn::Tcp).await {
+            Ok(stream) => {
+                report.upstream(slot.upstream());
+                return match stream {
+                    Stream::Plain(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
+                    Stream::Tls(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
+                };
+            }
+            Err(error) => {
+                error.log();
+                last = error;
+            }
+        }
+    }
+    report.failed(&last);
+}
+
+async fn run<A, B>(worker: &WorkerRef, mut copy: Copy<A, B>, mut report: Report, allowed: impl Fn() -> bool)
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let idle = worker.shared.bootstrap.timeouts.idle;
+    // Marked as seen before the check below, so that no change slips between.
+    let mut config = worker.config.clone();
+    config.mark_unchanged();
+    let mut drain = worker.drain.clone();
+    loop {
+        if !allowed() {
+            report.refused();
+            break;
+        }
+        tokio::select! {
+            biased;
+            end = copy.run(idle) => {
+                match end {
+                    End::Closed => {}
+                    End::Idle => report.flags = "SI",
+                    End::Downstream(error) => {
+                        report.broke(ErrorKind::DownstreamGone, error);
+                    }
+                    End::Upstream(error) => {
+                        report.broke(ErrorKind::UpstreamReset, error);
+                    }
+                }
+                break;
+            }
+            () = drain.reached(Phase::Ended) => break,
+            changed = config.changed() => if changed.is_err() { break },
+        }
+    }
+    report.moved = copy.moved();
+}

@@ -1,0 +1,47 @@
+//! Terminates mutual TLS: the handshake with its deadline, and who is at the other end.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshgate_identity::{Identity, alpn, peer_identity};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::connection::Peer;
+use crate::error::{ErrorKind, ProxyError};
+
+/// A terminated connection.
+pub struct Accepted {
+    /// Decrypted bytes.
+    pub stream: TlsStream<TcpStream>,
+    /// Who is at the other end: always an identity, because the handshake demands one.
+    pub peer: Peer,
+    /// What the client said it would speak.
+    pub negotiated: alpn::Negotiated,
+}
+
+/// Performs the handshake as the server.
+///
+/// # Errors
+/// The handshake failed or took too long; the peer was told by a TLS alert where the protocol has one for it.
+pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) -> Result<Accepted, ProxyError> {
+    let acceptor = TlsAcceptor::from(Arc::clone(&identity.server_config()));
+    let stream = match timeout(deadline, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(refused(format!("handshake failed: {}", super::reason(&error)))),
+        Err(_) => return Err(refused("handshake took too long")),
+    };
+    let (_, session) = stream.get_ref();
+    let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or_else(|| refused("no client certificate"))?;
+    let id = peer_identity(leaf).map_err(|error| refused("client certificate").caused_by(error))?;
+    let peer = Peer { id: Some(id), sni: session.server_name().map(str::to_ascii_lowercase) };
+    let negotiated = alpn::protocol(session.alpn_protocol());
+    Ok(Accepted { stream, peer, negotiated })
+}
+
+fn refused(detail: impl Into<Cow<'static, str>>) -> ProxyError {
+    ProxyError::new(ErrorKind::DownstreamTls, detail)
+}

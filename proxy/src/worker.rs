@@ -1,0 +1,125 @@
+//! What a worker thread owns, and what it shares with the others.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use meshgate_config::{Bootstrap, Snapshot};
+use meshgate_identity::Identity;
+use tokio::sync::watch;
+
+use crate::access_log::Sink;
+use crate::balance::Cursors;
+use crate::drain::{Drain, Phase};
+use crate::http::pool::Pool;
+use crate::limits::Permits;
+use crate::listen::Open;
+use crate::metrics::{DecisionCounters, Metrics};
+use crate::orig_dst::OwnAddresses;
+use crate::readiness::Readiness;
+use crate::route::Routes;
+use crate::tls;
+
+/// Shared by all threads of the process; everything in it is either fixed or atomic.
+#[derive(Debug)]
+pub struct Shared {
+    /// Settings, fixed for the life of the process.
+    pub bootstrap: Bootstrap,
+    /// Counters.
+    pub metrics: Metrics,
+    /// What `/ready` answers.
+    pub readiness: Readiness,
+    /// Where each service's round robin stands.
+    pub cursors: Cursors,
+    /// Our own listeners, which must never be dialled.
+    pub own: OwnAddresses,
+    /// How many downstream connections there may be.
+    pub permits: Permits,
+}
+
+/// One worker's own things. A connection, its upstream connections and its tasks never leave their worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    /// The configuration in force.
+    pub config: watch::Receiver<Arc<Snapshot>>,
+    /// The identity in force.
+    pub identity: watch::Receiver<Arc<Identity>>,
+    /// Upstream connections.
+    pub pool: Pool,
+    /// Routes under the current configuration.
+    pub routes: Routes,
+    /// Counters of policy decisions.
+    pub decisions: DecisionCounters,
+    /// TLS client configurations by expected identity.
+    pub client_tls: tls::connect::Configs,
+    /// The access log.
+    pub access_log: Sink,
+    /// Open downstream connections.
+    pub open: Open,
+    /// How far the end has come.
+    pub drain: Drain,
+}
+
+impl Worker {
+    /// A worker without connections.
+    pub fn new(
+        shared: Arc<Shared>,
+        config: watch::Receiver<Arc<Snapshot>>,
+        identity: watch::Receiver<Arc<Identity>>,
+        access_log: Sink,
+        drain: Drain,
+    ) -> Self {
+        Self {
+            shared,
+            config,
+            identity,
+            pool: Pool::default(),
+            routes: Routes::default(),
+            decisions: DecisionCounters::default(),
+            client_tls: tls::connect::Configs::default(),
+            access_log,
+            open: Open::default(),
+            drain,
+        }
+    }
+
+    /// Runs until the drain is over: no connection left, or time is. Closes idle upstream connections every `sweep`.
+    pub async fn until_drained(&self, sweep: Duration) {
+        let mut tick = tokio::time::interval(sweep);
+        let (mut draining, mut ended) = (self.drain.clone(), self.drain.clone());
+        let drained = async {
+            draining.reached(Phase::Draining).await;
+            self.open.none_left().await;
+        };
+        let mut drained = std::pin::pin!(drained);
+        loop {
+            tokio::select! {
+                biased;
+                () = ended.reached(Phase::Ended) => break,
+                () = drained.as_mut() => break,
+                _ = tick.tick() => self.pool.sweep(self.shared.bootstrap.timeouts.upstream_idle),
+            }
+        }
+    }
+
+    /// The configuration in force now. Taken once a connection and once a request, never in the middle of either.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.config.borrow())
+    }
+
+    /// The generation of the configuration in force now.
+    pub fn generation(&self) -> u64 {
+        self.config.borrow().generation
+    }
+}
+
+impl AsRef<Sink> for Worker {
+    fn as_ref(&self) -> &Sink {
+        &self.access_log
+    }
+}
+
+/// A worker as its tasks hold it.
+pub type WorkerRef = Rc<Worker>;
