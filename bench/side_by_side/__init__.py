@@ -1,0 +1,1 @@
+"""What `bench/pair` is made of."""

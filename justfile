@@ -1,0 +1,44 @@
+# Everyday commands; `just` lists them. The gate that decides is .ci/run: these are its steps, one at a time.
+
+_list:
+    @just --list --unsorted
+
+# Format the sources
+fmt:
+    cargo fmt --all
+
+# Clippy with the workspace's lints, warnings as errors
+lint:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# All tests; extra words go to cargo: `just test -p meshgate-policy`
+test *arguments:
+    cargo test --workspace --locked {{ arguments }}
+
+# Rewrite the golden files of generated text; look at the difference before you commit it
+goldens:
+    UPDATE_GOLDENS=1 cargo test --locked -p meshgate-iptables
+
+# The API documentation, warnings as errors
+docs:
+    RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
+
+# Side by side with HAProxy: CPU time per request (needs haproxy, nginx and wrk)
+bench *arguments: release
+    bench/pair {{ arguments }}
+
+# Dependencies: advisories, licences, banned crates, origins (needs cargo-deny)
+deny:
+    cargo deny --locked check
+
+# The walk-throughs on this machine: real processes, real certificates, no root
+demo *arguments: release
+    ${CARGO_TARGET_DIR:-target}/release/meshgate demo {{ arguments }}
+
+# The binary that ships
+release:
+    cargo build --release --locked --package meshgate
+
+# All of the gate
+gate:
+    .ci/run
