@@ -126,7 +126,7 @@ impl Attribute {
             }
             Attribute::Header(name) => Request(RequestTest::Header {
                 name: name.clone(),
-                lines: if place.action == Action::Allow && !place.negated { Lines::All } else { Lines::Any },
+                lines: if place.match_refuses() { Lines::Any } else { Lines::All },
                 values: place.read(values, report, any()),
             }),
             Attribute::Authority => Request(RequestTest::Authority(place.read(values, report, any()))),

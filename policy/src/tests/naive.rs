@@ -177,8 +177,13 @@ impl Case<'_> {
             } else {
                 lines.iter().any(|line| among(&condition.values, line))
             };
-            let not_values_hold = !lines.iter().any(|line| among(&condition.not_values, line));
-            return (!given(&condition.values) || values_hold) && not_values_hold;
+            let not_values_hold = if self.allow {
+                !lines.iter().any(|line| among(&condition.not_values, line))
+            } else {
+                lines.is_empty() || !lines.iter().all(|line| among(&condition.not_values, line))
+            };
+            return (!given(&condition.values) || values_hold)
+                && (!given(&condition.not_values) || not_values_hold);
         }
         let test = |value: &str| match key {
             "source.ip" => in_block(value, call.source_ip),
