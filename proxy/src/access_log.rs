@@ -2,7 +2,7 @@
 //!
 //! A line is begun when the facts are at hand (so nothing of the request is cloned for it), and finished when the exchange
 //! ends. Finished lines gather in a buffer of the worker, which hands it to the writer thread when it is full or
-//! [`FLUSH_AFTER`] old. If the writer cannot keep up, lines are dropped and counted. Everything that came from the wire is
+//! 50 ms old. If the writer cannot keep up, lines are dropped and counted. Everything that came from the wire is
 //! escaped, so that no request can forge a line.
 
 use std::cell::{Cell, RefCell};

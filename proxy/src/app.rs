@@ -98,7 +98,10 @@ impl App {
         let config = ConfigStore::open(&bootstrap).map_err(StartError::Config)?;
         let (sockets, own) = bind(&bootstrap)?;
         let address = bootstrap.admin.address;
-        let admin = bind_one("admin.address", address, || socket::bind(address, false))?;
+        let admin = bind_one("admin.address", address, || {
+            let admin = socket::bind(address, false)?;
+            socket::listen(&admin).map(|()| admin)
+        })?;
         let access_log = match &bootstrap.access_log.path {
             Some(path) => Some(open_access_log(path)?),
             None => None,
@@ -144,7 +147,7 @@ impl App {
                 runtime::spawn_worker(index, move || start.run())
             })
             .collect::<io::Result<Vec<_>>>()?;
-        tokio::task::spawn_local(admin::serve(socket::listen(admin)?, Arc::clone(&shared)));
+        tokio::task::spawn_local(admin::serve(TcpListener::from_std(admin)?, Arc::clone(&shared)));
         shared.readiness.clear("listeners");
         tracing::info!(workers = workers.len(), "ready");
         let ended = housekeep_until(&shared, &identity, until_stopped(&mut stop, &workers)).await;
@@ -350,7 +353,7 @@ impl WorkerStart {
                 let listener = Rc::clone(&listener);
                 async move { inbound::serve(&worker, stream, connection, &listener).await }
             };
-            let socket: TcpListener = socket::listen(socket)?;
+            let socket = TcpListener::from_std(socket)?;
             let accept = accept_loop(Rc::clone(&worker), socket, Direction::Inbound, Phase::Draining, serve);
             tokio::task::spawn_local(accept);
         }
@@ -360,7 +363,7 @@ impl WorkerStart {
                 let listener = Rc::clone(&listener);
                 async move { outbound::serve(&worker, stream, connection, &listener).await }
             };
-            let socket: TcpListener = socket::listen(socket)?;
+            let socket = TcpListener::from_std(socket)?;
             let accept = accept_loop(Rc::clone(&worker), socket, Direction::Outbound, Phase::Ended, serve);
             tokio::task::spawn_local(accept);
         }

@@ -22,7 +22,7 @@ use crate::worker::WorkerRef;
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
 const BACKOFF_MAX: Duration = Duration::from_millis(500);
 
-/// Binds `address` once for each of `workers`, so that the kernel spreads connections over them. With port 0 all get the
+/// Listens on `address` once for each of `workers`, so that the kernel spreads connections over them. With port 0 all get the
 /// same port.
 ///
 /// # Errors
@@ -36,6 +36,8 @@ pub fn bind_all(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net:
     while sockets.len() < workers {
         sockets.push(socket::bind(address, true)?);
     }
+    // Before any worker runs: "ready" must not be said before connections are taken.
+    sockets.iter().try_for_each(socket::listen)?;
     Ok(sockets)
 }
 
@@ -50,15 +52,13 @@ where
     loop {
         let accepted = tokio::select! {
             biased;
-            () = drain.reached(until) => return,
+            () = drain.reached(until) => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, remote)) => {
                 backoff = BACKOFF_MIN;
-                let connection =
-                    Connection { remote: socket::canonical(remote), destination: None, accepted: Instant::now() };
-                start(&worker, stream, connection, direction, &serve);
+                start(&worker, stream, remote, direction, &serve);
             }
             Err(error) if is_of_one_connection(&error) => count_error(&worker, direction, "aborted"),
             Err(error) => {
@@ -69,13 +69,18 @@ where
             }
         }
     }
+    // The kernel has completed these already: closing the listener on them would reset them.
+    while let Some(Ok((stream, remote))) = listener.accept().now_or_never() {
+        start(&worker, stream, remote, direction, &serve);
+    }
 }
 
-fn start<F, S>(worker: &WorkerRef, stream: TcpStream, connection: Connection, direction: Direction, serve: &F)
+fn start<F, S>(worker: &WorkerRef, stream: TcpStream, remote: SocketAddr, direction: Direction, serve: &F)
 where
     F: Fn(WorkerRef, TcpStream, Connection) -> S,
     S: Future<Output = ()> + 'static,
 {
+    let connection = Connection { remote: socket::canonical(remote), destination: None, accepted: Instant::now() };
     let Some(permit) = worker.shared.permits.take() else {
         count_error(worker, direction, "limit");
         tracing::warn!(remote = %connection.remote, "connection refused: limits.connections reached");

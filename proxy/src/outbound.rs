@@ -1,18 +1,22 @@
 //! From the application: which service, which endpoints may be used, which one is next.
 //!
-//! [`plan`] decides from the snapshot alone; [`Routes`] turns its decisions into pooled connections, once per service and
+//! [`plan`] decides from the snapshot alone; [`crate::route`] turns its decisions into pooled connections, once per service and
 //! configuration; [`serve`] and [`forward`] carry them out.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Response;
-use meshgate_config::{AppProtocol, EndpointIdentity, OutboundListener, ServicePort, Snapshot, TrafficPolicy};
+use meshgate_config::{
+    AppProtocol, Endpoint, EndpointIdentity, OutboundListener, ServicePort, Snapshot, TrafficPolicy,
+};
 use tokio::net::TcpStream;
 
 use crate::access_log::Line;
+use crate::balance::Family;
 use crate::connection::{Connection, Direction, Protocol};
 use crate::detect::{self, Detected};
 use crate::drain::Phase;
@@ -39,6 +43,8 @@ pub enum Plan {
     Service {
         /// The service and its port.
         service: Arc<ServicePort>,
+        /// Which of its addresses are meant.
+        family: Family,
         /// Those that may be used.
         endpoints: Vec<Hop>,
         /// Those left out, because nobody could say whom to expect there.
@@ -83,13 +89,14 @@ pub struct Wanted<'a> {
 /// Decides where something goes: by virtual address and port first, since that is what the application connected to; then by
 /// Host; then by an endpoint's own address; else as the traffic policy says.
 pub fn plan(snapshot: &Snapshot, namespace: &str, unknown: TrafficPolicy, wanted: Wanted<'_>) -> Plan {
+    let family = Family::of(wanted.destination);
     if let Some(service) = wanted.destination.and_then(|address| snapshot.services.by_address(address)) {
-        return balance(service);
+        return balance(service, family);
     }
     if let Some((name, port)) = wanted.host.map(split_host) {
         let port = port.or(wanted.destination.map(|address| address.port())).unwrap_or(HTTP_PORT);
         if let Some(service) = snapshot.services.by_host(name, port, namespace) {
-            return balance(service);
+            return balance(service, family);
         }
     }
     let Some(address) = wanted.destination else {
@@ -114,23 +121,33 @@ pub fn plan(snapshot: &Snapshot, namespace: &str, unknown: TrafficPolicy, wanted
     }
 }
 
-fn balance(service: Arc<ServicePort>) -> Plan {
+fn balance(service: Arc<ServicePort>, family: Family) -> Plan {
     let mut endpoints = Vec::with_capacity(service.endpoints.len());
     let mut left_out = Vec::new();
-    for endpoint in &service.endpoints {
+    for endpoint in eligible(&service.endpoints, family) {
         match hop(&service, endpoint.address, &endpoint.identity) {
             Some(hop) => endpoints.push(hop),
             None => left_out.push(endpoint.address),
         }
     }
     if !endpoints.is_empty() {
-        return Plan::Service { service, endpoints, left_out };
+        return Plan::Service { service, family, endpoints, left_out };
     }
     if !left_out.is_empty() {
         return no_identity(&left_out);
     }
     let detail = format!("{}:{} has no ready endpoint ({} not ready)", service.host, service.port, service.not_ready);
     Plan::Refuse { kind: ErrorKind::NoEndpoint, detail }
+}
+
+/// The endpoints of a family, or all where there is none of it; and one address of each workload, in the order they came.
+fn eligible(all: &[Arc<Endpoint>], family: Family) -> Vec<&Endpoint> {
+    let family = if all.iter().any(|endpoint| family.has(endpoint.address)) { family } else { Family::Any };
+    let mut seen = HashSet::new();
+    let mut is_first = |endpoint: &Endpoint| {
+        endpoint.workload.as_ref().is_none_or(|workload| seen.insert((workload.clone(), endpoint.address.port())))
+    };
+    all.iter().map(Arc::as_ref).filter(|endpoint| family.has(endpoint.address) && is_first(endpoint)).collect()
 }
 
 fn hop(service: &ServicePort, address: SocketAddr, identity: &EndpointIdentity) -> Option<Hop> {

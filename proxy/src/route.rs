@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use meshgate_config::ServicePort;
 
-use crate::balance::Cursor;
+use crate::balance::{Cursor, Family};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::{HttpVersion, Security, Slot, Upstream};
 use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
@@ -43,13 +43,13 @@ pub struct Routes(RefCell<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     generation: u64,
-    routes: HashMap<(String, u16, HttpVersion), Rc<Route>>,
+    routes: HashMap<(String, u16, Family, HttpVersion), Rc<Route>>,
 }
 
 impl Routes {
     /// The route of a plan made under configuration `generation`. Routes to services are kept; others are cheap to make.
     pub fn route(&self, worker: &WorkerRef, plan: Plan, generation: u64, version: HttpVersion) -> Rc<Route> {
-        let Plan::Service { service, .. } = &plan else {
+        let Plan::Service { service, family, .. } = &plan else {
             return Rc::new(Route::new(worker, plan, generation, version));
         };
         let mut kept = self.0.borrow_mut();
@@ -57,7 +57,7 @@ impl Routes {
             kept.routes.clear();
             kept.generation = generation;
         }
-        let key = (service.host.clone(), service.port, version);
+        let key = (service.host.clone(), service.port, *family, version);
         let route = kept.routes.entry(key).or_insert_with(|| Rc::new(Route::new(worker, plan, generation, version)));
         Rc::clone(route)
     }
@@ -65,8 +65,10 @@ impl Routes {
 
 impl Route {
     fn new(worker: &WorkerRef, plan: Plan, generation: u64, version: HttpVersion) -> Self {
+        let mut meant = Family::Any;
         let (service, hops) = match plan {
-            Plan::Service { service, endpoints, left_out } => {
+            Plan::Service { service, family, endpoints, left_out } => {
+                meant = family;
                 if !left_out.is_empty() {
                     let host = &service.host;
                     tracing::warn!(service = %host, ?left_out, "endpoints without Pod or WorkloadEntry are not used");
@@ -84,9 +86,9 @@ impl Route {
         let target = match hops {
             Ok(hops) => Target::Slots {
                 slots: hops.into_iter().map(|hop| worker.pool.slot(&upstream(worker, hop, version))).collect(),
-                cursor: service
-                    .as_ref()
-                    .map_or_else(Arc::default, |service| worker.shared.cursors.of(&service.service, service.port)),
+                cursor: service.as_ref().map_or_else(Arc::default, |service| {
+                    worker.shared.cursors.of(&service.service, service.port, meant)
+                }),
             },
             Err((kind, detail)) => Target::Refuse { kind, detail },
         };

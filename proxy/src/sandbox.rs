@@ -161,8 +161,9 @@ impl Sandbox {
     /// When it does not become ready; the message has what it printed.
     pub async fn start(&self, spec: &PodSpec, address: IpAddr) -> Result<Sidecar, SandboxError> {
         let bootstrap = self.prepare(spec, address)?;
-        let mut sidecar = Sidecar::spawn(&self.binary, &bootstrap, &self.path("logs"), &spec.name, address)
-            .map_err(|error| SandboxError::new(format!("cannot start {}", self.binary.display()), error))?;
+        let mut sidecar =
+            Sidecar::spawn(&self.binary, &bootstrap, &self.path("logs"), &spec.name, address, &self.subnet)
+                .map_err(|error| SandboxError::new(format!("cannot start {}", self.binary.display()), error))?;
         sidecar.until_ready().await?;
         Ok(sidecar)
     }

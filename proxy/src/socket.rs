@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Connections that the kernel has completed and no worker has accepted yet. Linux caps it at `net.core.somaxconn` (4096 by
 /// default), which is also as much as a burst may queue before clients see a delay.
@@ -43,13 +43,12 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListen
     Ok(socket.into())
 }
 
-/// Starts to listen on a socket made by [`bind`], in the current runtime.
+/// Starts to listen on a socket made by [`bind`]: from here on connections are completed, and wait until they are accepted.
 ///
 /// # Errors
 /// The operating system's.
-pub fn listen(socket: std::net::TcpListener) -> io::Result<TcpListener> {
-    SockRef::from(&socket).listen(BACKLOG)?;
-    TcpListener::from_std(socket)
+pub fn listen(socket: &std::net::TcpListener) -> io::Result<()> {
+    SockRef::from(socket).listen(BACKLOG)
 }
 
 /// Options every connection has, accepted or made.

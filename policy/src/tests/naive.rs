@@ -182,8 +182,7 @@ impl Case<'_> {
             } else {
                 lines.is_empty() || !lines.iter().all(|line| among(&condition.not_values, line))
             };
-            return (!given(&condition.values) || values_hold)
-                && (!given(&condition.not_values) || not_values_hold);
+            return (!given(&condition.values) || values_hold) && (!given(&condition.not_values) || not_values_hold);
         }
         let test = |value: &str| match key {
             "source.ip" => in_block(value, call.source_ip),

@@ -60,7 +60,7 @@ pub(super) fn run(args: Args) -> ExitCode {
     let set = PolicySet::compile(&policies, &workload, &settings);
     let explanation = set.explain(&ready.connection(), ready.request().as_ref());
     let printed = match args.output {
-        Output::Text => print(&explanation),
+        Output::Text => print(explanation.to_string().trim_end()),
         Output::Json => match serde_json::to_string_pretty(&explanation) {
             Ok(json) => print(json),
             Err(error) => return fail(error),

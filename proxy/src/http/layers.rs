@@ -1,5 +1,5 @@
 //! What a request goes through, in reading order. Each layer is a function one can read; the stacks are written out in
-//! [`inbound`] and [`outbound`].
+//! [`inbound()`] and [`outbound()`].
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -72,7 +72,7 @@ fn words(plan: &Plan) -> String {
         Security::Mtls { expected, .. } => format!("{} {}", hop.address, expected.principal()),
     };
     match plan {
-        Plan::Service { service, endpoints, left_out } => {
+        Plan::Service { service, endpoints, left_out, .. } => {
             let hops: Vec<_> = endpoints.iter().map(hop).collect();
             format!("{}: {} without {left_out:?}", service.service, hops.join(", "))
         }
@@ -107,6 +107,31 @@ fn finds_the_service_and_leaves_out_whom_it_cannot_check() {
         let plan = plan(&snapshot, "web", unknown, Wanted { destination, host });
         assert_eq!(words(&plan), expected, "{destination:?} {host:?}");
     }
+}
+
+#[test]
+fn of_a_workload_with_two_addresses_one_is_used() {
+    let endpoint = |address: &str, workload: Option<&str>| {
+        let name = |name: &str| meshgate_policy::ObjectName { namespace: "a".into(), name: name.into() };
+        let (address, workload) = (address.parse().unwrap(), workload.map(name));
+        Arc::new(Endpoint { address, workload, identity: EndpointIdentity::Unknown })
+    };
+    let dual = [
+        endpoint("10.0.0.1:80", Some("one")),
+        endpoint("10.0.0.2:80", Some("two")),
+        endpoint("10.0.0.3:80", None),
+        endpoint("[fd00::1]:80", Some("one")),
+        endpoint("[fd00::2]:80", Some("two")),
+    ];
+    let found = |all: &[Arc<Endpoint>], family| {
+        let addresses = eligible(all, family).into_iter().map(|endpoint| endpoint.address.to_string());
+        addresses.collect::<Vec<_>>()
+    };
+    assert_eq!(found(&dual, Family::V4), ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
+    assert_eq!(found(&dual, Family::V6), ["[fd00::1]:80", "[fd00::2]:80"]);
+    assert_eq!(found(&dual, Family::Any), ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"]);
+    // None of the family that was called: what there is, rather than nothing.
+    assert_eq!(found(&dual[..2], Family::V6), ["10.0.0.1:80", "10.0.0.2:80"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use http::Method;
 
-use crate::sandbox::{ADMIN_PORT, Answer, OUTBOUND_PORT, POD_PORT, SandboxError, request, until};
+use crate::sandbox::{ADMIN_PORT, Answer, OUTBOUND_PORT, POD_PORT, SandboxError, Subnet, request, until};
 
 /// A running sidecar; it is killed when dropped.
 #[derive(Debug)]
@@ -17,11 +17,20 @@ pub struct Sidecar {
     address: IpAddr,
     output: PathBuf,
     access_log: PathBuf,
+    /// Nobody else may have its address before its process has ended.
+    _subnet: Subnet,
 }
 
 impl Sidecar {
     /// Starts the process; its own log goes to `<logs>/<name>.log`.
-    pub(super) fn spawn(binary: &Path, bootstrap: &Path, logs: &Path, name: &str, address: IpAddr) -> io::Result<Self> {
+    pub(super) fn spawn(
+        binary: &Path,
+        bootstrap: &Path,
+        logs: &Path,
+        name: &str,
+        address: IpAddr,
+        subnet: &Subnet,
+    ) -> io::Result<Self> {
         let output = logs.join(format!("{name}.log"));
         let log = File::create(&output)?;
         let child = Command::new(binary)
@@ -31,7 +40,8 @@ impl Sidecar {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()?;
-        Ok(Self { child, address, output, access_log: logs.join(format!("{name}.access.log")) })
+        let access_log = logs.join(format!("{name}.access.log"));
+        Ok(Self { child, address, output, access_log, _subnet: subnet.clone() })
     }
 
     /// Its process.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 
 /// The port that is held on a network's first address for as long as the network is used.
 const CLAIM_PORT: u16 = 15999;
@@ -9,12 +10,12 @@ const CLAIM_PORT: u16 = 15999;
 /// The networks tried: 127.64.0.0/24 to 127.127.255.0/24, out of the way of what people use by hand.
 const NETWORKS: u32 = 64 * 256;
 
-/// A loopback /24 of one's own.
-#[derive(Debug)]
+/// A loopback /24 of one's own, until the last clone is gone.
+#[derive(Debug, Clone)]
 pub struct Subnet {
     second: u8,
     third: u8,
-    _claim: TcpListener,
+    _claim: Arc<TcpListener>,
 }
 
 impl Subnet {
@@ -30,7 +31,7 @@ impl Subnet {
             let [_, _, second, third] = index.to_be_bytes();
             let second = 64 + second % 64;
             match TcpListener::bind(SocketAddr::new(host(second, third, 1), CLAIM_PORT)) {
-                Ok(claim) => return Ok(Self { second, third, _claim: claim }),
+                Ok(claim) => return Ok(Self { second, third, _claim: Arc::new(claim) }),
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => last = error,
                 Err(error) => return Err(error),
             }
