@@ -43,8 +43,10 @@ pub struct Print {
 /// The firewall tool that the text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// iptables-restore and ip6tables-restore, one after the other
+    /// iptables-restore --noflush: IPv4
     Iptables,
+    /// ip6tables-restore --noflush: IPv6; nothing when that is off
+    Ip6tables,
     /// nft, one transaction for both families
     Nft,
 }
@@ -57,7 +59,8 @@ pub fn run(command: &IptablesCommand, out: &mut impl Write) -> Result<(), Error>
     let Action::Print(print) = &command.action;
     let rules = rules(&print.options)?;
     let text = match print.format {
-        Format::Iptables => both_families(&rules),
+        Format::Iptables => of_family(&rules, Family::V4),
+        Format::Ip6tables => of_family(&rules, Family::V6),
         Format::Nft => nft(&rules),
     };
     out.write_all(text.as_bytes())?;
@@ -65,14 +68,14 @@ pub fn run(command: &IptablesCommand, out: &mut impl Write) -> Result<(), Error>
     Ok(())
 }
 
-/// The two inputs in one text, each under the command that it is for.
-fn both_families(rules: &RuleSet) -> String {
-    let section = |family: &Family| {
-        let command = match family {
-            Family::V4 => "iptables-restore",
-            Family::V6 => "ip6tables-restore",
-        };
-        format!("# {command} --noflush\n{}", restore(rules, *family))
+/// One restore command's input, with the command itself in a comment. A text for both families would be loaded by neither.
+fn of_family(rules: &RuleSet, family: Family) -> String {
+    if !rules.families().contains(&family) {
+        return String::new();
+    }
+    let command = match family {
+        Family::V4 => "iptables-restore",
+        Family::V6 => "ip6tables-restore",
     };
-    rules.families().iter().map(section).collect::<Vec<_>>().join("\n")
+    format!("# {command} --noflush\n{}", restore(rules, family))
 }
