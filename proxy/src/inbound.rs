@@ -28,6 +28,7 @@ use crate::http::server::{self, Reporting};
 use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
 use crate::report;
 use crate::rewind::Rewind;
+use crate::stream::Stream;
 use crate::worker::{Worker, WorkerRef};
 use crate::{drain, orig_dst, socket, tcp, tls};
 
@@ -136,7 +137,7 @@ async fn try_serve(
         Admission::Refuse(why) => Err(ProxyError::new(ErrorKind::DownstreamTls, why)),
         Admission::Plain(protocol) => {
             let side = Side::new(worker, &snapshot, *connection, listener, destination, Peer::default(), protocol);
-            side.run(stream).await;
+            side.run(Stream::new(stream)).await;
             Ok(())
         }
         Admission::Terminate => {

@@ -33,6 +33,7 @@ pub mod runtime;
 pub mod sandbox;
 pub mod signal;
 pub mod socket;
+pub mod stream;
 pub mod tcp;
 pub mod tls;
 pub mod worker;

@@ -30,6 +30,7 @@ use crate::http::server::{self, Reporting};
 use crate::metrics::{RequestCounters, UNKNOWN};
 use crate::report;
 use crate::route::{Route, source_labels};
+use crate::stream::Stream;
 use crate::worker::WorkerRef;
 use crate::{drain, orig_dst, socket, tcp};
 
@@ -207,8 +208,7 @@ async fn try_serve(
     let shared = &worker.shared;
     connection.destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?.map(socket::canonical);
     let snapshot = worker.snapshot();
-    let service = connection.destination.and_then(|address| snapshot.services.by_address(address));
-    let detected = if service.is_some_and(|service| service.app_protocol == AppProtocol::Tcp) {
+    let detected = if connection.destination.is_some_and(|address| hint(&snapshot, address) == AppProtocol::Tcp) {
         Detected::Opaque
     } else {
         drain::before(worker, Phase::Ended, detect::detect(&stream, shared.bootstrap.timeouts.detect))
@@ -225,11 +225,18 @@ async fn try_serve(
     };
     let side = Side::new(worker, *connection, protocol);
     if protocol == Protocol::Tcp {
-        side.run_tcp(stream).await;
+        side.run_tcp(Stream::new(stream)).await;
     } else {
-        server::serve(worker, stream, protocol, &side.reporting, layers::outbound(&side)).await;
+        server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers::outbound(&side)).await;
     }
     Ok(())
+}
+
+/// What a service says is spoken at this address, its own or one of its endpoints'.
+fn hint(snapshot: &Snapshot, address: SocketAddr) -> AppProtocol {
+    let services = &snapshot.services;
+    let service = services.by_address(address).or_else(|| services.endpoint(address).map(|(service, _)| service));
+    service.map_or(AppProtocol::Auto, |service| service.app_protocol)
 }
 
 impl Side {
@@ -288,7 +295,7 @@ impl Side {
         }
     }
 
-    async fn run_tcp(&self, stream: TcpStream) {
+    async fn run_tcp(&self, stream: Stream) {
         let (plan, generation) = self.plan(None);
         let route = self.worker.routes.route(&self.worker, plan, generation, self.version);
         let mut report = tcp::Report::begin(

@@ -15,7 +15,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::{Slot, Upstream};
 use crate::metrics::TcpLabels;
 use crate::report::{self, NO_FLAGS, Totals};
-use crate::tls::connect::{self, Stream};
+use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
 
 /// The flag of a connection that a policy refused or a new configuration ended.
@@ -127,8 +127,8 @@ pub async fn forward<I>(
             Ok(stream) => {
                 report.upstream(slot.upstream());
                 return match stream {
-                    Stream::Plain(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
-                    Stream::Tls(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
+                    Connected::Plain(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
+                    Connected::Tls(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
                 };
             }
             Err(error) => {

@@ -12,7 +12,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Progress, RequestBody};
 use crate::http::pool::{CheckoutH2, HttpVersion, Lease, STREAMS_MAX, Slot};
 use crate::http::server::{HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
-use crate::tls::connect::{self, Stream};
+use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
 
 /// A request that got no answer.
@@ -121,12 +121,12 @@ async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<http1::SendReq
         builder.max_headers(limits.request_headers);
     }
     match connect::connect(worker, slot.upstream(), ClientAlpn::Http1).await? {
-        Stream::Plain(stream) => {
+        Connected::Plain(stream) => {
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
             Ok(sender)
         }
-        Stream::Tls(stream) => {
+        Connected::Tls(stream) => {
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
             Ok(sender)
@@ -140,12 +140,12 @@ async fn connect_http2(worker: &WorkerRef, slot: &Slot) -> Result<http2::SendReq
     builder
         .max_header_list_size(u32::try_from(worker.shared.bootstrap.limits.request_header_bytes).unwrap_or(u32::MAX));
     match connect::connect(worker, slot.upstream(), ClientAlpn::Http2).await? {
-        Stream::Plain(stream) => {
+        Connected::Plain(stream) => {
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
             Ok(sender)
         }
-        Stream::Tls(stream) => {
+        Connected::Tls(stream) => {
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
             Ok(sender)

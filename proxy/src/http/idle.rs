@@ -1,8 +1,8 @@
 //! When was a connection last of use? One timer a connection instead of several a request.
 //!
 //! hyper's own header time-out also runs while a kept-alive connection rests between requests, and sets a timer for each head.
-//! Here the moments are only noted (first byte of a head, request in flight, all answered), and the connection's single timer
-//! looks at them when it fires.
+//! Here it is only noted what happens (first byte of a head, request in flight, all answered); the connection's single timer
+//! looks at it when it fires, and asks the clock. So a rest is measured from the first look at it.
 
 use std::cell::Cell;
 use std::io;
@@ -19,7 +19,8 @@ use tokio::time::Instant;
 pub struct Activity {
     in_flight: Cell<u32>,
     in_head: Cell<bool>,
-    since: Cell<Instant>,
+    /// Since when nothing has happened; `None` when something has and the clock was not asked.
+    since: Cell<Option<Instant>>,
 }
 
 /// A request in flight; its drop is the end of the answer.
@@ -40,21 +41,24 @@ pub enum Due {
 impl Activity {
     /// A connection just opened.
     pub fn new() -> Rc<Self> {
-        Rc::new(Self { in_flight: Cell::new(0), in_head: Cell::new(false), since: Cell::new(Instant::now()) })
+        Rc::new(Self { in_flight: Cell::new(0), in_head: Cell::new(false), since: Cell::new(None) })
     }
 
     /// A request was read.
     pub fn request(self: &Rc<Self>) -> InFlight {
         self.in_flight.set(self.in_flight.get() + 1);
         self.in_head.set(false);
+        self.since.set(None);
         InFlight(Rc::clone(self))
     }
 
     /// Whether the connection's time is over.
     pub fn due(&self, now: Instant, head: Duration, idle: Duration) -> Due {
+        let since = self.since.get().unwrap_or(now);
+        self.since.set(Some(since));
         let (limit, over) = match (self.in_flight.get(), self.in_head.get()) {
-            (0, true) => (self.since.get() + head, Due::SlowHead),
-            (0, false) => (self.since.get() + idle, Due::Idle),
+            (0, true) => (since + head, Due::SlowHead),
+            (0, false) => (since + idle, Due::Idle),
             // An answer may take as long as the application likes.
             _ => (now + idle, Due::Idle),
         };
@@ -64,7 +68,14 @@ impl Activity {
 
     fn read_some(&self) {
         if self.in_flight.get() == 0 && !self.in_head.replace(true) {
-            self.since.set(Instant::now());
+            self.since.set(None);
+        }
+    }
+
+    /// More is waited for. A head that came whole in one read never gets here, and costs no look at the clock.
+    fn waits(&self) {
+        if self.in_head.get() && self.since.get().is_none() {
+            self.since.set(Some(Instant::now()));
         }
     }
 }
@@ -73,9 +84,7 @@ impl Drop for InFlight {
     fn drop(&mut self) {
         let left = self.0.in_flight.get().saturating_sub(1);
         self.0.in_flight.set(left);
-        if left == 0 {
-            self.0.since.set(Instant::now());
-        }
+        self.0.since.set(None);
     }
 }
 
@@ -96,8 +105,12 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if let Some(activity) = self.activity.as_ref().filter(|_| buf.filled().len() > before) {
-            activity.read_some();
+        if let Some(activity) = &self.activity {
+            if result.is_pending() {
+                activity.waits();
+            } else if buf.filled().len() > before {
+                activity.read_some();
+            }
         }
         result
     }
@@ -143,12 +156,14 @@ mod tests {
         tokio::time::advance(Duration::from_secs(30)).await;
         assert!(matches!(due(&activity), Due::Later(_)));
         activity.read_some();
+        activity.waits();
         tokio::time::advance(Duration::from_secs(11)).await;
         assert_eq!(due(&activity), Due::SlowHead);
         let request = activity.request();
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert!(matches!(due(&activity), Due::Later(_)));
         drop(request);
+        // The first look notes that it rests, and since when.
         assert!(matches!(due(&activity), Due::Later(_)));
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(due(&activity), Due::Idle);

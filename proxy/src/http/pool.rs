@@ -64,9 +64,20 @@ pub struct Upstream {
 }
 
 /// The upstream connections of one worker.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Pool {
     slots: RefCell<HashMap<Upstream, Rc<Slot>>>,
+    clock: Clock,
+}
+
+/// The time of the last sweep. A connection's rest counts from there, so it may be closed up to one sweep early; in return no
+/// request asks the system for the time.
+type Clock = Rc<Cell<Instant>>;
+
+impl Default for Pool {
+    fn default() -> Self {
+        Self { slots: RefCell::default(), clock: Rc::new(Cell::new(Instant::now())) }
+    }
 }
 
 impl Pool {
@@ -82,6 +93,7 @@ impl Pool {
             shared: RefCell::default(),
             connecting: Cell::new(false),
             connected: Notify::new(),
+            clock: Rc::clone(&self.clock),
         });
         self.slots.borrow_mut().insert(upstream.clone(), Rc::clone(&slot));
         slot
@@ -89,7 +101,9 @@ impl Pool {
 
     /// Closes connections idle for longer than `max`, and forgets slots that nobody holds and that have none.
     pub fn sweep(&self, max: Duration) {
-        let Some(oldest) = Instant::now().checked_sub(max) else { return };
+        let now = Instant::now();
+        self.clock.set(now);
+        let Some(oldest) = now.checked_sub(max) else { return };
         self.slots.borrow_mut().retain(|_, slot| {
             slot.idle.borrow_mut().retain(|idle| idle.since > oldest && !idle.sender.is_closed());
             slot.shared.borrow_mut().retain(|shared| !shared.sender.is_closed() && !shared.is_idle_since(oldest));
@@ -107,6 +121,7 @@ pub struct Slot {
     shared: RefCell<Vec<SharedH2>>,
     connecting: Cell<bool>,
     connected: Notify,
+    clock: Clock,
 }
 
 #[derive(Debug)]
@@ -177,7 +192,7 @@ impl Slot {
             // Registered before the look, so that a connection made in between is not missed.
             let connected = self.connected.notified();
             if let Some(shared) = self.shared.borrow_mut().iter_mut().find(|shared| shared.takes_another(generation)) {
-                shared.used = Instant::now();
+                shared.used = self.clock.get();
                 return CheckoutH2::Ready(shared.sender.clone(), Lease::stream(&shared.streams));
             }
             if !self.connecting.replace(true) {
@@ -193,7 +208,7 @@ impl Connecting {
     pub fn done(self, sender: &http2::SendRequest<RequestBody>, generation: u64) -> Lease {
         let streams = Rc::new(());
         let lease = Lease::stream(&streams);
-        let shared = SharedH2 { sender: sender.clone(), generation, used: Instant::now(), streams };
+        let shared = SharedH2 { sender: sender.clone(), generation, used: self.0.clock.get(), streams };
         let mut all = self.0.shared.borrow_mut();
         // Those of an older certificate end with their last stream.
         all.retain(|known| known.generation == generation && !known.sender.is_closed());
@@ -242,7 +257,7 @@ impl Lease {
         let sent = progress.is_none_or(|progress| progress.ended.get());
         let mut idle = slot.idle.borrow_mut();
         if sent && !sender.is_closed() && idle.len() < IDLE_MAX {
-            idle.push(Idle { sender, generation, since: Instant::now() });
+            idle.push(Idle { sender, generation, since: slot.clock.get() });
         }
     }
 }

@@ -12,11 +12,12 @@ use tokio_rustls::server::TlsStream;
 
 use crate::connection::Peer;
 use crate::error::{ErrorKind, ProxyError};
+use crate::stream::Stream;
 
 /// A terminated connection.
 pub struct Accepted {
     /// Decrypted bytes.
-    pub stream: TlsStream<TcpStream>,
+    pub stream: TlsStream<Stream>,
     /// Who is at the other end: always an identity, because the handshake demands one.
     pub peer: Peer,
     /// What the client said it would speak.
@@ -29,7 +30,7 @@ pub struct Accepted {
 /// The handshake failed or took too long; the peer was told by a TLS alert where the protocol has one for it.
 pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) -> Result<Accepted, ProxyError> {
     let acceptor = TlsAcceptor::from(Arc::clone(&identity.server_config()));
-    let stream = match timeout(deadline, acceptor.accept(stream)).await {
+    let stream = match timeout(deadline, acceptor.accept(Stream::new(stream))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(refused(format!("handshake failed: {}", super::reason(&error)))),
         Err(_) => return Err(refused("handshake took too long")),

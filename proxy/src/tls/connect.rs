@@ -7,7 +7,6 @@ use std::sync::Arc;
 use meshgate_identity::{ClientAlpn, SpiffeId};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -15,6 +14,7 @@ use tokio_rustls::client::TlsStream;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::{Security, Upstream};
 use crate::socket;
+use crate::stream::Stream;
 use crate::worker::Worker;
 
 /// Configurations kept before the map is started anew; each is a few hundred bytes around shared parts, and a mesh with more
@@ -23,11 +23,11 @@ const KEPT_MAX: usize = 4096;
 
 /// A connection to an upstream.
 #[derive(Debug)]
-pub enum Stream {
+pub enum Connected {
     /// Without TLS.
-    Plain(TcpStream),
+    Plain(Stream),
     /// With mutual TLS, the far identity checked.
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<TlsStream<Stream>>),
 }
 
 /// Client configurations by whom they expect, made once per own certificate.
@@ -59,7 +59,7 @@ impl Configs {
 /// # Errors
 /// [`ErrorKind::Loop`], [`ErrorKind::ConnectFailed`], [`ErrorKind::ConnectTimeout`] or [`ErrorKind::UpstreamTls`]; nothing of
 /// a request was sent in any of them.
-pub async fn connect(worker: &Worker, upstream: &Upstream, alpn: ClientAlpn) -> Result<Stream, ProxyError> {
+pub async fn connect(worker: &Worker, upstream: &Upstream, alpn: ClientAlpn) -> Result<Connected, ProxyError> {
     let address = upstream.address;
     if worker.shared.own.is_own(address, None) && upstream.security == Security::Plaintext {
         return Err(ProxyError::new(ErrorKind::Loop, format!("{address} is an own listener")));
@@ -73,12 +73,13 @@ pub async fn connect(worker: &Worker, upstream: &Upstream, alpn: ClientAlpn) -> 
     }
 }
 
-async fn establish(worker: &Worker, upstream: &Upstream, alpn: ClientAlpn) -> Result<Stream, ProxyError> {
+async fn establish(worker: &Worker, upstream: &Upstream, alpn: ClientAlpn) -> Result<Connected, ProxyError> {
     let address = upstream.address;
     let stream = socket::connect(address, upstream.source)
         .await
         .map_err(|error| ProxyError::new(ErrorKind::ConnectFailed, address.to_string()).caused_by(error))?;
-    let Security::Mtls { expected, server_name } = &upstream.security else { return Ok(Stream::Plain(stream)) };
+    let stream = Stream::new(stream);
+    let Security::Mtls { expected, server_name } = &upstream.security else { return Ok(Connected::Plain(stream)) };
     let config = worker.client_tls.for_peer(worker, expected, alpn);
     // A service name that is no DNS name cannot be sent as SNI; the identity, not the name, is what is verified.
     let name = ServerName::try_from(&**server_name).map_or_else(|_| address.ip().into(), |name| name.to_owned());
@@ -86,7 +87,7 @@ async fn establish(worker: &Worker, upstream: &Upstream, alpn: ClientAlpn) -> Re
     let result = if outcome.is_ok() { "ok" } else { "error" };
     worker.shared.metrics.handshake(crate::connection::Direction::Outbound, result);
     match outcome {
-        Ok(stream) => Ok(Stream::Tls(Box::new(stream))),
+        Ok(stream) => Ok(Connected::Tls(Box::new(stream))),
         // A far side that just closes (full, draining, restarting) has said nothing about identities.
         Err(error) if !super::is_tls(&error) => {
             Err(ProxyError::new(ErrorKind::ConnectFailed, format!("{address}: in the TLS handshake")).caused_by(error))
