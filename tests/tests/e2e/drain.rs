@@ -1,0 +1,262 @@
+//! The end of a process: what is at it is finished, nothing new is begun, and it does come.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+use meshgate::sandbox::{Answer, Sidecar, request, until};
+use rustls::ClientConnection;
+use rustls::pki_types::ServerName;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::Instant;
+
+use crate::support::app::{App, full, ok};
+use crate::support::backend::{Backend, FRONTEND, HELLO, HOST, counting, ended, pod, service, signal};
+use crate::support::client::{Client, MESH_HTTP2, handshake, tls};
+use crate::support::soon;
+use crate::support::wire::Wire;
+
+/// An application whose connections the test takes and answers by hand.
+struct ByHand(TcpListener);
+
+impl ByHand {
+    async fn start() -> Self {
+        Self(TcpListener::bind("127.0.0.1:0").await.unwrap())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    /// The next request, not answered.
+    async fn request(&self) -> Wire {
+        let (stream, _) = soon("a connection to the application", self.0.accept()).await.unwrap();
+        let mut wire = Wire::over(stream);
+        wire.request().await.expect("a request");
+        wire
+    }
+
+    /// In front of it a sidecar with more lines in its bootstrap file.
+    async fn behind(&self, bootstrap: &str) -> Backend {
+        Backend::start_with(|_, pod| {
+            pod.application = Some(self.address());
+            pod.bootstrap = bootstrap.to_owned();
+        })
+        .await
+    }
+}
+
+/// Sends a request that will be held, and returns its answer to be and the application's end of it.
+async fn hold(backend: &Backend, application: &ByHand) -> (JoinHandle<Answer>, Wire) {
+    let inbound = backend.sidecar.inbound();
+    let answer = spawn_local(async move { request(inbound, HOST, Method::GET, "/held").await });
+    (answer, application.request().await)
+}
+
+/// Sends SIGTERM and waits until the process says that it drains.
+async fn drain(sidecar: &Sidecar) {
+    signal(sidecar, "TERM");
+    let draining = async || match request(sidecar.admin(), "admin", Method::GET, "/ready").await {
+        Answer::Http { status: 503, body, .. } => Some(body),
+        _ => None,
+    };
+    assert_eq!(until("the drain", draining).await.unwrap(), "not ready: draining\n");
+}
+
+async fn is_refused(address: SocketAddr) {
+    let refused = async || {
+        let answer = request(address, HOST, Method::GET, "/").await;
+        (answer == Answer::Refused).then_some(())
+    };
+    until("connections to be refused", refused).await.unwrap();
+}
+
+/// The process has ended by itself, and says that all is well.
+async fn ends_well(backend: &mut Backend) {
+    let status = ended(&mut backend.sidecar).await;
+    let log = backend.sidecar.output();
+    assert!(status.success() && !log.contains("panicked"), "{status}; its log: {log}");
+}
+
+#[test]
+fn request_in_flight_is_answered_before_the_process_ends() {
+    meshgate_tests::run(async {
+        let application = ByHand::start().await;
+        let mut backend = application.behind("").await;
+        let (answer, mut held) = hold(&backend, &application).await;
+        drain(&backend.sidecar).await;
+        is_refused(backend.sidecar.inbound()).await;
+        assert!(backend.sidecar.child().try_wait().unwrap().is_none(), "it did not wait");
+        held.send(ok("late")).await;
+        let Answer::Http { status, headers, body } = answer.await.unwrap() else { panic!("no answer") };
+        assert_eq!((status, body.as_str()), (200, "late"));
+        assert_eq!(headers.get("connection").unwrap(), "close");
+        ends_well(&mut backend).await;
+        let log = backend.sidecar.access_log();
+        assert_eq!((log.len(), &log[0]["path"], &log[0]["response_code"]), (1, &"/held".into(), &200.into()));
+    });
+}
+
+#[test]
+fn http2_stream_in_flight_is_answered_before_the_process_ends() {
+    meshgate_tests::run(async {
+        let (release, released) = tokio::sync::watch::channel(false);
+        let (arrive, mut arrived) = tokio::sync::mpsc::channel(1);
+        let application = App::http2(async move |_| {
+            arrive.send(()).await.unwrap();
+            released.clone().wait_for(|released| *released).await.unwrap();
+            http::Response::new(full("late"))
+        });
+        let application = application.await;
+        let mut backend = Backend::start_with(|_, pod| pod.application = Some(application.address())).await;
+        let config = Arc::new(tls(Some(&backend.issue(FRONTEND)), MESH_HTTP2));
+        let mut client = Client::http2(handshake(backend.sidecar.inbound(), &config).await.unwrap()).await;
+        let answer = spawn_local(async move { client.get("/held").await });
+        arrived.recv().await.unwrap();
+        drain(&backend.sidecar).await;
+        release.send(true).unwrap();
+        assert_eq!(answer.await.unwrap().unwrap(), (200, "late".to_owned()));
+        ends_well(&mut backend).await;
+    });
+}
+
+#[test]
+fn idle_kept_alive_connection_is_closed_when_the_drain_begins() {
+    meshgate_tests::run(async {
+        let application = ByHand::start().await;
+        let mut backend = application.behind("").await;
+        let mut idle = Client::plain(backend.sidecar.inbound()).await;
+        // An application that closes, so that the next request comes on a connection of its own.
+        let answered = async { application.request().await.send(ok(HELLO)).await };
+        let (answer, ()) = tokio::join!(idle.get("/"), answered);
+        assert_eq!(answer.unwrap().0, 200);
+        let (answer, mut held) = hold(&backend, &application).await;
+        assert!(!idle.is_closed());
+        drain(&backend.sidecar).await;
+        until("the idle connection's end", async || idle.is_closed().then_some(())).await.unwrap();
+        assert!(backend.sidecar.child().try_wait().unwrap().is_none(), "all were closed");
+        held.send(ok("late")).await;
+        assert_eq!(answer.await.unwrap().to_string(), "200");
+        ends_well(&mut backend).await;
+    });
+}
+
+#[test]
+fn outbound_goes_on_while_the_application_finishes() {
+    meshgate_tests::run(async {
+        let application = ByHand::start().await;
+        let mut backend = application.behind("").await;
+        let (other_application, hits) = counting().await;
+        let (address, mut spec) = (backend.sandbox.next_address(), pod("backend"));
+        spec.name = "second".to_owned();
+        spec.application = Some(other_application.address());
+        let second = backend.sandbox.start(&spec, address).await.unwrap();
+        backend.put("workloads.yaml", &service(second.inbound().ip())).await;
+
+        let (answer, mut held) = hold(&backend, &application).await;
+        drain(&backend.sidecar).await;
+        is_refused(backend.sidecar.inbound()).await;
+        // To answer what it is at, the application may need to ask others: on new connections too.
+        for asked in 1..3 {
+            let answer = request(backend.sidecar.outbound(), HOST, Method::GET, "/").await;
+            assert_eq!((answer.to_string().as_str(), hits.get()), ("200", asked));
+        }
+        held.send(ok("late")).await;
+        assert_eq!(answer.await.unwrap().to_string(), "200");
+        ends_well(&mut backend).await;
+    });
+}
+
+#[test]
+fn open_tcp_connection_goes_on_until_its_own_end() {
+    meshgate_tests::run(async {
+        let application = ByHand::start().await;
+        let mut backend = application.behind("").await;
+        let mut client = TcpStream::connect(backend.sidecar.inbound()).await.unwrap();
+        client.write_all(&[1, 2, 3, b'\n']).await.unwrap();
+        let (mut server, _) = soon("a connection to the application", application.0.accept()).await.unwrap();
+        let mut heard = [0; 4];
+        soon("the first bytes", server.read_exact(&mut heard)).await.unwrap();
+        drain(&backend.sidecar).await;
+        is_refused(backend.sidecar.inbound()).await;
+        server.write_all(b"still here").await.unwrap();
+        drop(server);
+        let mut rest = String::new();
+        soon("the rest", client.read_to_string(&mut rest)).await.unwrap();
+        assert_eq!(rest, "still here");
+        drop(client);
+        ends_well(&mut backend).await;
+    });
+}
+
+#[test]
+fn second_sigterm_cuts_what_is_left() {
+    meshgate_tests::run(async {
+        let application = ByHand::start().await;
+        let mut backend = application.behind("timeouts: {drain: 10m}\n").await;
+        let (answer, _held) = hold(&backend, &application).await;
+        drain(&backend.sidecar).await;
+        signal(&backend.sidecar, "TERM");
+        ends_well(&mut backend).await;
+        assert_eq!(answer.await.unwrap(), Answer::Closed);
+        // That it was cut is not a secret.
+        let log = backend.sidecar.access_log();
+        assert_eq!((log.len(), &log[0]["path"], &log[0]["response_code"]), (1, &"/held".into(), &0.into()), "{log:?}");
+    });
+}
+
+#[test]
+fn drain_deadline_cuts_what_is_left() {
+    meshgate_tests::run(async {
+        let application = ByHand::start().await;
+        let mut backend = application.behind("timeouts: {drain: 1s}\n").await;
+        let (answer, _held) = hold(&backend, &application).await;
+        let start = Instant::now();
+        signal(&backend.sidecar, "TERM");
+        ends_well(&mut backend).await;
+        assert!(start.elapsed() >= Duration::from_secs(1), "after {:?} only", start.elapsed());
+        assert_eq!(answer.await.unwrap(), Answer::Closed);
+        let log = backend.sidecar.output();
+        assert!(log.contains("drain deadline reached"), "{log}");
+    });
+}
+
+#[test]
+fn process_without_connections_ends_at_once_on_either_signal() {
+    meshgate_tests::run(async {
+        for name in ["TERM", "INT"] {
+            let mut backend = Backend::start_with(|_, pod| pod.bootstrap = "timeouts: {drain: 10m}\n".to_owned()).await;
+            signal(&backend.sidecar, name);
+            ends_well(&mut backend).await;
+        }
+    });
+}
+
+/// Nothing of a request has come yet, so there is nothing to finish.
+async fn does_not_hold_up(first: &[u8], seen: &str) {
+    let timeouts = "timeouts: {drain: 10m, detect: 10m, tlsHandshake: 10m, requestHeader: 10m}\n";
+    let mut backend = Backend::start_with(|_, pod| pod.bootstrap = timeouts.to_owned()).await;
+    let mut client = TcpStream::connect(backend.sidecar.inbound()).await.unwrap();
+    client.write_all(first).await.unwrap();
+    backend.sidecar.until_metric(seen, |count| count >= 1.0).await.unwrap();
+    signal(&backend.sidecar, "TERM");
+    ends_well(&mut backend).await;
+}
+
+#[test]
+fn connection_that_said_nothing_does_not_hold_up_the_end() {
+    meshgate_tests::run(does_not_hold_up(b"", "mesh_connections{direction=\"inbound\",outcome=\"open\"}"));
+}
+
+#[test]
+fn handshake_left_half_way_does_not_hold_up_the_end() {
+    let name = ServerName::try_from(HOST).unwrap();
+    let mut connection = ClientConnection::new(Arc::new(tls(None, MESH_HTTP2)), name).unwrap();
+    let mut hello = Vec::new();
+    connection.write_tls(&mut hello).unwrap();
+    let seen = "mesh_detections_total{direction=\"inbound\",outcome=\"tls\"}";
+    meshgate_tests::run(does_not_hold_up(&hello, seen));
+}

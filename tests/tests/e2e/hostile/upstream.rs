@@ -1,0 +1,141 @@
+//! Applications that answer what no client should see.
+
+use std::cell::Cell;
+
+use meshgate_tests::run;
+
+use crate::support::app::{App, ok};
+use crate::support::mesh::{BACKEND, Mesh, logged_path};
+use crate::support::wire::Wire;
+
+fn get(path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: {BACKEND}\r\n\r\n")
+}
+
+#[test]
+fn an_answer_that_is_no_http_becomes_a_502_or_503_and_its_connection_is_not_used_again() {
+    run(async {
+        for (answer, status, flag) in [
+            ("garbage\r\n\r\n".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 abc OK\r\n\r\n".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 99 Low\r\ncontent-length: 0\r\n\r\n".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 200 OK\r\nno colon\r\n\r\n".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 200 OK\r\nx: a\0b\r\n\r\n".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: +1\r\n\r\na".to_owned(), 502, "UPE"),
+            (
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n".to_owned(),
+                502,
+                "UPE",
+            ),
+            (format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(100_000)), 502, "UPE"),
+            (String::new(), 503, "UC"),
+            ("HTTP/1.1 200 OK\r\ncontent-le".to_owned(), 503, "UC"),
+        ] {
+            let what = answer.chars().take(60).collect::<String>().escape_debug().to_string();
+            let bad = Cell::new(true);
+            let app = App::tcp(async move |stream| {
+                let mut wire = Wire::over(stream);
+                // The first connection is answered badly, and then closed only when what was to be said is nothing else.
+                let bad = bad.replace(false);
+                while wire.request().await.is_some() {
+                    if bad {
+                        wire.try_send(&answer).await;
+                        if answer.is_empty() || answer.ends_with("le") {
+                            return;
+                        }
+                    } else {
+                        wire.try_send(ok("good")).await;
+                    }
+                }
+            })
+            .await;
+            let mesh = Mesh::of(app.address()).await;
+            let mut client = mesh.wire().await;
+            let got = client.ask(get("/bad")).await;
+            assert_eq!(got.status(), status, "{what}: {got:?}");
+            let line = logged_path(mesh.backend(), "/bad").await;
+            assert_eq!(line["response_flags"], flag, "{what}: {line:#}");
+            assert_eq!(mesh.wire().await.ask(get("/next")).await.text(), "good", "{what}");
+            assert_eq!(app.connections(), 2, "{what}");
+        }
+    });
+}
+
+#[test]
+fn a_second_answer_to_one_request_is_never_given_to_the_next() {
+    run(async {
+        let app = App::http1(|request| ok(request.target()) + &ok("poison")).await;
+        let mesh = Mesh::of(app.address()).await;
+        let mut clients = [mesh.wire().await, mesh.wire().await];
+        for number in 0..20 {
+            let path = format!("/{number}");
+            let answer = clients[number % 2].ask(get(&path)).await;
+            assert_eq!((answer.status(), answer.text()), (200, path));
+        }
+    });
+}
+
+#[test]
+fn bytes_behind_a_head_answer_or_a_204_are_never_given_to_the_next() {
+    run(async {
+        let app = App::http1(|request| match request.start.split(' ').next() {
+            Some("HEAD") => ok("a body that must not be"),
+            Some("DELETE") => format!("HTTP/1.1 204 No Content\r\ncontent-length: 50\r\n\r\n{}", ok("poison")),
+            _ => ok(request.target()),
+        })
+        .await;
+        let mesh = Mesh::of(app.address()).await;
+        let mut client = mesh.wire().await;
+        for number in 0..5 {
+            client.send(format!("HEAD / HTTP/1.1\r\nhost: {BACKEND}\r\n\r\n")).await;
+            assert_eq!(client.head().await.unwrap().status(), 200);
+            client.send(format!("DELETE / HTTP/1.1\r\nhost: {BACKEND}\r\n\r\n")).await;
+            let head = client.head().await.unwrap();
+            assert_eq!((head.status(), head.field("content-length")), (204, None));
+            let path = format!("/{number}");
+            assert_eq!(client.ask(get(&path)).await.text(), path);
+        }
+    });
+}
+
+#[test]
+fn an_answer_that_comes_before_its_request_is_nobodys() {
+    run(async {
+        let app = App::tcp(async |stream| {
+            let mut wire = Wire::over(stream);
+            while let Some(request) = wire.request().await {
+                wire.try_send(ok(request.target())).await;
+                // Not in one segment with the real answer: it comes while the connection rests in the pool.
+                wire.try_send("").await;
+                tokio::task::yield_now().await;
+                wire.try_send(ok("early poison")).await;
+            }
+        })
+        .await;
+        let mesh = Mesh::of(app.address()).await;
+        for number in 0..20 {
+            let path = format!("/{number}");
+            assert_eq!(mesh.wire().await.ask(get(&path)).await.text(), path);
+        }
+    });
+}
+
+#[test]
+fn interim_answers_do_not_end_the_exchange() {
+    run(async {
+        let app = App::http1(|_| {
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n".to_owned() + &ok("final")
+        })
+        .await;
+        let mesh = Mesh::of(app.address()).await;
+        let mut client = mesh.wire().await;
+        for _ in 0..3 {
+            let mut answer = client.ask(get("/")).await;
+            while answer.status() < 200 {
+                answer = client.answer().await;
+            }
+            assert_eq!((answer.status(), answer.text().as_str()), (200, "final"));
+        }
+    });
+}

@@ -1,0 +1,29 @@
+//! End-to-end tests: real `meshgate` processes on loopback addresses, no root.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that finds something else than it expects has failed"
+)]
+
+mod cli;
+mod drain;
+mod hostile;
+mod http;
+mod identity;
+mod outbound;
+mod reload;
+mod start;
+mod streaming;
+mod support;
+mod tcp;
+mod walkthrough_a;
+
+use std::path::Path;
+
+/// The product, built from the code beside these tests.
+fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_meshgate-under-test"))
+}

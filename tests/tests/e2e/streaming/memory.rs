@@ -1,0 +1,163 @@
+//! How much memory large and stalled bodies take in each proxy.
+
+use std::cell::Cell;
+use std::fs;
+use std::rc::Rc;
+use std::time::Duration;
+
+use meshgate::sandbox::{Sidecar, until};
+use meshgate_tests::run;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::get;
+use crate::support::app::App;
+use crate::support::mesh::{BACKEND, Mesh, Spec, VIRTUAL_PORT};
+use crate::support::wire::Wire;
+
+const MIB: u64 = 1 << 20;
+
+/// Far more than a proxy may hold.
+const LARGE: u64 = 1024 * MIB;
+
+/// The most memory that a proxy may ever have taken while one large body passed.
+const MOST: u64 = 64 * MIB;
+
+/// How much a stalled body may add: buffers of fixed size on a few hops, never the body.
+const MOST_STALLED: u64 = 8 * MIB;
+
+/// A writer that could not write for this long is stalled.
+const STALLED: Duration = Duration::from_millis(500);
+
+/// The most memory a process ever had, in bytes.
+fn peak(sidecar: &Sidecar) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", sidecar.pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+}
+
+/// Reads until the end or `len` bytes, and says how many came.
+async fn count(stream: &mut TcpStream, len: u64) -> u64 {
+    let (mut buffer, mut total) = (vec![0; 256 * 1024], 0);
+    while total < len {
+        match stream.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(read) => total += read as u64,
+        }
+    }
+    total
+}
+
+async fn write(stream: &mut TcpStream, len: u64) {
+    let block = vec![b'x'; 256 * 1024];
+    for _ in 0..len / block.len() as u64 {
+        if stream.write_all(&block).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Answers a GET with `LARGE` bytes, and anything else with the number of bytes it got.
+async fn large() -> App {
+    App::tcp(async |stream| {
+        let mut wire = Wire::over(stream);
+        while let Some(head) = wire.head().await {
+            if head.start.starts_with("GET") {
+                wire.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n")).await;
+                write(wire.stream(), LARGE).await;
+            } else {
+                let early = wire.buffered();
+                let total = early + count(wire.stream(), LARGE - early).await;
+                wire.send(crate::support::app::ok(&total.to_string())).await;
+            }
+        }
+    })
+    .await
+}
+
+#[test]
+fn a_large_answer_and_a_large_upload_pass_in_little_memory() {
+    run(async {
+        let app = large().await;
+        let mesh = Mesh::of(app.address()).await;
+        let mut client = mesh.wire().await;
+        client.send(get("/")).await;
+        assert_eq!(client.head().await.unwrap().status(), 200);
+        let early = client.buffered();
+        assert_eq!(early + count(client.stream(), LARGE - early).await, LARGE);
+        client.send(format!("PUT / HTTP/1.1\r\nhost: {BACKEND}\r\ncontent-length: {LARGE}\r\n\r\n")).await;
+        write(client.stream(), LARGE).await;
+        assert_eq!(client.answer().await.text(), LARGE.to_string());
+        for sidecar in [&mesh.frontend, mesh.backend()] {
+            let peak = peak(sidecar);
+            assert!(peak < MOST, "{} MiB", peak / MIB);
+        }
+    });
+}
+
+/// An application that writes without end after `greeting`, and says when it could not write any more.
+async fn endless(greeting: &'static str, stalled: &Rc<Cell<bool>>) -> App {
+    let stalled = Rc::clone(stalled);
+    App::tcp(async move |mut stream| {
+        stream.read_u8().await.unwrap();
+        stream.write_all(greeting.as_bytes()).await.unwrap();
+        let block = vec![b'x'; 64 * 1024];
+        loop {
+            match timeout(STALLED, stream.writable()).await {
+                Ok(_) => match stream.try_write(&block) {
+                    Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => return,
+                    _ => {}
+                },
+                Err(_) => stalled.set(true),
+            }
+        }
+    })
+    .await
+}
+
+#[test]
+fn a_reader_that_stalls_stalls_the_writer_and_costs_no_memory() {
+    run(async {
+        for tcp in [false, true] {
+            let stalled = Rc::<Cell<bool>>::default();
+            let app = endless(if tcp { "" } else { "HTTP/1.1 200 OK\r\n\r\n" }, &stalled).await;
+            let mut spec = Spec::of(&[app.address()]).with_virtual();
+            spec.port_name = if tcp { "tcp" } else { "http" };
+            let mesh = Mesh::start(spec).await;
+            let before = [peak(&mesh.frontend), peak(mesh.backend())];
+            let port = if tcp { VIRTUAL_PORT } else { mesh.frontend.outbound().port() };
+            let mut client = Wire::connect((mesh.frontend.outbound().ip(), port).into()).await;
+            client.send(get("/")).await;
+            until("the application to stall", async || stalled.get().then_some(())).await.unwrap();
+            let after = [peak(&mesh.frontend), peak(mesh.backend())];
+            for (before, after) in before.into_iter().zip(after) {
+                assert!(after < before + MOST_STALLED, "tcp: {tcp}: from {} to {} KiB", before >> 10, after >> 10);
+            }
+            // It was held up, not lost: all goes on when the reader does.
+            assert_eq!(count(client.stream(), 64 * MIB).await >> 20, 64);
+        }
+    });
+}
+
+#[test]
+fn an_application_that_does_not_read_stalls_the_upload_and_costs_no_memory() {
+    run(async {
+        let app = App::tcp(async |_held: TcpStream| std::future::pending().await).await;
+        let mesh = Mesh::of(app.address()).await;
+        let before = [peak(&mesh.frontend), peak(mesh.backend())];
+        let mut client = mesh.wire().await;
+        client.send(format!("PUT / HTTP/1.1\r\nhost: {BACKEND}\r\ncontent-length: {LARGE}\r\n\r\n")).await;
+        let stream = client.stream();
+        let block = vec![b'x'; 64 * 1024];
+        let mut written = 0;
+        while let Ok(Ok(len)) = timeout(STALLED, stream.write(&block)).await {
+            written += len as u64;
+            assert!(written < LARGE, "the upload was taken in whole, and the application has read nothing");
+        }
+        for (sidecar, before) in [&mesh.frontend, mesh.backend()].into_iter().zip(before) {
+            let after = peak(sidecar);
+            assert!(after < before + MOST_STALLED, "from {} to {} KiB", before >> 10, after >> 10);
+        }
+    });
+}

@@ -1,0 +1,142 @@
+//! Pods on one network, with the resources of one mesh.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::Path;
+use std::rc::Rc;
+
+use meshgate::sandbox::Sandbox;
+
+use super::network::Network;
+use super::pod::{PROXY_USER, Pod};
+use super::redirection::Rendering;
+use super::{requirements, resources, until};
+
+/// The metric that says which configuration is in force.
+const GENERATION: &str = "mesh_config_generation";
+
+/// A pod to be: what is not the usual.
+#[derive(Debug, Clone)]
+pub(crate) struct Workload {
+    /// The name of the pod, its service account, its service and its label `app`.
+    pub(crate) name: &'static str,
+    /// It has a sidecar, and its traffic is redirected.
+    pub(super) in_mesh: bool,
+    flags: Vec<String>,
+    listens_on: &'static str,
+    pub(super) traffic_policy: &'static str,
+    pub(super) settings: &'static str,
+}
+
+impl Workload {
+    /// In the mesh, with every setting at its default.
+    pub(crate) fn of(name: &'static str) -> Self {
+        Self { name, in_mesh: true, flags: Vec::new(), listens_on: "[::]", traffic_policy: "ALLOW_ANY", settings: "" }
+    }
+
+    /// Without a sidecar.
+    pub(crate) fn outside(name: &'static str) -> Self {
+        Self { in_mesh: false, ..Self::of(name) }
+    }
+
+    /// Redirected with more flags.
+    pub(crate) fn redirected(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// Its application listens on this address alone, instead of on all of both families.
+    pub(crate) fn listening_on(self, listens_on: &'static str) -> Self {
+        Self { listens_on, ..self }
+    }
+
+    /// Its sidecar refuses what goes to no known service.
+    pub(crate) fn registry_only(self) -> Self {
+        Self { traffic_policy: "REGISTRY_ONLY", ..self }
+    }
+
+    /// More lines for its sidecar's bootstrap file.
+    pub(crate) fn settings(self, settings: &'static str) -> Self {
+        Self { settings, ..self }
+    }
+}
+
+/// A running mesh. What is dropped first are the pods, and then the files that they use.
+#[derive(Debug)]
+pub(crate) struct Mesh {
+    pods: Vec<Pod>,
+    sandbox: Sandbox,
+}
+
+impl Mesh {
+    /// Starts the workloads, in this order of addresses. `None`, said loudly, where the machine cannot do it.
+    pub(crate) fn start(rendering: Rendering, workloads: &[Workload]) -> Option<Self> {
+        if !requirements::met(rendering) {
+            return None;
+        }
+        let sandbox = Sandbox::new(crate::binary()).unwrap();
+        prepare(&sandbox, workloads);
+        let names: Vec<_> = workloads.iter().map(|workload| workload.name).collect();
+        let network = Rc::new(Network::new(&names).unwrap());
+        let mut mesh = Self { pods: Vec::new(), sandbox };
+        for (index, workload) in workloads.iter().enumerate() {
+            let mut pod = Pod::start(&network, &mesh.sandbox.path(""), index, workload.name, workload.listens_on);
+            if workload.in_mesh {
+                rendering.load(&network, index, &workload.flags);
+                pod.start_sidecar();
+            }
+            mesh.pods.push(pod);
+        }
+        for pod in mesh.pods.iter_mut().filter(|pod| pod.in_mesh()) {
+            pod.until_ready();
+        }
+        Some(mesh)
+    }
+
+    /// A caller and a service that it calls.
+    pub(crate) fn of_two(rendering: Rendering) -> Option<Self> {
+        Self::start(rendering, &[Workload::of("frontend"), Workload::of("backend")])
+    }
+
+    /// A pod by name.
+    pub(crate) fn pod(&self, name: &str) -> &Pod {
+        self.pods.iter().find(|pod| pod.name == name).unwrap()
+    }
+
+    /// Puts policies in force in every sidecar, in place of those before.
+    pub(crate) fn policies(&self, documents: &[&str]) {
+        let sidecars = || self.pods.iter().filter(|pod| pod.in_mesh());
+        let before: Vec<_> = sidecars().map(|pod| pod.metric(GENERATION).unwrap()).collect();
+        self.sandbox.write_resource("policies.yaml", &documents.join("---\n")).unwrap();
+        for (pod, before) in sidecars().zip(before) {
+            until("policies in force", || pod.metric(GENERATION).filter(|now| *now > before));
+        }
+    }
+}
+
+/// Certificates, resources and bootstrap files, and copies of the programs: all where the pods' users may read them, which
+/// the folder that cargo builds into need not be.
+fn prepare(sandbox: &Sandbox, workloads: &[Workload]) {
+    let folder = sandbox.path("");
+    fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(folder.join("bin")).unwrap();
+    provide(crate::binary(), &folder.join("bin/meshgate"));
+    provide(crate::application(), &folder.join("bin/application"));
+    fs::copy(folder.join("ca/ca.pem"), folder.join("ca.pem")).unwrap();
+    sandbox.write_resource("workloads.yaml", &resources::workloads(workloads)).unwrap();
+    for workload in workloads.iter().filter(|workload| workload.in_mesh) {
+        sandbox.issue(workload.name, workload.name).unwrap();
+        fs::write(folder.join(format!("{}.yaml", workload.name)), resources::bootstrap(workload)).unwrap();
+    }
+    let identities = fs::read_dir(folder.join("identities")).unwrap().map(|entry| entry.unwrap().path());
+    for path in identities.chain([folder.join("identities"), folder.join("logs")]) {
+        chown(path, Some(PROXY_USER), Some(PROXY_USER)).unwrap();
+    }
+}
+
+/// A second name for a program where that can be had, else a copy of it.
+fn provide(program: &Path, place: &Path) {
+    if fs::hard_link(program, place).is_err() {
+        fs::copy(program, place).unwrap();
+    }
+}

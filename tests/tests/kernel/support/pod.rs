@@ -1,0 +1,167 @@
+//! A pod: an application, and a sidecar unless it is outside of the mesh.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::rc::Rc;
+
+use serde_json::Value;
+
+use super::command::Answer;
+use super::network::{Family, Network};
+use super::until;
+
+/// Applications and clients run as this user.
+pub(crate) const APPLICATION_USER: u32 = 1000;
+/// The sidecar runs as this user, Istio's; the redirection tells it by that.
+pub(crate) const PROXY_USER: u32 = 1337;
+
+/// Where the application speaks HTTP, and what its service calls port 80.
+pub(crate) const HTTP_PORT: u16 = 8080;
+/// As [`HTTP_PORT`], of no service.
+pub(crate) const OTHER_PORT: u16 = 8081;
+/// Where the application speaks first; its service has the same port, named `tcp`.
+pub(crate) const TCP_PORT: u16 = 9000;
+
+/// A pod in a namespace of its own.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    pub(crate) name: &'static str,
+    pub(crate) index: usize,
+    sidecar: Option<Process>,
+    _application: Process,
+    folder: PathBuf,
+    /// Last: a namespace goes when nothing runs in it.
+    network: Rc<Network>,
+}
+
+impl Pod {
+    /// Starts a pod's application, and waits until it listens.
+    pub(super) fn start(network: &Rc<Network>, folder: &Path, index: usize, name: &'static str, on: &str) -> Self {
+        let mut serve = network.enter(index, APPLICATION_USER);
+        serve.arg(folder.join("bin/application")).args(["serve", name]);
+        let ports = [("http", HTTP_PORT), ("http", OTHER_PORT), ("tcp", TCP_PORT)];
+        serve.args(ports.map(|(protocol, port)| format!("{protocol}={on}:{port}")));
+        serve.stderr(Stdio::inherit());
+        let mut application = Process::start(&mut serve);
+        let mut line = String::new();
+        BufReader::new(application.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "listening\n", "the application of {name}");
+        Self {
+            name,
+            index,
+            sidecar: None,
+            _application: application,
+            folder: folder.to_owned(),
+            network: Rc::clone(network),
+        }
+    }
+
+    /// Starts the sidecar, which reads `<name>.yaml`.
+    pub(super) fn start_sidecar(&mut self) {
+        let mut run = self.network.enter(self.index, PROXY_USER);
+        let log = fs::File::create(self.folder.join(format!("{}.log", self.name))).unwrap();
+        run.arg(self.folder.join("bin/meshgate")).args(["run", "--bootstrap"]);
+        run.arg(self.folder.join(format!("{}.yaml", self.name)));
+        run.stdout(log.try_clone().unwrap()).stderr(log);
+        self.sidecar = Some(Process::start(&mut run));
+    }
+
+    /// Whether it has a sidecar.
+    pub(super) fn in_mesh(&self) -> bool {
+        self.sidecar.is_some()
+    }
+
+    /// Waits until the sidecar says that it is ready.
+    pub(super) fn until_ready(&mut self) {
+        let ready = until("a sidecar that is ready", || {
+            let ended = self.sidecar.as_mut()?.0.try_wait().unwrap().is_some();
+            (ended || self.curl(&["http://127.0.0.1:15000/ready"]).status == 200).then_some(!ended)
+        });
+        assert!(ready, "the sidecar of {} ended: {}", self.name, self.output());
+    }
+
+    /// What a plain curl sees.
+    pub(crate) fn curl(&self, arguments: &[&str]) -> Answer {
+        self.curl_as(APPLICATION_USER, arguments)
+    }
+
+    /// As [`Pod::curl`], as another user.
+    pub(crate) fn curl_as(&self, user: u32, arguments: &[&str]) -> Answer {
+        Answer::of(self.network.enter(self.index, user), arguments)
+    }
+
+    /// A TCP conversation in which the caller waits to be greeted, says `line` and ends.
+    pub(crate) fn call(&self, address: SocketAddr, line: &str) -> Output {
+        let mut call = self.network.enter(self.index, APPLICATION_USER);
+        call.arg(self.folder.join("bin/application")).args(["call", &address.to_string(), line]).output().unwrap()
+    }
+
+    /// A metric of the sidecar by its name and labels as exposed; `None` while it is not there.
+    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
+        let page = self.curl(&["http://127.0.0.1:15000/metrics"]).body;
+        let line = page.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Its own address.
+    pub(crate) fn address(&self, family: Family) -> IpAddr {
+        family.pod(self.index)
+    }
+
+    /// The URL of a path of its service, by cluster address.
+    pub(crate) fn service(&self, family: Family, path: &str) -> String {
+        format!("http://{}{path}", SocketAddr::new(family.service(self.index), 80))
+    }
+
+    /// A URL of its own address.
+    pub(crate) fn at(&self, family: Family, port: u16, path: &str) -> String {
+        format!("http://{}{path}", SocketAddr::new(self.address(family), port))
+    }
+
+    /// What the sidecar printed.
+    pub(crate) fn output(&self) -> String {
+        fs::read_to_string(self.folder.join(format!("{}.log", self.name))).unwrap_or_default()
+    }
+
+    /// The sidecar's access log so far, whole lines only.
+    pub(crate) fn access_log(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.folder.join(format!("logs/{}.access.log", self.name))).unwrap_or_default();
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// Waits for the access log line that satisfies a condition.
+    #[track_caller]
+    pub(crate) fn logged(&self, wanted: impl Fn(&Value) -> bool) -> Value {
+        let find = || self.access_log().into_iter().find(|line| wanted(line));
+        let waiting = meshgate_tests::run(meshgate::sandbox::until("an access log line", async || find()));
+        waiting.unwrap_or_else(|error| panic!("{error}; {}: {:#?}\n{}", self.name, self.access_log(), self.output()))
+    }
+
+    /// As [`Pod::logged`], for the request to a path.
+    #[track_caller]
+    pub(crate) fn logged_path(&self, path: &str) -> Value {
+        self.logged(|line| line["path"] == path)
+    }
+}
+
+/// A process that is killed when dropped.
+#[derive(Debug)]
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        Self(command.spawn().unwrap())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // One that has already ended can't be killed, and that is fine.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

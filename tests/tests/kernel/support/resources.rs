@@ -1,0 +1,54 @@
+//! The files of a mesh: what a cluster's API server would know of its pods, and the sidecars' bootstrap files.
+
+use super::mesh::Workload;
+use super::network::Family;
+use super::pod::{HTTP_PORT, TCP_PORT};
+
+/// A Service with cluster addresses of both families for each workload, and its Pod.
+pub(super) fn workloads(workloads: &[Workload]) -> String {
+    let in_mesh = workloads.iter().enumerate().filter(|(_, workload)| workload.in_mesh);
+    let documents = in_mesh.map(|(index, Workload { name, .. })| {
+        let [service, service_v6] = Family::BOTH.map(|family| family.service(index));
+        let [pod, pod_v6] = Family::BOTH.map(|family| family.pod(index));
+        format!(
+            "apiVersion: v1\n\
+             kind: Service\n\
+             metadata: {{name: {name}, namespace: default}}\n\
+             spec:\n  \
+               clusterIP: {service}\n  \
+               clusterIPs: [{service}, \"{service_v6}\"]\n  \
+               selector: {{app: {name}}}\n  \
+               ports:\n  \
+               - {{name: http, port: 80, targetPort: {HTTP_PORT}}}\n  \
+               - {{name: tcp, port: {TCP_PORT}}}\n\
+             ---\n\
+             apiVersion: v1\n\
+             kind: Pod\n\
+             metadata: {{name: {name}-1, namespace: default, labels: {{app: {name}}}}}\n\
+             spec: {{serviceAccountName: {name}}}\n\
+             status: {{podIP: {pod}, podIPs: [{{ip: {pod}}}, {{ip: \"{pod_v6}\"}}]}}\n"
+        )
+    });
+    documents.collect::<Vec<_>>().join("---\n")
+}
+
+/// A bootstrap file with the usual listeners, once for each family.
+pub(super) fn bootstrap(workload: &Workload) -> String {
+    let Workload { name, traffic_policy, settings, .. } = workload;
+    format!(
+        "workload: {{name: {name}-1, namespace: default, serviceAccount: {name}, labels: {{app: {name}}}}}\n\
+         identity: {{certificate: identities/{name}.pem, key: identities/{name}-key.pem, trustBundle: ca.pem}}\n\
+         resources: {{directory: resources}}\n\
+         inbound:\n  \
+           listeners:\n  \
+           - {{address: \"0.0.0.0:15006\", originalDestination: kernel}}\n  \
+           - {{address: \"[::]:15006\", originalDestination: kernel}}\n\
+         outbound:\n  \
+           trafficPolicy: {traffic_policy}\n  \
+           listeners:\n  \
+           - {{address: \"127.0.0.1:15001\", originalDestination: kernel}}\n  \
+           - {{address: \"[::1]:15001\", originalDestination: kernel}}\n\
+         accessLog: {{path: logs/{name}.access.log}}\n\
+         {settings}"
+    )
+}
