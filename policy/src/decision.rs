@@ -34,9 +34,6 @@ pub enum Reason {
     CatchAllDeny,
     /// Refused: a policy that selects the workload could not be read.
     Unreadable,
-    /// Refused: a CUSTOM policy asks for an external provider. Such a policy is refused when it is read, so today this
-    /// is seen only as [`Reason::Unreadable`].
-    CustomNotSupported,
 }
 
 /// A rule, by its policy and its place in it.
@@ -86,7 +83,6 @@ impl Reason {
             Reason::NoAllowMatched => "no_allow_matched",
             Reason::CatchAllDeny => "catch_all_deny",
             Reason::Unreadable => "unreadable",
-            Reason::CustomNotSupported => "custom_not_supported",
         }
     }
 }

@@ -197,7 +197,7 @@ impl Side {
         if self.protocol == Protocol::Tcp {
             return self.run_tcp(stream).await;
         }
-        server::serve(&self.worker, stream, self.protocol, &self.reporting, layers::inbound(&self)).await;
+        server::serve(&self.worker, stream, self.protocol, &self.reporting, layers::inbound(&self.worker, &self)).await;
     }
 
     async fn run_tcp<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
@@ -233,21 +233,7 @@ impl Side {
         Rc::clone(&self.plan.borrow())
     }
 
-    /// The first layer.
-    ///
-    /// # Errors
-    /// The request is malformed.
-    pub fn sanitise(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
-        let level = self.worker.shared.bootstrap.authorization.path_normalization;
-        let result = headers::sanitise_request(&mut exchange.request, level);
-        exchange.report.request(&exchange.request);
-        match result {
-            Ok(()) => Ok(exchange),
-            Err(error) => Err(Refused::unsent(error, exchange)),
-        }
-    }
-
-    /// The second layer: the policies.
+    /// The layer of the policies.
     ///
     /// # Errors
     /// A policy, or the mTLS mode, refuses the request.

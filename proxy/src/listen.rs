@@ -13,7 +13,7 @@ use tokio::time::Instant;
 
 use crate::connection::{Connection, Direction};
 use crate::drain::Phase;
-use crate::metrics::OutcomeLabels;
+use crate::metrics::{DirectionLabels, OutcomeLabels};
 use crate::socket;
 use crate::worker::WorkerRef;
 
@@ -92,7 +92,7 @@ where
     }
     let open = worker.open.of(direction);
     let open = OpenGuard::new(open);
-    let labels = OutcomeLabels { direction: direction.as_str(), outcome: "open" };
+    let labels = DirectionLabels { direction: direction.as_str() };
     let gauge = worker.shared.metrics.connections.get_or_create_owned(&labels);
     gauge.inc();
     let task = serve(Rc::clone(worker), stream, connection);

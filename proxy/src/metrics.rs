@@ -73,6 +73,13 @@ pub struct OutcomeLabels {
     pub outcome: &'static str,
 }
 
+/// Labels of gauges by direction.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct DirectionLabels {
+    /// `inbound` or `outbound`.
+    pub direction: &'static str,
+}
+
 /// Labels of counters by result alone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct ResultLabels {
@@ -104,7 +111,7 @@ pub struct Metrics {
     /// Connections refused or lost at accept.
     pub accept_errors: Family<OutcomeLabels, Counter>,
     /// Open downstream connections.
-    pub connections: Family<OutcomeLabels, Gauge<i64, AtomicI64>>,
+    pub connections: Family<DirectionLabels, Gauge<i64, AtomicI64>>,
     /// The generation of the configuration in force.
     pub config_generation: UnsignedGauge,
     /// Problems in the last reading of the resources; their last good versions, if any, stay in force.

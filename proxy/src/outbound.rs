@@ -227,7 +227,7 @@ async fn try_serve(
     if protocol == Protocol::Tcp {
         side.run_tcp(Stream::new(stream)).await;
     } else {
-        server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers::outbound(&side)).await;
+        server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers::outbound(worker, &side)).await;
     }
     Ok(())
 }
@@ -279,20 +279,6 @@ impl Side {
         let route = self.worker.routes.route(&self.worker, plan, generation, self.version);
         *self.last.borrow_mut() = Some(Last { host: host.to_owned(), route: Rc::clone(&route) });
         route
-    }
-
-    /// The first layer.
-    ///
-    /// # Errors
-    /// The request is malformed.
-    pub fn sanitise(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
-        let level = self.worker.shared.bootstrap.authorization.path_normalization;
-        let result = headers::sanitise_request(&mut exchange.request, level);
-        exchange.report.request(&exchange.request);
-        match result {
-            Ok(()) => Ok(exchange),
-            Err(error) => Err(Refused::unsent(error, exchange)),
-        }
     }
 
     async fn run_tcp(&self, stream: Stream) {

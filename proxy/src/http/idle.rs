@@ -91,12 +91,12 @@ impl Drop for InFlight {
 /// A stream whose reads are noted. HTTP/2 reads frames that are no requests, so only HTTP/1 streams are watched for heads.
 pub struct Watched<I> {
     inner: I,
-    activity: Option<Rc<Activity>>,
+    activity: Rc<Activity>,
 }
 
 impl<I> Watched<I> {
-    /// Notes reads of `inner`, if there is an activity to note them in.
-    pub fn new(inner: I, activity: Option<Rc<Activity>>) -> Self {
+    /// Notes reads of `inner`.
+    pub fn new(inner: I, activity: Rc<Activity>) -> Self {
         Self { inner, activity }
     }
 }
@@ -105,12 +105,10 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, buf);
-        if let Some(activity) = &self.activity {
-            if result.is_pending() {
-                activity.waits();
-            } else if buf.filled().len() > before {
-                activity.read_some();
-            }
+        if result.is_pending() {
+            self.activity.waits();
+        } else if buf.filled().len() > before {
+            self.activity.read_some();
         }
         result
     }

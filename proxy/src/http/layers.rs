@@ -15,8 +15,9 @@ use tower::{Layer, Service, ServiceBuilder};
 
 use crate::error::ProxyError;
 use crate::http::body::ResponseBody;
-use crate::http::refusal;
+use crate::http::{headers, refusal};
 use crate::report::Report;
+use crate::worker::{Worker, WorkerRef};
 use crate::{inbound, outbound};
 
 /// A request and the report that follows it.
@@ -73,25 +74,38 @@ impl Exchange {
 
 /// Toward the application: made sound, judged, forwarded.
 pub fn inbound(
+    worker: &WorkerRef,
     side: &Rc<inbound::Side>,
 ) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Infallible> + Clone + 'static {
-    let (first, second, last) = (Rc::clone(side), Rc::clone(side), Rc::clone(side));
+    let (worker, first, last) = (Rc::clone(worker), Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| first.sanitise(exchange)))
-        .layer(CheckLayer(move |exchange| second.authorize(exchange)))
+        .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
+        .layer(CheckLayer(move |exchange| first.authorize(exchange)))
         .service_fn(move |exchange| inbound::forward(Rc::clone(&last), exchange))
 }
 
 /// From the application: made sound, routed, balanced and forwarded.
 pub fn outbound(
+    worker: &WorkerRef,
     side: &Rc<outbound::Side>,
 ) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Infallible> + Clone + 'static {
-    let (first, last) = (Rc::clone(side), Rc::clone(side));
+    let (worker, last) = (Rc::clone(worker), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| first.sanitise(exchange)))
+        .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
         .service_fn(move |exchange| outbound::forward(Rc::clone(&last), exchange))
+}
+
+/// Makes the request fit to be judged and forwarded, and puts it into the report as it then is.
+fn sanitise(worker: &Worker, mut exchange: Exchange) -> Result<Exchange, Refused> {
+    let level = worker.shared.bootstrap.authorization.path_normalization;
+    let result = headers::sanitise_request(&mut exchange.request, level);
+    exchange.report.request(&exchange.request);
+    match result {
+        Ok(()) => Ok(exchange),
+        Err(error) => Err(Refused::unsent(error, exchange)),
+    }
 }
 
 /// Whatever happened, the caller gets an answer.

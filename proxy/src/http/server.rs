@@ -107,7 +107,7 @@ where
         if limits.request_headers != HYPER_MAX_HEADERS {
             builder.max_headers(limits.request_headers);
         }
-        let io = Watched::new(io, Some(Rc::clone(&activity)));
+        let io = Watched::new(io, Rc::clone(&activity));
         let connection = builder.serve_connection(TokioIo::new(io), service);
         run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown).await;
     }

@@ -77,7 +77,7 @@ fn refused_once(mesh: &Mesh, caller: &Pod, listener: SocketAddr) {
 #[track_caller]
 fn nothing_is_open(backend: &Pod) {
     for direction in ["inbound", "outbound"] {
-        let open = format!("mesh_connections{{direction=\"{direction}\",outcome=\"open\"}}");
+        let open = format!("mesh_connections{{direction=\"{direction}\"}}");
         until(&format!("no open {direction} connection"), || {
             backend.metric(&open).is_none_or(|open| open == 0.0).then_some(())
         });

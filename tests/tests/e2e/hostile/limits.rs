@@ -126,7 +126,7 @@ fn connections_beyond_the_limit_are_refused_and_counted_and_room_comes_back() {
         }
         let refused = "mesh_accept_errors_total{direction=\"inbound\",outcome=\"limit\"}";
         mesh.backend().until_metric(refused, |count| count == MORE as f64).await.unwrap();
-        let open = "mesh_connections{direction=\"inbound\",outcome=\"open\"}";
+        let open = "mesh_connections{direction=\"inbound\"}";
         assert_eq!(mesh.backend().metric(open).await, Some(LIMIT as f64));
         assert_eq!(mesh.get("/full").await.to_string(), "503 upstream connect error");
         // Those that got in are served to their end.
