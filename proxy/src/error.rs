@@ -1,8 +1,8 @@
 //! What can go wrong with a connection or request, whose fault it was, and what the caller is told.
 //!
 //! One error type carries the facts as data: `kind` says what happened, [`ErrorKind::side`] whose fault it is (which sets the
-//! log level), and `retryable` whether nothing of the request has reached the upstream yet. Status, gRPC status and response
-//! flag are total matches over the kind, so a kind without a mapping does not compile. Policy refusals are not errors: they
+//! log level). Whether it may be tried again is told by who holds the request, see [`crate::http::client::Failed`]. Status, gRPC
+//! status and response flag are total matches over the kind, so a kind without a mapping does not compile. Policy refusals are not errors: they
 //! are a plan carried out, see [`crate::http::refusal`].
 
 use std::borrow::Cow;
@@ -10,14 +10,16 @@ use std::fmt;
 
 use http::StatusCode;
 
+use crate::throttle;
+
 /// Whose fault an error is; decides how loudly it is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     /// The party that connected to us: logged at debug, since anybody can provoke it at will.
     Downstream,
-    /// The party we connected to: logged at warn.
+    /// The party we connected to: logged at warn, throttled.
     Upstream,
-    /// This process: logged at error.
+    /// This process: logged at error, throttled.
     Local,
 }
 
@@ -48,8 +50,6 @@ pub enum ErrorKind {
     UpstreamReset,
     /// The upstream's answer is not valid HTTP.
     UpstreamProtocol,
-    /// A limit of this proxy was reached.
-    Overload,
     /// A defect in this process.
     Internal,
 }
@@ -68,7 +68,7 @@ impl ErrorKind {
             | Self::UpstreamTls
             | Self::UpstreamReset
             | Self::UpstreamProtocol => Side::Upstream,
-            Self::Overload | Self::Internal => Side::Local,
+            Self::Internal => Side::Local,
         }
     }
 
@@ -83,8 +83,7 @@ impl ErrorKind {
             | Self::ConnectFailed
             | Self::ConnectTimeout
             | Self::UpstreamTls
-            | Self::UpstreamReset
-            | Self::Overload => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::UpstreamReset => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -98,12 +97,9 @@ impl ErrorKind {
             Self::DownstreamGone => "1",
             Self::NoRoute | Self::ConnectNotAllowed => "12",
             Self::DownstreamTls => "16",
-            Self::NoEndpoint
-            | Self::ConnectFailed
-            | Self::ConnectTimeout
-            | Self::UpstreamTls
-            | Self::UpstreamReset
-            | Self::Overload => "14",
+            Self::NoEndpoint | Self::ConnectFailed | Self::ConnectTimeout | Self::UpstreamTls | Self::UpstreamReset => {
+                "14"
+            }
         }
     }
 
@@ -120,7 +116,6 @@ impl ErrorKind {
             Self::UpstreamTls => "TLS_FAILURE",
             Self::UpstreamReset => "UC",
             Self::UpstreamProtocol => "UPE",
-            Self::Overload => "UO",
             Self::Internal => "LR",
         }
     }
@@ -139,7 +134,6 @@ impl ErrorKind {
             Self::UpstreamTls => "upstream identity not accepted",
             Self::UpstreamReset => "upstream closed the connection",
             Self::UpstreamProtocol => "upstream protocol error",
-            Self::Overload => "overloaded",
             Self::Internal => "internal error",
         }
     }
@@ -152,22 +146,13 @@ pub struct ProxyError {
     pub kind: ErrorKind,
     /// For operators: address, field or limit concerned. Never sent to the caller.
     pub detail: Cow<'static, str>,
-    /// Nothing of the request was sent, so another endpoint may be tried.
-    pub retryable: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl ProxyError {
-    /// An error that must not be retried.
+    /// An error without a cause below it.
     pub fn new(kind: ErrorKind, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, detail: detail.into(), retryable: false, source: None }
-    }
-
-    /// Marks that nothing of the request has been sent.
-    #[must_use]
-    pub fn retryable(mut self) -> Self {
-        self.retryable = true;
-        self
+        Self { kind, detail: detail.into(), source: None }
     }
 
     /// Keeps the cause, for the log.
@@ -177,12 +162,16 @@ impl ProxyError {
         self
     }
 
-    /// Writes the error to the log at the level its side calls for.
+    /// Writes the error to the log at the level its side calls for, unless this thread has written much of late.
     pub fn log(&self) {
-        match self.kind.side() {
-            Side::Downstream => tracing::debug!(error = %self, "downstream error"),
-            Side::Upstream => tracing::warn!(error = %self, "upstream error"),
-            Side::Local => tracing::error!(error = %self, "internal error"),
+        if self.kind.side() == Side::Downstream {
+            return tracing::debug!(error = %self, "downstream error");
+        }
+        let Some(left_out) = throttle::admit() else { return };
+        if self.kind.side() == Side::Upstream {
+            tracing::warn!(error = %self, left_out, "upstream error");
+        } else {
+            tracing::error!(error = %self, left_out, "internal error");
         }
     }
 }

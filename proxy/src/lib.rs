@@ -6,7 +6,7 @@
 //! [`inbound`] and [`outbound`] plan and execute; [`detect`] looks at the first bytes; [`tls`] takes TLS off and puts it on;
 //! [`http`] and [`tcp`] forward; [`route`] and [`balance`] choose the endpoint; [`report`] writes what happened to
 //! [`access_log`] and [`metrics`]. [`error`] says whose fault it was. [`admin`], [`drain`], [`readiness`] and [`signal`] are
-//! the life cycle; [`cli`] is the command line.
+//! the life cycle; [`cli`] is the command line, and [`sandbox`] a mesh on this machine for the demo and the tests.
 
 pub mod access_log;
 pub mod admin;
@@ -35,5 +35,6 @@ pub mod signal;
 pub mod socket;
 pub mod stream;
 pub mod tcp;
+pub mod throttle;
 pub mod tls;
 pub mod worker;

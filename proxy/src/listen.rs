@@ -15,6 +15,7 @@ use crate::connection::{Connection, Direction};
 use crate::drain::Phase;
 use crate::metrics::{DirectionLabels, OutcomeLabels};
 use crate::socket;
+use crate::throttle;
 use crate::worker::WorkerRef;
 
 /// How long accepting rests after an error that will not go away by itself, such as too many open files; doubled up to
@@ -83,7 +84,9 @@ where
     let connection = Connection { remote: socket::canonical(remote), destination: None, accepted: Instant::now() };
     let Some(permit) = worker.shared.permits.take() else {
         count_error(worker, direction, "limit");
-        tracing::warn!(remote = %connection.remote, "connection refused: limits.connections reached");
+        if let Some(left_out) = throttle::admit() {
+            tracing::warn!(remote = %connection.remote, left_out, "connection refused: limits.connections reached");
+        }
         return;
     };
     if let Err(error) = socket::configure(&stream) {

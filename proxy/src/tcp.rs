@@ -74,16 +74,15 @@ impl Report {
         self.flags = DENIED;
     }
 
-    /// It failed; the error itself has been logged where it happened.
+    /// It failed.
     pub fn failed(&mut self, error: &ProxyError) {
+        error.log();
         self.flags = error.kind.flag();
         self.detail = Some(error.to_string());
     }
 
     fn broke(&mut self, kind: ErrorKind, error: std::io::Error) {
-        let error = ProxyError::new(kind, "while copying").caused_by(error);
-        error.log();
-        self.failed(&error);
+        self.failed(&ProxyError::new(kind, "while copying").caused_by(error));
     }
 
     fn upstream(&mut self, upstream: &Upstream) {
@@ -110,8 +109,8 @@ impl Drop for Report {
     }
 }
 
-/// Connects to the first upstream that takes the connection and moves bytes until both sides ended, nothing moved for the idle time, the drain is over, or
-/// `allowed` no longer holds under a new configuration.
+/// Connects to the first upstream that takes the connection, and moves bytes until both sides ended, nothing moved for the
+/// idle time, the drain is over, or `allowed` no longer holds under a new configuration.
 pub async fn forward<I>(
     worker: &WorkerRef,
     downstream: I,
@@ -121,8 +120,12 @@ pub async fn forward<I>(
 ) where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut last = ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try");
+    let mut failed: Option<ProxyError> = None;
     for slot in upstreams {
+        // The last one is logged with the report.
+        if let Some(earlier) = &failed {
+            earlier.log();
+        }
         match connect::connect(worker, slot.upstream(), ClientAlpn::Tcp).await {
             Ok(stream) => {
                 report.upstream(slot.upstream());
@@ -131,13 +134,10 @@ pub async fn forward<I>(
                     Connected::Tls(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
                 };
             }
-            Err(error) => {
-                error.log();
-                last = error;
-            }
+            Err(error) => failed = Some(error),
         }
     }
-    report.failed(&last);
+    report.failed(&failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try")));
 }
 
 async fn run<A, B>(worker: &WorkerRef, mut copy: Copy<A, B>, mut report: Report, allowed: impl Fn() -> bool)

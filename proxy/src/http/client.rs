@@ -26,7 +26,7 @@ pub struct Failed {
 
 impl Failed {
     fn unsent(error: ProxyError, request: Request<RequestBody>) -> Self {
-        Self { error: error.retryable(), request: Some(request) }
+        Self { error, request: Some(request) }
     }
 }
 

@@ -27,8 +27,12 @@ pub async fn forward(
     let (body, progress) = RequestBody::new(body);
     report.receiving(progress.clone());
     let mut request = Request::from_parts(parts, body);
-    let mut last = ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try");
+    let mut failed: Option<ProxyError> = None;
     for slot in upstreams {
+        // The last one is logged with the report.
+        if let Some(earlier) = &failed {
+            earlier.log();
+        }
         *request.version_mut() = match slot.upstream().version {
             HttpVersion::Http1 => Version::HTTP_11,
             HttpVersion::Http2 => Version::HTTP_2,
@@ -46,12 +50,12 @@ pub async fn forward(
                 return Ok(response.map(|body| ResponseBody::upstream(body, Some(lease), report)));
             }
             Err(client::Failed { error, request: Some(unsent) }) => {
-                error.log();
                 request = unsent;
-                last = error;
+                failed = Some(error);
             }
             Err(client::Failed { error, request: None }) => return Err(Refused::failed(error, report)),
         }
     }
-    Err(Refused::failed(last, report))
+    let error = failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try"));
+    Err(Refused::failed(error, report))
 }

@@ -61,7 +61,7 @@ pub fn sanitise_request<B>(request: &mut Request<B>, level: Level) -> Result<(),
     if request.method() == Method::CONNECT {
         return Err(ProxyError::new(ErrorKind::ConnectNotAllowed, "CONNECT to a sidecar"));
     }
-    let seen = Seen::in_request(request.headers());
+    let seen = Seen::of(request.headers());
     one_framing(&seen, request)?;
     one_authority(&seen, request)?;
     one_path(request, level)?;
@@ -131,7 +131,7 @@ fn remove_claimed_identity(headers: &mut HeaderMap) {
 
 /// Removes from an answer what belongs to the hop it came over.
 pub fn sanitise_response<B>(response: &mut Response<B>) {
-    let seen = Seen::in_response(response.headers());
+    let seen = Seen::of(response.headers());
     seen.remove_hop_by_hop(response.headers_mut());
     // The version is the hop's too; the server writes the one its own connection speaks.
     *response.version_mut() = Version::HTTP_11;
@@ -151,24 +151,14 @@ struct Seen {
 }
 
 impl Seen {
-    fn in_request(headers: &HeaderMap) -> Self {
-        let mut seen = Self::in_response(headers);
+    fn of(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
         for name in headers.keys() {
             if *name == header::HOST {
                 seen.hosts = headers.get_all(header::HOST).iter().count();
-            } else if claims_identity(name) {
-                seen.identity = true;
             } else if *name == header::COOKIE {
                 seen.cookies = true;
-            }
-        }
-        seen
-    }
-
-    fn in_response(headers: &HeaderMap) -> Self {
-        let mut seen = Self::default();
-        for name in headers.keys() {
-            if *name == header::CONNECTION {
+            } else if *name == header::CONNECTION {
                 seen.connection = true;
             } else if *name == header::CONTENT_LENGTH {
                 seen.content_lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
@@ -184,6 +174,8 @@ impl Seen {
                 || *name == header::PROXY_AUTHENTICATE
             {
                 seen.hop_by_hop = true;
+            } else if claims_identity(name) {
+                seen.identity = true;
             }
         }
         seen
