@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use meshgate_identity::{Sources, SpiffeId, SpiffeIdError, TrustDomain};
 use meshgate_policy::normalize::Level;
-use meshgate_policy::{CatchAllDeny, Settings, Workload};
+use meshgate_policy::{CatchAllDeny, Settings, SmiMode, Workload};
 use serde::Deserialize;
 
 use crate::files;
@@ -303,6 +303,7 @@ impl Bootstrap {
             trust_domain: self.trust_domain.clone(),
             trust_domain_aliases: self.trust_domain_aliases.clone(),
             catch_all_deny: self.authorization.catch_all_deny,
+            smi: SmiMode::default(),
         }
     }
 

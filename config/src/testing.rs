@@ -62,6 +62,7 @@ pub(crate) fn settings() -> Settings {
         trust_domain: "cluster.local".parse().unwrap(),
         trust_domain_aliases: Vec::new(),
         catch_all_deny: CatchAllDeny::default(),
+        smi: Default::default(),
     }
 }
 

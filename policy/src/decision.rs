@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::model::ObjectName;
+use crate::model::{Family, ObjectName};
 
 /// Whether the request, or the connection, goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -34,6 +34,16 @@ pub enum Reason {
     CatchAllDeny,
     /// Refused: a policy that selects the workload could not be read.
     Unreadable,
+    /// Allowed: a TrafficTarget lets it in, and no ALLOW policy is in force.
+    TargetRule,
+    /// Refused: in traffic policy mode, and no TrafficTarget lets it in.
+    NoTargetMatched,
+    /// Refused: the provider of a CUSTOM policy said no.
+    CustomDenied,
+    /// Refused: the provider of a CUSTOM policy is not known, or could not be asked.
+    CustomFailed,
+    /// Refused: the token is not a good one.
+    BadToken,
 }
 
 /// A rule, by its policy and its place in it.
@@ -52,14 +62,34 @@ pub struct Decision<'a> {
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
+    /// The family that decided.
+    pub family: Family,
     /// The deciding rule. `None` where it was the absence of a match that decided.
     pub rule: Option<RuleRef<'a>>,
+    /// The TrafficTarget that lets it in, where an ALLOW policy had to do so as well.
+    pub target: Option<RuleRef<'a>>,
     /// The first AUDIT rule that matched.
     pub audit: Option<RuleRef<'a>>,
     /// What the dry-run ALLOW policies alone would say; `None` when there is none.
     pub dry_run_allow: Option<(Verdict, Option<RuleRef<'a>>)>,
     /// What the dry-run DENY policies alone would say; `None` when there is none.
     pub dry_run_deny: Option<(Verdict, Option<RuleRef<'a>>)>,
+}
+
+impl<'a> Decision<'a> {
+    /// A refusal that comes before any DENY or ALLOW rule is asked: by a provider, or for a bad token.
+    pub fn refused(reason: Reason, rule: Option<RuleRef<'a>>) -> Decision<'a> {
+        Decision {
+            verdict: Verdict::Deny,
+            reason,
+            family: Family::Istio,
+            rule,
+            target: None,
+            audit: None,
+            dry_run_allow: None,
+            dry_run_deny: None,
+        }
+    }
 }
 
 impl Verdict {
@@ -83,6 +113,11 @@ impl Reason {
             Reason::NoAllowMatched => "no_allow_matched",
             Reason::CatchAllDeny => "catch_all_deny",
             Reason::Unreadable => "unreadable",
+            Reason::TargetRule => "target_rule",
+            Reason::NoTargetMatched => "no_target_matched",
+            Reason::CustomDenied => "custom_denied",
+            Reason::CustomFailed => "custom_failed",
+            Reason::BadToken => "bad_token",
         }
     }
 }

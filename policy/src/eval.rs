@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use crate::decision::{Decision, Reason, RuleRef, Verdict};
-use crate::model::{Action, Policy, Rule};
+use crate::model::{Action, Family, Policy, Rule};
 use crate::request::RequestView;
 use crate::residual::{Program, ResidualRule, Section};
 
@@ -48,17 +48,36 @@ impl Residual {
         decision.ok()
     }
 
+    /// The CUSTOM rule that matches, whose provider has to be asked before [`decide`](Residual::decide) is. Does not
+    /// allocate.
+    pub fn custom(&self, request: &RequestView<'_>) -> Option<Custom<'_>> {
+        self.program.custom.rules.iter().find(|rule| self.program.matches(rule, request)).map(Custom::new)
+    }
+
+    /// The CUSTOM rule that matches on a connection whose requests are not seen.
+    pub fn custom_connection(&self) -> Option<Custom<'_>> {
+        self.program.custom.rules.first().map(Custom::new)
+    }
+
     /// Asks the sections in order; `first` finds the first rule of a section that matches.
     fn conclude<E>(
         &self,
         first: impl Fn(&Section, Action) -> Result<Option<&ResidualRule>, E>,
     ) -> Result<Decision<'_>, E> {
-        let Program { deny, allow, audit, dry_run_deny, dry_run_allow, .. } = &*self.program;
+        let Program { deny, allow, audit, dry_run_deny, dry_run_allow, target, .. } = &*self.program;
         let (verdict, reason, rule) = match first(deny, Action::Deny)? {
             Some(rule) => (Verdict::Deny, rule.refusal(), Some(rule)),
             None => match first(allow, Action::Allow)? {
                 Some(rule) => (Verdict::Allow, Reason::AllowRule, Some(rule)),
                 None => unmatched(deny, allow),
+            },
+        };
+        let (family, verdict, reason, rule, target) = match (verdict, target.in_force) {
+            (Verdict::Deny, _) | (Verdict::Allow, false) => (Family::Istio, verdict, reason, rule, None),
+            (Verdict::Allow, true) => match (first(target, Action::Allow)?, reason) {
+                (None, _) => (Family::Smi, Verdict::Deny, Reason::NoTargetMatched, None, None),
+                (Some(target), Reason::AllowRule) => (Family::Istio, verdict, reason, rule, Some(target)),
+                (Some(target), _) => (Family::Smi, verdict, Reason::TargetRule, Some(target), None),
             },
         };
         let would_allow = || first(dry_run_allow, Action::Allow);
@@ -71,11 +90,28 @@ impl Residual {
         Ok(Decision {
             verdict,
             reason,
+            family,
             rule: rule.map(ResidualRule::name),
+            target: target.map(ResidualRule::name),
             audit: first(audit, Action::Audit)?.map(ResidualRule::name),
             dry_run_allow: dry_run(dry_run_allow, would_allow, Verdict::Allow, Verdict::Deny)?,
             dry_run_deny: dry_run(dry_run_deny, would_deny, Verdict::Deny, Verdict::Allow)?,
         })
+    }
+}
+
+/// An external provider that must be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Custom<'a> {
+    /// The provider's name, as the policy has it.
+    pub provider: &'a str,
+    /// The rule that asks for it.
+    pub rule: RuleRef<'a>,
+}
+
+impl<'a> Custom<'a> {
+    fn new(rule: &'a ResidualRule) -> Custom<'a> {
+        Custom { provider: rule.policy.provider.as_deref().unwrap_or_default(), rule: rule.name() }
     }
 }
 

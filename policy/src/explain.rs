@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::condition::Condition;
 use crate::decision::{Reason, RuleRef, Verdict};
-use crate::model::{Action, AnyCondition, Clause, Rule};
+use crate::model::{Action, AnyCondition, Clause, Family, Rule};
 use crate::request::{ConnectionFacts, Protocol, RequestView};
 use crate::set::{CompiledPolicy, CompiledRule, PolicySet};
 
@@ -20,8 +20,12 @@ pub struct Explanation {
     pub verdict: Verdict,
     /// Why.
     pub reason: Reason,
+    /// The family that decided.
+    pub family: Family,
     /// The deciding rule; `None` where it was the absence of a match that decided.
     pub rule: Option<RuleName>,
+    /// The TrafficTarget that lets it in, where an ALLOW policy had to do so as well.
+    pub target: Option<RuleName>,
     /// The first AUDIT rule that matched.
     pub audit: Option<RuleName>,
     /// What the dry-run ALLOW policies alone would say.
@@ -55,6 +59,8 @@ pub struct WouldBe {
 pub struct PolicyExplanation {
     /// `namespace/name`
     pub policy: String,
+    /// Where it comes from.
+    pub family: Family,
     /// What a match means.
     pub action: Action,
     /// Whether it is only tried out.
@@ -114,7 +120,9 @@ impl PolicySet {
         Explanation {
             verdict: decision.verdict,
             reason: decision.reason,
+            family: decision.family,
             rule: decision.rule.map(RuleName::from),
+            target: decision.target.map(RuleName::from),
             audit: decision.audit.map(RuleName::from),
             dry_run_allow: decision.dry_run_allow.map(would_be),
             dry_run_deny: decision.dry_run_deny.map(would_be),
@@ -141,6 +149,7 @@ impl Walk<'_> {
         let action = policy.source.action;
         PolicyExplanation {
             policy: policy.source.name.to_string(),
+            family: policy.source.family,
             action,
             dry_run: policy.source.dry_run,
             unreadable: policy.source.unreadable.clone(),

@@ -20,6 +20,7 @@
 //!     trust_domain: "cluster.local".parse()?,
 //!     trust_domain_aliases: Vec::new(),
 //!     catch_all_deny: Default::default(),
+//!     smi: Default::default(),
 //! };
 //! let set = PolicySet::compile(&[Arc::new(policy)], &workload, &settings);
 //! let residual = set.reduce(&ConnectionFacts {
@@ -27,6 +28,7 @@
 //!     source_ip: [10, 0, 0, 1].into(),
 //!     remote_ip: RemoteIp::PerRequest,
 //!     destination: ([10, 0, 0, 2], 80).into(),
+//!     service_port: None,
 //!     sni: None,
 //!     protocol: Protocol::Http,
 //! });
@@ -49,16 +51,18 @@ mod residual;
 mod select;
 mod set;
 mod template;
+mod token;
 mod trust_domain;
 
 pub use decision::{Decision, Reason, RuleRef, Verdict};
-pub use eval::Residual;
+pub use eval::{Custom, Residual};
 pub use explain::Explanation;
 pub use lint::Lint;
-pub use model::{Action, CatchAllDeny, Invalid, ObjectName, Policy, Settings, Workload};
+pub use model::{Action, CatchAllDeny, Family, Invalid, ObjectName, Policy, Settings, SmiMode, Workload};
 pub use peer_authentication::{MtlsMode, MtlsModes, PeerAuthentication};
 pub use request::{ConnectionFacts, Protocol, RemoteIp, RequestView};
 pub use set::PolicySet;
+pub use token::Token;
 
 #[cfg(test)]
 mod tests;

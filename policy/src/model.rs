@@ -50,6 +50,29 @@ pub struct Settings {
     pub trust_domain_aliases: Vec<TrustDomain>,
     /// How an unconditional DENY rule is read.
     pub catch_all_deny: CatchAllDeny,
+    /// What it means that no TrafficTarget lets a caller in.
+    pub smi: SmiMode,
+}
+
+/// Whether SMI's TrafficTargets are in force.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SmiMode {
+    /// They let nobody in and keep nobody out: SMI's permissive traffic policy mode.
+    #[default]
+    Permissive,
+    /// What no TrafficTarget lets in is refused: SMI's traffic policy mode.
+    TrafficPolicy,
+}
+
+/// Where a rule comes from. A request must pass each family that is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Family {
+    /// `security.istio.io`
+    Istio,
+    /// `access.smi-spec.io`
+    Smi,
 }
 
 /// How a DENY rule without any condition (`rules: [{}]`) is read.
@@ -77,10 +100,13 @@ pub struct Invalid {
 #[derive(Clone, Debug)]
 pub struct Policy {
     pub(crate) name: ObjectName,
+    pub(crate) family: Family,
     pub(crate) action: Action,
     pub(crate) dry_run: bool,
     pub(crate) scope: Scope,
     pub(crate) rules: Vec<Rule>,
+    /// Who is asked, for CUSTOM.
+    pub(crate) provider: Option<Box<str>>,
     pub(crate) unreadable: Option<String>,
 }
 
@@ -94,6 +120,8 @@ pub enum Action {
     Deny,
     /// Marks for the access log; decides nothing.
     Audit,
+    /// Asks an external provider, before any other.
+    Custom,
 }
 
 impl Policy {
@@ -102,10 +130,12 @@ impl Policy {
     pub fn unreadable(name: ObjectName, selector: Option<BTreeMap<String, String>>, why: &str) -> Policy {
         Policy {
             name,
+            family: Family::Istio,
             action: Action::Deny,
             dry_run: false,
             scope: Scope::Workloads(selector),
             rules: vec![Rule::default()],
+            provider: None,
             unreadable: Some(why.to_owned()),
         }
     }
@@ -113,6 +143,11 @@ impl Policy {
     /// Its namespace and name.
     pub fn name(&self) -> &ObjectName {
         &self.name
+    }
+
+    /// Where it comes from.
+    pub fn family(&self) -> Family {
+        self.family
     }
 
     /// What a match means; an unreadable policy denies.
@@ -191,6 +226,7 @@ impl fmt::Display for Action {
             Action::Allow => "ALLOW",
             Action::Deny => "DENY",
             Action::Audit => "AUDIT",
+            Action::Custom => "CUSTOM",
         })
     }
 }

@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use meshgate_identity::SpiffeId;
 
+use crate::token::Token;
+
 /// What holds for a connection as long as it lives.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionFacts<'a> {
@@ -19,6 +21,8 @@ pub struct ConnectionFacts<'a> {
     pub remote_ip: RemoteIp,
     /// The address the connection was made to, before redirection.
     pub destination: SocketAddr,
+    /// The port of the service that the called address belongs to, where there is one.
+    pub service_port: Option<u16>,
     /// The server name of the TLS hello, as sent.
     pub sni: Option<&'a str>,
     /// How the bytes are read.
@@ -59,6 +63,8 @@ pub struct RequestView<'a> {
     pub scheme: &'a str,
     /// After the proxy removed what the caller was not entitled to set.
     pub headers: &'a http::HeaderMap,
+    /// What its verified token says; `None` without one.
+    pub token: Option<&'a Token>,
     /// The client's address; looked at only with [`RemoteIp::PerRequest`].
     pub remote_ip: IpAddr,
 }

@@ -8,18 +8,21 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::condition::{Condition, RequestTest};
-use crate::model::{Action, AnyCondition, Clause, Policy};
+use crate::model::{Action, AnyCondition, Clause, Family, Policy, SmiMode};
 use crate::request::{ConnectionFacts, Protocol, RequestView};
 use crate::set::{CompiledPolicy, CompiledRule};
 
 /// Rules by what they do, and the vectors they lie in.
 #[derive(Debug, Default)]
 pub(crate) struct Program {
+    pub(crate) custom: Section,
     pub(crate) deny: Section,
     pub(crate) allow: Section,
     pub(crate) audit: Section,
     pub(crate) dry_run_deny: Section,
     pub(crate) dry_run_allow: Section,
+    /// TrafficTargets. In force by the mode alone: without it they decide nothing, and with it their absence does.
+    pub(crate) target: Section,
     groups: Vec<Span>,
     clauses: Vec<Span>,
     conditions: Vec<Arc<Condition<RequestTest>>>,
@@ -65,9 +68,17 @@ impl ResidualRule {
 }
 
 impl Program {
+    /// Without any policy.
+    pub(crate) fn new(smi: SmiMode) -> Program {
+        let target = Section { in_force: smi == SmiMode::TrafficPolicy, ..Section::default() };
+        Program { target, ..Program::default() }
+    }
+
     /// Adds what this connection leaves of a policy.
     pub(crate) fn add(&mut self, policy: &CompiledPolicy, facts: &ConnectionFacts<'_>) {
-        self.section(&policy.source).in_force = true;
+        if policy.source.family == Family::Istio {
+            self.section(&policy.source).in_force = true;
+        }
         for (index, compiled) in policy.rules.iter().enumerate() {
             if self.section(&policy.source).rules.last().is_some_and(ResidualRule::always) {
                 return;
@@ -95,6 +106,8 @@ impl Program {
 
     fn section(&mut self, policy: &Policy) -> &mut Section {
         match (policy.action, policy.dry_run) {
+            (Action::Allow, _) if policy.family == Family::Smi => &mut self.target,
+            (Action::Custom, _) => &mut self.custom,
             (Action::Deny, false) => &mut self.deny,
             (Action::Deny, true) => &mut self.dry_run_deny,
             (Action::Allow, false) => &mut self.allow,

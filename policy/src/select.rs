@@ -15,6 +15,8 @@ pub(crate) type Labels = BTreeMap<String, String>;
 pub(crate) enum Scope {
     /// Workloads with these labels; all of them when there are none. `None` when no selector was written.
     Workloads(Option<Labels>),
+    /// The workloads of its namespace that run as this service account.
+    ServiceAccount(Box<str>),
     /// Gateways or services, by `targetRef`: not the business of a sidecar, which ignores the policy.
     Targets,
 }
@@ -30,7 +32,9 @@ impl Scope {
                 own.iter().all(|(key, value)| other.get(key) == Some(value))
             }
             (_, Scope::Targets) => true,
-            (Scope::Targets, _) => false,
+            (Scope::ServiceAccount(own), Scope::ServiceAccount(other)) => own == other,
+            (Scope::Workloads(own), Scope::ServiceAccount(_)) => own.as_ref().is_none_or(Labels::is_empty),
+            (Scope::ServiceAccount(_) | Scope::Targets, _) => false,
         }
     }
 }
@@ -41,6 +45,7 @@ impl Policy {
         reaches(&self.name, &workload.namespace, root_namespace)
             && match &self.scope {
                 Scope::Workloads(selector) => selector.as_ref().is_none_or(|labels| labels_match(labels, workload)),
+                Scope::ServiceAccount(name) => **name == *workload.service_account,
                 Scope::Targets => false,
             }
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::eval::Residual;
-use crate::model::{CatchAllDeny, Policy, Rule, Settings, Workload};
+use crate::model::{CatchAllDeny, Policy, Rule, Settings, SmiMode, Workload};
 use crate::request::ConnectionFacts;
 use crate::residual::Program;
 use crate::trust_domain::Aliases;
@@ -16,6 +16,7 @@ use crate::trust_domain::Aliases;
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
     pub(crate) policies: Vec<CompiledPolicy>,
+    pub(crate) smi: SmiMode,
 }
 
 /// A policy with its rules as this mesh reads them.
@@ -52,21 +53,21 @@ impl PolicySet {
                 .collect(),
             source: Arc::clone(policy),
         };
-        PolicySet { policies: selected.into_iter().map(compile_policy).collect() }
+        PolicySet { policies: selected.into_iter().map(compile_policy).collect(), smi: settings.smi }
     }
 
     /// Answers everything the connection fixes and leaves what depends on the request. Rules that can no longer match
     /// are gone from the result.
     pub fn reduce(&self, facts: &ConnectionFacts<'_>) -> Residual {
-        let mut program = Program::default();
+        let mut program = Program::new(self.smi);
         for policy in &self.policies {
             program.add(policy, facts);
         }
         Residual::new(program)
     }
 
-    /// Whether no policy selects the workload.
+    /// Whether no policy selects the workload, and none has to.
     pub fn is_empty(&self) -> bool {
-        self.policies.is_empty()
+        self.policies.is_empty() && self.smi == SmiMode::Permissive
     }
 }

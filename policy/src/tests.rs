@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::istio::{AuthorizationPolicySpec, authorization_policy};
 use crate::{
     CatchAllDeny, ConnectionFacts, Decision, Explanation, Invalid, ObjectName, Policy, PolicySet, Protocol, RemoteIp,
-    RequestView, Settings, Workload,
+    RequestView, Settings, SmiMode, Workload,
 };
 
 /// The workload everything is about: `backend` in `default`.
@@ -32,6 +32,7 @@ pub(crate) fn settings() -> Settings {
         trust_domain: "cluster.local".parse().unwrap(),
         trust_domain_aliases: Vec::new(),
         catch_all_deny: CatchAllDeny::Istio,
+        smi: SmiMode::Permissive,
     }
 }
 
@@ -128,6 +129,7 @@ impl Call {
             source_ip: self.source_ip,
             remote_ip: self.fixed_remote_ip.map_or(RemoteIp::PerRequest, RemoteIp::Fixed),
             destination: self.destination,
+            service_port: None,
             sni: self.sni.as_deref(),
             protocol: if self.tcp { Protocol::Tcp } else { Protocol::Http },
         }
@@ -141,6 +143,7 @@ impl Call {
             host: &self.host,
             scheme: if self.peer.is_some() { "https" } else { "http" },
             headers: &self.headers,
+            token: None,
             remote_ip: self.remote_ip,
         }
     }

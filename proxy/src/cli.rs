@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use meshgate_config::{Bootstrap, Problem};
 use meshgate_identity::TrustDomain;
-use meshgate_policy::{CatchAllDeny, Settings};
+use meshgate_policy::{CatchAllDeny, Settings, SmiMode};
 
 /// The answer is no.
 const NO: u8 = 1;
@@ -161,6 +161,7 @@ impl Perspective {
                 trust_domain: self.trust_domain.clone(),
                 trust_domain_aliases: Vec::new(),
                 catch_all_deny: CatchAllDeny::default(),
+                smi: SmiMode::default(),
             },
             Bootstrap::policy_settings,
         );

@@ -185,7 +185,7 @@ impl Side {
         let service = snapshot.services.endpoint(destination).map(|(port, _)| port.host.clone());
         let labels = labels(worker, &peer, service, protocol);
         let slot = worker.pool.slot(&upstream(worker, listener, destination, protocol));
-        let facts = facts(worker, &connection, destination, &peer, protocol);
+        let facts = facts(worker, snapshot, &connection, destination, &peer, protocol);
         let plan = RefCell::new(Rc::new(plan(snapshot, &facts)));
         tracing::debug!(remote = %connection.remote, %destination, ?protocol, peer = ?peer.id, plan = ?plan.borrow(), "inbound");
         let counters = Rc::new(RequestCounters::new(labels));
@@ -226,8 +226,9 @@ impl Side {
     fn plan(&self) -> Rc<Plan> {
         let current = self.worker.generation();
         if self.plan.borrow().generation != current {
-            let facts = facts(&self.worker, &self.connection, self.destination, &self.peer, self.protocol);
-            let fresh = Rc::new(plan(&self.worker.snapshot(), &facts));
+            let snapshot = self.worker.snapshot();
+            let facts = facts(&self.worker, &snapshot, &self.connection, self.destination, &self.peer, self.protocol);
+            let fresh = Rc::new(plan(&snapshot, &facts));
             self.plan.replace(fresh);
         }
         Rc::clone(&self.plan.borrow())
@@ -243,22 +244,26 @@ impl Side {
             let error = ProxyError::new(ErrorKind::DownstreamTls, "mutual TLS has become mandatory on this port");
             return Err(Refused::unsent(error, exchange));
         }
-        let request = &exchange.request;
+        let decision = plan.residual.decide(&self.view(&exchange.request));
+        exchange.report.decision(&decision);
+        match decision.verdict {
+            Verdict::Allow => Ok(exchange),
+            Verdict::Deny => Err(Refused::denied(exchange)),
+        }
+    }
+
+    /// The request as the policies see it: as it will be forwarded.
+    fn view<'a, B>(&self, request: &'a http::Request<B>) -> RequestView<'a> {
         let uri = request.uri();
-        let view = RequestView {
+        RequestView {
             method: request.method().as_str(),
             path: uri.path(),
             path_and_query: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
             host: headers::host(request).unwrap_or_default(),
             scheme: if self.peer.id.is_some() { "https" } else { "http" },
             headers: request.headers(),
+            token: None,
             remote_ip: self.remote_ip(request.headers()),
-        };
-        let decision = plan.residual.decide(&view);
-        exchange.report.decision(&decision);
-        match decision.verdict {
-            Verdict::Allow => Ok(exchange),
-            Verdict::Deny => Err(Refused::denied(exchange)),
         }
     }
 
@@ -279,6 +284,7 @@ pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<Resp
 
 fn facts<'a>(
     worker: &Worker,
+    snapshot: &Snapshot,
     connection: &Connection,
     destination: SocketAddr,
     peer: &'a Peer,
@@ -290,6 +296,7 @@ fn facts<'a>(
         source_ip: connection.remote.ip(),
         remote_ip: if per_request { RemoteIp::PerRequest } else { RemoteIp::Fixed(connection.remote.ip()) },
         destination,
+        service_port: snapshot.services.endpoint(destination).map(|(port, _)| port.port),
         sni: peer.sni.as_deref(),
         protocol: protocol.for_policy(),
     }

@@ -37,6 +37,7 @@ fn verdict(store: &ConfigStore) -> (Verdict, Reason) {
         source_ip: IpAddr::V4(Ipv4Addr::LOCALHOST),
         remote_ip: RemoteIp::Fixed(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         destination: "10.0.0.1:80".parse().unwrap(),
+        service_port: None,
         sni: None,
         protocol: Protocol::Tcp,
     });

@@ -8,7 +8,7 @@ use crate::istio::spec::{
     ActionSpec, AuthorizationPolicySpec, ConditionSpec, FromSpec, OperationSpec, RuleSpec, SourceSpec, ToSpec, Values,
 };
 use crate::istio::{key, selector};
-use crate::model::{Action, AnyCondition, Clause, Invalid, ObjectName, Policy, Rule};
+use crate::model::{Action, AnyCondition, Clause, Family, Invalid, ObjectName, Policy, Rule};
 
 const DRY_RUN: &str = "istio.io/dry-run";
 /// The limits of Istio's schema.
@@ -60,7 +60,7 @@ pub fn authorization_policy(
         }
     }
     report.finish(())?;
-    Ok(Policy { name, action, dry_run, scope, rules, unreadable: None })
+    Ok(Policy { name, family: Family::Istio, action, dry_run, scope, rules, provider: None, unreadable: None })
 }
 
 /// Reads the annotation as Go reads a boolean.

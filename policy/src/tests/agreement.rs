@@ -218,6 +218,7 @@ fn compile(documents: &[Document], mesh: &Mesh) -> PolicySet {
         trust_domain: domains.next().unwrap(),
         trust_domain_aliases: domains.collect(),
         catch_all_deny: if mesh.baseline { CatchAllDeny::Baseline } else { CatchAllDeny::Istio },
+        smi: Default::default(),
     };
     PolicySet::compile(&policies, &workload(), &settings)
 }

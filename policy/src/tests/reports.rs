@@ -96,10 +96,11 @@ fn is_stable_json() {
     assert_eq!(
         serde_json::to_value(Call::get("/").explain_in(&set)).unwrap(),
         json!({
-            "verdict": "deny", "reason": "deny_rule", "rule": {"policy": "default/p", "rule": 0},
+            "verdict": "deny", "reason": "deny_rule", "family": "istio", "rule": {"policy": "default/p", "rule": 0},
+            "target": null,
             "audit": null, "dry_run_allow": null, "dry_run_deny": null,
             "policies": [{
-                "policy": "default/p", "action": "DENY", "dry_run": false, "unreadable": null,
+                "policy": "default/p", "family": "istio", "action": "DENY", "dry_run": false, "unreadable": null,
                 "rules": [{"rule": 0, "outcome": "matched", "baseline": false, "because": []}],
             }],
         })

@@ -78,6 +78,7 @@ impl Ready {
             source_ip: described.source_ip,
             remote_ip: RemoteIp::Fixed(described.source_ip),
             destination: described.destination,
+            service_port: None,
             sni: described.sni.as_deref(),
             protocol: if described.tcp { Protocol::Tcp } else { Protocol::Http },
         }
@@ -94,6 +95,7 @@ impl Ready {
             host: &described.host,
             scheme: if described.peer.is_some() { "https" } else { "http" },
             headers: &self.headers,
+            token: None,
             remote_ip: described.source_ip,
         })
     }
