@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use crate::custom::ProviderFault;
 use crate::decision::{Decision, Reason, RuleRef, Verdict};
 use crate::model::{Action, Family, Policy, Rule};
 use crate::request::RequestView;
@@ -48,15 +49,25 @@ impl Residual {
         decision.ok()
     }
 
+    /// Whether any request of this connection may have to be asked about.
+    pub fn may_ask(&self) -> bool {
+        !self.program.custom.rules.is_empty()
+    }
+
     /// The CUSTOM rule that matches, whose provider has to be asked before [`decide`](Residual::decide) is. Does not
     /// allocate.
     pub fn custom(&self, request: &RequestView<'_>) -> Option<Custom<'_>> {
-        self.program.custom.rules.iter().find(|rule| self.program.matches(rule, request)).map(Custom::new)
+        self.program.custom.rules.iter().find(|rule| self.program.matches(rule, request)).map(|rule| self.ask(rule))
     }
 
     /// The CUSTOM rule that matches on a connection whose requests are not seen.
     pub fn custom_connection(&self) -> Option<Custom<'_>> {
-        self.program.custom.rules.first().map(Custom::new)
+        self.program.custom.rules.first().map(|rule| self.ask(rule))
+    }
+
+    fn ask<'a>(&'a self, rule: &'a ResidualRule) -> Custom<'a> {
+        let provider = rule.policy.provider.as_deref().unwrap_or_default();
+        Custom { provider, rule: rule.name(), fault: self.program.provider_fault }
     }
 
     /// Asks the sections in order; `first` finds the first rule of a section that matches.
@@ -107,12 +118,8 @@ pub struct Custom<'a> {
     pub provider: &'a str,
     /// The rule that asks for it.
     pub rule: RuleRef<'a>,
-}
-
-impl<'a> Custom<'a> {
-    fn new(rule: &'a ResidualRule) -> Custom<'a> {
-        Custom { provider: rule.policy.provider.as_deref().unwrap_or_default(), rule: rule.name() }
-    }
+    /// Why it cannot be asked: then the request is refused, [`Reason::CustomFailed`].
+    pub fault: Option<ProviderFault>,
 }
 
 /// Why [`Residual::fixed`] has no answer.

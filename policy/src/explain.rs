@@ -8,7 +8,9 @@ mod text;
 use serde::Serialize;
 
 use crate::condition::Condition;
-use crate::decision::{Reason, RuleRef, Verdict};
+use crate::custom::Asked;
+use crate::decision::{Decision, Reason, RuleRef, Verdict};
+use crate::eval::Custom;
 use crate::model::{Action, AnyCondition, Clause, Family, Rule};
 use crate::request::{ConnectionFacts, Protocol, RequestView};
 use crate::set::{CompiledPolicy, CompiledRule, PolicySet};
@@ -26,6 +28,8 @@ pub struct Explanation {
     pub rule: Option<RuleName>,
     /// The TrafficTarget that lets it in, where an ALLOW policy had to do so as well.
     pub target: Option<RuleName>,
+    /// The CUSTOM rule that asks a provider first; the verdict is the one after a yes.
+    pub asks: Option<Asks>,
     /// The first AUDIT rule that matched.
     pub audit: Option<RuleName>,
     /// What the dry-run ALLOW policies alone would say.
@@ -43,6 +47,17 @@ pub struct RuleName {
     pub policy: String,
     /// Its index, from 0.
     pub rule: usize,
+}
+
+/// A provider that is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Asks {
+    /// Its name, as the policy has it.
+    pub provider: String,
+    /// The rule that asks.
+    pub rule: RuleName,
+    /// Why it cannot be asked: then the verdict is a refusal.
+    pub fault: Option<String>,
 }
 
 /// What a dry run says.
@@ -93,7 +108,7 @@ pub enum Outcome {
     Matched,
     /// It did not.
     NotMatched,
-    /// An ALLOW rule that needs HTTP, on a TCP connection.
+    /// An ALLOW rule that needs HTTP, or a CUSTOM rule whose provider does, on a TCP connection.
     Void,
     /// No request was given, and it depends on one.
     NeedsRequest,
@@ -113,16 +128,21 @@ impl PolicySet {
     /// [`Residual::decide_connection`](crate::Residual::decide_connection).
     pub fn explain(&self, facts: &ConnectionFacts<'_>, request: Option<&RequestView<'_>>) -> Explanation {
         let residual = self.reduce(facts);
-        let decision = request.map_or_else(|| residual.decide_connection(), |request| residual.decide(request));
+        let custom = request.map_or_else(|| residual.custom_connection(), |request| residual.custom(request));
+        let decision = match custom {
+            Some(Custom { rule, fault: Some(_), .. }) => Decision::refused(Reason::CustomFailed, Some(rule)),
+            _ => request.map_or_else(|| residual.decide_connection(), |request| residual.decide(request)),
+        };
         let would_be =
             |(verdict, rule): (Verdict, Option<RuleRef<'_>>)| WouldBe { verdict, rule: rule.map(RuleName::from) };
-        let walk = Walk { facts, request };
+        let walk = Walk { facts, request, asked: self.asked };
         Explanation {
             verdict: decision.verdict,
             reason: decision.reason,
             family: decision.family,
             rule: decision.rule.map(RuleName::from),
             target: decision.target.map(RuleName::from),
+            asks: custom.map(Asks::from),
             audit: decision.audit.map(RuleName::from),
             dry_run_allow: decision.dry_run_allow.map(would_be),
             dry_run_deny: decision.dry_run_deny.map(would_be),
@@ -135,6 +155,7 @@ impl PolicySet {
 struct Walk<'a> {
     facts: &'a ConnectionFacts<'a>,
     request: Option<&'a RequestView<'a>>,
+    asked: Asked,
 }
 
 /// What became of a clause or a group.
@@ -153,7 +174,10 @@ impl Walk<'_> {
             action,
             dry_run: policy.source.dry_run,
             unreadable: policy.source.unreadable.clone(),
-            rules: policy.rules.iter().enumerate().map(|(index, rule)| self.rule(index, rule, action)).collect(),
+            rules: match self.asked.passes_over(&policy.source, self.facts.protocol) {
+                true => policy.rules.iter().enumerate().map(|(index, _)| without_provider(index)).collect(),
+                false => policy.rules.iter().enumerate().map(|(i, rule)| self.rule(i, rule, action)).collect(),
+            },
         }
     }
 
@@ -220,6 +244,13 @@ impl Walk<'_> {
     }
 }
 
+/// A rule whose provider cannot be asked about a TCP connection.
+fn without_provider(index: usize) -> RuleExplanation {
+    let found = "its provider speaks HTTP: ignored on a TCP connection".to_owned();
+    let because = vec![Finding { field: "provider".to_owned(), found }];
+    RuleExplanation { rule: index, outcome: Outcome::Void, baseline: false, because }
+}
+
 fn field(condition: &AnyCondition) -> &str {
     match condition {
         AnyCondition::Connection(condition) => &condition.field,
@@ -236,6 +267,13 @@ fn finding<T>(condition: &Condition<T>, seen: Option<String>) -> Finding {
         None => "depends on the request".to_owned(),
     };
     Finding { field: condition.field.to_string(), found }
+}
+
+impl From<Custom<'_>> for Asks {
+    fn from(custom: Custom<'_>) -> Asks {
+        let fault = custom.fault.map(|fault| fault.to_string());
+        Asks { provider: custom.provider.to_owned(), rule: custom.rule.into(), fault }
+    }
 }
 
 impl From<RuleRef<'_>> for RuleName {

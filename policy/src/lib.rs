@@ -21,6 +21,7 @@
 //!     trust_domain_aliases: Vec::new(),
 //!     catch_all_deny: Default::default(),
 //!     smi: Default::default(),
+//!     providers: Default::default(),
 //! };
 //! let set = PolicySet::compile(&[Arc::new(policy)], &workload, &settings);
 //! let residual = set.reduce(&ConnectionFacts {
@@ -37,6 +38,7 @@
 //! ```
 
 mod condition;
+mod custom;
 mod decision;
 mod eval;
 pub mod explain;
@@ -54,6 +56,7 @@ mod template;
 mod token;
 mod trust_domain;
 
+pub use custom::{Provider, ProviderFault, ProviderKind, Providers};
 pub use decision::{Decision, Reason, RuleRef, Verdict};
 pub use eval::{Custom, Residual};
 pub use explain::Explanation;

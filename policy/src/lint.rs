@@ -2,6 +2,8 @@
 //!
 //! A finding never changes a verdict. Its code is stable: people silence it by that, and look it up in the user guide.
 
+mod custom;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -25,6 +27,8 @@ pub const PEER_SCOPE_TAKEN: &str = "MG005";
 pub const EMPTY_SELECTOR: &str = "MG006";
 /// A server name with capitals, which never matches: what the client sends is lower-cased, the value is not.
 pub const SNI_WITH_CAPITALS: &str = "MG007";
+
+pub use custom::{PROVIDER_FAILS_OPEN, PROVIDER_WITHOUT_TCP, TWO_PROVIDERS, UNKNOWN_PROVIDER};
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +57,7 @@ pub fn all(
 ) -> Vec<Lint> {
     let mut lints = dead_allows(policies, workloads, settings);
     lints.extend(policies.iter().flat_map(|policy| policy_lints(policy)));
+    lints.extend(custom::lints(policies, workloads, settings));
     lints.extend(peer_lints(peer_authentications));
     lints.sort_by(|a, b| (&a.policy, a.code).cmp(&(&b.policy, b.code)));
     lints

@@ -11,6 +11,7 @@ use meshgate_identity::TrustDomain;
 use serde::{Deserialize, Serialize};
 
 use crate::condition::{Condition, ConnectionTest, RequestTest};
+use crate::custom::Providers;
 use crate::select::Scope;
 
 /// Which object, of whatever kind.
@@ -52,6 +53,8 @@ pub struct Settings {
     pub catch_all_deny: CatchAllDeny,
     /// What it means that no TrafficTarget lets a caller in.
     pub smi: SmiMode,
+    /// Whom CUSTOM policies can ask.
+    pub providers: Providers,
 }
 
 /// Whether SMI's TrafficTargets are in force.
@@ -158,6 +161,11 @@ impl Policy {
     /// Whether it is only tried out: evaluated and reported, never enforced.
     pub fn dry_run(&self) -> bool {
         self.dry_run
+    }
+
+    /// Whom it asks, for CUSTOM.
+    pub fn provider(&self) -> Option<&str> {
+        self.provider.as_deref()
     }
 
     /// Why the document could not be read, if this policy stands for such a one.

@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::condition::{Condition, RequestTest};
+use crate::custom::ProviderFault;
 use crate::model::{Action, AnyCondition, Clause, Family, Policy, SmiMode};
 use crate::request::{ConnectionFacts, Protocol, RequestView};
 use crate::set::{CompiledPolicy, CompiledRule};
@@ -23,6 +24,8 @@ pub(crate) struct Program {
     pub(crate) dry_run_allow: Section,
     /// TrafficTargets. In force by the mode alone: without it they decide nothing, and with it their absence does.
     pub(crate) target: Section,
+    /// Why the provider of the CUSTOM rules cannot be asked.
+    pub(crate) provider_fault: Option<ProviderFault>,
     groups: Vec<Span>,
     clauses: Vec<Span>,
     conditions: Vec<Arc<Condition<RequestTest>>>,

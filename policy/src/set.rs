@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::custom::Asked;
 use crate::eval::Residual;
 use crate::model::{CatchAllDeny, Policy, Rule, Settings, SmiMode, Workload};
 use crate::request::ConnectionFacts;
@@ -17,6 +18,7 @@ use crate::trust_domain::Aliases;
 pub struct PolicySet {
     pub(crate) policies: Vec<CompiledPolicy>,
     pub(crate) smi: SmiMode,
+    pub(crate) asked: Asked,
 }
 
 /// A policy with its rules as this mesh reads them.
@@ -53,15 +55,22 @@ impl PolicySet {
                 .collect(),
             source: Arc::clone(policy),
         };
-        PolicySet { policies: selected.into_iter().map(compile_policy).collect(), smi: settings.smi }
+        PolicySet {
+            asked: Asked::by(&selected, &settings.providers),
+            policies: selected.into_iter().map(compile_policy).collect(),
+            smi: settings.smi,
+        }
     }
 
     /// Answers everything the connection fixes and leaves what depends on the request. Rules that can no longer match
     /// are gone from the result.
     pub fn reduce(&self, facts: &ConnectionFacts<'_>) -> Residual {
         let mut program = Program::new(self.smi);
+        program.provider_fault = self.asked.fault;
         for policy in &self.policies {
-            program.add(policy, facts);
+            if !self.asked.passes_over(&policy.source, facts.protocol) {
+                program.add(policy, facts);
+            }
         }
         Residual::new(program)
     }

@@ -1,6 +1,7 @@
 //! Tests of the crate as a whole; those of one module stand beside it.
 
 mod agreement;
+mod custom;
 mod naive;
 mod reports;
 mod semantics;
@@ -33,6 +34,7 @@ pub(crate) fn settings() -> Settings {
         trust_domain_aliases: Vec::new(),
         catch_all_deny: CatchAllDeny::Istio,
         smi: SmiMode::Permissive,
+        providers: Default::default(),
     }
 }
 

@@ -162,6 +162,7 @@ impl Perspective {
                 trust_domain_aliases: Vec::new(),
                 catch_all_deny: CatchAllDeny::default(),
                 smi: SmiMode::default(),
+                providers: Providers::default(),
             },
             Bootstrap::policy_settings,
         );

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Explanation, Finding, Outcome, PolicyExplanation, RuleName, WouldBe};
+use super::{Asks, Explanation, Finding, Outcome, PolicyExplanation, RuleName, WouldBe};
 
 impl Outcome {
     fn as_str(self) -> &'static str {
@@ -18,6 +18,16 @@ impl Outcome {
 impl fmt::Display for RuleName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} rule {}", self.policy, self.rule)
+    }
+}
+
+impl fmt::Display for Asks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Asks { provider, rule, fault } = self;
+        match fault {
+            Some(fault) => write!(f, "cannot ask provider {provider:?}, {rule}: {fault}"),
+            None => write!(f, "asks provider {provider:?} first, {rule}: this is the verdict if it says yes"),
+        }
     }
 }
 
@@ -37,6 +47,9 @@ impl fmt::Display for Explanation {
             write!(f, ", {rule}")?;
         }
         writeln!(f)?;
+        if let Some(asks) = &self.asks {
+            writeln!(f, "{asks}")?;
+        }
         if let Some(rule) = &self.audit {
             writeln!(f, "audit: {rule}")?;
         }

@@ -77,6 +77,25 @@ impl Place<'_> {
 }
 
 impl Attribute {
+    /// Whether a CUSTOM rule may look at it, as Istio's webhook has it.
+    pub(super) fn may_ask_provider(&self) -> bool {
+        matches!(
+            self,
+            Attribute::SourceIp
+                | Attribute::RemoteIp
+                | Attribute::DestinationIp
+                | Attribute::DestinationPort
+                | Attribute::Sni
+                | Attribute::Host
+                | Attribute::Method
+                | Attribute::Path
+                | Attribute::Header(_)
+                | Attribute::Authority
+                | Attribute::PathAndQuery
+                | Attribute::Scheme
+        )
+    }
+
     /// The condition that one of the values (in a `not` form: none of them) matches.
     pub(super) fn condition(&self, values: Vec<String>, place: Place<'_>, report: &mut Report) -> AnyCondition {
         let test = self.test(&values, place, report);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::istio::attribute::{Attribute, Place};
 use crate::istio::report::Report;
 use crate::istio::spec::{
-    ActionSpec, AuthorizationPolicySpec, ConditionSpec, FromSpec, OperationSpec, RuleSpec, SourceSpec, ToSpec, Values,
+    ActionSpec, AuthorizationPolicySpec, ConditionSpec, ExtensionProvider, FromSpec, OperationSpec, RuleSpec,
+    SourceSpec, ToSpec, Values,
 };
 use crate::istio::{key, selector};
 use crate::model::{Action, AnyCondition, Clause, Family, Invalid, ObjectName, Policy, Rule};
@@ -19,7 +20,7 @@ const FROM_MAX: usize = 512;
 ///
 /// # Errors
 ///
-/// Everything for which Istio's admission webhook rejects a policy, and CUSTOM, which needs an external provider.
+/// Everything for which Istio's admission webhook rejects a policy.
 pub fn authorization_policy(
     name: ObjectName,
     annotations: &BTreeMap<String, String>,
@@ -31,19 +32,17 @@ pub fn authorization_policy(
         ActionSpec::Allow => Action::Allow,
         ActionSpec::Deny => Action::Deny,
         ActionSpec::Audit => Action::Audit,
-        ActionSpec::Custom => {
-            report.add("spec.action", "CUSTOM needs an external provider, which this version does not support");
-            Action::Deny
-        }
+        ActionSpec::Custom => Action::Custom,
     };
-    if spec.provider.is_some() && written != ActionSpec::Custom {
-        report.add("spec.provider", "only a CUSTOM policy has a provider");
-    }
+    let provider = provider(spec.provider.as_ref(), action, &mut report);
     let dry_run = dry_run(annotations, written, &mut report);
     let scope = selector::scope(&spec, &mut report);
     let written_rules = spec.rules.unwrap_or_default();
     if written_rules.is_empty() && written == ActionSpec::Deny {
         report.add("spec.rules", "a DENY policy without rules does nothing; a rule {} denies everything");
+    }
+    if written_rules.is_empty() && written == ActionSpec::Custom {
+        report.add("spec.rules", "a CUSTOM policy without rules asks for nothing; a rule {} asks for every request");
     }
     if written_rules.len() > RULES_MAX {
         report.add("spec.rules", format!("at most {RULES_MAX} rules are allowed"));
@@ -60,7 +59,23 @@ pub fn authorization_policy(
         }
     }
     report.finish(())?;
-    Ok(Policy { name, family: Family::Istio, action, dry_run, scope, rules, provider: None, unreadable: None })
+    Ok(Policy { name, family: Family::Istio, action, dry_run, scope, rules, provider, unreadable: None })
+}
+
+/// Whom a CUSTOM policy asks; no other asks anybody.
+fn provider(written: Option<&ExtensionProvider>, action: Action, report: &mut Report) -> Option<Box<str>> {
+    match (written, action) {
+        (Some(provider), Action::Custom) if !provider.name.is_empty() => Some(provider.name.as_str().into()),
+        (_, Action::Custom) => {
+            report.add("spec.provider.name", "a CUSTOM policy needs the name of an extension provider");
+            None
+        }
+        (Some(_), _) => {
+            report.add("spec.provider", "only a CUSTOM policy has a provider");
+            None
+        }
+        (None, _) => None,
+    }
 }
 
 /// Reads the annotation as Go reads a boolean.
@@ -199,6 +214,11 @@ impl Reader<'_> {
     /// One list of values; `None` when it is absent or empty, which is no limit.
     fn values(&mut self, field: &str, values: Values, attribute: &Attribute, negated: bool) -> Option<AnyCondition> {
         let values = values.filter(|values| !values.is_empty())?;
+        if self.action == Action::Custom && !attribute.may_ask_provider() {
+            let message = "a CUSTOM rule cannot look at it: providers are asked about addresses, ports, server names, \
+                           hosts, methods, paths and headers only";
+            self.add(field, message);
+        }
         let place = Place { rule: &self.path, field, namespace: self.namespace, action: self.action, negated };
         Some(attribute.condition(values, place, self.report))
     }

@@ -41,7 +41,9 @@ fn the_shape_is_exact() {
 #[test]
 fn a_policy_may_not_be_half_understood() {
     for (spec, paths) in [
-        (json!({"action": "CUSTOM", "provider": {"name": "x"}, "rules": [{}]}), vec!["spec.action"]),
+        (json!({"action": "CUSTOM", "provider": {"name": "x"}}), vec!["spec.rules"]),
+        (json!({"action": "CUSTOM", "rules": [{}]}), vec!["spec.provider.name"]),
+        (json!({"action": "CUSTOM", "provider": {"name": ""}, "rules": [{}]}), vec!["spec.provider.name"]),
         (json!({"provider": {"name": "x"}}), vec!["spec.provider"]),
         (json!({"action": "DENY"}), vec!["spec.rules"]),
         (json!({"action": "DENY", "rules": []}), vec!["spec.rules"]),
@@ -139,6 +141,7 @@ fn the_dry_run_annotation_is_a_go_boolean() {
         assert!(dry_run(value, "ALLOW").is_err(), "{value}");
     }
     assert!(dry_run("true", "AUDIT").is_err());
+    assert!(dry_run("true", "CUSTOM").unwrap_err().iter().any(|message| message.contains("can be tried out")));
     assert_eq!(read(&[], json!({})).unwrap().action(), Action::Allow);
 }
 

@@ -13,7 +13,10 @@ use super::naive::{self, Document, Mesh};
 use super::{Call, workload};
 use crate::explain::{Outcome, RuleName};
 use crate::istio::authorization_policy;
-use crate::{CatchAllDeny, Decision, Explanation, ObjectName, Policy, PolicySet, RuleRef, Settings};
+use crate::{
+    CatchAllDeny, Decision, Explanation, ObjectName, Policy, PolicySet, Provider, ProviderKind, Providers, RuleRef,
+    Settings,
+};
 
 type Fields = &'static [(&'static str, &'static [&'static str])];
 
@@ -126,6 +129,39 @@ fn rule() -> impl Strategy<Value = Value> {
     )
 }
 
+/// A rule of a CUSTOM policy: what others may look at and it may not is left out.
+fn custom_rule() -> impl Strategy<Value = Value> {
+    const ASKED_SOURCES: Fields = &[("ipBlocks", BLOCKS), ("notIpBlocks", BLOCKS), ("remoteIpBlocks", BLOCKS)];
+    let sources = prop::collection::vec(fields(ASKED_SOURCES).prop_map(|source| json!({"source": source})), 1..3);
+    let operations =
+        prop::collection::vec(fields(OPERATIONS).prop_map(|operation| json!({"operation": operation})), 1..3);
+    (prop::option::weighted(0.4, sources), prop::option::weighted(0.6, operations)).prop_map(|(from, to)| {
+        let mut rule = Map::new();
+        rule.extend(from.map(|from| ("from".to_owned(), json!(from))));
+        rule.extend(to.map(|to| ("to".to_owned(), json!(to))));
+        rule.into()
+    })
+}
+
+fn custom_document(index: usize) -> impl Strategy<Value = Document> {
+    let namespace = prop::sample::select(vec!["default", "default", "istio-system", "other"]);
+    let selector = prop::sample::select(vec![None, Some("backend"), Some("other")]);
+    let provider = prop::sample::select(vec!["grpc", "grpc", "grpc", "http", "nobody"]);
+    (namespace, selector, provider, prop::collection::vec(custom_rule(), 1..3)).prop_map(
+        move |(namespace, selector, provider, rules)| {
+            let selector = selector.map(|app| json!({"matchLabels": {"app": app}}));
+            let spec =
+                json!({"selector": selector, "action": "CUSTOM", "provider": {"name": provider}, "rules": rules});
+            Document {
+                namespace: namespace.to_owned(),
+                name: format!("p{index}"),
+                dry_run: false,
+                spec: serde_json::from_value(spec).unwrap(),
+            }
+        },
+    )
+}
+
 fn document(index: usize) -> impl Strategy<Value = Document> {
     let namespace = prop::sample::select(vec!["default", "default", "istio-system", "other"]);
     let selector = prop::sample::select(vec![None, Some("backend"), Some("other")]);
@@ -219,6 +255,10 @@ fn compile(documents: &[Document], mesh: &Mesh) -> PolicySet {
         trust_domain_aliases: domains.collect(),
         catch_all_deny: if mesh.baseline { CatchAllDeny::Baseline } else { CatchAllDeny::Istio },
         smi: Default::default(),
+        providers: Providers::Known(BTreeMap::from([
+            ("http".to_owned(), Provider { kind: ProviderKind::Http, fail_open: false }),
+            ("grpc".to_owned(), Provider { kind: ProviderKind::Grpc, fail_open: true }),
+        ])),
     };
     PolicySet::compile(&policies, &workload(), &settings)
 }
@@ -265,6 +305,23 @@ proptest! {
         if residual.decide_connection().verdict == crate::Verdict::Allow {
             prop_assert_eq!(decided.verdict, crate::Verdict::Allow, "in doubt it refuses");
         }
+    }
+
+    #[test]
+    fn the_engine_asks_as_the_semantics_say(
+        custom in (custom_document(0), custom_document(1), document(2)),
+        length in 1..=3_usize,
+        mesh in mesh(),
+        call in call(),
+    ) {
+        let documents: Vec<_> = [custom.0, custom.1, custom.2].into_iter().take(length).collect();
+        let set = compile(&documents, &mesh);
+        let residual = set.reduce(&call.facts());
+        let asked = if call.tcp { residual.custom_connection() } else { residual.custom(&call.request()) };
+        let asked = asked.map(|custom| (custom.rule.to_string(), custom.fault.is_none()));
+        prop_assert_eq!(&asked, &naive::asks(&documents, &mesh, &call));
+        let explained = call.explain_in(&set).asks.map(|asks| (asks.rule.to_string(), asks.fault.is_none()));
+        prop_assert_eq!(explained, asked);
     }
 
     #[test]

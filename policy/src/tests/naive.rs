@@ -83,6 +83,25 @@ pub(super) fn decide(documents: &[Document], mesh: &Mesh, call: &Call) -> Result
     }
 }
 
+/// The CUSTOM rule that asks, and whether it can; the provider `http` sees no TCP, `nobody` does not exist.
+pub(super) fn asks(documents: &[Document], mesh: &Mesh, call: &Call) -> Option<(String, bool)> {
+    let mut custom: Vec<_> =
+        documents.iter().filter(|document| selects(document) && action_of(document) == ActionSpec::Custom).collect();
+    custom.sort_by_key(|document| (document.namespace != "istio-system", &document.namespace, &document.name));
+    let named: Vec<_> = custom.iter().map(|document| document.spec.provider.as_ref().unwrap().name.as_str()).collect();
+    let several = named.iter().any(|name| *name != named[0]);
+    if !several && call.tcp && named.first() == Some(&"http") {
+        return None;
+    }
+    custom.iter().find_map(|document| {
+        rules(document).iter().enumerate().find_map(|(index, rule)| {
+            let possible = !several && named[0] != "nobody";
+            rule_matches(document, rule, mesh, call)
+                .then(|| (format!("{}/{} rule {index}", document.namespace, document.name), possible))
+        })
+    })
+}
+
 /// For the workload of these tests.
 pub(super) fn selects(document: &Document) -> bool {
     let labels = document.spec.selector.as_ref().and_then(|selector| selector.match_labels.as_ref());
