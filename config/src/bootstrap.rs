@@ -10,6 +10,7 @@ mod document;
 mod environment;
 mod labels;
 mod listeners;
+pub(crate) mod providers;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -25,6 +26,7 @@ use serde::Deserialize;
 use crate::files;
 use crate::problem::Problem;
 use crate::yaml;
+use providers::ExtensionProvider;
 
 /// Settings of this process, checked.
 #[derive(Clone, Debug)]
@@ -55,6 +57,8 @@ pub struct Bootstrap {
     pub admin: Admin,
     /// How policies are applied.
     pub authorization: Authorization,
+    /// Whom CUSTOM policies can ask; names are unique.
+    pub extension_providers: Vec<ExtensionProvider>,
     /// The access log.
     pub access_log: AccessLog,
     /// The process's own log.
@@ -304,6 +308,7 @@ impl Bootstrap {
             trust_domain_aliases: self.trust_domain_aliases.clone(),
             catch_all_deny: self.authorization.catch_all_deny,
             smi: SmiMode::default(),
+            providers: providers::for_policies(&self.extension_providers),
         }
     }
 

@@ -55,6 +55,9 @@ mod workload;
 mod workloads;
 mod yaml;
 
+pub use bootstrap::providers::{
+    BodyInCheck, ExtensionProvider, HeaderNames, HttpCheck, ProviderService, Transport as ProviderTransport,
+};
 pub use bootstrap::{
     AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Inbound, InboundListener, Limits, LogFormat,
     LogSettings, OriginalDestination, Outbound, OutboundListener, ResourceSettings, Role, Timeouts, TrafficPolicy,

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use meshgate_config::{Bootstrap, Problem};
 use meshgate_identity::TrustDomain;
-use meshgate_policy::{CatchAllDeny, Settings, SmiMode};
+use meshgate_policy::{CatchAllDeny, Providers, Settings, SmiMode};
 
 /// The answer is no.
 const NO: u8 = 1;

@@ -7,6 +7,7 @@ use meshgate_policy::CatchAllDeny;
 use meshgate_policy::normalize::Level;
 use serde::Deserialize;
 
+use super::providers::document::RawProvider;
 use super::{LogFormat, Role, TrafficPolicy};
 
 #[derive(Deserialize)]
@@ -34,6 +35,8 @@ pub(super) struct Raw {
     pub(super) admin: RawAdmin,
     #[serde(default)]
     pub(super) authorization: RawAuthorization,
+    #[serde(default)]
+    pub(super) extension_providers: Vec<RawProvider>,
     #[serde(default)]
     pub(super) access_log: RawAccessLog,
     #[serde(default)]

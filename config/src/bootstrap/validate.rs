@@ -12,7 +12,7 @@ use meshgate_identity::{SpiffeId, TrustDomain};
 use super::document::{Raw, RawIdentity, RawLimits, RawLog, RawTimeouts, RawWorkload};
 use super::{
     AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Limits, LogSettings, ResourceSettings, Role,
-    Timeouts, WorkloadSettings, labels, listeners,
+    Timeouts, WorkloadSettings, labels, listeners, providers,
 };
 use crate::duration;
 use crate::files;
@@ -68,7 +68,7 @@ impl<'a> Validator<'a> {
         self.parse(field, text, "an IP address and port, such as 127.0.0.1:15000 or [::1]:15000")
     }
 
-    fn required(&mut self, field: &str, value: Option<String>) -> String {
+    pub(super) fn required(&mut self, field: &str, value: Option<String>) -> String {
         match value {
             Some(value) if !value.trim().is_empty() => value,
             Some(_) => {
@@ -92,7 +92,7 @@ impl<'a> Validator<'a> {
         self.resolve(&written)
     }
 
-    fn duration(&mut self, field: &str, value: Option<String>, default: Duration) -> Duration {
+    pub(super) fn duration(&mut self, field: &str, value: Option<String>, default: Duration) -> Duration {
         let Some(text) = value else { return default };
         match duration::parse(&text) {
             Ok(Duration::ZERO) => self.fail(field, "must be greater than zero"),
@@ -133,6 +133,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     if root_namespace.is_empty() {
         v.fail("rootNamespace", "is empty");
     }
+    let extension_providers = providers::read(&mut v, raw.extension_providers);
     let access_log = match raw.access_log.path.as_deref() {
         Some("off") => AccessLog { path: None },
         Some(path) => AccessLog { path: Some(v.resolve(path)) },
@@ -160,6 +161,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
                 path_normalization: raw.authorization.path_normalization,
                 num_trusted_proxies: raw.authorization.num_trusted_proxies,
             },
+            extension_providers,
             access_log,
             log,
             workers: raw.workers,
