@@ -19,6 +19,7 @@ use crate::connection::{Connection, Direction, Peer, Protocol};
 use crate::detect::{self, Detected};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
+use crate::ext_authz::{self, Change, Question, Subject};
 use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
 use crate::http::headers;
@@ -208,6 +209,14 @@ impl Side {
             self.reporting.counters.tcp_labels(),
         );
         let plan = self.plan();
+        let question = plan.residual.custom_connection().filter(|_| plan.admitted);
+        let question = question.map(|custom| Question::new(&plan, &custom));
+        if let Some(question) = &question
+            && !ext_authz::about_connection(&self.worker, &self.subject(), question, &mut report).await
+        {
+            report.refused();
+            return;
+        }
         let decision = plan.residual.decide_connection();
         report.decision(&decision);
         if decision.verdict == Verdict::Deny || !plan.admitted {
@@ -216,7 +225,12 @@ impl Side {
         }
         let allowed = || {
             let plan = self.plan();
-            plan.admitted && plan.residual.decide_connection().verdict == Verdict::Allow
+            // A connection is asked about once. Where another provider has to be asked by now, nobody has said yes to it.
+            let asked = question.as_ref().map(Question::provider);
+            let custom = plan.residual.custom_connection();
+            plan.admitted
+                && custom.is_none_or(|custom| custom.fault.is_none() && Some(custom.provider) == asked)
+                && plan.residual.decide_connection().verdict == Verdict::Allow
         };
         let application = std::iter::once(Rc::clone(&self.slot));
         tcp::forward(&self.worker, stream, application, report, allowed).await;
@@ -234,12 +248,40 @@ impl Side {
         Rc::clone(&self.plan.borrow())
     }
 
+    /// What has to be asked about a request before it is authorized. Costs a look at an empty list where no CUSTOM policy
+    /// applies.
+    pub fn question<B>(&self, request: &http::Request<B>) -> Option<Question> {
+        let plan = self.plan();
+        if !plan.residual.may_ask() || !plan.admitted {
+            return None;
+        }
+        let custom = plan.residual.custom(&self.view(request))?;
+        Some(Question::new(&plan, &custom))
+    }
+
+    /// The layer of the CUSTOM policies, for a request that one of them asks about.
+    ///
+    /// # Errors
+    /// As [`ext_authz::about_request`].
+    pub async fn ask(&self, question: Question, exchange: Exchange) -> Result<(Exchange, Vec<Change>), Refused> {
+        ext_authz::about_request(&self.worker, &self.subject(), question, exchange).await
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            peer: self.peer.id.as_ref(),
+            source: self.connection.remote,
+            destination: self.destination,
+            sni: self.peer.sni.as_deref(),
+        }
+    }
+
     /// The layer of the policies.
     ///
     /// # Errors
     /// A policy, or the mTLS mode, refuses the request.
     pub fn authorize(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
-        let plan = self.plan();
+        let plan = exchange.plan.take().unwrap_or_else(|| self.plan());
         if !plan.admitted {
             let error = ProxyError::new(ErrorKind::DownstreamTls, "mutual TLS has become mandatory on this port");
             return Err(Refused::unsent(error, exchange));

@@ -4,7 +4,7 @@
 //!
 //! [`app`] wires everything; [`runtime`] has the threads; [`listen`] accepts; [`orig_dst`] says where a connection was going;
 //! [`inbound`] and [`outbound`] plan and execute; [`detect`] looks at the first bytes; [`tls`] takes TLS off and puts it on;
-//! [`http`] and [`tcp`] forward; [`route`] and [`balance`] choose the endpoint; [`report`] writes what happened to
+//! [`ext_authz`] asks external providers; [`http`] and [`tcp`] forward; [`route`] and [`balance`] choose the endpoint; [`report`] writes what happened to
 //! [`access_log`] and [`metrics`]. [`error`] says whose fault it was. [`admin`], [`drain`], [`readiness`] and [`signal`] are
 //! the life cycle; [`cli`] is the command line, and [`sandbox`] a mesh on this machine for the demo and the tests.
 
@@ -18,6 +18,7 @@ pub mod copy;
 pub mod detect;
 pub mod drain;
 pub mod error;
+pub mod ext_authz;
 pub mod http;
 pub mod inbound;
 pub mod limits;

@@ -87,6 +87,15 @@ pub struct ResultLabels {
     pub result: &'static str,
 }
 
+/// Labels of the counter of external checks.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProviderLabels {
+    /// The provider's name, as the bootstrap has it.
+    pub provider: String,
+    /// `allow`, `deny`, `timeout` or `error`.
+    pub result: &'static str,
+}
+
 type UnsignedGauge = Gauge<u64, AtomicU64>;
 
 /// Every metric of the process.
@@ -104,6 +113,8 @@ pub struct Metrics {
     pub tcp_received: Family<TcpLabels, Counter>,
     /// Verdicts of the policy engine.
     pub decisions: Family<DecisionLabels, Counter>,
+    /// Checks by external authorization.
+    pub ext_authz: Family<ProviderLabels, Counter>,
     /// What accepted connections turned out to speak.
     pub detections: Family<OutcomeLabels, Counter>,
     /// TLS handshakes by result.
@@ -159,6 +170,7 @@ impl Metrics {
         registry.register("istio_tcp_sent_bytes", "Bytes sent on TCP connections", self.tcp_sent.clone());
         registry.register("istio_tcp_received_bytes", "Bytes received on TCP connections", self.tcp_received.clone());
         registry.register("mesh_policy_decisions", "Verdicts of the policy engine", self.decisions.clone());
+        registry.register("mesh_ext_authz_requests", "Checks by external authorization", self.ext_authz.clone());
         registry.register("mesh_detections", "What connections turned out to speak", self.detections.clone());
         registry.register("mesh_tls_handshakes", "TLS handshakes by result", self.handshakes.clone());
         registry.register("mesh_accept_errors", "Connections refused or lost at accept", self.accept_errors.clone());

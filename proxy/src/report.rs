@@ -15,12 +15,13 @@ use crate::access_log::{Line, Sink};
 use crate::connection::{Connection, Direction};
 use crate::detect::Detected;
 use crate::error::{ErrorKind, ProxyError};
+use crate::ext_authz::Failure;
 use crate::http::body::Progress;
 use crate::http::headers;
 use crate::http::idle::InFlight;
 use crate::http::pool::Slot;
 use crate::http::server::Reporting;
-use crate::metrics::{DecisionLabels, OutcomeLabels, RequestCounters};
+use crate::metrics::{DecisionLabels, OutcomeLabels, ProviderLabels, RequestCounters};
 use crate::worker::{Worker, WorkerRef};
 
 /// No flag: the answer is the upstream's own.
@@ -110,6 +111,14 @@ impl Report {
         count_decision(&self.0.worker, decision);
         if let Some(line) = &mut self.0.line {
             describe(decision, line);
+        }
+    }
+
+    /// An external provider was asked.
+    pub fn asked(&mut self, asked: &Asked<'_>) {
+        count_asked(&self.0.worker, asked);
+        if let Some(line) = &mut self.0.line {
+            describe_asked(asked, line);
         }
     }
 
@@ -240,6 +249,35 @@ pub fn describe(decision: &Decision<'_>, line: &mut Line) {
             }
         }
     }
+}
+
+/// How asking an external provider went.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its name, as the bootstrap has it.
+    pub provider: &'a str,
+    /// `allow`, `deny`, `timeout` or `error`.
+    pub result: &'static str,
+    /// Why there was no answer.
+    pub failure: Option<&'a Failure>,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Counts a check.
+pub fn count_asked(worker: &Worker, asked: &Asked<'_>) {
+    let labels = ProviderLabels { provider: asked.provider.to_owned(), result: asked.result };
+    worker.shared.metrics.ext_authz.get_or_create(&labels).inc();
+}
+
+/// Writes a check's fields.
+pub fn describe_asked(asked: &Asked<'_>, line: &mut Line) {
+    line.text("ext_authz_provider", asked.provider);
+    line.text("ext_authz_result", asked.result);
+    if let Some(failure) = asked.failure {
+        line.display("ext_authz_error", failure);
+    }
+    line.millis("ext_authz_duration", asked.took);
 }
 
 /// Counts what a connection turned out to speak.

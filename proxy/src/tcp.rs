@@ -62,6 +62,14 @@ impl Report {
         }
     }
 
+    /// An external provider was asked.
+    pub fn asked(&mut self, asked: &report::Asked<'_>) {
+        report::count_asked(&self.worker, asked);
+        if let Some(line) = &mut self.line {
+            report::describe_asked(asked, line);
+        }
+    }
+
     /// The service it goes to.
     pub fn service(&mut self, host: &str) {
         if let Some(line) = &mut self.line {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use crate::access_log::Sink;
 use crate::balance::Cursors;
 use crate::drain::{Drain, Phase};
+use crate::ext_authz::Resolver;
 use crate::http::pool::Pool;
 use crate::limits::Permits;
 use crate::listen::Open;
@@ -52,6 +53,8 @@ pub struct Worker {
     pub routes: Routes,
     /// Counters of policy decisions.
     pub decisions: DecisionCounters,
+    /// Addresses of providers that are no mesh services.
+    pub resolver: Resolver,
     /// TLS client configurations by expected identity.
     pub client_tls: tls::connect::Configs,
     /// The access log.
@@ -78,6 +81,7 @@ impl Worker {
             pool: Pool::default(),
             routes: Routes::default(),
             decisions: DecisionCounters::default(),
+            resolver: Resolver::default(),
             client_tls: tls::connect::Configs::default(),
             access_log,
             open: Open::default(),

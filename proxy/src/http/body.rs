@@ -1,4 +1,5 @@
-//! Bodies stream through: no frame is kept, each is only counted. The response body carries the request's [`Report`] and the
+//! Bodies stream through: no frame is kept, each is only counted, unless an external authorization has to see the
+//! beginning of a request's body; then that is read first and goes upstream before the rest. The response body carries the request's [`Report`] and the
 //! lease on the upstream connection, because it is what ends last.
 
 use std::cell::Cell;
@@ -7,6 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -23,18 +25,130 @@ pub struct Progress {
     pub ended: Cell<bool>,
 }
 
+/// A request body as the downstream sends it.
+#[derive(Debug)]
+pub struct Received {
+    /// What was read of it ahead of time.
+    read: Option<Box<Read>>,
+    rest: Incoming,
+}
+
+#[derive(Debug, Default)]
+struct Read {
+    data: Bytes,
+    trailers: Option<HeaderMap>,
+    /// There is no rest.
+    ended: bool,
+}
+
+impl Received {
+    /// Nothing of it is read yet.
+    pub fn new(rest: Incoming) -> Self {
+        Self { read: None, rest }
+    }
+
+    /// What has not been read yet.
+    pub fn into_rest(self) -> Incoming {
+        self.rest
+    }
+
+    /// Reads ahead until there are more than `max` bytes, or all. Says what there is, and whether it is all; it will go
+    /// upstream as if nobody had looked. More than `max` are kept by at most one frame.
+    ///
+    /// # Errors
+    /// The downstream's.
+    pub async fn read_ahead(&mut self, max: usize) -> Result<(Bytes, bool), hyper::Error> {
+        let mut data = Vec::new();
+        let mut read = Read::default();
+        while data.len() <= max {
+            match std::future::poll_fn(|cx| Pin::new(&mut self.rest).poll_frame(cx)).await {
+                None => read.ended = true,
+                Some(frame) => match frame?.into_data() {
+                    Ok(more) => data.extend_from_slice(&more),
+                    Err(other) => {
+                        read.trailers = other.into_trailers().ok();
+                        read.ended = true;
+                    }
+                },
+            }
+            if read.ended {
+                break;
+            }
+        }
+        read.data = Bytes::from(data);
+        let (data, ended) = (read.data.clone(), read.ended);
+        self.read = Some(Box::new(read));
+        Ok((data, ended))
+    }
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if let Some(read) = &mut self.read {
+            if !read.data.is_empty() {
+                return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut read.data)))));
+            }
+            if let Some(trailers) = read.trailers.take() {
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+            }
+            if read.ended {
+                return Poll::Ready(None);
+            }
+        }
+        Pin::new(&mut self.rest).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.read {
+            None => self.rest.is_end_stream(),
+            Some(read) => {
+                read.data.is_empty() && read.trailers.is_none() && (read.ended || self.rest.is_end_stream())
+            }
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let Some(read) = &self.read else { return self.rest.size_hint() };
+        let ahead = read.data.len() as u64;
+        if read.ended {
+            return SizeHint::with_exact(ahead);
+        }
+        let rest = self.rest.size_hint();
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(ahead));
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(ahead));
+        }
+        hint
+    }
+}
+
 /// A request body on its way upstream.
 #[derive(Debug)]
 pub struct RequestBody {
-    inner: Incoming,
+    inner: Sent,
     progress: Option<Rc<Progress>>,
+}
+
+#[derive(Debug)]
+enum Sent {
+    Received(Received),
+    Own(Option<Bytes>),
 }
 
 impl RequestBody {
     /// Wraps what the downstream sends; the progress is `None` when there is no body.
-    pub fn new(inner: Incoming) -> (Self, Option<Rc<Progress>>) {
+    pub fn new(inner: Received) -> (Self, Option<Rc<Progress>>) {
         let progress = (!inner.is_end_stream()).then(Rc::<Progress>::default);
-        (Self { inner, progress: progress.clone() }, progress)
+        (Self { inner: Sent::Received(inner), progress: progress.clone() }, progress)
+    }
+
+    /// The body of a request of our own.
+    pub fn own(bytes: Bytes) -> Self {
+        Self { inner: Sent::Own((!bytes.is_empty()).then_some(bytes)), progress: None }
     }
 }
 
@@ -43,14 +157,17 @@ impl Body for RequestBody {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let mut frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
+        let mut frame = match &mut self.inner {
+            Sent::Received(received) => std::task::ready!(Pin::new(received).poll_frame(cx)),
+            Sent::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+        };
         sanitise(&mut frame);
         if let Some(progress) = &self.progress {
             match &frame {
                 Some(Ok(frame)) => {
                     let len = frame.data_ref().map_or(0, Bytes::len) as u64;
                     progress.bytes.set(progress.bytes.get() + len);
-                    progress.ended.set(self.inner.is_end_stream());
+                    progress.ended.set(self.is_end_stream());
                 }
                 None => progress.ended.set(true),
                 Some(Err(_)) => {}
@@ -60,11 +177,17 @@ impl Body for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        match &self.inner {
+            Sent::Received(received) => received.is_end_stream(),
+            Sent::Own(bytes) => bytes.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        match &self.inner {
+            Sent::Received(received) => received.size_hint(),
+            Sent::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
+        }
     }
 }
 
@@ -100,10 +223,10 @@ impl ResponseBody {
     }
 
     /// An answer of our own.
-    pub fn local(text: &'static str, mut report: Report) -> Self {
-        let bytes = (!text.is_empty()).then(|| Bytes::from_static(text.as_bytes()));
+    pub fn local(text: impl Into<Bytes>, mut report: Report) -> Self {
+        let bytes = text.into();
         report.complete();
-        Self { source: Source::Local(bytes), report }
+        Self { source: Source::Local((!bytes.is_empty()).then_some(bytes)), report }
     }
 
     fn ended(&mut self) {

@@ -3,10 +3,9 @@
 use std::rc::Rc;
 
 use http::{Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
 
 use crate::error::{ErrorKind, ProxyError};
-use crate::http::body::{RequestBody, ResponseBody};
+use crate::http::body::{Received, RequestBody, ResponseBody};
 use crate::http::layers::Refused;
 use crate::http::pool::{HttpVersion, Slot};
 use crate::http::{client, headers};
@@ -20,7 +19,7 @@ use crate::worker::WorkerRef;
 pub async fn forward(
     worker: &WorkerRef,
     upstreams: impl Iterator<Item = Rc<Slot>>,
-    request: Request<Incoming>,
+    request: Request<Received>,
     mut report: Report,
 ) -> Result<Response<ResponseBody>, Refused> {
     let (parts, body) = request.into_parts();

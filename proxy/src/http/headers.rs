@@ -122,6 +122,28 @@ fn claims_identity(name: &HeaderName) -> bool {
     name.len() == CLIENT_CERT.len() && CLIENT_CERT.bytes().zip(name).all(same)
 }
 
+/// Whether a header of a request is for nobody outside this proxy to set or remove: it frames or routes the message, belongs
+/// to one hop, or says who or where the caller is.
+pub fn is_fixed(name: &HeaderName) -> bool {
+    is_of_hop(name) || *name == header::HOST || *name == FORWARDED_FOR || claims_identity(name)
+}
+
+/// Whether a header frames the message or belongs to one hop, in either direction (RFC 9110, section 7.6.1).
+pub fn is_of_hop(name: &HeaderName) -> bool {
+    let known = [
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::CONNECTION,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::EXPECT,
+        header::PROXY_AUTHORIZATION,
+        header::PROXY_AUTHENTICATE,
+    ];
+    known.contains(name) || [&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS].contains(&name)
+}
+
 fn remove_claimed_identity(headers: &mut HeaderMap) {
     let claims: Vec<HeaderName> = headers.keys().filter(|name| claims_identity(name)).cloned().collect();
     for name in claims {
@@ -292,6 +314,23 @@ fn http2_authority<B>(request: &mut Request<B>) -> Result<(), ProxyError> {
 fn valid_host(host: &[u8]) -> Result<(), ProxyError> {
     let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte);
     if host.iter().all(valid) { Ok(()) } else { Err(bad("Host is not a host")) }
+}
+
+/// Puts another query behind the request's path, which stays as it is: normalised.
+///
+/// # Errors
+/// [`ErrorKind::Internal`] when the query cannot stand in a request.
+pub fn replace_query<B>(request: &mut Request<B>, query: &str, level: Level) -> Result<(), ProxyError> {
+    let wrong = || ProxyError::new(ErrorKind::Internal, "a changed query that cannot stand in a request");
+    let path = request.uri().path();
+    let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
+    if !matches!(normalize(&target, level), Ok(normal) if normal == target) {
+        return Err(wrong());
+    }
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = Some(PathAndQuery::try_from(target).map_err(|error| wrong().caused_by(error))?);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|error| wrong().caused_by(error))?;
+    Ok(())
 }
 
 fn one_path<B>(request: &mut Request<B>, level: Level) -> Result<(), ProxyError> {

@@ -14,7 +14,8 @@ use hyper::body::Incoming;
 use tower::{Layer, Service, ServiceBuilder};
 
 use crate::error::ProxyError;
-use crate::http::body::ResponseBody;
+use crate::ext_authz::{self, Refusal};
+use crate::http::body::{Received, ResponseBody};
 use crate::http::{headers, refusal};
 use crate::report::Report;
 use crate::worker::{Worker, WorkerRef};
@@ -24,9 +25,11 @@ use crate::{inbound, outbound};
 #[derive(Debug)]
 pub struct Exchange {
     /// As it will be forwarded, once it has passed [`crate::http::headers::sanitise_request`].
-    pub request: Request<Incoming>,
+    pub request: Request<Received>,
     /// What will be logged and counted.
     pub report: Report,
+    /// The plan it is judged by, once something had to be waited for; else the one in force.
+    pub plan: Option<Rc<inbound::Plan>>,
 }
 
 /// An exchange that gets no upstream's answer.
@@ -40,6 +43,7 @@ pub struct Refused {
 #[derive(Debug)]
 enum Why {
     Denied,
+    Answered(Box<Refusal>),
     Failed(ProxyError),
 }
 
@@ -48,6 +52,12 @@ impl Refused {
     pub fn denied(exchange: Exchange) -> Self {
         let (report, unread) = exchange.abandon();
         Self { why: Why::Denied, report, unread }
+    }
+
+    /// A provider said no.
+    pub fn answered(refusal: Refusal, exchange: Exchange) -> Self {
+        let (report, unread) = exchange.abandon();
+        Self { why: Why::Answered(Box::new(refusal)), report, unread }
     }
 
     /// It ended before anything was sent upstream.
@@ -68,7 +78,7 @@ impl Exchange {
     fn abandon(self) -> (Report, Option<Incoming>) {
         let coming = self.request.version() != Version::HTTP_2 && !self.request.headers().contains_key(header::EXPECT);
         let body = self.request.into_body();
-        (self.report, (coming && !body.is_end_stream()).then_some(body))
+        (self.report, (coming && !body.is_end_stream()).then(|| body.into_rest()))
     }
 }
 
@@ -77,10 +87,12 @@ pub fn inbound(
     worker: &WorkerRef,
     side: &Rc<inbound::Side>,
 ) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Infallible> + Clone + 'static {
-    let (worker, first, last) = (Rc::clone(worker), Rc::clone(side), Rc::clone(side));
+    let (worker, ask) = (Rc::clone(worker), Rc::clone(side));
+    let (first, last) = (Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
         .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
+        .layer_fn(move |inner| Ask { side: Rc::clone(&ask), inner })
         .layer(CheckLayer(move |exchange| first.authorize(exchange)))
         .service_fn(move |exchange| inbound::forward(Rc::clone(&last), exchange))
 }
@@ -145,8 +157,43 @@ async fn refuse(refused: Refused) -> Result<Response<ResponseBody>, Infallible> 
     }
     Ok(match why {
         Why::Denied => refusal::denied(report),
+        Why::Answered(answer) => refusal::answered(*answer, report),
         Why::Failed(error) => refusal::failed(&error, report),
     })
+}
+
+/// The layer of CUSTOM policies: the one that waits, for a provider's answer. A request that no CUSTOM rule matches passes
+/// through it without a future of its own.
+#[derive(Debug, Clone)]
+struct Ask<S> {
+    side: Rc<inbound::Side>,
+    inner: S,
+}
+
+impl<S> Service<Exchange> for Ask<S>
+where
+    S: Service<Exchange, Response = Response<ResponseBody>, Error = Refused> + Clone + 'static,
+{
+    type Response = Response<ResponseBody>;
+    type Error = Refused;
+    type Future = Either<S::Future, Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Refused>>>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refused>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, exchange: Exchange) -> Self::Future {
+        let Some(question) = self.side.question(&exchange.request) else {
+            return Either::Left(self.inner.call(exchange));
+        };
+        let (side, mut inner) = (Rc::clone(&self.side), self.inner.clone());
+        Either::Right(Box::pin(async move {
+            let (exchange, added) = side.ask(question, exchange).await?;
+            let mut response = inner.call(exchange).await?;
+            ext_authz::change(&added, response.headers_mut());
+            Ok(response)
+        }))
+    }
 }
 
 /// A layer that looks at an exchange, and lets it pass or ends it; it never waits.

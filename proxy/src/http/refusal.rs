@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::error::{ErrorKind, ProxyError};
+use crate::ext_authz::Refusal;
 use crate::http::body::ResponseBody;
 use crate::report::Report;
 
@@ -17,6 +18,9 @@ pub const DENIED_BODY: &str = "RBAC: access denied";
 
 /// gRPC's PERMISSION_DENIED.
 const GRPC_PERMISSION_DENIED: &str = "7";
+
+/// Bytes of a provider's answer that fit into a header of ours.
+const GRPC_MESSAGE_MAX: usize = 1024;
 
 /// Of a refused request's body so much is read and thrown away before the answer, because closing on unread bytes would reset
 /// the connection and the answer with it. Whoever sends more, or for longer than [`DISCARD_TIME`], loses that courtesy.
@@ -44,6 +48,58 @@ pub async fn discard(mut body: Incoming) {
 pub fn denied(mut report: Report) -> Response<ResponseBody> {
     report.answered_by_us(StatusCode::FORBIDDEN.as_u16(), "RBAC");
     answer(StatusCode::FORBIDDEN, GRPC_PERMISSION_DENIED, DENIED_BODY, report)
+}
+
+/// An external provider said no, or could not be asked: its answer, or the one that stands for it.
+pub fn answered(refusal: Refusal, mut report: Report) -> Response<ResponseBody> {
+    let Refusal { status, headers, body } = refusal;
+    report.answered_by_us(status.as_u16(), "UAEX");
+    let mut response = if report.is_grpc() {
+        let mut response = Response::new(ResponseBody::local("", report));
+        let fields = response.headers_mut();
+        fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        fields.insert("grpc-status", HeaderValue::from_static(grpc_status(status)));
+        if let Ok(message) = HeaderValue::try_from(grpc_message(&body)) {
+            fields.insert("grpc-message", message);
+        }
+        response
+    } else {
+        let mut response = Response::new(ResponseBody::local(body, report));
+        *response.status_mut() = status;
+        response
+    };
+    for (name, value) in &headers {
+        // The provider's content type is that of a body which a gRPC caller does not get.
+        if *name != header::CONTENT_TYPE || !response.headers().contains_key(header::CONTENT_TYPE) {
+            response.headers_mut().append(name, value.clone());
+        }
+    }
+    response
+}
+
+/// gRPC's `http-grpc-status-mapping.md`.
+fn grpc_status(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        400 => "13",
+        401 => "16",
+        403 => GRPC_PERMISSION_DENIED,
+        404 => "12",
+        429 | 502..=504 => "14",
+        _ => "2",
+    }
+}
+
+/// The text of a body, percent-encoded as `grpc-message` has it.
+fn grpc_message(body: &[u8]) -> String {
+    let body = body.get(..GRPC_MESSAGE_MAX).unwrap_or(body);
+    let mut message = String::with_capacity(body.len());
+    for byte in body {
+        match byte {
+            b' '..=b'~' if *byte != b'%' => message.push(char::from(*byte)),
+            _ => message.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    message
 }
 
 /// The request could not be served.

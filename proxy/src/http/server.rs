@@ -14,7 +14,7 @@ use tower::Service;
 
 use crate::connection::Protocol;
 use crate::drain::Phase;
-use crate::http::body::ResponseBody;
+use crate::http::body::{Received, ResponseBody};
 use crate::http::idle::{Activity, Due, Watched};
 use crate::http::layers::Exchange;
 use crate::metrics::RequestCounters;
@@ -82,7 +82,7 @@ where
             let mut report = Report::begin(&worker, &reporting, &request);
             report.in_flight(activity.request());
             // The layers are always ready: waiting happens in the call, where it is bounded and reported.
-            layers.clone().call(Exchange { request, report })
+            layers.clone().call(Exchange { request: request.map(Received::new), report, plan: None })
         })
     };
     let limits = &worker.shared.bootstrap.limits;

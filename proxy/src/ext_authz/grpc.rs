@@ -1,0 +1,255 @@
+//! Asking by gRPC: one unary call of `envoy.service.auth.v3.Authorization/Check` over HTTP/2.
+//!
+//! A unary call is one message each way behind a five-byte prefix (gRPC's `PROTOCOL-HTTP2.md`), which needs no framework.
+//! Nothing is compressed, and more than one message in an answer is none.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body::Body;
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use meshgate_config::{BodyInCheck, ExtensionProvider};
+use prost::Message;
+
+use super::answer::{Answer, Change, Changes, How, Refusal};
+use super::proto;
+use super::{ANSWER_BYTES_MAX, Failure, Shown, Subject};
+use crate::http::body::{Received, RequestBody};
+use crate::http::headers;
+use crate::http::pool::Lease;
+use crate::worker::Worker;
+
+const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
+
+/// A flag for compression and the length of the message.
+const PREFIX: usize = 5;
+
+/// gRPC's OK, as a number of `google.rpc.Status` and as a header.
+const OK: i32 = 0;
+const OK_HEADER: &[u8] = b"0";
+
+/// The call for a request, or for a connection when there is none.
+pub(super) fn request(
+    worker: &Worker,
+    provider: &ExtensionProvider,
+    subject: &Subject<'_>,
+    asked: Option<(&Request<Received>, Option<&Shown>)>,
+) -> Result<Request<RequestBody>, Failure> {
+    let own = worker.identity.borrow().svid().id().to_string();
+    let http = asked.map(|(request, shown)| http_request(subject, request, shown, provider.body));
+    let message = proto::CheckRequest { attributes: Some(attributes(subject, own, http)) };
+    let mut framed = BytesMut::with_capacity(PREFIX + message.encoded_len());
+    framed.put_u8(0);
+    // What is larger than this cannot have come out of limited heads and bodies.
+    framed.put_u32(u32::try_from(message.encoded_len()).unwrap_or(u32::MAX));
+    framed.put_slice(&message.encode_to_vec());
+    let authority = format!("{}:{}", bracketed(&provider.service.host), provider.service.port);
+    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(CHECK).build();
+    let uri = uri.map_err(|error| Failure::Answer(format!("the provider's name: {error}")))?;
+    let mut call = Request::new(RequestBody::own(framed.freeze()));
+    *call.method_mut() = http::Method::POST;
+    *call.uri_mut() = uri;
+    *call.version_mut() = Version::HTTP_2;
+    let fields = call.headers_mut();
+    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    fields.insert(TE, HeaderValue::from_static("trailers"));
+    // At most eight digits (gRPC's PROTOCOL-HTTP2.md).
+    let millis = provider.timeout.as_millis().clamp(1, 99_999_999);
+    if let Ok(value) = HeaderValue::try_from(format!("{millis}m")) {
+        fields.insert("grpc-timeout", value);
+    }
+    Ok(call)
+}
+
+fn bracketed(host: &str) -> String {
+    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
+}
+
+fn attributes(subject: &Subject<'_>, own: String, http: Option<proto::HttpRequest>) -> proto::AttributeContext {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time = proto::Timestamp {
+        seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(now.subsec_nanos()).unwrap_or_default(),
+    };
+    let peer = |address: SocketAddr, principal: String| proto::Peer {
+        address: Some(proto::Address {
+            socket_address: Some(proto::SocketAddress {
+                address: address.ip().to_string(),
+                port_value: u32::from(address.port()),
+            }),
+        }),
+        principal,
+    };
+    let caller = subject.peer.map(ToString::to_string).unwrap_or_default();
+    // Without TLS there is no principal of ours either.
+    let own = if subject.peer.is_some() { own } else { String::new() };
+    proto::AttributeContext {
+        source: Some(peer(subject.source, caller)),
+        destination: Some(peer(subject.destination, own)),
+        request: http.map(|http| proto::AskedRequest { time: Some(time), http: Some(http) }),
+        context_extensions: BTreeMap::new(),
+        tls_session: subject.sni.map(|sni| proto::TlsSession { sni: sni.to_owned() }),
+    }
+}
+
+fn http_request<B: Body>(
+    subject: &Subject<'_>,
+    request: &Request<B>,
+    shown: Option<&Shown>,
+    wanted: Option<BodyInCheck>,
+) -> proto::HttpRequest {
+    let method = request.method().to_string();
+    let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+    let host = headers::host(request).unwrap_or_default().to_owned();
+    let scheme = if subject.peer.is_some() { "https" } else { "http" }.to_owned();
+    let mut fields = fields(request.headers());
+    for (name, value) in [(":method", &method), (":path", &path), (":authority", &host), (":scheme", &scheme)] {
+        fields.insert(name.to_owned(), value.clone());
+    }
+    fields.remove("host");
+    let (mut body, mut raw_body) = (String::new(), Bytes::new());
+    if let Some(shown) = shown {
+        fields.insert(super::http::PARTIAL_BODY.to_string(), (!shown.whole).to_string());
+        match wanted {
+            Some(BodyInCheck { as_bytes: true, .. }) => raw_body = shown.data.clone(),
+            _ => body = text(&shown.data),
+        }
+    }
+    let exact = request.body().size_hint().exact();
+    proto::HttpRequest {
+        id: request.headers().get(&headers::REQUEST_ID).map(|id| text(id.as_bytes())).unwrap_or_default(),
+        method,
+        headers: fields,
+        path,
+        host,
+        scheme,
+        size: exact.and_then(|size| i64::try_from(size).ok()).unwrap_or(-1),
+        protocol: if request.version() == Version::HTTP_2 { "HTTP/2" } else { "HTTP/1.1" }.to_owned(),
+        body,
+        raw_body,
+    }
+}
+
+/// Repeated headers are one value, joined by commas.
+fn fields(headers: &HeaderMap) -> BTreeMap<String, String> {
+    let mut fields: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in headers {
+        let value = text(value.as_bytes());
+        match fields.get_mut(name.as_str()) {
+            Some(earlier) => {
+                earlier.push(',');
+                earlier.push_str(&value);
+            }
+            None => {
+                fields.insert(name.as_str().to_owned(), value);
+            }
+        }
+    }
+    fields
+}
+
+/// Protocol buffers' strings are UTF-8; what is not becomes `!`, as in Envoy.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).replace(char::REPLACEMENT_CHARACTER, "!")
+}
+
+/// What the answer says.
+///
+/// # Errors
+/// The call failed, or its message is too long or none.
+pub(super) async fn answer(response: Response<Incoming>, lease: Lease) -> Result<Answer, Failure> {
+    let (head, body) = response.into_parts();
+    if head.status != StatusCode::OK {
+        return Err(Failure::Status(head.status));
+    }
+    if !headers::is_grpc(&head.headers) {
+        return Err(Failure::Answer("the answer is not gRPC".to_owned()));
+    }
+    outcome(&head.headers)?;
+    let body = Limited::new(body, PREFIX + ANSWER_BYTES_MAX).collect().await;
+    let body = body.map_err(|error| Failure::Answer(format!("the answer broke off: {error}")))?;
+    match body.trailers() {
+        Some(trailers) if trailers.contains_key(GRPC_STATUS) => outcome(trailers)?,
+        _ if head.headers.contains_key(GRPC_STATUS) => {}
+        _ => return Err(Failure::Answer("the answer has no grpc-status".to_owned())),
+    }
+    lease.release();
+    read(body.to_bytes())
+}
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+/// Whether headers or trailers that have the call's status say that it went well.
+fn outcome(fields: &HeaderMap) -> Result<(), Failure> {
+    match fields.get(GRPC_STATUS) {
+        Some(status) if status.as_bytes() != OK_HEADER => {
+            let message = fields.get("grpc-message").map(|message| text(message.as_bytes())).unwrap_or_default();
+            Err(Failure::Answer(format!("gRPC status {}: {message}", text(status.as_bytes()))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reads the one message of an answer.
+fn read(mut framed: Bytes) -> Result<Answer, Failure> {
+    let wrong = |why: &str| Failure::Answer(format!("the answer's message: {why}"));
+    if framed.len() < PREFIX {
+        return Err(wrong("there is none"));
+    }
+    if framed.get_u8() != 0 {
+        return Err(wrong("it is compressed"));
+    }
+    if framed.get_u32() as usize != framed.len() {
+        return Err(wrong("its length is wrong"));
+    }
+    let response = proto::CheckResponse::decode(framed).map_err(|error| wrong(&error.to_string()))?;
+    let code = response.status.map_or(OK, |status| status.code);
+    Ok(match (code, response.ok_response, response.denied_response) {
+        (OK, ok, _) => Answer::Allow(ok.map(allowed).unwrap_or_default()),
+        (_, _, denied) => Answer::Deny(denied.map_or_else(|| Refusal::status(StatusCode::FORBIDDEN), refusal)),
+    })
+}
+
+fn allowed(ok: proto::OkHttpResponse) -> Changes {
+    let name = |name: &String| HeaderName::try_from(name.as_str()).ok();
+    Changes {
+        headers: ok.headers.iter().filter_map(change).collect(),
+        remove: ok.headers_to_remove.iter().filter_map(name).collect(),
+        query_set: ok.query_parameters_to_set.into_iter().map(|set| (set.key, set.value)).collect(),
+        query_remove: ok.query_parameters_to_remove,
+        downstream: ok.response_headers_to_add.iter().filter_map(change).collect(),
+    }
+}
+
+fn refusal(denied: proto::DeniedHttpResponse) -> Refusal {
+    let code = denied.status.and_then(|status| u16::try_from(status.code).ok());
+    let status = code.and_then(|code| StatusCode::from_u16(code).ok()).filter(|status| !status.is_informational());
+    let changes: Vec<Change> =
+        denied.headers.iter().filter_map(change).filter(|change| !headers::is_of_hop(&change.name)).collect();
+    let mut headers = HeaderMap::new();
+    super::change(&changes, &mut headers);
+    Refusal { status: status.unwrap_or(StatusCode::FORBIDDEN), headers, body: denied.body.into() }
+}
+
+/// A header to change; `None` when it is none, as pseudo-headers are not.
+fn change(option: &proto::HeaderValueOption) -> Option<Change> {
+    let header = option.header.as_ref()?;
+    let value = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
+    let how = match (option.append.as_ref(), option.append_action) {
+        (Some(append), _) if append.value => How::Append,
+        (None, 1) => How::AddIfAbsent,
+        (None, 3) => How::ReplaceIfPresent,
+        // In ext_authz a header without `append` replaces, whatever its enumeration's first value says.
+        _ => How::Replace,
+    };
+    let name = HeaderName::try_from(header.key.as_str()).ok()?;
+    Some(Change { name, value: HeaderValue::from_bytes(value).ok()?, how })
+}
+
+#[cfg(test)]
+mod tests;
