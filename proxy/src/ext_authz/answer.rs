@@ -92,8 +92,7 @@ impl Changes {
         for name in self.remove.iter().filter(|name| !headers::is_fixed(name)) {
             fields.remove(name);
         }
-        let allowed: Vec<Change> =
-            self.headers.into_iter().filter(|change| !headers::is_fixed(&change.name)).collect();
+        let allowed: Vec<Change> = self.headers.into_iter().filter(|change| !headers::is_fixed(&change.name)).collect();
         change(&allowed, fields);
         Ok(self.downstream.into_iter().filter(|change| !headers::is_of_hop(&change.name)).collect())
     }

@@ -42,7 +42,7 @@ pub(super) fn request(
 ) -> Result<Request<RequestBody>, Failure> {
     let own = worker.identity.borrow().svid().id().to_string();
     let http = asked.map(|(request, shown)| http_request(subject, request, shown, provider.body));
-    let message = proto::CheckRequest { attributes: Some(attributes(subject, own, http)) };
+    let message = proto::CheckRequest { attributes: Some(attributes(subject, own, http, SystemTime::now())) };
     let mut framed = BytesMut::with_capacity(PREFIX + message.encoded_len());
     framed.put_u8(0);
     // What is larger than this cannot have come out of limited heads and bodies.
@@ -70,8 +70,13 @@ fn bracketed(host: &str) -> String {
     if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
-fn attributes(subject: &Subject<'_>, own: String, http: Option<proto::HttpRequest>) -> proto::AttributeContext {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+fn attributes(
+    subject: &Subject<'_>,
+    own: String,
+    http: Option<proto::HttpRequest>,
+    now: SystemTime,
+) -> proto::AttributeContext {
+    let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
     let time = proto::Timestamp {
         seconds: i64::try_from(now.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(now.subsec_nanos()).unwrap_or_default(),

@@ -4,7 +4,9 @@
 //! prefix, the Host and the `authorization` header are shown, and of everything else what the provider's lists name.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE,
+};
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -26,7 +28,8 @@ pub(super) fn request<B>(
     request: &Request<B>,
     shown: Option<&Shown>,
 ) -> Result<Request<RequestBody>, Failure> {
-    let wrong = |error: &dyn std::fmt::Display| Failure::Answer(format!("the check would be no valid request: {error}"));
+    let wrong =
+        |error: &dyn std::fmt::Display| Failure::Answer(format!("the check would be no valid request: {error}"));
     let path = match request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str) {
         "*" => "/",
         path => path,

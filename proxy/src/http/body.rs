@@ -104,9 +104,7 @@ impl Body for Received {
     fn is_end_stream(&self) -> bool {
         match &self.read {
             None => self.rest.is_end_stream(),
-            Some(read) => {
-                read.data.is_empty() && read.trailers.is_none() && (read.ended || self.rest.is_end_stream())
-            }
+            Some(read) => read.data.is_empty() && read.trailers.is_none() && (read.ended || self.rest.is_end_stream()),
         }
     }
 
