@@ -10,6 +10,7 @@
 
 mod cli;
 mod drain;
+mod ext_authz;
 mod hostile;
 mod http;
 mod identity;
