@@ -9,9 +9,9 @@ use serde::Serialize;
 
 use crate::condition::Condition;
 use crate::decision::{Reason, RuleRef, Verdict};
-use crate::model::{Action, AnyCondition, Clause, Family, Rule};
+use crate::model::{Action, AnyCondition, Clause, Family, Policy, Rule};
 use crate::request::{ConnectionFacts, Protocol, RequestView};
-use crate::set::{CompiledPolicy, CompiledRule, PolicySet};
+use crate::set::{CompiledRule, PolicySet};
 
 /// What was decided and what every policy that selects the workload had to say. `Display` is for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -32,6 +32,8 @@ pub struct Explanation {
     pub dry_run_allow: Option<WouldBe>,
     /// What the dry-run DENY policies alone would say.
     pub dry_run_deny: Option<WouldBe>,
+    /// The rule that came nearest to letting in, where none did.
+    pub nearest: Option<NearestMiss>,
     /// In the order in which their rules are reported.
     pub policies: Vec<PolicyExplanation>,
 }
@@ -43,6 +45,15 @@ pub struct RuleName {
     pub policy: String,
     /// Its index, from 0.
     pub rule: usize,
+}
+
+/// A rule that did not match, and the first of its fields that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NearestMiss {
+    /// The rule.
+    pub rule: RuleName,
+    /// `to[0].operation.methods`
+    pub field: String,
 }
 
 /// What a dry run says.
@@ -117,6 +128,7 @@ impl PolicySet {
         let would_be =
             |(verdict, rule): (Verdict, Option<RuleRef<'_>>)| WouldBe { verdict, rule: rule.map(RuleName::from) };
         let walk = Walk { facts, request };
+        let nearest = residual.nearest(&decision, facts, request);
         Explanation {
             verdict: decision.verdict,
             reason: decision.reason,
@@ -126,7 +138,8 @@ impl PolicySet {
             audit: decision.audit.map(RuleName::from),
             dry_run_allow: decision.dry_run_allow.map(would_be),
             dry_run_deny: decision.dry_run_deny.map(would_be),
-            policies: self.policies.iter().map(|policy| walk.policy(policy)).collect(),
+            nearest: nearest.map(|miss| NearestMiss { rule: RuleName::from(miss.rule), field: miss.field.to_string() }),
+            policies: self.compiled.policies().map(|(policy, rules)| walk.policy(policy, rules)).collect(),
         }
     }
 }
@@ -145,21 +158,20 @@ enum Found {
 }
 
 impl Walk<'_> {
-    fn policy(&self, policy: &CompiledPolicy) -> PolicyExplanation {
-        let action = policy.source.action;
+    fn policy<'r>(&self, policy: &Policy, rules: impl Iterator<Item = CompiledRule<'r>>) -> PolicyExplanation {
         PolicyExplanation {
-            policy: policy.source.name.to_string(),
-            family: policy.source.family,
-            action,
-            dry_run: policy.source.dry_run,
-            unreadable: policy.source.unreadable.clone(),
-            rules: policy.rules.iter().enumerate().map(|(index, rule)| self.rule(index, rule, action)).collect(),
+            policy: policy.name.to_string(),
+            family: policy.family,
+            action: policy.action,
+            dry_run: policy.dry_run,
+            unreadable: policy.unreadable.clone(),
+            rules: rules.map(|rule| self.rule(rule)).collect(),
         }
     }
 
-    fn rule(&self, index: usize, compiled: &CompiledRule, action: Action) -> RuleExplanation {
-        let (outcome, because) = self.outcome(&compiled.rule, action);
-        RuleExplanation { rule: index, outcome, baseline: compiled.baseline, because }
+    fn rule(&self, compiled: CompiledRule<'_>) -> RuleExplanation {
+        let (outcome, because) = self.outcome(compiled.rule, compiled.policy.action);
+        RuleExplanation { rule: compiled.index, outcome, baseline: compiled.baseline, because }
     }
 
     fn outcome(&self, rule: &Rule, action: Action) -> (Outcome, Vec<Finding>) {
@@ -183,7 +195,7 @@ impl Walk<'_> {
     fn without_http(&self, rule: &Rule, found: &str) -> Vec<Finding> {
         let conditions =
             rule.conditions().filter(|condition| self.facts.protocol == Protocol::Tcp && condition.http_only());
-        conditions.map(|condition| Finding { field: field(condition).to_owned(), found: found.to_owned() }).collect()
+        conditions.map(|condition| Finding { field: condition.field().to_string(), found: found.to_owned() }).collect()
     }
 
     fn group(&self, group: &[Clause]) -> Found {
@@ -217,13 +229,6 @@ impl Walk<'_> {
             }
         }
         if depends.is_empty() { Found::Holds } else { Found::Depends(depends) }
-    }
-}
-
-fn field(condition: &AnyCondition) -> &str {
-    match condition {
-        AnyCondition::Connection(condition) => &condition.field,
-        AnyCondition::Request(condition) => &condition.field,
     }
 }
 

@@ -38,12 +38,17 @@
 
 mod condition;
 mod decision;
+mod essential;
 mod eval;
 pub mod explain;
+mod field;
+mod hash;
+mod index;
 pub mod istio;
 pub mod lint;
 mod matchers;
 mod model;
+mod nearest;
 pub mod normalize;
 mod peer_authentication;
 mod request;
@@ -55,10 +60,13 @@ mod token;
 mod trust_domain;
 
 pub use decision::{Decision, Reason, RuleRef, Verdict};
+pub use essential::Essential;
 pub use eval::{Custom, Residual};
 pub use explain::Explanation;
+pub use field::Field;
 pub use lint::Lint;
 pub use model::{Action, CatchAllDeny, Family, Invalid, ObjectName, Policy, Settings, SmiMode, Workload};
+pub use nearest::Nearest;
 pub use peer_authentication::{MtlsMode, MtlsModes, PeerAuthentication};
 pub use request::{ConnectionFacts, Protocol, RemoteIp, RequestView};
 pub use set::PolicySet;
