@@ -3,6 +3,7 @@
 //! `cargo bench -p meshgate-policy`; one mix with `-- 'path prefixes'`. Times are this machine's; what is promised is a
 //! ratio, see `docs/policy-performance.md`.
 
+#![allow(clippy::unwrap_used, reason = "what is measured was written here")]
 #![allow(missing_docs, reason = "criterion's macros make public items")]
 
 #[path = "../tests/large/mod.rs"]

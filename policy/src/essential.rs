@@ -5,6 +5,8 @@
 
 use std::net::IpAddr;
 
+use meshgate_identity::SpiffeId;
+
 use crate::condition::ConnectionTest;
 use crate::model::AnyCondition;
 use crate::request::{ConnectionFacts, Protocol, RemoteIp};
@@ -80,9 +82,9 @@ impl PolicySet {
             // It follows from the destination, of which a workload has few.
             service_port: facts.service_port,
             has_peer: (looks.principal || looks.namespace || looks.trust_domain) && peer.is_some(),
-            principal: peer.filter(|_| looks.principal).map(|id| id.principal()),
-            namespace: peer.filter(|_| looks.namespace && !looks.principal).and_then(|id| id.namespace()),
-            trust_domain: peer.filter(|_| looks.trust_domain && !looks.principal).map(|id| id.trust_domain_str()),
+            principal: peer.filter(|_| looks.principal).map(SpiffeId::principal),
+            namespace: peer.filter(|_| looks.namespace && !looks.principal).and_then(SpiffeId::namespace),
+            trust_domain: peer.filter(|_| looks.trust_domain && !looks.principal).map(SpiffeId::trust_domain_str),
             source_ip: looks.source_ip.then_some(facts.source_ip),
             remote_ip: remote.filter(|_| looks.remote_ip),
             destination_ip: looks.destination_ip.then(|| facts.destination.ip()),

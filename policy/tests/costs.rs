@@ -1,6 +1,8 @@
 //! What must not cost anything: allocations and memory counted, times compared with each other and never with a clock's
 //! idea of fast, so that a slow machine passes and a slow algorithm does not.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod large;
 
 use std::hint::black_box;
