@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use http::HeaderName;
 use meshgate_identity::SpiffeId;
 
+use crate::field::{Field, Written};
 use crate::matchers::{Glob, IpBlock, PathMatch, StringMatch};
 use crate::request::{ConnectionFacts, Protocol, RemoteIp, RequestView};
 
@@ -16,9 +17,9 @@ use crate::request::{ConnectionFacts, Protocol, RemoteIp, RequestView};
 #[derive(Clone, Debug)]
 pub(crate) struct Condition<T> {
     /// Where it stands in the rule: `to[0].operation.methods`.
-    pub(crate) field: Box<str>,
+    pub(crate) field: Field,
     /// As written; for people only.
-    pub(crate) values: Box<[String]>,
+    pub(crate) values: Written,
     /// A `not` form: holds when the test does not.
     pub(crate) negated: bool,
     /// What is compared.
@@ -145,6 +146,11 @@ impl ConnectionTest {
 }
 
 impl RequestTest {
+    /// Whether there are connections that answer it and others that do not.
+    pub(crate) fn may_be_settled(&self) -> bool {
+        matches!(self, RequestTest::RemoteIp(_))
+    }
+
     /// Whether there is nothing to compare on a TCP connection.
     pub(crate) fn http_only(&self) -> bool {
         !matches!(self, RequestTest::RemoteIp(_))

@@ -68,7 +68,7 @@ impl Providers {
 
 impl Asked {
     /// What follows from the policies that select a workload.
-    pub(crate) fn by(selected: &[&Arc<Policy>], providers: &Providers) -> Asked {
+    pub(crate) fn by(selected: &[Arc<Policy>], providers: &Providers) -> Asked {
         let mut names = selected.iter().filter_map(|policy| policy.provider());
         let Some(first) = names.next() else { return Asked::default() };
         if names.any(|name| name != first) {

@@ -6,25 +6,30 @@ use std::sync::Arc;
 use crate::custom::ProviderFault;
 use crate::decision::{Decision, Reason, RuleRef, Verdict};
 use crate::model::{Action, Family, Policy, Rule};
-use crate::request::RequestView;
-use crate::residual::{Program, ResidualRule, Section};
+use crate::request::{Protocol, RequestView};
+use crate::residual::{Kind, Program, Section};
+use crate::set::{Compiled, CompiledRule};
 
 /// The policies of a workload as far as they depend on the request, for one connection. A clone is a reference.
 #[derive(Clone, Debug)]
-pub struct Residual {
-    program: Arc<Program>,
+pub struct Residual(Arc<Left>);
+
+#[derive(Debug)]
+struct Left {
+    compiled: Arc<Compiled>,
+    protocol: Protocol,
+    /// Beside the rules that all connections share.
+    own: Program,
 }
 
 impl Residual {
-    pub(crate) fn new(program: Program) -> Residual {
-        Residual { program: Arc::new(program) }
+    pub(crate) fn new(compiled: Arc<Compiled>, protocol: Protocol, own: Program) -> Residual {
+        Residual(Arc::new(Left { compiled, protocol, own }))
     }
 
     /// The verdict on a request. Does not allocate.
     pub fn decide(&self, request: &RequestView<'_>) -> Decision<'_> {
-        let Ok(decision) = self.conclude(|section, _| {
-            Ok::<_, Infallible>(section.rules.iter().find(|rule| self.program.matches(rule, request)))
-        });
+        let Ok(decision) = self.conclude(|kind| Ok::<_, Infallible>(self.first(kind, request)));
         decision
     }
 
@@ -32,9 +37,12 @@ impl Residual {
     /// the way that refuses: as met in a DENY rule, as not met in an ALLOW rule. After a reduction for
     /// [`Protocol::Tcp`](crate::Protocol::Tcp) there is no such condition.
     pub fn decide_connection(&self) -> Decision<'_> {
-        let Ok(decision) = self.conclude(|section, action| {
-            let met = action != Action::Allow;
-            Ok::<_, Infallible>(section.rules.iter().find(|rule| met || rule.always()))
+        let Ok(decision) = self.conclude(|kind| {
+            let of = |section: &Section| {
+                let rule = if kind.lets_in() { section.always() } else { section.rules().first() };
+                rule.map(|rule| rule.number)
+            };
+            Ok::<_, Infallible>(earlier(of(self.own(kind)), of(self.shared(kind))))
         });
         decision
     }
@@ -42,73 +50,144 @@ impl Residual {
     /// The decision on every request there can be, when it is the same for all of them: in its verdict, in the rules
     /// it names, and in what AUDIT and dry-run policies say.
     pub fn fixed(&self) -> Option<Decision<'_>> {
-        let decision = self.conclude(|section, _| match section.rules.first() {
-            Some(rule) if !rule.always() => Err(DependsOnRequest),
-            first => Ok(first),
+        let decision = self.conclude(|kind| {
+            let first = [self.own(kind), self.shared(kind)].into_iter().filter_map(|section| section.rules().first());
+            match first.min_by_key(|rule| rule.number) {
+                Some(rule) if !rule.always() => Err(DependsOnRequest),
+                first => Ok(first.map(|rule| rule.number)),
+            }
         });
         decision.ok()
     }
 
     /// Whether any request of this connection may have to be asked about.
     pub fn may_ask(&self) -> bool {
-        !self.program.custom.rules.is_empty()
+        let any = |section: &Section| !section.rules().is_empty();
+        self.0.compiled.in_force.has(Kind::Custom) && (any(self.own(Kind::Custom)) || any(self.shared(Kind::Custom)))
     }
 
     /// The CUSTOM rule that matches, whose provider has to be asked before [`decide`](Residual::decide) is. Does not
     /// allocate.
     pub fn custom(&self, request: &RequestView<'_>) -> Option<Custom<'_>> {
-        self.program.custom.rules.iter().find(|rule| self.program.matches(rule, request)).map(|rule| self.ask(rule))
+        self.first(Kind::Custom, request).map(|number| self.asking(number))
     }
 
     /// The CUSTOM rule that matches on a connection whose requests are not seen.
     pub fn custom_connection(&self) -> Option<Custom<'_>> {
-        self.program.custom.rules.first().map(|rule| self.ask(rule))
+        let first = |section: &Section| section.rules().first().map(|rule| rule.number);
+        let number = earlier(first(self.own(Kind::Custom)), first(self.shared(Kind::Custom)))?;
+        Some(self.asking(number))
     }
 
-    fn ask<'a>(&'a self, rule: &'a ResidualRule) -> Custom<'a> {
+    /// How many rules of its own it keeps in memory, beside those that all residuals of the set share.
+    pub fn weight(&self) -> usize {
+        self.0.own.len()
+    }
+
+    pub(crate) fn compiled(&self) -> &Compiled {
+        &self.0.compiled
+    }
+
+    /// What this connection leaves of the rules that ask something of it.
+    pub(crate) fn own(&self, kind: Kind) -> &Section {
+        self.0.own.section(kind)
+    }
+
+    /// What every connection leaves of the others.
+    pub(crate) fn shared(&self, kind: Kind) -> &Section {
+        self.0.compiled.shared(self.0.protocol).section(kind)
+    }
+
+    fn first(&self, kind: Kind, request: &RequestView<'_>) -> Option<u32> {
+        let Left { compiled, protocol, own } = &*self.0;
+        if !compiled.in_force.has(kind) {
+            return None;
+        }
+        let own = own.first(kind, request, u32::MAX);
+        compiled.shared(*protocol).first(kind, request, own.unwrap_or(u32::MAX)).or(own)
+    }
+
+    fn rule(&self, number: u32) -> RuleRef<'_> {
+        self.0.compiled.rule(number).name()
+    }
+
+    fn asking(&self, number: u32) -> Custom<'_> {
+        let rule = self.0.compiled.rule(number);
         let provider = rule.policy.provider.as_deref().unwrap_or_default();
-        Custom { provider, rule: rule.name(), fault: self.program.provider_fault }
+        Custom { provider, rule: rule.name(), fault: self.0.compiled.asked.fault }
     }
 
-    /// Asks the sections in order; `first` finds the first rule of a section that matches.
-    fn conclude<E>(
-        &self,
-        first: impl Fn(&Section, Action) -> Result<Option<&ResidualRule>, E>,
-    ) -> Result<Decision<'_>, E> {
-        let Program { deny, allow, audit, dry_run_deny, dry_run_allow, target, .. } = &*self.program;
-        let (verdict, reason, rule) = match first(deny, Action::Deny)? {
-            Some(rule) => (Verdict::Deny, rule.refusal(), Some(rule)),
-            None => match first(allow, Action::Allow)? {
+    /// Asks the kinds in order; `first` finds the first rule of a kind that matches.
+    fn conclude<E>(&self, first: impl Fn(Kind) -> Result<Option<u32>, E>) -> Result<Decision<'_>, E> {
+        let in_force = self.0.compiled.in_force;
+        let (verdict, reason, rule) = match first(Kind::Deny)? {
+            Some(rule) => (Verdict::Deny, self.0.compiled.rule(rule).refusal(), Some(rule)),
+            None => match first(Kind::Allow)? {
                 Some(rule) => (Verdict::Allow, Reason::AllowRule, Some(rule)),
-                None => unmatched(deny, allow),
+                None => self.unmatched(),
             },
         };
-        let (family, verdict, reason, rule, target) = match (verdict, target.in_force) {
+        let (family, verdict, reason, rule, target) = match (verdict, in_force.has(Kind::Target)) {
             (Verdict::Deny, _) | (Verdict::Allow, false) => (Family::Istio, verdict, reason, rule, None),
-            (Verdict::Allow, true) => match (first(target, Action::Allow)?, reason) {
+            (Verdict::Allow, true) => match (first(Kind::Target)?, reason) {
                 (None, _) => (Family::Smi, Verdict::Deny, Reason::NoTargetMatched, None, None),
                 (Some(target), Reason::AllowRule) => (Family::Istio, verdict, reason, rule, Some(target)),
                 (Some(target), _) => (Family::Smi, verdict, Reason::TargetRule, Some(target), None),
             },
         };
-        let would_allow = || first(dry_run_allow, Action::Allow);
-        let would_deny = || match (first(dry_run_deny, Action::Deny)?, &dry_run_deny.baseline) {
-            (None, Some(baseline)) if first(allow, Action::Allow)?.is_none() && would_allow()?.is_none() => {
-                Ok(Some(baseline))
-            }
+        let would_allow = || first(Kind::DryRunAllow);
+        let would_deny = || match (first(Kind::DryRunDeny)?, self.shared(Kind::DryRunDeny).baseline()) {
+            (None, Some(baseline)) if first(Kind::Allow)?.is_none() && would_allow()?.is_none() => Ok(Some(baseline)),
             (rule, _) => Ok(rule),
         };
+        let name = |rule: Option<u32>| rule.map(|number| self.rule(number));
         Ok(Decision {
             verdict,
             reason,
             family,
-            rule: rule.map(ResidualRule::name),
-            target: target.map(ResidualRule::name),
-            audit: first(audit, Action::Audit)?.map(ResidualRule::name),
-            dry_run_allow: dry_run(dry_run_allow, would_allow, Verdict::Allow, Verdict::Deny)?,
-            dry_run_deny: dry_run(dry_run_deny, would_deny, Verdict::Deny, Verdict::Allow)?,
+            rule: name(rule),
+            target: name(target),
+            audit: name(first(Kind::Audit)?),
+            dry_run_allow: self.dry_run(Kind::DryRunAllow, would_allow, Verdict::Allow, Verdict::Deny)?,
+            dry_run_deny: self.dry_run(Kind::DryRunDeny, would_deny, Verdict::Deny, Verdict::Allow)?,
         })
     }
+
+    /// The verdict when no rule of a DENY and none of an ALLOW policy matched.
+    fn unmatched(&self) -> (Verdict, Reason, Option<u32>) {
+        let in_force = self.0.compiled.in_force;
+        // A rule without conditions asks nothing of a connection.
+        if let Some(baseline) = self.shared(Kind::Deny).baseline() {
+            (Verdict::Deny, Reason::CatchAllDeny, Some(baseline))
+        } else if in_force.has(Kind::Allow) {
+            (Verdict::Deny, Reason::NoAllowMatched, None)
+        } else if in_force.has(Kind::Deny) {
+            (Verdict::Allow, Reason::NotDenied, None)
+        } else {
+            (Verdict::Allow, Reason::NoPolicy, None)
+        }
+    }
+
+    /// What the dry-run policies of one action alone would say.
+    fn dry_run<E>(
+        &self,
+        kind: Kind,
+        find: impl FnOnce() -> Result<Option<u32>, E>,
+        matched: Verdict,
+        otherwise: Verdict,
+    ) -> Result<Option<(Verdict, Option<RuleRef<'_>>)>, E> {
+        if !self.0.compiled.in_force.has(kind) {
+            return Ok(None);
+        }
+        let rule = find()?;
+        let verdict = if rule.is_some() { matched } else { otherwise };
+        Ok(Some((verdict, rule.map(|number| self.rule(number)))))
+    }
+}
+
+/// The earlier of two rules, as far as there are any.
+fn earlier(one: Option<u32>, other: Option<u32>) -> Option<u32> {
+    [one, other].into_iter().flatten().min()
 }
 
 /// An external provider that must be asked.
@@ -125,8 +204,8 @@ pub struct Custom<'a> {
 /// Why [`Residual::fixed`] has no answer.
 struct DependsOnRequest;
 
-impl ResidualRule {
-    fn name(&self) -> RuleRef<'_> {
+impl<'a> CompiledRule<'a> {
+    pub(crate) fn name(&self) -> RuleRef<'a> {
         RuleRef { policy: &self.policy.name, rule: self.index }
     }
 
@@ -141,32 +220,4 @@ impl Policy {
     pub(crate) fn is_catch_all(&self, rule: &Rule) -> bool {
         self.action == Action::Deny && self.unreadable.is_none() && rule.is_unconditional()
     }
-}
-
-/// The verdict when no rule of a DENY and none of an ALLOW policy matched.
-fn unmatched<'a>(deny: &'a Section, allow: &Section) -> (Verdict, Reason, Option<&'a ResidualRule>) {
-    if let Some(baseline) = &deny.baseline {
-        (Verdict::Deny, Reason::CatchAllDeny, Some(baseline))
-    } else if allow.in_force {
-        (Verdict::Deny, Reason::NoAllowMatched, None)
-    } else if deny.in_force {
-        (Verdict::Allow, Reason::NotDenied, None)
-    } else {
-        (Verdict::Allow, Reason::NoPolicy, None)
-    }
-}
-
-/// What the dry-run policies of one action alone would say.
-fn dry_run<'a, E>(
-    section: &Section,
-    find: impl FnOnce() -> Result<Option<&'a ResidualRule>, E>,
-    matched: Verdict,
-    otherwise: Verdict,
-) -> Result<Option<(Verdict, Option<RuleRef<'a>>)>, E> {
-    if !section.in_force {
-        return Ok(None);
-    }
-    let rule = find()?;
-    let verdict = if rule.is_some() { matched } else { otherwise };
-    Ok(Some((verdict, rule.map(ResidualRule::name))))
 }

@@ -11,9 +11,9 @@ use crate::condition::Condition;
 use crate::custom::Asked;
 use crate::decision::{Decision, Reason, RuleRef, Verdict};
 use crate::eval::Custom;
-use crate::model::{Action, AnyCondition, Clause, Family, Rule};
+use crate::model::{Action, AnyCondition, Clause, Family, Policy, Rule};
 use crate::request::{ConnectionFacts, Protocol, RequestView};
-use crate::set::{CompiledPolicy, CompiledRule, PolicySet};
+use crate::set::{CompiledRule, PolicySet};
 
 /// What was decided and what every policy that selects the workload had to say. `Display` is for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -36,6 +36,8 @@ pub struct Explanation {
     pub dry_run_allow: Option<WouldBe>,
     /// What the dry-run DENY policies alone would say.
     pub dry_run_deny: Option<WouldBe>,
+    /// The rule that came nearest to letting in, where none did.
+    pub nearest: Option<NearestMiss>,
     /// In the order in which their rules are reported.
     pub policies: Vec<PolicyExplanation>,
 }
@@ -58,6 +60,15 @@ pub struct Asks {
     pub rule: RuleName,
     /// Why it cannot be asked: then the verdict is a refusal.
     pub fault: Option<String>,
+}
+
+/// A rule that did not match, and the first of its fields that failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NearestMiss {
+    /// The rule.
+    pub rule: RuleName,
+    /// `to[0].operation.methods`
+    pub field: String,
 }
 
 /// What a dry run says.
@@ -135,7 +146,8 @@ impl PolicySet {
         };
         let would_be =
             |(verdict, rule): (Verdict, Option<RuleRef<'_>>)| WouldBe { verdict, rule: rule.map(RuleName::from) };
-        let walk = Walk { facts, request, asked: self.asked };
+        let walk = Walk { facts, request, asked: self.compiled.asked };
+        let nearest = residual.nearest(&decision, facts, request);
         Explanation {
             verdict: decision.verdict,
             reason: decision.reason,
@@ -146,7 +158,8 @@ impl PolicySet {
             audit: decision.audit.map(RuleName::from),
             dry_run_allow: decision.dry_run_allow.map(would_be),
             dry_run_deny: decision.dry_run_deny.map(would_be),
-            policies: self.policies.iter().map(|policy| walk.policy(policy)).collect(),
+            nearest: nearest.map(|miss| NearestMiss { rule: RuleName::from(miss.rule), field: miss.field.to_string() }),
+            policies: self.compiled.policies().map(|(policy, rules)| walk.policy(policy, rules)).collect(),
         }
     }
 }
@@ -166,24 +179,23 @@ enum Found {
 }
 
 impl Walk<'_> {
-    fn policy(&self, policy: &CompiledPolicy) -> PolicyExplanation {
-        let action = policy.source.action;
+    fn policy<'r>(&self, policy: &Policy, rules: impl Iterator<Item = CompiledRule<'r>>) -> PolicyExplanation {
         PolicyExplanation {
-            policy: policy.source.name.to_string(),
-            family: policy.source.family,
-            action,
-            dry_run: policy.source.dry_run,
-            unreadable: policy.source.unreadable.clone(),
-            rules: match self.asked.passes_over(&policy.source, self.facts.protocol) {
-                true => policy.rules.iter().enumerate().map(|(index, _)| without_provider(index)).collect(),
-                false => policy.rules.iter().enumerate().map(|(i, rule)| self.rule(i, rule, action)).collect(),
+            policy: policy.name.to_string(),
+            family: policy.family,
+            action: policy.action,
+            dry_run: policy.dry_run,
+            unreadable: policy.unreadable.clone(),
+            rules: match self.asked.passes_over(policy, self.facts.protocol) {
+                true => rules.map(|rule| without_provider(rule.index)).collect(),
+                false => rules.map(|rule| self.rule(rule)).collect(),
             },
         }
     }
 
-    fn rule(&self, index: usize, compiled: &CompiledRule, action: Action) -> RuleExplanation {
-        let (outcome, because) = self.outcome(&compiled.rule, action);
-        RuleExplanation { rule: index, outcome, baseline: compiled.baseline, because }
+    fn rule(&self, compiled: CompiledRule<'_>) -> RuleExplanation {
+        let (outcome, because) = self.outcome(compiled.rule, compiled.policy.action);
+        RuleExplanation { rule: compiled.index, outcome, baseline: compiled.baseline, because }
     }
 
     fn outcome(&self, rule: &Rule, action: Action) -> (Outcome, Vec<Finding>) {
@@ -207,7 +219,7 @@ impl Walk<'_> {
     fn without_http(&self, rule: &Rule, found: &str) -> Vec<Finding> {
         let conditions =
             rule.conditions().filter(|condition| self.facts.protocol == Protocol::Tcp && condition.http_only());
-        conditions.map(|condition| Finding { field: field(condition).to_owned(), found: found.to_owned() }).collect()
+        conditions.map(|condition| Finding { field: condition.field().to_string(), found: found.to_owned() }).collect()
     }
 
     fn group(&self, group: &[Clause]) -> Found {
@@ -249,13 +261,6 @@ fn without_provider(index: usize) -> RuleExplanation {
     let found = "its provider speaks HTTP: ignored on a TCP connection".to_owned();
     let because = vec![Finding { field: "provider".to_owned(), found }];
     RuleExplanation { rule: index, outcome: Outcome::Void, baseline: false, because }
-}
-
-fn field(condition: &AnyCondition) -> &str {
-    match condition {
-        AnyCondition::Connection(condition) => &condition.field,
-        AnyCondition::Request(condition) => &condition.field,
-    }
 }
 
 /// Words a condition that does not hold, or that `seen` is missing for.

@@ -114,7 +114,7 @@ pub(crate) enum PathMatch {
     /// Without placeholders.
     Text(StringMatch),
     /// With `{*}` or `{**}`.
-    Template(Template),
+    Template(Box<Template>),
 }
 
 impl PathMatch {
@@ -146,6 +146,11 @@ impl IpBlock {
             return Ipv4Net::new(v4, length).ok().map(|net| IpBlock(net.into()));
         }
         Some(IpBlock(net))
+    }
+
+    /// Without host bits.
+    pub(crate) fn net(self) -> IpNet {
+        self.0.trunc()
     }
 
     /// Whether the block holds the address; a v4-mapped address (of a dual-stack socket) counts as IPv4.

@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::{Condition, ConnectionTest, RequestTest};
 use crate::custom::Providers;
-use crate::select::Scope;
+use crate::field::Field;
+use crate::index::Ask;
+use crate::select::{Labels, Scope};
 
 /// Which object, of whatever kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -136,7 +138,7 @@ impl Policy {
             family: Family::Istio,
             action: Action::Deny,
             dry_run: false,
-            scope: Scope::Workloads(selector),
+            scope: Scope::Workloads(selector.map(Labels::from)),
             rules: vec![Rule::default()],
             provider: None,
             unreadable: Some(why.to_owned()),
@@ -189,12 +191,28 @@ pub(crate) type Clause = Vec<AnyCondition>;
 #[derive(Clone, Debug)]
 pub(crate) enum AnyCondition {
     /// Once a connection.
-    Connection(Condition<ConnectionTest>),
+    Connection(Box<Condition<ConnectionTest>>),
     /// Once a request, in most cases. Shared with the residuals of every connection.
     Request(Arc<Condition<RequestTest>>),
 }
 
 impl AnyCondition {
+    /// Where in the rule it stands.
+    pub(crate) fn field(&self) -> &Field {
+        match self {
+            AnyCondition::Connection(condition) => &condition.field,
+            AnyCondition::Request(condition) => &condition.field,
+        }
+    }
+
+    /// What it asks of a connection.
+    pub(crate) fn ask_connection(&self) -> Option<Ask<'_>> {
+        match self {
+            AnyCondition::Connection(condition) => condition.ask(),
+            AnyCondition::Request(_) => None,
+        }
+    }
+
     /// Whether it has nothing to look at on a TCP connection.
     pub(crate) fn http_only(&self) -> bool {
         match self {
@@ -215,6 +233,15 @@ impl Rule {
     /// Every condition, wherever it stands.
     pub(crate) fn conditions(&self) -> impl Iterator<Item = &AnyCondition> {
         self.from.iter().chain(&self.to).chain([&self.when]).flatten()
+    }
+
+    /// Gives back the room that was kept for more; rules are kept by the thousand.
+    pub(crate) fn shrink(&mut self) {
+        for part in [&mut self.from, &mut self.to] {
+            part.iter_mut().for_each(Vec::shrink_to_fit);
+            part.shrink_to_fit();
+        }
+        self.when.shrink_to_fit();
     }
 
     /// Whether it was written without any condition: it matches everything.

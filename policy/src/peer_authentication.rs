@@ -57,11 +57,15 @@ pub(crate) enum PeerScope<'a> {
 impl PeerAuthentication {
     /// Stands for a document that could not be read and has no good version to fall back on: the workloads it selects
     /// accept mutual TLS only, which is the one mode that opens nothing.
-    pub fn unreadable(name: ObjectName, selector: Option<Labels>, root_namespace: &str) -> PeerAuthentication {
+    pub fn unreadable(
+        name: ObjectName,
+        selector: Option<BTreeMap<String, String>>,
+        root_namespace: &str,
+    ) -> PeerAuthentication {
         PeerAuthentication {
             mesh_wide: name.namespace == root_namespace,
             name,
-            labels: selector.unwrap_or_default(),
+            labels: selector.map(Labels::from).unwrap_or_default(),
             mode: Some(MtlsMode::Strict),
             ports: BTreeMap::new(),
         }

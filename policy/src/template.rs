@@ -84,6 +84,11 @@ impl Template {
         }
     }
 
+    /// The plain text that every path it matches begins with, and that which it ends with.
+    pub(crate) fn literals(&self) -> (&str, &str) {
+        (literal(self.head.first()), self.tail.as_deref().unwrap_or_else(|| literal(self.head.last())))
+    }
+
     fn covers(&self, text: &str) -> bool {
         match self.fills {
             Fills::Anything => true,
@@ -100,6 +105,13 @@ impl fmt::Display for TemplateError {
             TemplateError::OperatorAfterRest => "{**} is the last operator of a path template",
             TemplateError::Literal => "a segment of a path template is {*}, {**} or plain path characters other than *",
         })
+    }
+}
+
+fn literal(piece: Option<&Piece>) -> &str {
+    match piece {
+        Some(Piece::Text(text)) => text,
+        Some(Piece::Segment) | None => "",
     }
 }
 

@@ -108,11 +108,11 @@ impl Call {
         Call { peer: Some(format!("spiffe://{peer}").parse().unwrap()), ..self }
     }
 
-    fn plaintext(self) -> Call {
+    pub(crate) fn plaintext(self) -> Call {
         Call { peer: None, sni: None, ..self }
     }
 
-    fn connecting_from(self, ip: &str) -> Call {
+    pub(crate) fn connecting_from(self, ip: &str) -> Call {
         Call { source_ip: ip.parse().unwrap(), ..self }
     }
 

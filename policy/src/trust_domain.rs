@@ -22,50 +22,68 @@ impl<'a> Aliases<'a> {
         Aliases([&settings.trust_domain].into_iter().chain(aliases).map(TrustDomain::as_str).collect())
     }
 
-    /// The rule with every name that has aliases written out.
-    pub(crate) fn resolve(&self, rule: &Rule) -> Rule {
+    /// The rule with every name that has aliases written out; `None` when that is the rule as it is.
+    pub(crate) fn resolve(&self, rule: &Rule) -> Option<Rule> {
+        let conditions = rule.from.iter().flatten().chain(&rule.when);
+        let mut tests = conditions.map(|condition| match condition {
+            AnyCondition::Connection(condition) => self.resolved(condition),
+            AnyCondition::Request(_) => None,
+        });
+        if tests.all(|test| test.is_none()) {
+            return None;
+        }
         let mut rule = rule.clone();
         for condition in rule.from.iter_mut().flatten().chain(&mut rule.when) {
-            if let AnyCondition::Connection(condition) = condition {
-                self.resolve_condition(condition);
+            if let AnyCondition::Connection(condition) = condition
+                && let Some(test) = self.resolved(condition)
+            {
+                condition.test = test;
             }
         }
-        rule
+        Some(rule)
     }
 
-    fn resolve_condition(&self, condition: &mut Condition<ConnectionTest>) {
-        let resolved = |each: &dyn Fn(&str) -> Vec<String>| {
-            let values = condition.values.iter().flat_map(|value| each(value));
-            values.map(|value| StringMatch::parse(&value, StringMatch::NonEmpty)).collect()
+    /// What the condition compares once aliases are written out; `None` when nothing changes.
+    fn resolved(&self, condition: &Condition<ConnectionTest>) -> Option<ConnectionTest> {
+        let under = |each: &dyn Fn(&str) -> Option<Vec<String>>| {
+            let names: Vec<_> = condition.values.iter().map(|value| (value, each(value))).collect();
+            names.iter().any(|(_, names)| names.is_some()).then(|| {
+                let names =
+                    names.into_iter().flat_map(|(value, names)| names.unwrap_or_else(|| vec![value.to_owned()]));
+                names.map(|name| StringMatch::parse(&name, StringMatch::NonEmpty)).collect()
+            })
         };
         match condition.test {
-            ConnectionTest::Principals(_) => {
-                condition.test = ConnectionTest::Principals(resolved(&|value| self.principal(value)));
-            }
+            ConnectionTest::Principals(_) => under(&|value| self.principal(value)).map(ConnectionTest::Principals),
             ConnectionTest::TrustDomains(_) => {
-                condition.test = ConnectionTest::TrustDomains(resolved(&|value| self.trust_domain(value)));
+                under(&|value| self.trust_domain(value)).map(ConnectionTest::TrustDomains)
             }
-            _ => {}
+            _ => None,
         }
     }
 
-    /// A value of `principals` under every name. Only `<domain>/ns/<namespace>/sa/<account>`, five parts, has any; and
-    /// as `cluster.local` is replaced, it no longer means a foreign domain of that very name.
-    fn principal(&self, value: &str) -> Vec<String> {
+    /// A value of `principals` under every name; `None` when it has no other. Only `<domain>/ns/<namespace>/sa/<account>`,
+    /// five parts, has any; and as `cluster.local` is replaced, it no longer means a foreign domain of that very name.
+    fn principal(&self, value: &str) -> Option<Vec<String>> {
         let (domain, rest) = value.split_once('/').unwrap_or((value, ""));
-        if value.split('/').count() != 5 || domain == "*" || !(domain == LOCAL || self.covers(domain)) {
-            return vec![value.to_owned()];
+        if self.0.as_slice() == [domain]
+            || value.split('/').count() != 5
+            || domain == "*"
+            || !(domain == LOCAL || self.covers(domain))
+        {
+            return None;
         }
         let suffix = domain.strip_prefix('*');
         let under = |name: &&str| match suffix {
             Some(suffix) if name.ends_with(suffix) => value.to_owned(),
             _ => format!("{name}/{rest}"),
         };
-        self.0.iter().map(under).collect()
+        Some(self.0.iter().map(under).collect())
     }
 
-    fn trust_domain(&self, value: &str) -> Vec<String> {
-        if self.0.contains(&value) { self.0.iter().map(ToString::to_string).collect() } else { vec![value.to_owned()] }
+    fn trust_domain(&self, value: &str) -> Option<Vec<String>> {
+        let aliased = self.0.len() > 1 && self.0.contains(&value);
+        aliased.then(|| self.0.iter().map(ToString::to_string).collect())
     }
 
     fn covers(&self, pattern: &str) -> bool {
@@ -95,14 +113,22 @@ mod tests {
             ("new-td/ns/a/sa/b/c", vec!["new-td/ns/a/sa/b/c"]),
             ("*", vec!["*"]),
         ] {
-            assert_eq!(aliases.principal(value), expected, "{value}");
+            let names = aliases.principal(value).unwrap_or_else(|| vec![value.to_owned()]);
+            assert_eq!(names, expected, "{value}");
         }
     }
 
     #[test]
     fn the_local_name_points_only_to_the_own_domain() {
-        assert_eq!(Aliases(vec!["td"]).principal("cluster.local/ns/a/sa/b"), ["td/ns/a/sa/b"]);
-        assert_eq!(Aliases(vec!["td"]).trust_domain("cluster.local"), ["cluster.local"]);
-        assert_eq!(Aliases(vec!["td", "old"]).trust_domain("old"), ["td", "old"]);
+        let names = |value: &str| Some(vec![value.to_owned()]);
+        assert_eq!(Aliases(vec!["td"]).principal("cluster.local/ns/a/sa/b"), names("td/ns/a/sa/b"));
+        assert_eq!(Aliases(vec!["td"]).trust_domain("cluster.local"), None);
+        assert_eq!(Aliases(vec!["td", "old"]).trust_domain("old"), Some(vec!["td".to_owned(), "old".to_owned()]));
+    }
+
+    #[test]
+    fn one_name_changes_nothing() {
+        assert_eq!(Aliases(vec!["td"]).principal("td/ns/a/sa/b"), None);
+        assert_eq!(Aliases(vec!["td"]).trust_domain("td"), None);
     }
 }

@@ -28,6 +28,7 @@ use crate::http::pool::{HttpVersion, Security, Slot, Upstream};
 use crate::http::server::{self, Reporting};
 use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
 use crate::report;
+use crate::residuals::Residuals;
 use crate::rewind::Rewind;
 use crate::stream::Stream;
 use crate::worker::{Worker, WorkerRef};
@@ -77,13 +78,20 @@ pub struct Plan {
     pub admitted: bool,
 }
 
-/// Decides what can be decided for a whole connection.
-pub fn plan(snapshot: &Snapshot, facts: &ConnectionFacts<'_>) -> Plan {
+/// Decides what can be decided for a whole connection; `residuals` has what others with equal facts were left.
+pub fn plan(snapshot: &Snapshot, facts: &ConnectionFacts<'_>, residuals: &Residuals) -> Plan {
     let strict = snapshot.mtls.mode(facts.destination.port()) == MtlsMode::Strict;
     Plan {
         generation: snapshot.generation,
-        residual: snapshot.inbound_policy.reduce(facts),
+        residual: residuals.residual(snapshot, facts),
         admitted: facts.peer.is_some() || !strict,
+    }
+}
+
+impl Plan {
+    /// Whether there is anything that the connection may still do.
+    pub fn allows_anything(&self) -> bool {
+        self.admitted && self.residual.fixed().is_none_or(|decision| decision.verdict == Verdict::Allow)
     }
 }
 
@@ -187,7 +195,7 @@ impl Side {
         let labels = labels(worker, &peer, service, protocol);
         let slot = worker.pool.slot(&upstream(worker, listener, destination, protocol));
         let facts = facts(worker, snapshot, &connection, destination, &peer, protocol);
-        let plan = RefCell::new(Rc::new(plan(snapshot, &facts)));
+        let plan = RefCell::new(Rc::new(plan(snapshot, &facts, &worker.residuals)));
         tracing::debug!(remote = %connection.remote, %destination, ?protocol, peer = ?peer.id, plan = ?plan.borrow(), "inbound");
         let counters = Rc::new(RequestCounters::new(labels));
         let reporting = Rc::new(Reporting { prefix: prefix(&connection, destination, &peer), counters });
@@ -198,7 +206,9 @@ impl Side {
         if self.protocol == Protocol::Tcp {
             return self.run_tcp(stream).await;
         }
-        server::serve(&self.worker, stream, self.protocol, &self.reporting, layers::inbound(&self.worker, &self)).await;
+        let layers = layers::inbound(&self.worker, &self);
+        let allowed = || self.plan().allows_anything();
+        server::serve(&self.worker, stream, self.protocol, &self.reporting, layers, allowed).await;
     }
 
     async fn run_tcp<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
@@ -219,6 +229,7 @@ impl Side {
         }
         let decision = plan.residual.decide_connection();
         report.decision(&decision);
+        report.nearest(|| plan.residual.nearest(&decision, &self.facts(&self.worker.snapshot()), None));
         if decision.verdict == Verdict::Deny || !plan.admitted {
             report.refused();
             return;
@@ -241,8 +252,8 @@ impl Side {
         let current = self.worker.generation();
         if self.plan.borrow().generation != current {
             let snapshot = self.worker.snapshot();
-            let facts = facts(&self.worker, &snapshot, &self.connection, self.destination, &self.peer, self.protocol);
-            let fresh = Rc::new(plan(&snapshot, &facts));
+            let facts = self.facts(&snapshot);
+            let fresh = Rc::new(plan(&snapshot, &facts, &self.worker.residuals));
             self.plan.replace(fresh);
         }
         Rc::clone(&self.plan.borrow())
@@ -276,6 +287,10 @@ impl Side {
         }
     }
 
+    fn facts(&self, snapshot: &Snapshot) -> ConnectionFacts<'_> {
+        facts(&self.worker, snapshot, &self.connection, self.destination, &self.peer, self.protocol)
+    }
+
     /// The layer of the policies.
     ///
     /// # Errors
@@ -286,11 +301,16 @@ impl Side {
             let error = ProxyError::new(ErrorKind::DownstreamTls, "mutual TLS has become mandatory on this port");
             return Err(Refused::unsent(error, exchange));
         }
-        let decision = plan.residual.decide(&self.view(&exchange.request));
+        let view = self.view(&exchange.request);
+        let decision = plan.residual.decide(&view);
         exchange.report.decision(&decision);
         match decision.verdict {
             Verdict::Allow => Ok(exchange),
-            Verdict::Deny => Err(Refused::denied(exchange)),
+            Verdict::Deny => {
+                let facts = || self.facts(&self.worker.snapshot());
+                exchange.report.nearest(|| plan.residual.nearest(&decision, &facts(), Some(&view)));
+                Err(Refused::denied(exchange))
+            }
         }
     }
 

@@ -227,7 +227,9 @@ async fn try_serve(
     if protocol == Protocol::Tcp {
         side.run_tcp(Stream::new(stream)).await;
     } else {
-        server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers::outbound(worker, &side)).await;
+        let layers = layers::outbound(worker, &side);
+        // No policy is asked on this side.
+        server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers, || true).await;
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Version, header};
-use meshgate_policy::{Decision, Verdict};
+use meshgate_policy::{Decision, Nearest, Verdict};
 use tokio::time::Instant;
 
 use crate::access_log::{Line, Sink};
@@ -26,6 +26,9 @@ use crate::worker::{Worker, WorkerRef};
 
 /// No flag: the answer is the upstream's own.
 pub const NO_FLAGS: &str = "-";
+
+/// The flag of what a policy refused, or a new configuration ended.
+pub const DENIED: &str = "RBAC";
 
 /// One request's report.
 #[derive(Debug)]
@@ -122,6 +125,13 @@ impl Report {
         }
     }
 
+    /// What would have let it in; asked only if it is logged.
+    pub fn nearest<'a>(&mut self, nearest: impl FnOnce() -> Option<Nearest<'a>>) {
+        if let Some(line) = &mut self.0.line {
+            describe_nearest(nearest(), line);
+        }
+    }
+
     /// Counts under other labels from now on: the destination is known.
     pub fn destination(&mut self, counters: &Rc<RequestCounters>, service: &str) {
         self.0.counters = Rc::clone(counters);
@@ -178,7 +188,8 @@ impl Drop for Report {
     fn drop(&mut self) {
         let inner = &mut *self.0;
         if !inner.complete && inner.flags == NO_FLAGS {
-            inner.flags = ErrorKind::DownstreamGone.flag();
+            let withdrawn = inner.in_flight.as_ref().is_some_and(InFlight::is_withdrawn);
+            inner.flags = if withdrawn { DENIED } else { ErrorKind::DownstreamGone.flag() };
         }
         inner.counters.count(&inner.worker.shared.metrics, inner.code, inner.flags);
         let Some(mut line) = inner.line.take() else { return };
@@ -278,6 +289,13 @@ pub fn describe_asked(asked: &Asked<'_>, line: &mut Line) {
         line.display("ext_authz_error", failure);
     }
     line.millis("ext_authz_duration", asked.took);
+}
+
+/// Writes the rule that came nearest to letting in, and the first of its fields that failed.
+pub fn describe_nearest(nearest: Option<Nearest<'_>>, line: &mut Line) {
+    if let Some(nearest) = nearest {
+        line.display("nearest", nearest);
+    }
 }
 
 /// Counts what a connection turned out to speak.

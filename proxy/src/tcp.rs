@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use meshgate_identity::ClientAlpn;
-use meshgate_policy::Decision;
+use meshgate_policy::{Decision, Nearest};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
@@ -17,9 +17,6 @@ use crate::metrics::TcpLabels;
 use crate::report::{self, NO_FLAGS, Totals};
 use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
-
-/// The flag of a connection that a policy refused or a new configuration ended.
-const DENIED: &str = "RBAC";
 
 /// One TCP connection's report; finishes when dropped.
 #[derive(Debug)]
@@ -70,6 +67,13 @@ impl Report {
         }
     }
 
+    /// What would have let it in; asked only if it is logged.
+    pub fn nearest<'a>(&mut self, nearest: impl FnOnce() -> Option<Nearest<'a>>) {
+        if let Some(line) = &mut self.line {
+            report::describe_nearest(nearest(), line);
+        }
+    }
+
     /// The service it goes to.
     pub fn service(&mut self, host: &str) {
         if let Some(line) = &mut self.line {
@@ -79,7 +83,7 @@ impl Report {
 
     /// A policy refused it.
     pub fn refused(&mut self) {
-        self.flags = DENIED;
+        self.flags = report::DENIED;
     }
 
     /// It failed.

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use crate::access_log::Sink;
 use crate::balance::Cursors;
+use crate::changes::Changes;
 use crate::drain::{Drain, Phase};
 use crate::ext_authz::Resolver;
 use crate::http::pool::Pool;
@@ -18,6 +19,7 @@ use crate::listen::Open;
 use crate::metrics::{DecisionCounters, Metrics};
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
+use crate::residuals::Residuals;
 use crate::route::Routes;
 use crate::tls;
 
@@ -63,6 +65,10 @@ pub struct Worker {
     pub open: Open,
     /// How far the end has come.
     pub drain: Drain,
+    /// What the policies leave open on its connections.
+    pub residuals: Residuals,
+    /// Wakes its connections when the configuration has changed.
+    pub changes: Changes,
 }
 
 impl Worker {
@@ -86,10 +92,13 @@ impl Worker {
             access_log,
             open: Open::default(),
             drain,
+            residuals: Residuals::default(),
+            changes: Changes::default(),
         }
     }
 
-    /// Runs until the drain is over: no connection left, or time is. Closes idle upstream connections every `sweep`.
+    /// Runs until the drain is over: no connection left, or time is. Closes idle upstream connections every `sweep`, and
+    /// tells the open ones of each new configuration.
     pub async fn until_drained(&self, sweep: Duration) {
         let mut tick = tokio::time::interval(sweep);
         let (mut draining, mut ended) = (self.drain.clone(), self.drain.clone());
@@ -98,11 +107,14 @@ impl Worker {
             self.open.none_left().await;
         };
         let mut drained = std::pin::pin!(drained);
+        let mut config = self.config.clone();
         loop {
             tokio::select! {
                 biased;
                 () = ended.reached(Phase::Ended) => break,
                 () = drained.as_mut() => break,
+                // Without a sender nothing changes any more; that happens only as the process ends.
+                Ok(()) = config.changed() => self.changes.announce(),
                 _ = tick.tick() => self.pool.sweep(self.shared.bootstrap.timeouts.upstream_idle),
             }
         }

@@ -59,6 +59,9 @@ impl fmt::Display for Explanation {
         if let Some(would_be) = &self.dry_run_deny {
             writeln!(f, "dry run of DENY: {would_be}")?;
         }
+        if let Some(miss) = &self.nearest {
+            writeln!(f, "nearest: {}: {}", miss.rule, miss.field)?;
+        }
         self.policies.iter().try_for_each(|policy| policy.fmt(f))
     }
 }

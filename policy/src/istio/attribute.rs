@@ -101,7 +101,7 @@ impl Attribute {
         let test = self.test(&values, place, report);
         let (field, values, negated) = (place.field.into(), values.into(), place.negated);
         match test {
-            Test::Connection(test) => AnyCondition::Connection(Condition { field, values, negated, test }),
+            Test::Connection(test) => AnyCondition::Connection(Box::new(Condition { field, values, negated, test })),
             Test::Request(test) => AnyCondition::Request(Arc::new(Condition { field, values, negated, test })),
         }
     }
@@ -205,7 +205,7 @@ fn port(text: &str) -> Result<u16, String> {
 
 fn path(text: &str, fills: Fills) -> Result<PathMatch, String> {
     match Template::parse(text, fills) {
-        Ok(Some(template)) => Ok(PathMatch::Template(template)),
+        Ok(Some(template)) => Ok(PathMatch::Template(Box::new(template))),
         Ok(None) => Ok(PathMatch::Text(StringMatch::parse(text, StringMatch::NonEmpty))),
         Err(error) => Err(error.to_string()),
     }

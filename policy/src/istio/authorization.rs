@@ -116,7 +116,9 @@ impl Reader<'_> {
         let to = to.map(|(index, to)| self.operation(index, to.and_then(|ToSpec { operation }| operation))).collect();
         let when = rule.when.unwrap_or_default().into_iter().enumerate();
         let when = when.flat_map(|(index, condition)| self.condition(index, condition)).collect();
-        Rule { from, to, when }
+        let mut rule = Rule { from, to, when };
+        rule.shrink();
+        rule
     }
 
     fn add(&mut self, field: &str, message: impl Into<String>) {

@@ -44,7 +44,7 @@ pub(super) fn labels(selector: Option<&WorkloadSelector>, report: &mut Report) -
             report.add(&path, format!("a label's value has at most {LABEL_VALUE_MAX} characters"));
         }
     }
-    Some(labels)
+    Some(labels.into())
 }
 
 fn check_target(path: &str, target: &TargetRef, report: &mut Report) {

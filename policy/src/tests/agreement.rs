@@ -14,8 +14,8 @@ use super::{Call, workload};
 use crate::explain::{Outcome, RuleName};
 use crate::istio::authorization_policy;
 use crate::{
-    CatchAllDeny, Decision, Explanation, ObjectName, Policy, PolicySet, Provider, ProviderKind, Providers, RuleRef,
-    Settings,
+    CatchAllDeny, Decision, Explanation, ObjectName, Policy, PolicySet, Provider, ProviderKind, Providers, Reason,
+    RuleRef, Settings, Verdict,
 };
 
 type Fields = &'static [(&'static str, &'static [&'static str])];
@@ -163,9 +163,13 @@ fn custom_document(index: usize) -> impl Strategy<Value = Document> {
 }
 
 fn document(index: usize) -> impl Strategy<Value = Document> {
+    document_of(index, &["ALLOW", "ALLOW", "DENY", "DENY", "AUDIT"])
+}
+
+fn document_of(index: usize, actions: &'static [&'static str]) -> impl Strategy<Value = Document> {
     let namespace = prop::sample::select(vec!["default", "default", "istio-system", "other"]);
     let selector = prop::sample::select(vec![None, Some("backend"), Some("other")]);
-    let action = prop::sample::select(vec!["ALLOW", "ALLOW", "DENY", "DENY", "AUDIT"]);
+    let action = prop::sample::select(actions);
     (namespace, selector, action, prop::bool::weighted(0.2), prop::collection::vec(rule(), 0..3)).prop_map(
         move |(namespace, selector, action, dry_run, mut rules)| {
             if action == "DENY" && rules.is_empty() {
@@ -186,6 +190,20 @@ fn document(index: usize) -> impl Strategy<Value = Document> {
 fn documents() -> impl Strategy<Value = Vec<Document>> {
     let several = (document(3), document(1), document(0), document(2));
     (several, 1..=4_usize).prop_map(|((a, b, c, d), length)| [a, b, c, d].into_iter().take(length).collect())
+}
+
+/// So many that they are looked up and not tried one by one; half of the sets without a DENY, which would hide the rest.
+fn many_documents() -> impl Strategy<Value = Vec<Document>> {
+    let actions: [&'static [&'static str]; 2] =
+        [&["ALLOW", "ALLOW", "ALLOW", "AUDIT"], &["ALLOW", "DENY", "DENY", "AUDIT"]];
+    let documents = prop::sample::select(actions.to_vec())
+        .prop_flat_map(|actions| prop::collection::vec(document_of(0, actions), 30..=60));
+    documents.prop_map(|mut documents| {
+        for (index, document) in documents.iter_mut().enumerate() {
+            document.name = format!("p{index:02}");
+        }
+        documents
+    })
 }
 
 fn mesh() -> impl Strategy<Value = Mesh> {
@@ -295,16 +313,7 @@ proptest! {
     fn the_engine_decides_as_the_semantics_say(documents in documents(), mesh in mesh(), call in call()) {
         let set = compile(&documents, &mesh);
         let expected = naive::decide(&documents, &mesh, &call);
-        let residual = set.reduce(&call.facts());
-        let decided = if call.tcp { residual.decide_connection() } else { residual.decide(&call.request()) };
-        prop_assert_eq!(as_naive(decided), expected.clone());
-        match residual.fixed() {
-            Some(fixed) => prop_assert_eq!(fixed, decided),
-            None => prop_assert!(!call.tcp, "a connection leaves nothing open on TCP"),
-        }
-        if residual.decide_connection().verdict == crate::Verdict::Allow {
-            prop_assert_eq!(decided.verdict, crate::Verdict::Allow, "in doubt it refuses");
-        }
+        agreed(&set, &call, &expected)?;
     }
 
     #[test]
@@ -337,6 +346,59 @@ proptest! {
                 let matched = naive::rule_matches(document, written, &mesh, &call);
                 prop_assert_eq!(rule.outcome == Outcome::Matched, matched, "{}", explanation);
                 prop_assert!(matched || !rule.because.is_empty());
+            }
+        }
+    }
+}
+
+/// What the engine says of a call, checked in itself.
+fn agreed(set: &PolicySet, call: &Call, expected: &naive::Result) -> Result<(), TestCaseError> {
+    let residual = set.reduce(&call.facts());
+    let decided = if call.tcp { residual.decide_connection() } else { residual.decide(&call.request()) };
+    prop_assert_eq!(&as_naive(decided), expected);
+    match residual.fixed() {
+        Some(fixed) => prop_assert_eq!(fixed, decided),
+        None => prop_assert!(!call.tcp, "a connection leaves nothing open on TCP"),
+    }
+    if residual.decide_connection().verdict == Verdict::Allow {
+        prop_assert_eq!(decided.verdict, Verdict::Allow, "in doubt it refuses");
+    }
+    let facts = call.facts();
+    let nearest = residual.nearest(&decided, &facts, (!call.tcp).then(|| call.request()).as_ref());
+    let wanting = matches!(decided.reason, Reason::NoAllowMatched | Reason::CatchAllDeny);
+    prop_assert!(wanting || nearest.is_none());
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn many_policies_decide_as_the_semantics_say(
+        documents in many_documents(),
+        mesh in mesh(),
+        calls in prop::collection::vec(call(), 12),
+    ) {
+        let set = compile(&documents, &mesh);
+        for call in &calls {
+            agreed(&set, call, &naive::decide(&documents, &mesh, call))?;
+        }
+    }
+
+    #[test]
+    fn connections_with_equal_essential_facts_have_one_residual(
+        documents in documents(),
+        mesh in mesh(),
+        calls in prop::collection::vec(call(), 12),
+    ) {
+        let set = compile(&documents, &mesh);
+        for (one, other) in calls.iter().zip(calls.iter().skip(1)) {
+            // Made for the one, asked by the other.
+            let other = Call { tcp: one.tcp, ..other.clone() };
+            if set.essential(&one.facts()) == set.essential(&other.facts()) {
+                let residual = set.reduce(&one.facts());
+                let decided = if other.tcp { residual.decide_connection() } else { residual.decide(&other.request()) };
+                prop_assert_eq!(as_naive(decided), naive::decide(&documents, &mesh, &other));
             }
         }
     }

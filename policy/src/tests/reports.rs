@@ -36,6 +36,7 @@ fn names_the_part_that_failed() {
         "\
 deny: no_allow_matched
 dry run of DENY: deny, default/try rule 0
+nearest: default/allow-get rule 0: to[0].operation.methods
 ALLOW default/allow-get
   rule 0: not matched
     to[0].operation.methods: GET not in [POST]
@@ -59,6 +60,7 @@ fn says_what_tcp_does_to_a_rule() {
         explain(&[rule("ALLOW", &methods)], &Call::tcp()),
         "\
 deny: no_allow_matched
+nearest: default/p rule 0: to[0].operation.methods
 ALLOW default/p
   rule 0: void
     to[0].operation.methods: needs HTTP: the whole rule is void on a TCP connection
@@ -83,6 +85,7 @@ fn says_what_a_connection_leaves_open() {
         set.explain(&Call::get("/").facts(), None).to_string(),
         "\
 deny: no_allow_matched
+nearest: default/p rule 0: to[0].operation.methods
 ALLOW default/p
   rule 0: needs a request
     to[0].operation.methods: depends on the request
@@ -98,7 +101,7 @@ fn is_stable_json() {
         json!({
             "verdict": "deny", "reason": "deny_rule", "family": "istio", "rule": {"policy": "default/p", "rule": 0},
             "target": null,
-            "asks": null, "audit": null, "dry_run_allow": null, "dry_run_deny": null,
+            "asks": null, "audit": null, "dry_run_allow": null, "dry_run_deny": null, "nearest": null,
             "policies": [{
                 "policy": "default/p", "family": "istio", "action": "DENY", "dry_run": false, "unreadable": null,
                 "rules": [{"rule": 0, "outcome": "matched", "baseline": false, "because": []}],

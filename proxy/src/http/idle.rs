@@ -19,6 +19,7 @@ use tokio::time::Instant;
 pub struct Activity {
     in_flight: Cell<u32>,
     in_head: Cell<bool>,
+    withdrawn: Cell<bool>,
     /// Since when nothing has happened; `None` when something has and the clock was not asked.
     since: Cell<Option<Instant>>,
 }
@@ -41,7 +42,12 @@ pub enum Due {
 impl Activity {
     /// A connection just opened.
     pub fn new() -> Rc<Self> {
-        Rc::new(Self { in_flight: Cell::new(0), in_head: Cell::new(false), since: Cell::new(None) })
+        Rc::new(Self {
+            in_flight: Cell::new(0),
+            in_head: Cell::new(false),
+            withdrawn: Cell::new(false),
+            since: Cell::new(None),
+        })
     }
 
     /// A request was read.
@@ -50,6 +56,11 @@ impl Activity {
         self.in_head.set(false);
         self.since.set(None);
         InFlight(Rc::clone(self))
+    }
+
+    /// A new configuration allows nothing on the connection any more: what is in flight ends for that reason.
+    pub fn withdraw(&self) {
+        self.withdrawn.set(true);
     }
 
     /// Whether the connection's time is over.
@@ -77,6 +88,13 @@ impl Activity {
         if self.in_head.get() && self.since.get().is_none() {
             self.since.set(Some(Instant::now()));
         }
+    }
+}
+
+impl InFlight {
+    /// Whether the connection ends because a new configuration allows nothing on it any more.
+    pub fn is_withdrawn(&self) -> bool {
+        self.0.withdrawn.get()
     }
 }
 

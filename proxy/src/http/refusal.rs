@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::Refusal;
 use crate::http::body::ResponseBody;
-use crate::report::Report;
+use crate::report::{DENIED, Report};
 
 /// What Istio answers, so that clients and dashboards that know it go on working.
 pub const DENIED_BODY: &str = "RBAC: access denied";
@@ -46,7 +46,7 @@ pub async fn discard(mut body: Incoming) {
 
 /// The policy said no.
 pub fn denied(mut report: Report) -> Response<ResponseBody> {
-    report.answered_by_us(StatusCode::FORBIDDEN.as_u16(), "RBAC");
+    report.answered_by_us(StatusCode::FORBIDDEN.as_u16(), DENIED);
     answer(StatusCode::FORBIDDEN, GRPC_PERMISSION_DENIED, DENIED_BODY, report)
 }
 

@@ -69,9 +69,16 @@ pub struct Reporting {
     pub counters: Rc<RequestCounters>,
 }
 
-/// Serves `io` until it ends, rests too long, or the drain says so; `layers` answer each request.
-pub async fn serve<I, S>(worker: &WorkerRef, io: I, protocol: Protocol, reporting: &Rc<Reporting>, layers: S)
-where
+/// Serves `io` until it ends, rests too long, the drain says so, or it is no longer `allowed` under a new configuration;
+/// `layers` answer each request.
+pub async fn serve<I, S>(
+    worker: &WorkerRef,
+    io: I,
+    protocol: Protocol,
+    reporting: &Rc<Reporting>,
+    layers: S,
+    allowed: impl Fn() -> bool,
+) where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service<Exchange, Response = Response<ResponseBody>, Error = Infallible> + Clone + 'static,
 {
@@ -98,7 +105,7 @@ where
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(LOCAL_RESETS);
         let connection = builder.serve_connection(TokioIo::new(io), service);
-        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown).await;
+        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, allowed).await;
     } else {
         let mut builder = http1::Builder::new();
         // What comes during the drain (outbound only) gets one answer.
@@ -109,7 +116,7 @@ where
         }
         let io = Watched::new(io, Rc::clone(&activity));
         let connection = builder.serve_connection(TokioIo::new(io), service);
-        run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown).await;
+        run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown, allowed).await;
     }
 }
 
@@ -119,6 +126,7 @@ async fn run<C>(
     reporting: &Reporting,
     connection: C,
     shutdown: impl Fn(std::pin::Pin<&mut C>),
+    allowed: impl Fn() -> bool,
 ) where
     C: Future<Output = Result<(), hyper::Error>>,
 {
@@ -130,6 +138,8 @@ async fn run<C>(
     let mut next = if drain.phase() == Phase::Running { Phase::Draining } else { Phase::Ended };
     let mut timer = pin!(tokio::time::sleep(head.min(idle)));
     let mut resting = false;
+    // What was decided before this is decided again at the next request; nothing is in flight yet.
+    let mut changes = worker.changes.follow();
     loop {
         // The connection comes first: whatever else is due, an answer that is ready goes out.
         tokio::select! {
@@ -150,6 +160,10 @@ async fn run<C>(
                 shutdown(connection.as_mut());
                 next = Phase::Ended;
             }
+            () = changes.changed() => if !allowed() {
+                activity.withdraw();
+                return;
+            },
             () = timer.as_mut() => match activity.due(Instant::now(), head, idle) {
                 Due::Later(at) => {
                     resting = false;

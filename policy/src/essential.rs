@@ -1,0 +1,130 @@
+//! What of a connection's facts the policies look at.
+//!
+//! Two connections with the same essential facts have the same residual, so it need be made only once: a caller keeps
+//! residuals by what [`PolicySet::essential`] says.
+
+use std::net::IpAddr;
+
+use meshgate_identity::SpiffeId;
+
+use crate::condition::ConnectionTest;
+use crate::model::AnyCondition;
+use crate::request::{ConnectionFacts, Protocol, RemoteIp};
+use crate::set::PolicySet;
+
+/// The facts that a policy set looks at; the others are left out. `T` is `&str` for a look-up and `Box<str>` to keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Essential<T> {
+    protocol: Protocol,
+    service_port: Option<u16>,
+    has_peer: bool,
+    principal: Option<T>,
+    namespace: Option<T>,
+    trust_domain: Option<T>,
+    source_ip: Option<IpAddr>,
+    remote_ip: Option<IpAddr>,
+    destination_ip: Option<IpAddr>,
+    destination_port: Option<u16>,
+    sni: Option<T>,
+}
+
+impl Essential<&str> {
+    /// To keep.
+    pub fn to_owned(&self) -> Essential<Box<str>> {
+        Essential {
+            protocol: self.protocol,
+            service_port: self.service_port,
+            has_peer: self.has_peer,
+            principal: self.principal.map(Into::into),
+            namespace: self.namespace.map(Into::into),
+            trust_domain: self.trust_domain.map(Into::into),
+            source_ip: self.source_ip,
+            remote_ip: self.remote_ip,
+            destination_ip: self.destination_ip,
+            destination_port: self.destination_port,
+            sni: self.sni.map(Into::into),
+        }
+    }
+}
+
+impl Essential<Box<str>> {
+    /// As what was kept is compared.
+    pub fn as_ref(&self) -> Essential<&str> {
+        Essential {
+            protocol: self.protocol,
+            service_port: self.service_port,
+            has_peer: self.has_peer,
+            principal: self.principal.as_deref(),
+            namespace: self.namespace.as_deref(),
+            trust_domain: self.trust_domain.as_deref(),
+            source_ip: self.source_ip,
+            remote_ip: self.remote_ip,
+            destination_ip: self.destination_ip,
+            destination_port: self.destination_port,
+            sni: self.sni.as_deref(),
+        }
+    }
+}
+
+impl PolicySet {
+    /// What the policies look at: connections for which this is equal share one [`Residual`](crate::Residual). Does not
+    /// allocate.
+    pub fn essential<'a>(&self, facts: &ConnectionFacts<'a>) -> Essential<&'a str> {
+        let looks = self.looks();
+        let peer = facts.peer;
+        let remote = match (facts.remote_ip, facts.protocol) {
+            (RemoteIp::Fixed(address), _) => Some(address),
+            (RemoteIp::PerRequest, Protocol::Tcp) => Some(facts.source_ip),
+            (RemoteIp::PerRequest, Protocol::Http) => None,
+        };
+        Essential {
+            protocol: facts.protocol,
+            // It follows from the destination, of which a workload has few.
+            service_port: facts.service_port,
+            has_peer: (looks.principal || looks.namespace || looks.trust_domain) && peer.is_some(),
+            principal: peer.filter(|_| looks.principal).map(SpiffeId::principal),
+            namespace: peer.filter(|_| looks.namespace && !looks.principal).and_then(SpiffeId::namespace),
+            trust_domain: peer.filter(|_| looks.trust_domain && !looks.principal).map(SpiffeId::trust_domain_str),
+            source_ip: looks.source_ip.then_some(facts.source_ip),
+            remote_ip: remote.filter(|_| looks.remote_ip),
+            destination_ip: looks.destination_ip.then(|| facts.destination.ip()),
+            destination_port: looks.destination_port.then(|| facts.destination.port()),
+            sni: facts.sni.filter(|_| looks.sni),
+        }
+    }
+}
+
+/// Which facts some condition looks at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Looks {
+    principal: bool,
+    namespace: bool,
+    trust_domain: bool,
+    source_ip: bool,
+    remote_ip: bool,
+    destination_ip: bool,
+    destination_port: bool,
+    sni: bool,
+}
+
+impl Looks {
+    pub(crate) fn add(&mut self, condition: &AnyCondition) {
+        let looks = match condition {
+            AnyCondition::Request(condition) => {
+                self.remote_ip |= condition.test.may_be_settled();
+                return;
+            }
+            AnyCondition::Connection(condition) => match &condition.test {
+                ConnectionTest::Principals(_) | ConnectionTest::ServiceAccounts(_) => &mut self.principal,
+                ConnectionTest::Namespaces(_) => &mut self.namespace,
+                ConnectionTest::TrustDomains(_) => &mut self.trust_domain,
+                ConnectionTest::SourceIp(_) => &mut self.source_ip,
+                ConnectionTest::DestinationIp(_) => &mut self.destination_ip,
+                ConnectionTest::DestinationPort(_) => &mut self.destination_port,
+                ConnectionTest::Sni(_) => &mut self.sni,
+                ConnectionTest::Metadata => return,
+            },
+        };
+        *looks = true;
+    }
+}
