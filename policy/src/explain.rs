@@ -7,7 +7,7 @@ mod text;
 
 use serde::Serialize;
 
-use crate::condition::Condition;
+use crate::condition::{Condition, ConnectionTest};
 use crate::decision::{Reason, RuleRef, Verdict};
 use crate::model::{Action, AnyCondition, Clause, Family, Rule};
 use crate::request::{ConnectionFacts, Protocol, RequestView};
@@ -57,6 +57,8 @@ pub struct WouldBe {
 /// What one policy had to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyExplanation {
+    /// `AuthorizationPolicy` or `TrafficTarget`
+    pub kind: &'static str,
     /// `namespace/name`
     pub policy: String,
     /// Where it comes from.
@@ -148,6 +150,7 @@ impl Walk<'_> {
     fn policy(&self, policy: &CompiledPolicy) -> PolicyExplanation {
         let action = policy.source.action;
         PolicyExplanation {
+            kind: policy.source.kind(),
             policy: policy.source.name.to_string(),
             family: policy.source.family,
             action,
@@ -202,6 +205,10 @@ impl Walk<'_> {
         let mut depends = Vec::new();
         for condition in clause {
             let (holds, found) = match condition {
+                AnyCondition::Connection(condition) if matches!(condition.test, ConnectionTest::Nothing) => {
+                    let (field, found) = (condition.field.to_string(), condition.values.join(", "));
+                    (Some(false), Finding { field, found })
+                }
                 AnyCondition::Connection(condition) => {
                     (Some(condition.holds(self.facts)), finding(condition, Some(condition.test.seen(self.facts))))
                 }

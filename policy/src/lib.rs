@@ -21,6 +21,7 @@
 //!     trust_domain_aliases: Vec::new(),
 //!     catch_all_deny: Default::default(),
 //!     smi: Default::default(),
+//!     smi_path_match: Default::default(),
 //! };
 //! let set = PolicySet::compile(&[Arc::new(policy)], &workload, &settings);
 //! let residual = set.reduce(&ConnectionFacts {
@@ -50,6 +51,7 @@ mod request;
 mod residual;
 mod select;
 mod set;
+pub mod smi;
 mod template;
 mod token;
 mod trust_domain;

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::condition::{Condition, ConnectionTest, RequestTest};
 use crate::select::Scope;
+use crate::smi::PathMatch;
 
 /// Which object, of whatever kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +53,8 @@ pub struct Settings {
     pub catch_all_deny: CatchAllDeny,
     /// What it means that no TrafficTarget lets a caller in.
     pub smi: SmiMode,
+    /// How much of a path a `pathRegex` must cover.
+    pub smi_path_match: PathMatch,
 }
 
 /// Whether SMI's TrafficTargets are in force.
@@ -148,6 +151,14 @@ impl Policy {
     /// Where it comes from.
     pub fn family(&self) -> Family {
         self.family
+    }
+
+    /// What its document is called: `AuthorizationPolicy` or `TrafficTarget`.
+    pub fn kind(&self) -> &'static str {
+        match self.family {
+            Family::Istio => "AuthorizationPolicy",
+            Family::Smi => "TrafficTarget",
+        }
     }
 
     /// What a match means; an unreadable policy denies.

@@ -38,7 +38,10 @@ impl<'a> Aliases<'a> {
             let values = condition.values.iter().flat_map(|value| each(value));
             values.map(|value| StringMatch::parse(&value, StringMatch::NonEmpty)).collect()
         };
-        match condition.test {
+        match &mut condition.test {
+            ConnectionTest::LocalAccounts { trust_domains, .. } => {
+                *trust_domains = self.0.iter().map(|name| Box::from(*name)).collect();
+            }
             ConnectionTest::Principals(_) => {
                 condition.test = ConnectionTest::Principals(resolved(&|value| self.principal(value)));
             }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::model::Family;
+
 use super::{Explanation, Finding, Outcome, PolicyExplanation, RuleName, WouldBe};
 
 impl Outcome {
@@ -37,6 +39,9 @@ impl fmt::Display for Explanation {
             write!(f, ", {rule}")?;
         }
         writeln!(f)?;
+        if let Some(rule) = &self.target {
+            writeln!(f, "TrafficTarget: {rule}")?;
+        }
         if let Some(rule) = &self.audit {
             writeln!(f, "audit: {rule}")?;
         }
@@ -53,7 +58,10 @@ impl fmt::Display for Explanation {
 impl fmt::Display for PolicyExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dry_run = if self.dry_run { " (dry run)" } else { "" };
-        writeln!(f, "{} {}{dry_run}", self.action, self.policy)?;
+        match self.family {
+            Family::Istio => writeln!(f, "{} {}{dry_run}", self.action, self.policy)?,
+            Family::Smi => writeln!(f, "{} {}", self.kind, self.policy)?,
+        }
         if let Some(why) = &self.unreadable {
             writeln!(f, "  could not be read: {why}")?;
         }

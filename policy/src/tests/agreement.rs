@@ -191,6 +191,7 @@ fn call() -> impl Strategy<Value = Call> {
             source_ip: source_ip.parse().unwrap(),
             fixed_remote_ip: fixed.map(|address| address.parse().unwrap()),
             destination: (destination.parse::<std::net::IpAddr>().unwrap(), port).into(),
+            service_port: None,
             sni: sni.map(str::to_owned),
             tcp,
             method: method.to_owned(),
@@ -219,6 +220,7 @@ fn compile(documents: &[Document], mesh: &Mesh) -> PolicySet {
         trust_domain_aliases: domains.collect(),
         catch_all_deny: if mesh.baseline { CatchAllDeny::Baseline } else { CatchAllDeny::Istio },
         smi: Default::default(),
+        smi_path_match: Default::default(),
     };
     PolicySet::compile(&policies, &workload(), &settings)
 }
