@@ -63,6 +63,7 @@ pub(crate) fn settings() -> Settings {
         trust_domain_aliases: Vec::new(),
         catch_all_deny: CatchAllDeny::default(),
         smi: Default::default(),
+        smi_path_match: Default::default(),
     }
 }
 

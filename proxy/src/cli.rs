@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use meshgate_config::{Bootstrap, Problem};
 use meshgate_identity::TrustDomain;
+use meshgate_policy::smi::PathMatch;
 use meshgate_policy::{CatchAllDeny, Settings, SmiMode};
 
 /// The answer is no.
@@ -162,6 +163,7 @@ impl Perspective {
                 trust_domain_aliases: Vec::new(),
                 catch_all_deny: CatchAllDeny::default(),
                 smi: SmiMode::default(),
+                smi_path_match: PathMatch::default(),
             },
             Bootstrap::policy_settings,
         );

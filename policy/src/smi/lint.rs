@@ -104,7 +104,9 @@ fn covers(by: &TrafficTarget, target: &TrafficTarget) -> bool {
         let relevant = target.rules.iter().filter(|rule| rule.kind != RouteKind::UdpRoute);
         relevant.cloned().collect::<Vec<_>>()
     };
-    by.destination == target.destination
+    // Names of routes are those of the own namespace.
+    by.name.namespace == target.name.namespace
+        && by.destination == target.destination
         && by.port == target.port
         && target.sources.iter().all(|source| by.sources.contains(source))
         && http(by) == http(target)

@@ -71,10 +71,14 @@ fn words(plan: &Plan) -> String {
         Security::Plaintext => format!("{} plaintext", hop.address),
         Security::Mtls { expected, .. } => format!("{} {}", hop.address, expected.principal()),
     };
+    let reach = |addresses: &[SocketAddr]| match addresses {
+        [] => String::new(),
+        _ => format!(" out of reach {}", listed(addresses)),
+    };
     match plan {
-        Plan::Service { service, endpoints, left_out, .. } => {
+        Plan::Service { service, endpoints, left_out, out_of_reach, .. } => {
             let hops: Vec<_> = endpoints.iter().map(hop).collect();
-            format!("{}: {} without {left_out:?}", service.service, hops.join(", "))
+            format!("{}: {} without {left_out:?}{}", service.service, hops.join(", "), reach(out_of_reach))
         }
         Plan::Endpoint { hop: only, .. } => format!("only {}", hop(only)),
         Plan::Passthrough(address) => format!("through to {address}"),
@@ -114,7 +118,7 @@ fn of_a_workload_with_two_addresses_one_is_used() {
     let endpoint = |address: &str, workload: Option<&str>| {
         let name = |name: &str| meshgate_policy::ObjectName { namespace: "a".into(), name: name.into() };
         let (address, workload) = (address.parse().unwrap(), workload.map(name));
-        Arc::new(Endpoint { address, workload, identity: EndpointIdentity::Unknown })
+        Arc::new(Endpoint { address, workload, identity: EndpointIdentity::Unknown, in_reach: true })
     };
     let dual = [
         endpoint("10.0.0.1:80", Some("one")),
