@@ -110,7 +110,11 @@ impl Composer<'_> {
                 (nothing("a TCPRoute beside HTTPRouteGroups only restricts their ports"), Vec::new())
             }
             RouteKind::TcpRoute => (protocol(Protocol::Tcp), Vec::new()),
-            RouteKind::UdpRoute => (nothing("UDP does not pass through the proxy"), Vec::new()),
+            RouteKind::UdpRoute => {
+                let why = "UDP does not pass through the proxy";
+                self.find(MISSING_ROUTE, format!("rules[{index}]: {why}: it lets nothing in"));
+                (nothing(why), Vec::new())
+            }
         };
         let when = std::iter::once(protocol).chain(ports.iter().cloned()).collect();
         Rule { from: vec![vec![self.sources()]], to, when }

@@ -16,7 +16,7 @@ use crate::smi::target::{RouteRef, TrafficTarget};
 pub const WIDE_PATH: &str = "MG020";
 /// A TrafficTarget that another one makes superfluous.
 pub const COVERED_TARGET: &str = "MG021";
-/// A TrafficTarget that names a route, or a match of one, that is not there.
+/// A TrafficTarget that names a route, or a match of one, that is not there or without effect.
 pub const MISSING_ROUTE: &str = "MG022";
 /// A TrafficTarget whose destination is no service account that is known.
 pub const UNKNOWN_DESTINATION: &str = "MG023";

@@ -348,7 +348,9 @@ fn a_udp_route_lets_nothing_in_and_takes_nothing_away() {
     let udp = json!({"kind": "UDPRoute", "name": "dns"});
     assert!(!rules_allow(&json!([udp]), &Call::tcp()) && !rules_allow(&json!([udp]), &Call::get("/")));
     assert!(rules_allow(&json!([udp, http(&["metrics"])]), &Call::get("/metrics")));
-    let policies = composed(&target("t", spec(&json!([udp, http(&["metrics"])]))));
+    let (policies, found) =
+        composed_with(&target("t", spec(&json!([udp, http(&["metrics"])]))), &routes(), PathMatch::Prefix);
+    assert_eq!(found[0].message, "rules[0]: UDP does not pass through the proxy: it lets nothing in");
     assert_eq!(says(&policies, &in_force(), &Call::get("/metrics")), "allow target_rule default/t rule 1");
 }
 
