@@ -90,7 +90,8 @@ impl Composer<'_> {
                     allowed.extend_from_slice(&route.ports);
                 }
                 None => {
-                    self.find(MISSING_ROUTE, format!("rules[{index}]: there is no TCPRoute {name}: it lets nothing in"))
+                    let message = format!("rules[{index}]: there is no TCPRoute {name}: it lets nothing in");
+                    self.find(MISSING_ROUTE, message);
                 }
             }
         }

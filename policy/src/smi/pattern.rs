@@ -73,8 +73,6 @@ fn build(text: &str) -> Result<Regex, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
-
     use super::*;
 
     #[test]
@@ -130,10 +128,8 @@ mod tests {
         let text = "a".repeat(60_000) + "!";
         for pattern in ["(a+)+$", "(a|a)*$", "(a|aa)+$", "(.*a){12}$", "(x+x+)+y", "([a-z]+)*[0-9]"] {
             let pattern = Pattern::parse(pattern, PathMatch::Prefix).unwrap();
-            let started = Instant::now();
+            // An engine that backtracks does not come back from this.
             assert!(!pattern.matches(text.as_bytes()));
-            // Backtracking would take longer than the age of the universe; the bound only has to tell the two apart.
-            assert!(started.elapsed() < Duration::from_secs(10), "{pattern:?} took {:?}", started.elapsed());
         }
     }
 }

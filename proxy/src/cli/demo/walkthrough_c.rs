@@ -113,16 +113,16 @@ impl Mesh {
                 self.server_side(reporter, step).await
             }
             "C2" => {
-                self.to_backend(reporter, step).await?;
+                self.backend_only(reporter, step).await?;
                 self.six_requests(reporter, step, "6 from stable").await?;
                 self.left_out(reporter, step).await
             }
             "C3" => {
-                self.to_backend(reporter, step).await?;
+                self.backend_only(reporter, step).await?;
                 self.as_curl(reporter, step, Method::POST, "/", DENIED).await
             }
             "C4" => {
-                self.to_backend(reporter, step).await?;
+                self.backend_only(reporter, step).await?;
                 self.another_caller(reporter, step).await
             }
             "C5" => {
@@ -140,7 +140,7 @@ impl Mesh {
         }
     }
 
-    async fn to_backend(&mut self, reporter: &Reporter, step: &'static str) -> Result<(), Stopped> {
+    async fn backend_only(&mut self, reporter: &Reporter, step: &'static str) -> Result<(), Stopped> {
         self.in_force(reporter, step, "curl-to-backend, GET", &[TRAFFIC_POLICY, ROUTES, TO_BACKEND]).await
     }
 
