@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use meshgate_policy::ObjectName;
+use meshgate_policy::smi::Reach;
 
 use crate::endpoints::{EndpointSlice, Endpoints, Subset};
 use crate::kept::Standing;
@@ -17,7 +18,7 @@ use crate::resource::{Key, Object, Place};
 use crate::service::{Port, Service, Target};
 use crate::services::{AppProtocol, Endpoint, EndpointIdentity, Entry, ServicePort, Services};
 use crate::workload::{Pod, WorkloadEntry};
-use crate::workloads::Workloads;
+use crate::workloads::{WorkloadRecord, Workloads};
 
 /// The objects that say what is behind a service, by namespace.
 #[derive(Default)]
@@ -38,6 +39,7 @@ struct Candidate {
 pub(crate) fn services(
     standing: &Standing,
     workloads: &Workloads,
+    reach: &Reach,
     cluster_domain: &str,
     problems: &mut Vec<Problem>,
 ) -> Services {
@@ -52,7 +54,7 @@ pub(crate) fn services(
             continue;
         }
         places.insert(key.object_name(), (key, place));
-        let entry = sources.entry(key, service, workloads, cluster_domain);
+        let entry = sources.entry(key, service, workloads, reach, cluster_domain);
         problems.extend(doubts(&entry).into_iter().map(warn));
         entries.push(entry);
     }
@@ -89,7 +91,7 @@ impl<'a> Sources<'a> {
         sources
     }
 
-    fn entry(&self, key: &Key, service: &Service, workloads: &Workloads, cluster_domain: &str) -> Entry {
+    fn entry(&self, key: &Key, service: &Service, workloads: &Workloads, reach: &Reach, cluster_domain: &str) -> Entry {
         let mut entry = Entry {
             name: key.object_name(),
             cluster_ips: service.cluster_ips.clone(),
@@ -105,6 +107,7 @@ impl<'a> Sources<'a> {
                     address,
                     workload: found.map(|record| record.name.clone()),
                     identity: found.map_or(EndpointIdentity::Unknown, |record| record.identity.clone()),
+                    in_reach: found.is_none_or(|record| includes(reach, record)),
                 });
                 if candidate.ready { endpoints.push(endpoint) } else { entry.not_ready.push((index, endpoint)) }
             }
@@ -149,6 +152,10 @@ impl<'a> Sources<'a> {
         }
         found
     }
+}
+
+fn includes(reach: &Reach, record: &WorkloadRecord) -> bool {
+    reach.includes(&record.workload.namespace, &record.workload.service_account)
 }
 
 fn add(found: &mut BTreeMap<SocketAddr, Candidate>, address: SocketAddr, ready: bool, pod: Option<ObjectName>) {

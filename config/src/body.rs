@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use meshgate_policy::Invalid;
 use meshgate_policy::istio::{AuthorizationPolicySpec, PeerAuthenticationSpec};
+use meshgate_policy::smi::TrafficTargetSpec;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny};
 
 use crate::endpoints::{EndpointsDocument, SliceDocument};
@@ -11,6 +12,7 @@ use crate::kind::Kind;
 use crate::resource::{Key, Metadata, Object};
 use crate::security::PolicyDocument;
 use crate::service::ServiceDocument;
+use crate::smi::{GroupDocument, MeshConfigDocument, TcpRouteDocument};
 use crate::workload::{PodDocument, WorkloadEntryDocument};
 
 /// A document as written, not yet checked beyond its types.
@@ -22,6 +24,10 @@ pub(crate) enum Body {
     WorkloadEntry(WorkloadEntryDocument),
     AuthorizationPolicy(PolicyDocument<AuthorizationPolicySpec>),
     PeerAuthentication(PolicyDocument<PeerAuthenticationSpec>),
+    TrafficTarget(PolicyDocument<TrafficTargetSpec>),
+    HttpRouteGroup(GroupDocument),
+    TcpRoute(TcpRouteDocument),
+    MeshConfig(MeshConfigDocument),
     /// Known, and refused by [`Body::build`].
     RequestAuthentication,
     /// Its name is all there is to know.
@@ -44,6 +50,11 @@ impl<'de> DeserializeSeed<'de> for BodySeed {
             Kind::WorkloadEntry => WorkloadEntryDocument::deserialize(deserializer).map(Body::WorkloadEntry),
             Kind::AuthorizationPolicy => PolicyDocument::deserialize(deserializer).map(Body::AuthorizationPolicy),
             Kind::PeerAuthentication => PolicyDocument::deserialize(deserializer).map(Body::PeerAuthentication),
+            Kind::TrafficTarget => PolicyDocument::deserialize(deserializer).map(Body::TrafficTarget),
+            Kind::HttpRouteGroup => GroupDocument::deserialize(deserializer).map(Body::HttpRouteGroup),
+            Kind::TcpRoute => TcpRouteDocument::deserialize(deserializer).map(Body::TcpRoute),
+            Kind::MeshConfig => MeshConfigDocument::deserialize(deserializer).map(Body::MeshConfig),
+            Kind::UdpRoute => ignore(deserializer).map(|_| Body::Named(Object::UdpRoute)),
             Kind::Namespace => ignore(deserializer).map(|_| Body::Named(Object::Namespace)),
             Kind::ServiceAccount => ignore(deserializer).map(|_| Body::Named(Object::ServiceAccount)),
             Kind::RequestAuthentication | Kind::UnknownSecurity => {
@@ -70,6 +81,10 @@ impl Body {
                 let object = document.build(key.object_name(), root_namespace)?;
                 Ok(Object::PeerAuthentication(Arc::new(object)))
             }
+            Body::TrafficTarget(document) => document.build(key.object_name()).map(Object::TrafficTarget),
+            Body::HttpRouteGroup(document) => Ok(Object::HttpRouteGroup(Arc::new(document.build()?))),
+            Body::TcpRoute(document) => Ok(Object::TcpRoute(Arc::new(document.build()?))),
+            Body::MeshConfig(document) => Ok(Object::MeshConfig(document.mode())),
             Body::RequestAuthentication => Err(vec![Invalid {
                 path: "kind".to_owned(),
                 message: "is not enforced by this version: until it is removed, what it selects is denied".to_owned(),

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use meshgate_identity::{Sources, SpiffeId, SpiffeIdError, TrustDomain};
 use meshgate_policy::normalize::Level;
+use meshgate_policy::smi::PathMatch;
 use meshgate_policy::{CatchAllDeny, Settings, SmiMode, Workload};
 use serde::Deserialize;
 
@@ -187,6 +188,10 @@ pub struct Authorization {
     pub catch_all_deny: CatchAllDeny,
     /// How far paths are normalized before policies see them.
     pub path_normalization: Level,
+    /// Whether TrafficTargets are in force, unless a MeshConfig says so.
+    pub smi: SmiMode,
+    /// How much of a path a `pathRegex` must cover.
+    pub smi_path_match: PathMatch,
     /// How many proxies in front of the mesh append to `x-forwarded-for`.
     pub num_trusted_proxies: u32,
 }
@@ -307,7 +312,8 @@ impl Bootstrap {
             trust_domain: self.trust_domain.clone(),
             trust_domain_aliases: self.trust_domain_aliases.clone(),
             catch_all_deny: self.authorization.catch_all_deny,
-            smi: SmiMode::default(),
+            smi: self.authorization.smi,
+            smi_path_match: self.authorization.smi_path_match,
             providers: providers::for_policies(&self.extension_providers),
         }
     }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use meshgate_policy::smi::Reach;
 use meshgate_policy::{Lint, ObjectName, Policy, Settings, Workload, lint};
 
 use crate::folder::Folder;
@@ -10,7 +11,8 @@ use crate::kept::{Reading, Standing};
 use crate::kind::Kind;
 use crate::problem::{self, Problem};
 use crate::resource::Key;
-use crate::snapshot::Mesh;
+use crate::smi;
+use crate::snapshot::{Mesh, rules};
 
 /// Everything wrong (severity error) or doubtful (warning) with the resources in `directory`, in the order of files and
 /// lines. Findings of the policy engine have their code, such as `MG001`, for a field.
@@ -20,23 +22,38 @@ pub fn check(directory: &Path, settings: &Settings, own: Option<&Workload>) -> V
     let reading = Reading::new(&Folder::read(directory), &settings.root_namespace);
     let (standing, mut problems) = Standing::default().after(reading, &settings.root_namespace);
     // The DNS suffix shows in no message.
-    let mesh = Mesh::compose(&standing, settings, "cluster.local");
+    let mesh = Mesh::compose(&standing, settings, &Reach::default(), "cluster.local");
+    let (_, in_force, doubts) = rules(&standing, settings);
     let own = own.filter(|_| !mesh.workloads.is_empty()).map(|own| ("this workload".to_owned(), own.clone()));
     let known = mesh.workloads.into_iter().map(|record| (record.name.to_string(), record.workload));
     let workloads: Vec<(String, Workload)> = own.into_iter().chain(known).collect();
     problems.extend(mesh.problems);
+    problems.extend(doubts);
     problems.extend(lints(&standing, &workloads, settings));
+    problems.extend(smi::lints(&standing, &workloads, &in_force));
     problems.extend(selecting_nothing(&standing, &workloads, settings));
     problem::sort(&mut problems);
     problems
 }
 
-/// The authorization policies in `directory` as a proxy that starts now would have them, with everything wrong with the
-/// documents there; a policy that cannot be read stands as the refusal that it is.
-pub fn policies(directory: &Path, settings: &Settings) -> (Vec<Arc<Policy>>, Vec<Problem>) {
+/// What a proxy that starts now would judge by.
+#[derive(Debug)]
+pub struct Rules {
+    /// AuthorizationPolicies and TrafficTargets; one that cannot be read stands as the refusal that it is.
+    pub policies: Vec<Arc<Policy>>,
+    /// The settings, with the mode that a MeshConfig asks for.
+    pub settings: Settings,
+    /// Everything wrong with the documents.
+    pub problems: Vec<Problem>,
+}
+
+/// The rules in `directory`.
+pub fn policies(directory: &Path, settings: &Settings) -> Rules {
     let reading = Reading::new(&Folder::read(directory), &settings.root_namespace);
-    let (standing, problems) = Standing::default().after(reading, &settings.root_namespace);
-    (standing.policies(), problems)
+    let (standing, mut problems) = Standing::default().after(reading, &settings.root_namespace);
+    let (policies, settings, doubts) = rules(&standing, settings);
+    problems.extend(doubts);
+    Rules { policies, settings, problems }
 }
 
 /// The policy engine's findings. Refusals that stand for unreadable documents are left out: they are errors already.

@@ -3,14 +3,15 @@
 //! The rules, each object for itself:
 //! * good now: that version stands;
 //! * bad now, good before: the version before stands;
-//! * bad now and never good: nothing stands; but a security object denies what it selects;
+//! * bad now and never good: nothing stands; but a security object denies what it selects, and a MeshConfig puts
+//!   traffic policy mode in force;
 //! * not there now: gone, unless the place it stood in could not be read, or holds something that cannot be named.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use meshgate_policy::{PeerAuthentication, Policy};
+use meshgate_policy::{PeerAuthentication, Policy, SmiMode};
 
 use crate::folder::Folder;
 use crate::kind::Kind;
@@ -120,6 +121,11 @@ impl Standing {
             Err(broken) => match self.objects.get(&found.key) {
                 Some(last @ Kept { object: Version::Good(_), .. }) => Some(last.clone()),
                 _ if found.key.kind.is_security() => Some(kept(denied(&found.key, broken, root_namespace))),
+                // The strict mode is the one that lets in less.
+                _ if found.key.kind == Kind::MeshConfig => {
+                    Some(kept(Version::Good(Arc::new(Object::MeshConfig(SmiMode::TrafficPolicy)))))
+                }
+                // A TrafficTarget only lets in: without it there is less, which is right.
                 _ => None,
             },
         }

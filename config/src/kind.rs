@@ -20,6 +20,11 @@ pub(crate) enum Kind {
     AuthorizationPolicy,
     PeerAuthentication,
     RequestAuthentication,
+    TrafficTarget,
+    HttpRouteGroup,
+    TcpRoute,
+    UdpRoute,
+    MeshConfig,
     /// Something in the security group that is none of its kinds.
     UnknownSecurity,
 }
@@ -45,6 +50,9 @@ pub(crate) enum Class {
 const SECURITY: &str = "security.istio.io";
 const NETWORKING: &str = "networking.istio.io";
 const DISCOVERY: &str = "discovery.k8s.io";
+const SMI_ACCESS: &str = "access.smi-spec.io";
+const SMI_SPECS: &str = "specs.smi-spec.io";
+const FLOMESH_CONFIG: &str = "config.flomesh.io";
 
 /// Istio's networking kinds, other than WorkloadEntry.
 const OTHER_NETWORKING: [&str; 8] = [
@@ -58,22 +66,21 @@ const OTHER_NETWORKING: [&str; 8] = [
     "WorkloadGroup",
 ];
 
+/// FSM's kinds in the group of its MeshConfig that configure FSM itself.
+const OTHER_FLOMESH: [&str; 1] = ["MeshRootCertificate"];
+
 /// Groups that meshgate will read but does not yet.
-const LATER_GROUPS: [&str; 6] = [
-    "access.smi-spec.io",
-    "specs.smi-spec.io",
-    "split.smi-spec.io",
-    "flomesh.io",
-    "multicluster.flomesh.io",
-    "config.flomesh.io",
-];
+const LATER_GROUPS: [&str; 3] = ["split.smi-spec.io", "flomesh.io", "multicluster.flomesh.io"];
 
 /// Group, versions and kinds of what is read.
-const READ: [(&str, &[&str], &[Kind]); 4] = [
+const READ: [(&str, &[&str], &[Kind]); 7] = [
     ("", &["v1"], &[Kind::Service, Kind::Endpoints, Kind::Pod, Kind::Namespace, Kind::ServiceAccount]),
     (DISCOVERY, &["v1"], &[Kind::EndpointSlice]),
     (NETWORKING, &["v1", "v1beta1", "v1alpha3"], &[Kind::WorkloadEntry]),
     (SECURITY, &["v1", "v1beta1"], &[Kind::AuthorizationPolicy, Kind::PeerAuthentication, Kind::RequestAuthentication]),
+    (SMI_ACCESS, &["v1alpha3", "v1alpha2"], &[Kind::TrafficTarget]),
+    (SMI_SPECS, &["v1alpha4", "v1alpha3", "v1alpha2"], &[Kind::HttpRouteGroup, Kind::TcpRoute, Kind::UdpRoute]),
+    (FLOMESH_CONFIG, &["v1alpha3", "v1alpha2", "v1alpha1"], &[Kind::MeshConfig]),
 ];
 
 impl Kind {
@@ -90,6 +97,11 @@ impl Kind {
             Kind::AuthorizationPolicy => "AuthorizationPolicy",
             Kind::PeerAuthentication => "PeerAuthentication",
             Kind::RequestAuthentication => "RequestAuthentication",
+            Kind::TrafficTarget => "TrafficTarget",
+            Kind::HttpRouteGroup => "HTTPRouteGroup",
+            Kind::TcpRoute => "TCPRoute",
+            Kind::UdpRoute => "UDPRoute",
+            Kind::MeshConfig => "MeshConfig",
             Kind::UnknownSecurity => "unknown security kind",
         }
     }
@@ -100,6 +112,11 @@ impl Kind {
             self,
             Kind::AuthorizationPolicy | Kind::PeerAuthentication | Kind::RequestAuthentication | Kind::UnknownSecurity
         )
+    }
+
+    /// Says who may do what, so that a field left empty by mistake must not be read as one left out.
+    pub(crate) fn is_about_access(self) -> bool {
+        self.is_security() || matches!(self, Kind::TrafficTarget | Kind::HttpRouteGroup | Kind::TcpRoute)
     }
 
     /// Has no namespace.
@@ -134,7 +151,9 @@ pub(crate) fn classify(api_version: &str, kind: &str) -> Class {
         );
         return Class::Wrong { kind: Some(known), field: "apiVersion", message };
     }
-    if group == NETWORKING && OTHER_NETWORKING.contains(&kind) {
+    if group == NETWORKING && OTHER_NETWORKING.contains(&kind)
+        || group == FLOMESH_CONFIG && OTHER_FLOMESH.contains(&kind)
+    {
         return Class::NoEffect;
     }
     let names = || kinds.iter().map(|known| known.as_str());
@@ -201,7 +220,13 @@ mod tests {
             ("security.istio.io/v1beta1", "PeerAuthentication", Class::Read(Kind::PeerAuthentication)),
             ("networking.istio.io/v1", "WorkloadEntry", Class::Read(Kind::WorkloadEntry)),
             ("networking.istio.io/v1", "VirtualService", Class::NoEffect),
-            ("access.smi-spec.io/v1alpha3", "TrafficTarget", Class::NoEffect),
+            ("access.smi-spec.io/v1alpha3", "TrafficTarget", Class::Read(Kind::TrafficTarget)),
+            ("specs.smi-spec.io/v1alpha2", "HTTPRouteGroup", Class::Read(Kind::HttpRouteGroup)),
+            ("specs.smi-spec.io/v1alpha4", "UDPRoute", Class::Read(Kind::UdpRoute)),
+            ("config.flomesh.io/v1alpha3", "MeshConfig", Class::Read(Kind::MeshConfig)),
+            ("config.flomesh.io/v1alpha2", "MeshRootCertificate", Class::NoEffect),
+            ("split.smi-spec.io/v1alpha4", "TrafficSplit", Class::NoEffect),
+            ("multicluster.flomesh.io/v1alpha1", "ServiceImport", Class::NoEffect),
         ] {
             assert_eq!(classify(api_version, kind), expected, "{api_version} {kind}");
         }
@@ -229,6 +254,19 @@ mod tests {
                 "AuthorizationPolicy",
                 Some(Kind::AuthorizationPolicy),
                 "`security.isto.io` is not a group that is read (did you mean `security.istio.io`?)",
+            ),
+            (
+                "access.smi-spec.io/v1alpha1",
+                "TrafficTarget",
+                Some(Kind::TrafficTarget),
+                "`access.smi-spec.io/v1alpha1` is not a version of TrafficTarget that is read: expected \
+                 access.smi-spec.io/v1alpha3 or access.smi-spec.io/v1alpha2",
+            ),
+            (
+                "access.smi-spec.io/v1alpha3",
+                "TraficTarget",
+                None,
+                "`TraficTarget` is not a kind of access.smi-spec.io: expected TrafficTarget (did you mean `TrafficTarget`?)",
             ),
             ("v2", "Pod", Some(Kind::Pod), "`v2` is not a version of Pod that is read: expected v1"),
             (

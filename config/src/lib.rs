@@ -45,6 +45,7 @@ mod resource;
 mod security;
 mod service;
 mod services;
+mod smi;
 mod snapshot;
 mod store;
 mod suggest;

@@ -138,8 +138,8 @@ impl Reader<'_, '_> {
     fn written(&self, named: &[Named]) -> Result<Vec<Written>, YamlError> {
         let kinds: BTreeMap<usize, Kind> = named.iter().map(|object| (object.index, object.key.kind)).collect();
         let kind_of = |index: usize| kinds.get(&index).copied();
-        let security_kind_of = |index: usize| kind_of(index).filter(|kind| kind.is_security());
-        let mut nulls = self.parts.each(|index| security_kind_of(index).map(|_| NoNulls::new()))?;
+        let access_kind_of = |index: usize| kind_of(index).filter(|kind| kind.is_about_access());
+        let mut nulls = self.parts.each(|index| access_kind_of(index).map(|_| NoNulls::new()))?;
         let mut metadata = self.parts.each(|index| kind_of(index).map(|_| MetadataSeed))?;
         let mut bodies = self.parts.each(|index| kind_of(index).map(BodySeed))?;
         let written = named.iter().map(|object| Written {

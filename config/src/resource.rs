@@ -6,7 +6,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use meshgate_policy::{ObjectName, PeerAuthentication, Policy};
+use meshgate_policy::smi::{HttpRouteGroup, TcpRoute, TrafficTarget};
+use meshgate_policy::{ObjectName, PeerAuthentication, Policy, SmiMode};
 use serde::{Deserialize, Deserializer};
 
 use crate::endpoints::{EndpointSlice, Endpoints};
@@ -92,6 +93,12 @@ pub(crate) enum Object {
     WorkloadEntry(WorkloadEntry),
     AuthorizationPolicy(Arc<Policy>),
     PeerAuthentication(Arc<PeerAuthentication>),
+    TrafficTarget(TrafficTarget),
+    HttpRouteGroup(Arc<HttpRouteGroup>),
+    TcpRoute(Arc<TcpRoute>),
+    UdpRoute,
+    /// The mode it asks for.
+    MeshConfig(SmiMode),
 }
 
 /// One object found in a file, good or not.

@@ -23,6 +23,12 @@ pub(crate) struct PolicyDocument<T> {
     spec: T,
 }
 
+impl<T> PolicyDocument<T> {
+    pub(crate) fn into_spec(self) -> T {
+        self.spec
+    }
+}
+
 impl PolicyDocument<AuthorizationPolicySpec> {
     pub(crate) fn build(self, name: ObjectName, metadata: &Metadata) -> Result<Policy, Vec<Invalid>> {
         istio::authorization_policy(name, &metadata.annotations, self.spec)

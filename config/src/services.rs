@@ -4,8 +4,8 @@
 //! `Arc` to clone. Choosing among endpoints is the balancer's affair.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use meshgate_identity::SpiffeId;
@@ -19,6 +19,8 @@ pub struct Services {
     /// Namespace, then name, then the service's ports.
     by_name: HashMap<String, HashMap<String, Vec<Arc<ServicePort>>>>,
     by_endpoint: HashMap<SocketAddr, (Arc<ServicePort>, Arc<Endpoint>)>,
+    /// Addresses of services and of their endpoints, whatever the port.
+    addresses: HashSet<IpAddr>,
     cluster_domain: String,
 }
 
@@ -50,6 +52,8 @@ pub struct Endpoint {
     pub workload: Option<ObjectName>,
     /// Who must answer there.
     pub identity: EndpointIdentity,
+    /// Whether TrafficTargets, where they are in force, let this proxy's own workload call whoever is there.
+    pub in_reach: bool,
 }
 
 /// Who must answer at an address.
@@ -103,6 +107,11 @@ impl Services {
         self.by_endpoint.get(&address).cloned()
     }
 
+    /// Whether an address is that of a service or of an endpoint of one, on whatever port.
+    pub fn knows(&self, address: IpAddr) -> bool {
+        self.addresses.contains(&address)
+    }
+
     /// All service ports, by namespace, name and the order they were written in.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<ServicePort>> {
         self.ports.iter()
@@ -128,7 +137,7 @@ impl Services {
 /// A service on its way into [`Services`].
 pub(crate) struct Entry {
     pub(crate) name: ObjectName,
-    pub(crate) cluster_ips: Vec<std::net::IpAddr>,
+    pub(crate) cluster_ips: Vec<IpAddr>,
     pub(crate) headless: bool,
     pub(crate) ports: Vec<Arc<ServicePort>>,
     /// Endpoints that are not ready, by the index of their port.
@@ -141,6 +150,7 @@ impl Services {
         let mut services = Services { cluster_domain: cluster_domain.to_owned(), ..Services::default() };
         let mut collisions = Vec::new();
         for entry in &entries {
+            services.addresses.extend(&entry.cluster_ips);
             for port in &entry.ports {
                 for ip in &entry.cluster_ips {
                     let address = SocketAddr::new(*ip, port.port);
@@ -173,6 +183,7 @@ impl Services {
         let not_ready =
             entry.not_ready.iter().filter_map(|(index, endpoint)| Some((entry.ports.get(*index)?, endpoint)));
         for (port, endpoint) in ready.chain(not_ready) {
+            self.addresses.insert(endpoint.address.ip());
             self.by_endpoint.entry(endpoint.address).or_insert_with(|| (port.clone(), endpoint.clone()));
         }
     }

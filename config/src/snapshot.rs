@@ -6,13 +6,15 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use meshgate_policy::{MtlsModes, PeerAuthentication, Policy, PolicySet, Settings, Workload};
+use meshgate_policy::smi::Reach;
+use meshgate_policy::{MtlsModes, PeerAuthentication, Policy, PolicySet, Settings, SmiMode, Workload};
 
 use crate::backends;
 use crate::kept::Standing;
 use crate::problem::{self, Problem};
 use crate::references;
 use crate::services::Services;
+use crate::smi::Smi;
 use crate::workloads::{WorkloadRecord, Workloads};
 
 /// One generation of the resources.
@@ -26,10 +28,12 @@ pub struct Snapshot {
     pub services: Services,
     /// Pods and WorkloadEntries.
     pub workloads: Vec<WorkloadRecord>,
-    /// AuthorizationPolicies of the whole mesh, and refusals that stand for what was never readable.
+    /// AuthorizationPolicies and TrafficTargets of the whole mesh, and refusals that stand for what was never readable.
     pub policies: Vec<Arc<Policy>>,
     /// PeerAuthentications of the whole mesh.
     pub peer_authentications: Vec<Arc<PeerAuthentication>>,
+    /// Whether TrafficTargets are in force.
+    pub smi: SmiMode,
     /// What applies to this proxy's own workload.
     pub inbound_policy: PolicySet,
     /// The mTLS modes of this proxy's own workload.
@@ -55,14 +59,21 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    pub(crate) fn compose(standing: &Standing, settings: &Settings, cluster_domain: &str) -> Mesh {
+    pub(crate) fn compose(standing: &Standing, settings: &Settings, reach: &Reach, cluster_domain: &str) -> Mesh {
         let objects = standing.good().map(|(key, _, object)| (key, object));
         let workloads = Workloads::new(objects, &settings.trust_domain);
         let mut problems = Vec::new();
-        let services = backends::services(standing, &workloads, cluster_domain, &mut problems);
+        let services = backends::services(standing, &workloads, reach, cluster_domain, &mut problems);
         problems.extend(references::doubts(standing));
         Mesh { services, workloads: workloads.into_records(), problems }
     }
+}
+
+/// All that says who may do what, under the settings that then hold, and what was doubtful about it.
+pub(crate) fn rules(standing: &Standing, settings: &Settings) -> (Vec<Arc<Policy>>, Settings, Vec<Problem>) {
+    let smi = Smi::compose(standing, settings);
+    let policies = [standing.policies(), smi.policies].concat();
+    (policies, Settings { smi: smi.mode, ..settings.clone() }, smi.problems)
 }
 
 impl Snapshot {
@@ -73,19 +84,22 @@ impl Snapshot {
         generation: u64,
     ) -> Snapshot {
         let Context { settings, cluster_domain, own } = context;
-        let mesh = Mesh::compose(standing, settings, cluster_domain);
+        let (policies, settings, doubts) = rules(standing, settings);
+        let reach = Reach::of(own, &policies, settings.smi);
+        let mesh = Mesh::compose(standing, &settings, &reach, cluster_domain);
+        problems.extend(doubts);
         problems.extend(mesh.problems);
         problem::sort(&mut problems);
-        let policies = standing.policies();
         let peer_authentications = standing.peer_authentications();
         Snapshot {
             generation,
             loaded_at: SystemTime::now(),
             services: mesh.services,
             workloads: mesh.workloads,
-            inbound_policy: PolicySet::compile(&policies, own, settings),
+            inbound_policy: PolicySet::compile(&policies, own, &settings),
             mtls: MtlsModes::for_workload(&peer_authentications, own, &settings.root_namespace),
             policies,
+            smi: settings.smi,
             peer_authentications,
             problems,
         }

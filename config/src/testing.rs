@@ -64,6 +64,7 @@ pub(crate) fn settings() -> Settings {
         catch_all_deny: CatchAllDeny::default(),
         smi: Default::default(),
         providers: Default::default(),
+        smi_path_match: Default::default(),
     }
 }
 

@@ -12,6 +12,7 @@ use meshgate_identity::SpiffeId;
 use crate::field::{Field, Written};
 use crate::matchers::{Glob, IpBlock, PathMatch, StringMatch};
 use crate::request::{ConnectionFacts, Protocol, RemoteIp, RequestView};
+use crate::smi::Pattern;
 
 /// A test, whether it is asked for or against, and how it was written.
 #[derive(Clone, Debug)]
@@ -39,6 +40,17 @@ pub(crate) enum ConnectionTest {
     Sni(Box<[StringMatch]>),
     /// `experimental.*`: metadata of filters that do not exist here, so no value ever matches.
     Metadata,
+    /// SMI's subjects: service accounts of the own trust domain under each of its names, which come with compilation; until
+    /// then there are none, and nobody is meant.
+    LocalAccounts {
+        accounts: Box<[ServiceAccount]>,
+        trust_domains: Box<[Box<str>]>,
+    },
+    /// The port that was called, as the container or as the service counts it.
+    Ports(Box<[u16]>),
+    Protocol(Protocol),
+    /// Never matches: stands for a route that is not there.
+    Nothing,
 }
 
 /// What it takes a request to answer. One matching value is enough.
@@ -59,6 +71,17 @@ pub(crate) enum RequestTest {
     /// `request.headers[:path]`: with the query.
     PathAndQuery(Box<[StringMatch]>),
     Scheme(Box<[StringMatch]>),
+    /// SMI's methods; `*` is every one but CONNECT.
+    MethodList {
+        any: bool,
+        listed: Box<[Box<str>]>,
+    },
+    PathRegex(Pattern),
+    /// The whole value, of several lines joined by commas; an absent header never matches.
+    HeaderRegex {
+        name: HeaderName,
+        pattern: Pattern,
+    },
     /// What a verified token says. Tokens are not read, so no value ever matches.
     Token,
 }
@@ -123,7 +146,16 @@ impl ConnectionTest {
             ConnectionTest::Sni(values) => {
                 facts.sni.is_some_and(|sni| values.iter().any(|value| value.matches_lowered(sni.as_bytes())))
             }
-            ConnectionTest::Metadata => false,
+            ConnectionTest::LocalAccounts { accounts, trust_domains } => peer(&|id| {
+                trust_domains.iter().any(|domain| **domain == *id.trust_domain_str())
+                    && accounts.iter().any(|account| account.is(id))
+            }),
+            ConnectionTest::Ports(ports) => {
+                let called = [Some(facts.destination.port()), facts.service_port];
+                called.into_iter().flatten().any(|port| ports.contains(&port))
+            }
+            ConnectionTest::Protocol(protocol) => facts.protocol == *protocol,
+            ConnectionTest::Metadata | ConnectionTest::Nothing => false,
         }
     }
 
@@ -133,7 +165,8 @@ impl ConnectionTest {
             ConnectionTest::Principals(_)
             | ConnectionTest::Namespaces(_)
             | ConnectionTest::ServiceAccounts(_)
-            | ConnectionTest::TrustDomains(_) => {
+            | ConnectionTest::TrustDomains(_)
+            | ConnectionTest::LocalAccounts { .. } => {
                 facts.peer.map_or_else(|| "no identity".to_owned(), |id| id.principal().to_owned())
             }
             ConnectionTest::SourceIp(_) => facts.source_ip.to_string(),
@@ -141,6 +174,15 @@ impl ConnectionTest {
             ConnectionTest::DestinationPort(_) => facts.destination.port().to_string(),
             ConnectionTest::Sni(_) => facts.sni.unwrap_or("no server name").to_owned(),
             ConnectionTest::Metadata => "no metadata".to_owned(),
+            ConnectionTest::Ports(_) => match facts.service_port {
+                Some(port) => format!("{} (of the service: {port})", facts.destination.port()),
+                None => facts.destination.port().to_string(),
+            },
+            ConnectionTest::Protocol(_) => match facts.protocol {
+                Protocol::Http => "HTTP".to_owned(),
+                Protocol::Tcp => "TCP".to_owned(),
+            },
+            ConnectionTest::Nothing => "nothing".to_owned(),
         }
     }
 }
@@ -173,6 +215,21 @@ impl RequestTest {
             RequestTest::Authority(values) => any(values, request.host.as_bytes()),
             RequestTest::PathAndQuery(values) => any(values, request.path_and_query.as_bytes()),
             RequestTest::Scheme(values) => any(values, request.scheme.as_bytes()),
+            RequestTest::MethodList { any, listed } => {
+                listed.iter().any(|method| **method == *request.method) || *any && request.method != "CONNECT"
+            }
+            RequestTest::PathRegex(pattern) => pattern.matches(request.path.as_bytes()),
+            RequestTest::HeaderRegex { name, pattern } => {
+                let mut lines = request.headers.get_all(name).iter().map(|line| line.as_bytes().trim_ascii());
+                match (lines.next(), lines.next()) {
+                    (None, _) => false,
+                    (Some(only), None) => pattern.matches(only),
+                    (Some(first), Some(second)) => {
+                        let all: Vec<&[u8]> = [first, second].into_iter().chain(lines).collect();
+                        pattern.matches(&all.join(&b','))
+                    }
+                }
+            }
             RequestTest::Token => false,
         }
     }
@@ -183,11 +240,11 @@ impl RequestTest {
             RequestTest::RemoteIp(_) => connection_remote_ip(facts).or(Some(request?.remote_ip))?.to_string(),
             RequestTest::Token => "no token".to_owned(),
             RequestTest::Hosts(_) | RequestTest::Authority(_) => request?.host.to_owned(),
-            RequestTest::Methods(_) => request?.method.to_owned(),
-            RequestTest::Paths(_) => request?.path.to_owned(),
+            RequestTest::Methods(_) | RequestTest::MethodList { .. } => request?.method.to_owned(),
+            RequestTest::Paths(_) | RequestTest::PathRegex(_) => request?.path.to_owned(),
             RequestTest::PathAndQuery(_) => request?.path_and_query.to_owned(),
             RequestTest::Scheme(_) => request?.scheme.to_owned(),
-            RequestTest::Header { name, .. } => {
+            RequestTest::Header { name, .. } | RequestTest::HeaderRegex { name, .. } => {
                 let lines: Vec<_> = request?
                     .headers
                     .get_all(name)

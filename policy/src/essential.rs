@@ -115,14 +115,16 @@ impl Looks {
                 return;
             }
             AnyCondition::Connection(condition) => match &condition.test {
-                ConnectionTest::Principals(_) | ConnectionTest::ServiceAccounts(_) => &mut self.principal,
+                ConnectionTest::Principals(_)
+                | ConnectionTest::ServiceAccounts(_)
+                | ConnectionTest::LocalAccounts { .. } => &mut self.principal,
                 ConnectionTest::Namespaces(_) => &mut self.namespace,
                 ConnectionTest::TrustDomains(_) => &mut self.trust_domain,
                 ConnectionTest::SourceIp(_) => &mut self.source_ip,
                 ConnectionTest::DestinationIp(_) => &mut self.destination_ip,
-                ConnectionTest::DestinationPort(_) => &mut self.destination_port,
+                ConnectionTest::DestinationPort(_) | ConnectionTest::Ports(_) => &mut self.destination_port,
                 ConnectionTest::Sni(_) => &mut self.sni,
-                ConnectionTest::Metadata => return,
+                ConnectionTest::Metadata | ConnectionTest::Nothing | ConnectionTest::Protocol(_) => return,
             },
         };
         *looks = true;

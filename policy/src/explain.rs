@@ -7,7 +7,7 @@ mod text;
 
 use serde::Serialize;
 
-use crate::condition::Condition;
+use crate::condition::{Condition, ConnectionTest};
 use crate::custom::Asked;
 use crate::decision::{Decision, Reason, RuleRef, Verdict};
 use crate::eval::Custom;
@@ -83,6 +83,8 @@ pub struct WouldBe {
 /// What one policy had to say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyExplanation {
+    /// `AuthorizationPolicy` or `TrafficTarget`
+    pub kind: &'static str,
     /// `namespace/name`
     pub policy: String,
     /// Where it comes from.
@@ -181,6 +183,7 @@ enum Found {
 impl Walk<'_> {
     fn policy<'r>(&self, policy: &Policy, rules: impl Iterator<Item = CompiledRule<'r>>) -> PolicyExplanation {
         PolicyExplanation {
+            kind: policy.kind(),
             policy: policy.name.to_string(),
             family: policy.family,
             action: policy.action,
@@ -238,6 +241,10 @@ impl Walk<'_> {
         let mut depends = Vec::new();
         for condition in clause {
             let (holds, found) = match condition {
+                AnyCondition::Connection(condition) if matches!(condition.test, ConnectionTest::Nothing) => {
+                    let (field, found) = (condition.field.to_string(), condition.values.join(", "));
+                    (Some(false), Finding { field, found })
+                }
                 AnyCondition::Connection(condition) => {
                     (Some(condition.holds(self.facts)), finding(condition, Some(condition.test.seen(self.facts))))
                 }

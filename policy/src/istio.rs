@@ -8,7 +8,7 @@ mod attribute;
 mod authorization;
 mod key;
 mod peer;
-mod report;
+pub(crate) mod report;
 mod selector;
 pub mod spec;
 

@@ -22,6 +22,7 @@
 //!     catch_all_deny: Default::default(),
 //!     smi: Default::default(),
 //!     providers: Default::default(),
+//!     smi_path_match: Default::default(),
 //! };
 //! let set = PolicySet::compile(&[Arc::new(policy)], &workload, &settings);
 //! let residual = set.reduce(&ConnectionFacts {
@@ -57,6 +58,7 @@ mod request;
 mod residual;
 mod select;
 mod set;
+pub mod smi;
 mod template;
 mod token;
 mod trust_domain;

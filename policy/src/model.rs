@@ -15,6 +15,7 @@ use crate::custom::Providers;
 use crate::field::Field;
 use crate::index::Ask;
 use crate::select::{Labels, Scope};
+use crate::smi::PathMatch;
 
 /// Which object, of whatever kind.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +56,8 @@ pub struct Settings {
     pub catch_all_deny: CatchAllDeny,
     /// What it means that no TrafficTarget lets a caller in.
     pub smi: SmiMode,
+    /// How much of a path a `pathRegex` must cover.
+    pub smi_path_match: PathMatch,
     /// Whom CUSTOM policies can ask.
     pub providers: Providers,
 }
@@ -153,6 +156,14 @@ impl Policy {
     /// Where it comes from.
     pub fn family(&self) -> Family {
         self.family
+    }
+
+    /// What its document is called: `AuthorizationPolicy` or `TrafficTarget`.
+    pub fn kind(&self) -> &'static str {
+        match self.family {
+            Family::Istio => "AuthorizationPolicy",
+            Family::Smi => "TrafficTarget",
+        }
     }
 
     /// What a match means; an unreadable policy denies.

@@ -61,12 +61,17 @@ impl Scope {
 impl Policy {
     /// Whether it applies to the workload.
     pub fn selects(&self, workload: &Workload, root_namespace: &str) -> bool {
-        reaches(&self.name, &workload.namespace, root_namespace)
-            && match &self.scope {
-                Scope::Workloads(selector) => selector.as_ref().is_none_or(|labels| labels_match(labels, workload)),
-                Scope::ServiceAccount(name) => **name == *workload.service_account,
-                Scope::Targets => false,
+        match &self.scope {
+            Scope::Workloads(selector) => {
+                reaches(&self.name, &workload.namespace, root_namespace)
+                    && selector.as_ref().is_none_or(|labels| labels_match(labels, workload))
             }
+            // The root namespace is nothing special to SMI.
+            Scope::ServiceAccount(name) => {
+                self.name.namespace == workload.namespace && **name == *workload.service_account
+            }
+            Scope::Targets => false,
+        }
     }
 }
 
@@ -113,6 +118,9 @@ mod tests {
             ("istio-system", with(&[("app", "backend")]), true),
             ("istio-system", with(&[("app", "frontend")]), false),
             ("other", Scope::Workloads(None), false),
+            ("default", Scope::ServiceAccount("backend".into()), true),
+            ("default", Scope::ServiceAccount("other".into()), false),
+            ("istio-system", Scope::ServiceAccount("backend".into()), false),
         ] {
             let found = policy(namespace, scope.clone()).selects(&workload, "istio-system");
             assert_eq!(found, expected, "{namespace} {scope:?}");

@@ -35,10 +35,11 @@ pub(crate) fn settings() -> Settings {
         catch_all_deny: CatchAllDeny::Istio,
         smi: SmiMode::Permissive,
         providers: Default::default(),
+        smi_path_match: Default::default(),
     }
 }
 
-fn name(text: &str) -> ObjectName {
+pub(crate) fn name(text: &str) -> ObjectName {
     let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
     ObjectName { namespace: namespace.into(), name: name.into() }
 }
@@ -69,6 +70,7 @@ pub(crate) struct Call {
     source_ip: IpAddr,
     fixed_remote_ip: Option<IpAddr>,
     destination: SocketAddr,
+    service_port: Option<u16>,
     sni: Option<String>,
     tcp: bool,
     method: String,
@@ -80,12 +82,13 @@ pub(crate) struct Call {
 
 impl Call {
     /// `frontend` of `default` over mutual TLS.
-    fn http(method: &str, path_and_query: &str) -> Call {
+    pub(crate) fn http(method: &str, path_and_query: &str) -> Call {
         Call {
             peer: Some("spiffe://cluster.local/ns/default/sa/frontend".parse().unwrap()),
             source_ip: [10, 0, 0, 1].into(),
             fixed_remote_ip: None,
             destination: ([10, 0, 0, 2], 8080).into(),
+            service_port: None,
             sni: Some("outbound_.80_._.backend.default".into()),
             tcp: false,
             method: method.into(),
@@ -100,11 +103,11 @@ impl Call {
         Call::http("GET", path_and_query)
     }
 
-    fn tcp() -> Call {
+    pub(crate) fn tcp() -> Call {
         Call { tcp: true, ..Call::get("/") }
     }
 
-    fn by(self, peer: &str) -> Call {
+    pub(crate) fn by(self, peer: &str) -> Call {
         Call { peer: Some(format!("spiffe://{peer}").parse().unwrap()), ..self }
     }
 
@@ -116,11 +119,16 @@ impl Call {
         Call { source_ip: ip.parse().unwrap(), ..self }
     }
 
+    /// Through a port of a service that is not the container's.
+    pub(crate) fn through(self, service_port: u16) -> Call {
+        Call { service_port: Some(service_port), ..self }
+    }
+
     fn host(self, host: &str) -> Call {
         Call { host: host.into(), ..self }
     }
 
-    fn header(mut self, name: &'static str, value: &'static str) -> Call {
+    pub(crate) fn header(mut self, name: &'static str, value: &'static str) -> Call {
         self.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         self
     }
@@ -131,7 +139,7 @@ impl Call {
             source_ip: self.source_ip,
             remote_ip: self.fixed_remote_ip.map_or(RemoteIp::PerRequest, RemoteIp::Fixed),
             destination: self.destination,
-            service_port: None,
+            service_port: self.service_port,
             sni: self.sni.as_deref(),
             protocol: if self.tcp { Protocol::Tcp } else { Protocol::Http },
         }
@@ -151,12 +159,12 @@ impl Call {
     }
 
     /// Reduces and decides, and hands the decision to `look`.
-    fn decide_in<T>(&self, set: &PolicySet, look: impl FnOnce(Decision<'_>) -> T) -> T {
+    pub(crate) fn decide_in<T>(&self, set: &PolicySet, look: impl FnOnce(Decision<'_>) -> T) -> T {
         let residual = set.reduce(&self.facts());
         look(if self.tcp { residual.decide_connection() } else { residual.decide(&self.request()) })
     }
 
-    fn explain_in(&self, set: &PolicySet) -> Explanation {
+    pub(crate) fn explain_in(&self, set: &PolicySet) -> Explanation {
         set.explain(&self.facts(), (!self.tcp).then(|| self.request()).as_ref())
     }
 }

@@ -53,7 +53,11 @@ impl<'a> Aliases<'a> {
                 names.map(|name| StringMatch::parse(&name, StringMatch::NonEmpty)).collect()
             })
         };
-        match condition.test {
+        match &condition.test {
+            ConnectionTest::LocalAccounts { accounts, .. } => Some(ConnectionTest::LocalAccounts {
+                accounts: accounts.clone(),
+                trust_domains: self.0.iter().map(|name| Box::from(*name)).collect(),
+            }),
             ConnectionTest::Principals(_) => under(&|value| self.principal(value)).map(ConnectionTest::Principals),
             ConnectionTest::TrustDomains(_) => {
                 under(&|value| self.trust_domain(value)).map(ConnectionTest::TrustDomains)

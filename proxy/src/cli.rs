@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 use meshgate_config::{Bootstrap, Problem};
 use meshgate_identity::TrustDomain;
+use meshgate_policy::smi::PathMatch;
 use meshgate_policy::{CatchAllDeny, Providers, Settings, SmiMode};
 
 /// The answer is no.
@@ -163,6 +164,7 @@ impl Perspective {
                 catch_all_deny: CatchAllDeny::default(),
                 smi: SmiMode::default(),
                 providers: Providers::default(),
+                smi_path_match: PathMatch::default(),
             },
             Bootstrap::policy_settings,
         );

@@ -3,7 +3,7 @@
 //! One error type carries the facts as data: `kind` says what happened, [`ErrorKind::side`] whose fault it is (which sets the
 //! log level). Whether it may be tried again is told by who holds the request, see [`crate::http::client::Failed`]. Status, gRPC
 //! status and response flag are total matches over the kind, so a kind without a mapping does not compile. Policy refusals are not errors: they
-//! are a plan carried out, see [`crate::http::refusal`].
+//! are a plan carried out, see [`crate::http::refusal`]; except where it is that plan that leads nowhere.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -38,6 +38,9 @@ pub enum ErrorKind {
     NoRoute,
     /// The service has no endpoint that may be used.
     NoEndpoint,
+    /// Traffic policy mode, and no TrafficTarget lets this workload call who is there. The caller gets no answer at all where
+    /// that can be had; see [`ErrorKind::is_silent`].
+    OutOfReach,
     /// The connection would come back to this proxy.
     Loop,
     /// The upstream did not accept a connection.
@@ -58,9 +61,12 @@ impl ErrorKind {
     /// Whose fault this is.
     pub fn side(self) -> Side {
         match self {
-            Self::BadRequest | Self::ConnectNotAllowed | Self::DownstreamTls | Self::DownstreamGone | Self::Loop => {
-                Side::Downstream
-            }
+            Self::BadRequest
+            | Self::ConnectNotAllowed
+            | Self::DownstreamTls
+            | Self::DownstreamGone
+            | Self::OutOfReach
+            | Self::Loop => Side::Downstream,
             Self::NoRoute
             | Self::NoEndpoint
             | Self::ConnectFailed
@@ -76,7 +82,7 @@ impl ErrorKind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest | Self::DownstreamGone => StatusCode::BAD_REQUEST,
-            Self::DownstreamTls => StatusCode::FORBIDDEN,
+            Self::DownstreamTls | Self::OutOfReach => StatusCode::FORBIDDEN,
             Self::ConnectNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute
             | Self::NoEndpoint
@@ -97,6 +103,7 @@ impl ErrorKind {
             Self::DownstreamGone => "1",
             Self::NoRoute | Self::ConnectNotAllowed => "12",
             Self::DownstreamTls => "16",
+            Self::OutOfReach => "7",
             Self::NoEndpoint | Self::ConnectFailed | Self::ConnectTimeout | Self::UpstreamTls | Self::UpstreamReset => {
                 "14"
             }
@@ -111,6 +118,7 @@ impl ErrorKind {
             Self::DownstreamGone => "DC",
             Self::NoRoute => "NR",
             Self::NoEndpoint => "UH",
+            Self::OutOfReach => "RBAC",
             Self::Loop => "LOOP",
             Self::ConnectFailed | Self::ConnectTimeout => "UF",
             Self::UpstreamTls => "TLS_FAILURE",
@@ -118,6 +126,12 @@ impl ErrorKind {
             Self::UpstreamProtocol => "UPE",
             Self::Internal => "LR",
         }
+    }
+
+    /// Whether the connection is closed without a byte, as if nobody were there, rather than answered. On HTTP/2 there is an
+    /// answer after all: bytes were sent before the request came, and other requests share the connection.
+    pub fn is_silent(self) -> bool {
+        self == Self::OutOfReach
     }
 
     /// What the caller reads: enough to act on, nothing about the inside of the mesh.
@@ -129,6 +143,7 @@ impl ErrorKind {
             Self::DownstreamGone => "client closed the request",
             Self::NoRoute => "no route to this host",
             Self::NoEndpoint => "no usable endpoint",
+            Self::OutOfReach => "RBAC: access denied",
             Self::Loop => "loop detected",
             Self::ConnectFailed | Self::ConnectTimeout => "upstream connect error",
             Self::UpstreamTls => "upstream identity not accepted",

@@ -13,6 +13,7 @@ use http::Response;
 use meshgate_config::{
     AppProtocol, Endpoint, EndpointIdentity, OutboundListener, ServicePort, Snapshot, TrafficPolicy,
 };
+use meshgate_policy::SmiMode;
 use tokio::net::TcpStream;
 
 use crate::access_log::Line;
@@ -37,6 +38,9 @@ use crate::{drain, orig_dst, socket, tcp};
 /// The port of a Host without one.
 const HTTP_PORT: u16 = 80;
 
+/// Addresses that a log line lists.
+const LISTED: usize = 8;
+
 /// What will be done with what goes to one destination.
 #[derive(Debug, Clone)]
 pub enum Plan {
@@ -50,6 +54,8 @@ pub enum Plan {
         endpoints: Vec<Hop>,
         /// Those left out, because nobody could say whom to expect there.
         left_out: Vec<SocketAddr>,
+        /// Those left out, because no TrafficTarget lets this workload call them.
+        out_of_reach: Vec<SocketAddr>,
     },
     /// One endpoint that was called by its own address.
     Endpoint {
@@ -62,6 +68,8 @@ pub enum Plan {
     Passthrough(SocketAddr),
     /// Nowhere.
     Refuse {
+        /// The service that was meant, if that much is known.
+        service: Option<Arc<ServicePort>>,
         /// Why, for the caller.
         kind: ErrorKind,
         /// Why, for the log.
@@ -105,40 +113,51 @@ pub fn plan(snapshot: &Snapshot, namespace: &str, unknown: TrafficPolicy, wanted
             Some(host) => format!("no service for host {host:?}"),
             None => "neither an original destination nor a Host".to_owned(),
         };
-        return Plan::Refuse { kind: ErrorKind::NoRoute, detail };
+        return Plan::Refuse { service: None, kind: ErrorKind::NoRoute, detail };
     };
     if let Some((service, endpoint)) = snapshot.services.endpoint(address) {
         return match hop(&service, endpoint.address, &endpoint.identity) {
+            Some(_) if !endpoint.in_reach => out_of_reach(service, &[address]),
             Some(hop) => Plan::Endpoint { service, hop },
-            None => no_identity(&[address]),
+            None => no_identity(service, &[address]),
         };
+    }
+    // Passed through, it would come without an identity to who refuses just that.
+    if snapshot.smi == SmiMode::TrafficPolicy && snapshot.services.knows(address.ip()) {
+        let detail = format!("{address} is no port of the service or workload there, and TrafficTargets are in force");
+        return Plan::Refuse { service: None, kind: ErrorKind::OutOfReach, detail };
     }
     match unknown {
         TrafficPolicy::AllowAny => Plan::Passthrough(address),
         TrafficPolicy::RegistryOnly => {
             let detail = format!("{address} is no service, and outbound.trafficPolicy is REGISTRY_ONLY");
-            Plan::Refuse { kind: ErrorKind::NoRoute, detail }
+            Plan::Refuse { service: None, kind: ErrorKind::NoRoute, detail }
         }
     }
 }
 
 fn balance(service: Arc<ServicePort>, family: Family) -> Plan {
     let mut endpoints = Vec::with_capacity(service.endpoints.len());
-    let mut left_out = Vec::new();
+    let (mut left_out, mut forbidden) = (Vec::new(), Vec::new());
     for endpoint in eligible(&service.endpoints, family) {
         match hop(&service, endpoint.address, &endpoint.identity) {
+            Some(_) if !endpoint.in_reach => forbidden.push(endpoint.address),
             Some(hop) => endpoints.push(hop),
             None => left_out.push(endpoint.address),
         }
     }
     if !endpoints.is_empty() {
-        return Plan::Service { service, family, endpoints, left_out };
+        return Plan::Service { service, family, endpoints, left_out, out_of_reach: forbidden };
+    }
+    // Never everybody, because nobody is left.
+    if !forbidden.is_empty() {
+        return out_of_reach(service, &forbidden);
     }
     if !left_out.is_empty() {
-        return no_identity(&left_out);
+        return no_identity(service, &left_out);
     }
     let detail = format!("{}:{} has no ready endpoint ({} not ready)", service.host, service.port, service.not_ready);
-    Plan::Refuse { kind: ErrorKind::NoEndpoint, detail }
+    Plan::Refuse { service: Some(service), kind: ErrorKind::NoEndpoint, detail }
 }
 
 /// The endpoints of a family, or all where there is none of it; and one address of each workload, in the order they came.
@@ -162,9 +181,25 @@ fn hop(service: &ServicePort, address: SocketAddr, identity: &EndpointIdentity) 
     Some(Hop { address, security })
 }
 
-fn no_identity(addresses: &[SocketAddr]) -> Plan {
+fn out_of_reach(service: Arc<ServicePort>, addresses: &[SocketAddr]) -> Plan {
+    let (host, port) = (&service.host, service.port);
+    let detail = format!("no TrafficTarget lets this workload call {host}:{port}: left out {}", listed(addresses));
+    Plan::Refuse { service: Some(service), kind: ErrorKind::OutOfReach, detail }
+}
+
+/// Addresses for the log; of many, the first.
+pub fn listed(addresses: &[SocketAddr]) -> String {
+    let shown: Vec<_> = addresses.iter().take(LISTED).map(ToString::to_string).collect();
+    let rest = match addresses.len().checked_sub(LISTED) {
+        Some(more @ 1..) => format!(" and {more} more"),
+        _ => String::new(),
+    };
+    format!("{}{rest}", shown.join(", "))
+}
+
+fn no_identity(service: Arc<ServicePort>, addresses: &[SocketAddr]) -> Plan {
     let detail = format!("no Pod or WorkloadEntry says which service account to expect at {addresses:?}");
-    Plan::Refuse { kind: ErrorKind::NoEndpoint, detail }
+    Plan::Refuse { service: Some(service), kind: ErrorKind::NoEndpoint, detail }
 }
 
 /// A Host's name and port. IPv6 literals keep their brackets; they name no service.
@@ -208,6 +243,11 @@ async fn try_serve(
     let shared = &worker.shared;
     connection.destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?.map(socket::canonical);
     let snapshot = worker.snapshot();
+    if connection.destination.is_some_and(|address| is_closed(&snapshot, address)) {
+        // Whatever it would speak, it hears nothing.
+        Side::new(worker, *connection, Protocol::Tcp).run_tcp(Stream::new(stream)).await;
+        return Ok(());
+    }
     let detected = if connection.destination.is_some_and(|address| hint(&snapshot, address) == AppProtocol::Tcp) {
         Detected::Opaque
     } else {
@@ -232,6 +272,14 @@ async fn try_serve(
         server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers, || true).await;
     }
     Ok(())
+}
+
+/// Whether this is the address of a service of which no endpoint may be called: then no Host leads elsewhere.
+fn is_closed(snapshot: &Snapshot, address: SocketAddr) -> bool {
+    let is_refused = |service| {
+        matches!(balance(service, Family::of(Some(address))), Plan::Refuse { kind: ErrorKind::OutOfReach, .. })
+    };
+    snapshot.smi == SmiMode::TrafficPolicy && snapshot.services.by_address(address).is_some_and(is_refused)
 }
 
 /// What a service says is spoken at this address, its own or one of its endpoints'.
@@ -295,9 +343,17 @@ impl Side {
         if let Some(host) = route.host() {
             report.service(host);
         }
+        report.left_out(route.left_out());
         match route.upstreams() {
-            Ok(upstreams) => tcp::forward(&self.worker, stream, upstreams, report, || true).await,
-            Err(error) => report.failed(&error),
+            Ok(upstreams) => {
+                let allowed = || !matches!(self.plan(None).0, Plan::Refuse { kind: ErrorKind::OutOfReach, .. });
+                tcp::forward(&self.worker, stream, upstreams, report, allowed).await;
+            }
+            Err(error) => {
+                report.failed(&error);
+                drop(report);
+                tcp::hang_up(stream).await;
+            }
         }
     }
 }
@@ -312,6 +368,7 @@ pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<Resp
     if let Some(host) = route.host() {
         report.destination(route.counters(), host);
     }
+    report.left_out(route.left_out());
     match route.upstreams() {
         Ok(upstreams) => forward_http(&side.worker, upstreams, request, report).await,
         Err(error) => Err(Refused::unsent(error, Exchange { request, report, plan })),

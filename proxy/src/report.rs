@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Version, header};
-use meshgate_policy::{Decision, Nearest, Verdict};
+use meshgate_policy::{Decision, Nearest, Reason, Verdict};
 use tokio::time::Instant;
 
 use crate::access_log::{Line, Sink};
@@ -29,6 +29,8 @@ pub const NO_FLAGS: &str = "-";
 
 /// The flag of what a policy refused, or a new configuration ended.
 pub const DENIED: &str = "RBAC";
+/// The field of the endpoints that were not even considered.
+pub const LEFT_OUT: &str = "endpoints_left_out";
 
 /// One request's report.
 #[derive(Debug)]
@@ -140,6 +142,13 @@ impl Report {
         }
     }
 
+    /// Endpoints that no TrafficTarget lets this workload call.
+    pub fn left_out(&mut self, endpoints: Option<&str>) {
+        if let (Some(line), Some(endpoints)) = (&mut self.0.line, endpoints) {
+            line.text(LEFT_OUT, endpoints);
+        }
+    }
+
     /// Whom the request was sent to.
     pub fn upstream(&mut self, slot: &Rc<Slot>) {
         self.0.upstream = Some(Rc::clone(slot));
@@ -163,6 +172,9 @@ impl Report {
 
     /// The exchange failed.
     pub fn failed(&mut self, error: &ProxyError) {
+        if let Some(line) = &mut self.0.line {
+            describe_refusal(error.kind, line);
+        }
         self.0.flags = error.kind.flag();
         self.0.detail = Some(error.to_string().into());
         error.log();
@@ -245,6 +257,9 @@ pub fn describe(decision: &Decision<'_>, line: &mut Line) {
     if let Some(rule) = &decision.rule {
         line.display("policy", rule);
     }
+    if let Some(rule) = &decision.target {
+        line.display("target", rule);
+    }
     if let Some(rule) = &decision.audit {
         line.display("audit", rule);
     }
@@ -295,6 +310,14 @@ pub fn describe_asked(asked: &Asked<'_>, line: &mut Line) {
 pub fn describe_nearest(nearest: Option<Nearest<'_>>, line: &mut Line) {
     if let Some(nearest) = nearest {
         line.display("nearest", nearest);
+    }
+}
+
+/// Writes the verdict that an error stands for, if it is one.
+pub fn describe_refusal(kind: ErrorKind, line: &mut Line) {
+    if kind == ErrorKind::OutOfReach {
+        line.text("verdict", verdict(Verdict::Deny));
+        line.text("reason", Reason::NoTargetMatched.as_str());
     }
 }
 

@@ -12,7 +12,7 @@ use crate::balance::{Cursor, Family};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::{HttpVersion, Security, Slot, Upstream};
 use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
-use crate::outbound::{Hop, Plan};
+use crate::outbound::{Hop, Plan, listed};
 use crate::report::NO_FLAGS;
 use crate::worker::{Worker, WorkerRef};
 
@@ -27,6 +27,8 @@ pub struct Route {
     pub generation: u64,
     service: Option<Arc<ServicePort>>,
     target: Target,
+    /// The endpoints that no TrafficTarget lets this workload call, for the log.
+    left_out: Option<String>,
     counters: Rc<RequestCounters>,
 }
 
@@ -66,9 +68,11 @@ impl Routes {
 impl Route {
     fn new(worker: &WorkerRef, plan: Plan, generation: u64, version: HttpVersion) -> Self {
         let mut meant = Family::Any;
+        let mut forbidden = None;
         let (service, hops) = match plan {
-            Plan::Service { service, family, endpoints, left_out } => {
+            Plan::Service { service, family, endpoints, left_out, out_of_reach } => {
                 meant = family;
+                forbidden = (!out_of_reach.is_empty()).then(|| listed(&out_of_reach));
                 if !left_out.is_empty() {
                     let host = &service.host;
                     tracing::warn!(service = %host, ?left_out, "endpoints without Pod or WorkloadEntry are not used");
@@ -77,7 +81,7 @@ impl Route {
             }
             Plan::Endpoint { service, hop } => (Some(service), Ok(vec![hop])),
             Plan::Passthrough(address) => (None, Ok(vec![Hop { address, security: Security::Plaintext }])),
-            Plan::Refuse { kind, detail } => (None, Err((kind, detail))),
+            Plan::Refuse { service, kind, detail } => (service, Err((kind, detail))),
         };
         let first = hops.as_ref().ok().and_then(|hops| hops.first());
         let security = first.map_or(Security::Plaintext, |hop| hop.security.clone());
@@ -93,7 +97,7 @@ impl Route {
             Err((kind, detail)) => Target::Refuse { kind, detail },
         };
         let counters = Rc::new(RequestCounters::new(labels));
-        Self { generation, service, target, counters }
+        Self { generation, service, target, left_out: forbidden, counters }
     }
 
     /// The upstreams to try for one request, the next in turn first.
@@ -114,6 +118,11 @@ impl Route {
     /// The service's host name, if it is a service.
     pub fn host(&self) -> Option<&str> {
         self.service.as_ref().map(|service| service.host.as_str())
+    }
+
+    /// The endpoints that no TrafficTarget lets this workload call, where others are left.
+    pub fn left_out(&self) -> Option<&str> {
+        self.left_out.as_deref()
     }
 
     /// The counters of its requests.

@@ -1,11 +1,12 @@
 //! Opaque forwarding: bytes to one upstream and back, reported at the end, cut off when a new configuration forbids it.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use meshgate_identity::ClientAlpn;
 use meshgate_policy::{Decision, Nearest};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
 
 use crate::access_log::Line;
 use crate::connection::Direction;
@@ -17,6 +18,12 @@ use crate::metrics::TcpLabels;
 use crate::report::{self, NO_FLAGS, Totals};
 use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
+
+/// What is read of a connection that gets no answer.
+const HANG_UP_BYTES: usize = 64 * 1024;
+
+/// See [`HANG_UP_BYTES`].
+const HANG_UP_TIME: Duration = Duration::from_secs(1);
 
 /// One TCP connection's report; finishes when dropped.
 #[derive(Debug)]
@@ -81,6 +88,13 @@ impl Report {
         }
     }
 
+    /// Endpoints that no TrafficTarget lets this workload call.
+    pub fn left_out(&mut self, endpoints: Option<&str>) {
+        if let (Some(line), Some(endpoints)) = (&mut self.line, endpoints) {
+            line.text(report::LEFT_OUT, endpoints);
+        }
+    }
+
     /// A policy refused it.
     pub fn refused(&mut self) {
         self.flags = report::DENIED;
@@ -89,6 +103,9 @@ impl Report {
     /// It failed.
     pub fn failed(&mut self, error: &ProxyError) {
         error.log();
+        if let Some(line) = &mut self.line {
+            report::describe_refusal(error.kind, line);
+        }
         self.flags = error.kind.flag();
         self.detail = Some(error.to_string());
     }
@@ -119,6 +136,25 @@ impl Drop for Report {
         let totals = Totals { code: None, flags: self.flags, received: self.moved.0, sent: self.moved.1 };
         totals.finish(&self.worker, line, self.started.elapsed());
     }
+}
+
+/// Ends a connection without a byte. What the other side has sent is read first, for a while: closing on unread bytes would
+/// reset the connection, which says more than that nobody answers.
+pub async fn hang_up<I: AsyncRead + AsyncWrite + Unpin>(mut stream: I) {
+    // One that is gone already needs no end.
+    let _ = stream.shutdown().await;
+    let reading = async {
+        let mut buffer = [0; 1024];
+        let mut left = HANG_UP_BYTES;
+        while left > 0 {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => left = left.saturating_sub(read),
+            }
+        }
+    };
+    // Too slow is as good as too much.
+    let _ = timeout(HANG_UP_TIME, reading).await;
 }
 
 /// Connects to the first upstream that takes the connection, and moves bytes until both sides ended, nothing moved for the

@@ -2,6 +2,7 @@ use super::*;
 use crate::folder::Folder;
 use crate::kept::Reading;
 use crate::testing::settings;
+use meshgate_policy::smi::Reach;
 
 /// Services of one file, and the warnings.
 fn composed(text: &str) -> (Services, Vec<String>) {
@@ -11,7 +12,7 @@ fn composed(text: &str) -> (Services, Vec<String>) {
     let objects = standing.good().map(|(key, _, object)| (key, object));
     let workloads = Workloads::new(objects, &settings().trust_domain);
     let mut problems = Vec::new();
-    let services = services(&standing, &workloads, "cluster.local", &mut problems);
+    let services = services(&standing, &workloads, &Reach::default(), "cluster.local", &mut problems);
     (services, problems.iter().map(ToString::to_string).collect())
 }
 

@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use meshgate_policy::CatchAllDeny;
 use meshgate_policy::normalize::Level;
+use meshgate_policy::smi::PathMatch;
+use meshgate_policy::{CatchAllDeny, SmiMode};
 use serde::Deserialize;
 
 use super::providers::document::RawProvider;
@@ -118,6 +119,10 @@ pub(super) struct RawAuthorization {
     pub(super) catch_all_deny: CatchAllDeny,
     #[serde(default)]
     pub(super) path_normalization: Level,
+    #[serde(default)]
+    pub(super) smi: SmiMode,
+    #[serde(default)]
+    pub(super) smi_path_match: PathMatch,
     #[serde(default)]
     pub(super) num_trusted_proxies: u32,
 }

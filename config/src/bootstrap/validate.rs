@@ -159,6 +159,8 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             authorization: Authorization {
                 catch_all_deny: raw.authorization.catch_all_deny,
                 path_normalization: raw.authorization.path_normalization,
+                smi: raw.authorization.smi,
+                smi_path_match: raw.authorization.smi_path_match,
                 num_trusted_proxies: raw.authorization.num_trusted_proxies,
             },
             extension_providers,

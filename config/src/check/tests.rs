@@ -185,8 +185,8 @@ fn the_messages_of_other_documents() {
              `network`, `locality`, `weight`",
         ),
         (
-            "apiVersion: access.smi-spec.io/v1alpha3\nkind: TrafficTarget\nmetadata: {name: t}\n".to_owned(),
-            "a.yaml:2: TrafficTarget is not read by this version: it has no effect",
+            "apiVersion: split.smi-spec.io/v1alpha4\nkind: TrafficSplit\nmetadata: {name: t}\n".to_owned(),
+            "a.yaml:2: TrafficSplit is not read by this version: it has no effect",
         ),
         ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: t}\n".to_owned(), ""),
     ] {
@@ -261,7 +261,7 @@ fn a_policy_that_selects_nobody_known_is_doubtful() {
 fn policies_are_those_a_proxy_would_start_with() {
     let broken = DENY_ALL_BACKEND.replace("DENY", "DENNY");
     let folder = Folder::new(&[("a.yaml", ALLOW_NOTHING), ("b.yaml", &broken)]);
-    let (policies, problems) = policies(&folder.resources(), &settings());
+    let Rules { policies, problems, .. } = policies(&folder.resources(), &settings());
     let readable: Vec<_> =
         policies.iter().map(|policy| (policy.name().to_string(), policy.unreadable_because().is_none())).collect();
     assert_eq!(readable, [("default/allow-nothing".to_owned(), true), ("default/deny-all-backend".to_owned(), false)]);

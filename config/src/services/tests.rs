@@ -2,7 +2,12 @@ use super::*;
 
 fn port(namespace: &str, name: &str, port: u16, endpoints: &[&str]) -> Arc<ServicePort> {
     let endpoint = |address: &&str| {
-        Arc::new(Endpoint { address: address.parse().unwrap(), workload: None, identity: EndpointIdentity::Unknown })
+        Arc::new(Endpoint {
+            address: address.parse().unwrap(),
+            workload: None,
+            identity: EndpointIdentity::Unknown,
+            in_reach: true,
+        })
     };
     Arc::new(ServicePort {
         service: ObjectName { namespace: namespace.into(), name: name.into() },

@@ -114,7 +114,7 @@ impl Visitor<'_> for NewKey<'_> {
     }
 }
 
-/// Visits every value below a policy's `spec` and refuses those that are null. To Kubernetes a null is the same as no
+/// Visits every value below a policy's `spec` (or `matches`, which some of SMI's have in its place) and refuses those that are null. To Kubernetes a null is the same as no
 /// field; but `from:` whose lines were commented out would mean "from anybody".
 #[derive(Clone, Copy)]
 pub(crate) struct NoNulls {
@@ -183,7 +183,7 @@ impl<'de> Visitor<'de> for NoNulls {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         while let Some(key) = map.next_key::<String>()? {
-            map.next_value_seed(NoNulls { in_spec: self.in_spec || key == "spec" })?;
+            map.next_value_seed(NoNulls { in_spec: self.in_spec || key == "spec" || key == "matches" })?;
         }
         Ok(())
     }

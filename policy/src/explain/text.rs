@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::model::Family;
+
 use super::{Asks, Explanation, Finding, Outcome, PolicyExplanation, RuleName, WouldBe};
 
 impl Outcome {
@@ -50,6 +52,9 @@ impl fmt::Display for Explanation {
         if let Some(asks) = &self.asks {
             writeln!(f, "{asks}")?;
         }
+        if let Some(rule) = &self.target {
+            writeln!(f, "TrafficTarget: {rule}")?;
+        }
         if let Some(rule) = &self.audit {
             writeln!(f, "audit: {rule}")?;
         }
@@ -69,7 +74,10 @@ impl fmt::Display for Explanation {
 impl fmt::Display for PolicyExplanation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let dry_run = if self.dry_run { " (dry run)" } else { "" };
-        writeln!(f, "{} {}{dry_run}", self.action, self.policy)?;
+        match self.family {
+            Family::Istio => writeln!(f, "{} {}{dry_run}", self.action, self.policy)?,
+            Family::Smi => writeln!(f, "{} {}", self.kind, self.policy)?,
+        }
         if let Some(why) = &self.unreadable {
             writeln!(f, "  could not be read: {why}")?;
         }

@@ -51,6 +51,7 @@ impl Condition<ConnectionTest> {
             ConnectionTest::Principals(values) => (Attribute::Principal, Values::Strings(values)),
             ConnectionTest::Namespaces(values) => (Attribute::Namespace, Values::Globs(values)),
             ConnectionTest::ServiceAccounts(values) => (Attribute::ServiceAccount, Values::Accounts(values)),
+            ConnectionTest::LocalAccounts { accounts, .. } => (Attribute::ServiceAccount, Values::Accounts(accounts)),
             ConnectionTest::TrustDomains(values) => (Attribute::TrustDomain, Values::Strings(values)),
             ConnectionTest::SourceIp(blocks) => (Attribute::SourceIp, Values::Blocks(blocks)),
             ConnectionTest::DestinationIp(blocks) => (Attribute::DestinationIp, Values::Blocks(blocks)),

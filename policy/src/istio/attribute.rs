@@ -66,7 +66,12 @@ impl Place<'_> {
     fn read<T>(&self, values: &[String], report: &mut Report, parse: impl Fn(&str) -> Result<T, String>) -> Box<[T]> {
         let mut read = Vec::with_capacity(values.len());
         for (index, value) in values.iter().enumerate() {
-            let parsed = if value.is_empty() { Err("must not be empty".to_owned()) } else { parse(value) };
+            let parsed = match value {
+                _ if value.is_empty() => Err("must not be empty".to_owned()),
+                // Nothing that could match has one, and values are kept with one between them.
+                _ if value.contains('\0') => Err("must not have a NUL character".to_owned()),
+                _ => parse(value),
+            };
             match parsed {
                 Ok(value) => read.push(value),
                 Err(message) => report.add(format!("{}.{}[{index}]", self.rule, self.field), message),

@@ -2,6 +2,8 @@
 //!
 //! Every alphabet is small, so that values and calls meet often.
 
+mod smi;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -9,13 +11,14 @@ use http::{HeaderMap, HeaderValue};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
+use super::naive::smi::Smi;
 use super::naive::{self, Document, Mesh};
 use super::{Call, workload};
 use crate::explain::{Outcome, RuleName};
 use crate::istio::authorization_policy;
 use crate::{
-    CatchAllDeny, Decision, Explanation, ObjectName, Policy, PolicySet, Provider, ProviderKind, Providers, Reason,
-    RuleRef, Settings, Verdict,
+    CatchAllDeny, Decision, Explanation, Family, ObjectName, Policy, PolicySet, Provider, ProviderKind, Providers,
+    Reason, RuleRef, Settings, SmiMode, Verdict,
 };
 
 type Fields = &'static [(&'static str, &'static [&'static str])];
@@ -223,19 +226,19 @@ fn call() -> impl Strategy<Value = Call> {
         addresses(),
         prop::option::of(addresses()),
         addresses(),
-        prop::sample::select(vec![80, 8080]),
+        (prop::sample::select(vec![80, 8080]), prop::option::of(prop::sample::select(vec![80, 443]))),
         prop::sample::select(vec![None, Some("a.example"), Some("A.Example"), Some("b")]),
         prop::bool::weighted(0.3),
     );
     let request = (
-        prop::sample::select(vec!["GET", "POST", "PUT"]),
+        prop::sample::select(vec!["GET", "POST", "PUT", "CONNECT"]),
         prop::sample::select(vec!["/", "/a", "/a?q", "/a/b", "/a/", "/a/x/b", "/b", "/a/[b", "/x//b"]),
         prop::sample::select(vec!["backend", "BACKEND:8080", "backend:8080", "other", ""]),
         prop::collection::vec(prop::sample::select(vec!["1", "2", "12", " 1"]), 0..3),
         addresses(),
     );
     (connection, request).prop_map(|(connection, (method, path, host, lines, remote_ip))| {
-        let (peer, source_ip, fixed, destination, port, sni, tcp) = connection;
+        let (peer, source_ip, fixed, destination, (port, service_port), sni, tcp) = connection;
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append("x-a", HeaderValue::from_static(line));
@@ -245,6 +248,7 @@ fn call() -> impl Strategy<Value = Call> {
             source_ip: source_ip.parse().unwrap(),
             fixed_remote_ip: fixed.map(|address| address.parse().unwrap()),
             destination: (destination.parse::<std::net::IpAddr>().unwrap(), port).into(),
+            service_port,
             sni: sni.map(str::to_owned),
             tcp,
             method: method.to_owned(),
@@ -256,8 +260,8 @@ fn call() -> impl Strategy<Value = Call> {
     })
 }
 
-fn compile(documents: &[Document], mesh: &Mesh) -> PolicySet {
-    let policies: Vec<Arc<Policy>> = documents
+fn compile(documents: &[Document], smi: &Smi, mesh: &Mesh) -> PolicySet {
+    let mut policies: Vec<Arc<Policy>> = documents
         .iter()
         .map(|document| {
             let name = ObjectName { namespace: document.namespace.clone(), name: document.name.clone() };
@@ -266,13 +270,15 @@ fn compile(documents: &[Document], mesh: &Mesh) -> PolicySet {
             Arc::new(authorization_policy(name, &annotations, document.spec.clone()).unwrap())
         })
         .collect();
+    policies.extend(smi::policies(smi));
     let mut domains = mesh.domains.iter().map(|domain| domain.parse().unwrap());
     let settings = Settings {
         root_namespace: "istio-system".to_owned(),
         trust_domain: domains.next().unwrap(),
         trust_domain_aliases: domains.collect(),
         catch_all_deny: if mesh.baseline { CatchAllDeny::Baseline } else { CatchAllDeny::Istio },
-        smi: Default::default(),
+        smi: if smi.in_force { SmiMode::TrafficPolicy } else { SmiMode::Permissive },
+        smi_path_match: smi.part,
         providers: Providers::Known(BTreeMap::from([
             ("http".to_owned(), Provider { kind: ProviderKind::Http, fail_open: false }),
             ("grpc".to_owned(), Provider { kind: ProviderKind::Grpc, fail_open: true }),
@@ -281,12 +287,21 @@ fn compile(documents: &[Document], mesh: &Mesh) -> PolicySet {
     PolicySet::compile(&policies, &workload(), &settings)
 }
 
+fn family(family: Family) -> &'static str {
+    match family {
+        Family::Istio => "istio",
+        Family::Smi => "smi",
+    }
+}
+
 fn as_naive(decision: Decision<'_>) -> naive::Result {
     let text = |rule: Option<RuleRef<'_>>| rule.map(|rule| rule.to_string());
     naive::Result {
         verdict: decision.verdict.as_str(),
         reason: decision.reason.as_str(),
+        family: family(decision.family),
         rule: text(decision.rule),
+        target: text(decision.target),
         audit: text(decision.audit),
         dry_run_allow: decision.dry_run_allow.map(|(verdict, rule)| (verdict.as_str(), text(rule))),
         dry_run_deny: decision.dry_run_deny.map(|(verdict, rule)| (verdict.as_str(), text(rule))),
@@ -299,7 +314,9 @@ fn explained_as_naive(explanation: &Explanation) -> naive::Result {
     naive::Result {
         verdict: explanation.verdict.as_str(),
         reason: explanation.reason.as_str(),
+        family: family(explanation.family),
         rule: text(&explanation.rule),
+        target: text(&explanation.target),
         audit: text(&explanation.audit),
         dry_run_allow: would_be(&explanation.dry_run_allow),
         dry_run_deny: would_be(&explanation.dry_run_deny),
@@ -310,9 +327,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 12_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_engine_decides_as_the_semantics_say(documents in documents(), mesh in mesh(), call in call()) {
-        let set = compile(&documents, &mesh);
-        let expected = naive::decide(&documents, &mesh, &call);
+    fn the_engine_decides_as_the_semantics_say(
+        documents in documents(), smi in smi::everything(), mesh in mesh(), call in call()
+    ) {
+        let set = compile(&documents, &smi, &mesh);
+        let expected = naive::decide(&documents, &smi, &mesh, &call);
         agreed(&set, &call, &expected)?;
     }
 
@@ -324,7 +343,7 @@ proptest! {
         call in call(),
     ) {
         let documents: Vec<_> = [custom.0, custom.1, custom.2].into_iter().take(length).collect();
-        let set = compile(&documents, &mesh);
+        let set = compile(&documents, &Smi::default(), &mesh);
         let residual = set.reduce(&call.facts());
         let asked = if call.tcp { residual.custom_connection() } else { residual.custom(&call.request()) };
         let asked = asked.map(|custom| (custom.rule.to_string(), custom.fault.is_none()));
@@ -334,12 +353,26 @@ proptest! {
     }
 
     #[test]
-    fn an_explanation_agrees_rule_by_rule(documents in documents(), mesh in mesh(), call in call()) {
-        let explanation = call.explain_in(&compile(&documents, &mesh));
-        prop_assert_eq!(explained_as_naive(&explanation), naive::decide(&documents, &mesh, &call));
+    fn an_explanation_agrees_rule_by_rule(
+        documents in documents(), smi in smi::everything(), mesh in mesh(), call in call()
+    ) {
+        let explanation = call.explain_in(&compile(&documents, &smi, &mesh));
+        prop_assert_eq!(explained_as_naive(&explanation), naive::decide(&documents, &smi, &mesh, &call));
         let selected: Vec<_> = documents.iter().filter(|document| naive::selects(document)).collect();
-        prop_assert_eq!(explanation.policies.len(), selected.len());
+        let targets: Vec<_> = smi.targets.iter().filter(|target| naive::smi::selects(target)).collect();
+        prop_assert_eq!(explanation.policies.len(), selected.len() + targets.len());
         for policy in &explanation.policies {
+            if policy.family == Family::Smi {
+                let of = |target: &&&naive::smi::Target| format!("{}/{}", target.namespace, target.name) == policy.policy;
+                let target = *targets.iter().find(of).unwrap();
+                prop_assert_eq!((policy.kind, policy.rules.len()), ("TrafficTarget", target.spec.rules.len()));
+                for rule in &policy.rules {
+                    let matched = naive::smi::rule_matches(&smi, target, rule.rule, &mesh, &call);
+                    prop_assert_eq!(rule.outcome == Outcome::Matched, matched, "{}", explanation);
+                    prop_assert!(matched || !rule.because.is_empty());
+                }
+                continue;
+            }
             let of = |document: &&&Document| format!("{}/{}", document.namespace, document.name) == policy.policy;
             let document = *selected.iter().find(of).unwrap();
             for (rule, written) in policy.rules.iter().zip(naive::rules(document)) {
@@ -365,7 +398,7 @@ fn agreed(set: &PolicySet, call: &Call, expected: &naive::Result) -> Result<(), 
     }
     let facts = call.facts();
     let nearest = residual.nearest(&decided, &facts, (!call.tcp).then(|| call.request()).as_ref());
-    let wanting = matches!(decided.reason, Reason::NoAllowMatched | Reason::CatchAllDeny);
+    let wanting = matches!(decided.reason, Reason::NoAllowMatched | Reason::CatchAllDeny | Reason::NoTargetMatched);
     prop_assert!(wanting || nearest.is_none());
     Ok(())
 }
@@ -379,9 +412,9 @@ proptest! {
         mesh in mesh(),
         calls in prop::collection::vec(call(), 12),
     ) {
-        let set = compile(&documents, &mesh);
+        let set = compile(&documents, &Smi::default(), &mesh);
         for call in &calls {
-            agreed(&set, call, &naive::decide(&documents, &mesh, call))?;
+            agreed(&set, call, &naive::decide(&documents, &Smi::default(), &mesh, call))?;
         }
     }
 
@@ -391,14 +424,14 @@ proptest! {
         mesh in mesh(),
         calls in prop::collection::vec(call(), 12),
     ) {
-        let set = compile(&documents, &mesh);
+        let set = compile(&documents, &Smi::default(), &mesh);
         for (one, other) in calls.iter().zip(calls.iter().skip(1)) {
             // Made for the one, asked by the other.
             let other = Call { tcp: one.tcp, ..other.clone() };
             if set.essential(&one.facts()) == set.essential(&other.facts()) {
                 let residual = set.reduce(&one.facts());
                 let decided = if other.tcp { residual.decide_connection() } else { residual.decide(&other.request()) };
-                prop_assert_eq!(as_naive(decided), naive::decide(&documents, &mesh, &other));
+                prop_assert_eq!(as_naive(decided), naive::decide(&documents, &Smi::default(), &mesh, &other));
             }
         }
     }

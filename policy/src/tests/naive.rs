@@ -1,6 +1,8 @@
 //! What a policy means, written straight down from its documents: nothing compiled, nothing reduced, nothing shared
 //! with the engine but the documents' types.
 
+pub(super) mod smi;
+
 use std::net::IpAddr;
 
 use super::Call;
@@ -23,7 +25,9 @@ type Hit = Option<String>;
 pub(super) struct Result {
     pub(super) verdict: &'static str,
     pub(super) reason: &'static str,
+    pub(super) family: &'static str,
     pub(super) rule: Hit,
+    pub(super) target: Hit,
     pub(super) audit: Hit,
     pub(super) dry_run_allow: Option<(&'static str, Hit)>,
     pub(super) dry_run_deny: Option<(&'static str, Hit)>,
@@ -36,7 +40,7 @@ pub(super) struct Mesh {
     pub(super) baseline: bool,
 }
 
-pub(super) fn decide(documents: &[Document], mesh: &Mesh, call: &Call) -> Result {
+pub(super) fn decide(documents: &[Document], smi: &smi::Smi, mesh: &Mesh, call: &Call) -> Result {
     let mut applicable: Vec<_> = documents.iter().filter(|document| selects(document)).collect();
     applicable.sort_by_key(|document| (document.namespace != "istio-system", &document.namespace, &document.name));
     let of = |action, dry_run| {
@@ -67,6 +71,14 @@ pub(super) fn decide(documents: &[Document], mesh: &Mesh, call: &Call) -> Result
     } else {
         ("allow", "no_policy", None)
     };
+    let let_in = smi::hit(smi, mesh, call);
+    let (family, verdict, reason, rule, target) = match (verdict, reason, let_in) {
+        ("deny", ..) => ("istio", verdict, reason, rule, None),
+        _ if !smi.in_force => ("istio", verdict, reason, rule, None),
+        (_, _, None) => ("smi", "deny", "no_target_matched", None, None),
+        (_, "allow_rule", Some(target)) => ("istio", verdict, reason, rule, Some(target)),
+        (_, _, Some(target)) => ("smi", verdict, "target_rule", Some(target), None),
+    };
     let would_allow = hit(&dry_allow, false);
     let would_deny = hit(&dry_deny, false).or_else(|| {
         let nothing_allows = hit(&allow, false).is_none() && would_allow.is_none();
@@ -75,7 +87,9 @@ pub(super) fn decide(documents: &[Document], mesh: &Mesh, call: &Call) -> Result
     Result {
         verdict,
         reason,
+        family,
         rule,
+        target,
         audit: hit(&of(ActionSpec::Audit, false), false),
         dry_run_allow: (!dry_allow.is_empty())
             .then(|| (if would_allow.is_some() { "allow" } else { "deny" }, would_allow)),

@@ -103,7 +103,7 @@ fn is_stable_json() {
             "target": null,
             "asks": null, "audit": null, "dry_run_allow": null, "dry_run_deny": null, "nearest": null,
             "policies": [{
-                "policy": "default/p", "family": "istio", "action": "DENY", "dry_run": false, "unreadable": null,
+                "kind": "AuthorizationPolicy", "policy": "default/p", "family": "istio", "action": "DENY", "dry_run": false, "unreadable": null,
                 "rules": [{"rule": 0, "outcome": "matched", "baseline": false, "because": []}],
             }],
         })

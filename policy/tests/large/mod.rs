@@ -90,6 +90,7 @@ pub(crate) fn compile(policies: &[Arc<Policy>]) -> PolicySet {
         trust_domain_aliases: Vec::new(),
         catch_all_deny: Default::default(),
         smi: Default::default(),
+        smi_path_match: Default::default(),
         providers: Default::default(),
     };
     PolicySet::compile(policies, &workload, &settings)

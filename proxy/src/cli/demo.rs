@@ -2,6 +2,7 @@
 
 mod report;
 mod walkthrough_a;
+mod walkthrough_c;
 
 use std::process::ExitCode;
 
@@ -19,8 +20,19 @@ pub(super) struct Args {
     #[arg(long)]
     keep: bool,
     /// Only this step, for example A3
-    #[arg(long, value_name = "STEP", value_parser = walkthrough_a::step_name)]
+    #[arg(long, value_name = "STEP", value_parser = step_name)]
     step: Option<String>,
+}
+
+/// Checks a step's name.
+fn step_name(text: &str) -> Result<String, String> {
+    let name = text.to_ascii_uppercase();
+    let known = || walkthrough_a::STEPS.into_iter().chain(walkthrough_c::STEPS);
+    if known().any(|step| step == name) {
+        Ok(name)
+    } else {
+        Err(format!("expected one of {}", known().collect::<Vec<_>>().join(", ")))
+    }
 }
 
 /// Why a walk-through stopped.
@@ -52,14 +64,28 @@ pub(super) fn run(args: &Args) -> ExitCode {
 async fn walk(args: &Args) -> Result<(), Stopped> {
     let reporter = Reporter::new(args.json);
     let mut stop = crate::signal::Stop::listen()?;
-    let mut mesh = walkthrough_a::Mesh::start(&reporter).await?;
+    let only = args.step.as_deref();
+    let is_wanted = |steps: &[&str]| only.is_none_or(|only| steps.contains(&only));
     let steps = async {
-        mesh.walk(&reporter, args.step.as_deref()).await?;
+        let mut hints = Vec::new();
+        // Kept until the end: with --keep both meshes can be tried.
+        let (mut first, mut second) = (None, None);
+        if is_wanted(&walkthrough_a::STEPS) {
+            let mesh = first.insert(walkthrough_a::Mesh::start(&reporter).await?);
+            mesh.walk(&reporter, only).await?;
+            hints.extend(mesh.hints());
+        }
+        if is_wanted(&walkthrough_c::STEPS) {
+            let mesh = second.insert(walkthrough_c::Mesh::start(&reporter).await?);
+            mesh.walk(&reporter, only).await?;
+            hints.extend(mesh.hints());
+        }
         reporter.summary()?;
         if args.keep {
-            for line in mesh.hints() {
+            for line in hints {
                 print(line)?;
             }
+            print("Ctrl-C ends it.")?;
             std::future::pending::<()>().await;
         }
         Ok(())

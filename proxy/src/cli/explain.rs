@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use meshgate_config::check::policies;
+use meshgate_config::check::{Rules, policies};
 use meshgate_config::{Bootstrap, Problem};
 use meshgate_policy::normalize::Level;
 use meshgate_policy::{PolicySet, Verdict, Workload};
@@ -49,7 +49,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         },
         Bootstrap::workload,
     );
-    let (policies, problems) = policies(&directory, &settings);
+    let Rules { policies, settings, problems } = policies(&directory, &settings);
     if problems.iter().any(Problem::is_error) {
         return fail_with(&problems);
     }

@@ -1,7 +1,6 @@
 //! What a request goes through, in reading order. Each layer is a function one can read; the stacks are written out in
 //! [`inbound()`] and [`outbound()`].
 
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -31,6 +30,11 @@ pub struct Exchange {
     /// The plan it is judged by, once something had to be waited for; else the one in force.
     pub plan: Option<Rc<inbound::Plan>>,
 }
+
+/// Why a request has no answer: its connection is to end at once and without a byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("closed without an answer")]
+pub struct Closed;
 
 /// An exchange that gets no upstream's answer.
 #[derive(Debug)]
@@ -86,7 +90,7 @@ impl Exchange {
 pub fn inbound(
     worker: &WorkerRef,
     side: &Rc<inbound::Side>,
-) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Infallible> + Clone + 'static {
+) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static {
     let (worker, ask) = (Rc::clone(worker), Rc::clone(side));
     let (first, last) = (Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
@@ -101,7 +105,7 @@ pub fn inbound(
 pub fn outbound(
     worker: &WorkerRef,
     side: &Rc<outbound::Side>,
-) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Infallible> + Clone + 'static {
+) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static {
     let (worker, last) = (Rc::clone(worker), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
@@ -120,7 +124,7 @@ fn sanitise(worker: &Worker, mut exchange: Exchange) -> Result<Exchange, Refused
     }
 }
 
-/// Whatever happened, the caller gets an answer.
+/// Whatever happened, the caller gets an answer, or sees the connection end.
 #[derive(Debug, Clone)]
 struct Answer<S>(S);
 
@@ -129,11 +133,11 @@ where
     S: Service<Exchange, Response = Response<ResponseBody>, Error = Refused>,
 {
     type Response = Response<ResponseBody>;
-    type Error = Infallible;
+    type Error = Closed;
     type Future = Then<S::Future, Answering, fn(Result<Response<ResponseBody>, Refused>) -> Answering>;
 
     /// Always: the layers never wait outside of a call, where waiting is bounded and reported.
-    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         Poll::Ready(Ok(()))
     }
 
@@ -146,20 +150,24 @@ where
 }
 
 type Answering = Either<
-    Ready<Result<Response<ResponseBody>, Infallible>>,
-    Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>>>>,
+    Ready<Result<Response<ResponseBody>, Closed>>,
+    Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Closed>>>>,
 >;
 
-async fn refuse(refused: Refused) -> Result<Response<ResponseBody>, Infallible> {
+async fn refuse(refused: Refused) -> Result<Response<ResponseBody>, Closed> {
     let Refused { why, report, unread } = refused;
     if let Some(body) = unread {
         refusal::discard(body).await;
     }
-    Ok(match why {
-        Why::Denied => refusal::denied(report),
-        Why::Answered(answer) => refusal::answered(*answer, report),
-        Why::Failed(error) => refusal::failed(&error, report),
-    })
+    match why {
+        Why::Denied => Ok(refusal::denied(report)),
+        Why::Answered(answer) => Ok(refusal::answered(*answer, report)),
+        Why::Failed(error) if error.kind.is_silent() && !report.is_http2() => {
+            refusal::unanswered(&error, report);
+            Err(Closed)
+        }
+        Why::Failed(error) => Ok(refusal::failed(&error, report)),
+    }
 }
 
 /// The layer of CUSTOM policies: the one that waits, for a provider's answer. A request that no CUSTOM rule matches passes

@@ -116,6 +116,11 @@ pub fn failed(error: &ProxyError, mut report: Report) -> Response<ResponseBody> 
     response
 }
 
+/// The request gets no answer; its connection is closed by who asked.
+pub fn unanswered(error: &ProxyError, mut report: Report) {
+    report.failed(error);
+}
+
 /// HTTP callers get a status and a short text; gRPC callers a status 200 with the outcome in the headers ("Trailers-Only" in
 /// gRPC's protocol description).
 fn answer(status: StatusCode, grpc: &'static str, text: &'static str, report: Report) -> Response<ResponseBody> {

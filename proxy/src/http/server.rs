@@ -1,6 +1,5 @@
 //! Serves one downstream HTTP connection: limits, idleness and drain around hyper, a request at a time to the layers.
 
-use std::convert::Infallible;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -16,7 +15,7 @@ use crate::connection::Protocol;
 use crate::drain::Phase;
 use crate::http::body::{Received, ResponseBody};
 use crate::http::idle::{Activity, Due, Watched};
-use crate::http::layers::Exchange;
+use crate::http::layers::{Closed, Exchange};
 use crate::metrics::RequestCounters;
 use crate::report::{self, Report};
 use crate::worker::WorkerRef;
@@ -80,7 +79,7 @@ pub async fn serve<I, S>(
     allowed: impl Fn() -> bool,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
-    S: Service<Exchange, Response = Response<ResponseBody>, Error = Infallible> + Clone + 'static,
+    S: Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static,
 {
     let activity = Activity::new();
     let service = {

@@ -57,9 +57,14 @@ resources: {directory: resources}
 ";
 
 fn snapshot() -> Arc<Snapshot> {
+    snapshot_with("")
+}
+
+fn snapshot_with(more: &str) -> Arc<Snapshot> {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("resources")).unwrap();
     fs::write(dir.path().join("resources/mesh.yaml"), MESH).unwrap();
+    fs::write(dir.path().join("resources/more.yaml"), more).unwrap();
     let bootstrap = dir.path().join("bootstrap.yaml");
     fs::write(&bootstrap, BOOTSTRAP).unwrap();
     ConfigStore::open(&Bootstrap::load(&bootstrap, []).unwrap()).unwrap().current()
@@ -71,10 +76,14 @@ fn words(plan: &Plan) -> String {
         Security::Plaintext => format!("{} plaintext", hop.address),
         Security::Mtls { expected, .. } => format!("{} {}", hop.address, expected.principal()),
     };
+    let reach = |addresses: &[SocketAddr]| match addresses {
+        [] => String::new(),
+        _ => format!(" out of reach {}", listed(addresses)),
+    };
     match plan {
-        Plan::Service { service, endpoints, left_out, .. } => {
+        Plan::Service { service, endpoints, left_out, out_of_reach, .. } => {
             let hops: Vec<_> = endpoints.iter().map(hop).collect();
-            format!("{}: {} without {left_out:?}", service.service, hops.join(", "))
+            format!("{}: {} without {left_out:?}{}", service.service, hops.join(", "), reach(out_of_reach))
         }
         Plan::Endpoint { hop: only, .. } => format!("only {}", hop(only)),
         Plan::Passthrough(address) => format!("through to {address}"),
@@ -109,12 +118,97 @@ fn finds_the_service_and_leaves_out_whom_it_cannot_check() {
     }
 }
 
+const TRAFFIC_POLICY: &str = r#"
+apiVersion: config.flomesh.io/v1alpha3
+kind: MeshConfig
+metadata: {name: fsm-mesh-config, namespace: fsm-system}
+spec: {traffic: {enablePermissiveTrafficPolicyMode: false}}
+---
+apiVersion: specs.smi-spec.io/v1alpha4
+kind: TCPRoute
+metadata: {name: all, namespace: shop}
+spec: {}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: backend-3, namespace: shop, labels: {app: backend}}
+spec: {serviceAccountName: canary}
+status: {podIP: 10.0.0.3}
+"#;
+
+fn target(destination: &str) -> String {
+    format!(
+        "---\napiVersion: access.smi-spec.io/v1alpha3\nkind: TrafficTarget\n\
+         metadata: {{name: {destination}, namespace: shop}}\nspec:\n  \
+         destination: {{kind: ServiceAccount, name: {destination}, namespace: shop}}\n  \
+         sources: [{{kind: ServiceAccount, name: web, namespace: web}}]\n  rules: [{{kind: TCPRoute, name: all}}]\n"
+    )
+}
+
+#[test]
+fn in_traffic_policy_mode_only_endpoints_in_reach_are_used() {
+    let nobody = TRAFFIC_POLICY.to_owned();
+    let backend = format!("{TRAFFIC_POLICY}{}", target("backend"));
+    let canary = format!("{TRAFFIC_POLICY}{}", target("canary"));
+    let both = format!("{backend}{}", target("canary"));
+    let (b1, b2) = ("10.0.0.1:8080 cluster.local/ns/shop/sa/backend", "10.0.0.2:8080 plaintext");
+    let c = "10.0.0.3:8080 cluster.local/ns/shop/sa/canary";
+    for (yaml, service, pod_of_backend, pod_of_canary) in [
+        (&nobody, "OutOfReach".to_owned(), "OutOfReach".to_owned(), "OutOfReach".to_owned()),
+        (
+            &backend,
+            format!("shop/backend: {b1}, {b2} without [] out of reach 10.0.0.3:8080"),
+            format!("only {b1}"),
+            "OutOfReach".to_owned(),
+        ),
+        (
+            &canary,
+            format!("shop/backend: {c} without [] out of reach 10.0.0.1:8080, 10.0.0.2:8080"),
+            "OutOfReach".to_owned(),
+            format!("only {c}"),
+        ),
+        (&both, format!("shop/backend: {b1}, {b2}, {c} without []"), format!("only {b1}"), format!("only {c}")),
+    ] {
+        let snapshot = snapshot_with(yaml);
+        for (destination, host, expected) in [
+            (Some("10.96.0.10:80"), None, service.as_str()),
+            (None, Some("backend.shop"), &service),
+            (Some("10.0.0.1:8080"), None, &pod_of_backend),
+            (Some("10.0.0.3:8080"), None, &pod_of_canary),
+            // Nobody vouches for who is there, whoever may call whom.
+            (Some("10.96.0.11:80"), None, "NoEndpoint"),
+            // Never past the mesh to an address in it.
+            (Some("10.96.0.10:81"), None, "OutOfReach"),
+            (Some("10.0.0.1:9999"), Some("example.com"), "OutOfReach"),
+            (Some("192.0.2.1:443"), None, "through to 192.0.2.1:443"),
+        ] {
+            let destination = destination.map(|address| address.parse().unwrap());
+            let plan = plan(&snapshot, "web", TrafficPolicy::AllowAny, Wanted { destination, host });
+            assert_eq!(words(&plan), expected, "{destination:?} {host:?}");
+        }
+        let virtual_address = "10.96.0.10:80".parse().unwrap();
+        assert_eq!(is_closed(&snapshot, virtual_address), *yaml == nobody);
+    }
+    let address = "10.96.0.10:81".parse().unwrap();
+    let permissive =
+        plan(&snapshot(), "web", TrafficPolicy::AllowAny, Wanted { destination: Some(address), host: None });
+    assert_eq!(words(&permissive), "through to 10.96.0.10:81");
+}
+
+#[test]
+fn a_log_line_lists_few_addresses() {
+    let addresses: Vec<SocketAddr> = (1..=10).map(|last| SocketAddr::from(([10, 0, 0, last], 80))).collect();
+    assert_eq!(listed(&addresses[..2]), "10.0.0.1:80, 10.0.0.2:80");
+    assert!(listed(&addresses[..8]).ends_with("10.0.0.8:80"));
+    assert!(listed(&addresses).ends_with("10.0.0.8:80 and 2 more"));
+}
+
 #[test]
 fn of_a_workload_with_two_addresses_one_is_used() {
     let endpoint = |address: &str, workload: Option<&str>| {
         let name = |name: &str| meshgate_policy::ObjectName { namespace: "a".into(), name: name.into() };
         let (address, workload) = (address.parse().unwrap(), workload.map(name));
-        Arc::new(Endpoint { address, workload, identity: EndpointIdentity::Unknown })
+        Arc::new(Endpoint { address, workload, identity: EndpointIdentity::Unknown, in_reach: true })
     };
     let dual = [
         endpoint("10.0.0.1:80", Some("one")),

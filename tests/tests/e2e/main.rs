@@ -16,6 +16,7 @@ mod http;
 mod identity;
 mod outbound;
 mod reload;
+mod smi;
 mod start;
 mod streaming;
 mod support;

@@ -32,19 +32,13 @@ const GENERATION: &str = "mesh_config_generation";
 const OK: &str = "200";
 const DENIED: &str = "403 RBAC: access denied";
 
-const STEPS: [&str; 10] = ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10"];
+pub(super) const STEPS: [&str; 10] = ["A1", "A2", "A3", "A4", "A5", "A6", "A7", "A8", "A9", "A10"];
 
 /// Which bootstrap the backend's sidecar runs with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reading {
     Istio,
     Baseline,
-}
-
-/// Checks a step's name.
-pub(super) fn step_name(text: &str) -> Result<String, String> {
-    let name = text.to_ascii_uppercase();
-    if STEPS.contains(&&*name) { Ok(name) } else { Err(format!("expected one of {}", STEPS.join(", "))) }
 }
 
 /// What a step's requests expect, in order of the requests in [`Mesh::four_requests`].
@@ -117,7 +111,6 @@ impl Mesh {
             format!("  curl -i http://{backend}{DATA}      # plaintext, from outside of the mesh"),
             format!("  curl http://{}/metrics", self.backend.admin()),
             format!("  tail -f {}", self.sandbox.path("logs/backend.access.log").display()),
-            "Ctrl-C ends it.".to_owned(),
         ]
     }
 

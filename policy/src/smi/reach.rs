@@ -1,0 +1,58 @@
+//! Whom a service account may call at all: what a caller's own proxy can know before it sends anything.
+//!
+//! Paths, methods and ports are left to the called side, which is the one that counts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::condition::ConnectionTest;
+use crate::model::{AnyCondition, Family, Policy, Rule, SmiMode, Workload};
+use crate::select::Scope;
+
+/// The service accounts that one workload may call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Namespace, then service account; `None` in permissive mode: everybody.
+    allowed: Option<BTreeMap<String, BTreeSet<String>>>,
+}
+
+impl Reach {
+    /// Whom `own` may call under these policies: in traffic policy mode, the destinations of the TrafficTargets of which it is
+    /// a source and that have a rule left which could match.
+    pub fn of(own: &Workload, policies: &[Arc<Policy>], mode: SmiMode) -> Reach {
+        if mode == SmiMode::Permissive {
+            return Reach::default();
+        }
+        let mut allowed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for policy in policies.iter().filter(|policy| policy.family == Family::Smi) {
+            if let Scope::ServiceAccount(account) = &policy.scope
+                && policy.rules.iter().any(|rule| lets_in(rule, own))
+            {
+                allowed.entry(policy.name.namespace.clone()).or_default().insert(account.to_string());
+            }
+        }
+        Reach { allowed: Some(allowed) }
+    }
+
+    /// Whether it may call this service account.
+    pub fn includes(&self, namespace: &str, account: &str) -> bool {
+        let Some(allowed) = &self.allowed else { return true };
+        allowed.get(namespace).is_some_and(|accounts| accounts.contains(account))
+    }
+}
+
+fn lets_in(rule: &Rule, own: &Workload) -> bool {
+    let is_source = |condition: &AnyCondition| match condition {
+        AnyCondition::Connection(condition) => match &condition.test {
+            ConnectionTest::LocalAccounts { accounts, .. } => {
+                accounts.iter().any(|one| *one.namespace == *own.namespace && *one.name == *own.service_account)
+            }
+            _ => false,
+        },
+        AnyCondition::Request(_) => false,
+    };
+    let never = |condition: &AnyCondition| matches!(condition, AnyCondition::Connection(condition) if matches!(condition.test, ConnectionTest::Nothing));
+    rule.from.iter().any(|clause| clause.iter().any(is_source))
+        && !rule.when.iter().any(never)
+        && (rule.to.is_empty() || rule.to.iter().any(|clause| !clause.iter().any(never)))
+}
