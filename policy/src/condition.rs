@@ -146,6 +146,11 @@ impl ConnectionTest {
 }
 
 impl RequestTest {
+    /// Whether it is about what a token says.
+    pub(crate) fn is_token(&self) -> bool {
+        matches!(self, RequestTest::Token)
+    }
+
     /// Whether there are connections that answer it and others that do not.
     pub(crate) fn may_be_settled(&self) -> bool {
         matches!(self, RequestTest::RemoteIp(_))

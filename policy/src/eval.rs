@@ -1,6 +1,7 @@
 //! The order in which policies decide: DENY, then ALLOW, and AUDIT and dry runs beside them.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::decision::{Decision, Reason, RuleRef, Verdict};
@@ -10,10 +11,9 @@ use crate::residual::{Kind, Program, Section};
 use crate::set::{Compiled, CompiledRule};
 
 /// The policies of a workload as far as they depend on the request, for one connection. A clone is a reference.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Residual(Arc<Left>);
 
-#[derive(Debug)]
 struct Left {
     compiled: Arc<Compiled>,
     protocol: Protocol,
@@ -189,6 +189,16 @@ pub struct Custom<'a> {
     pub provider: &'a str,
     /// The rule that asks for it.
     pub rule: RuleRef<'a>,
+}
+
+/// In short: the whole would be all policies.
+impl fmt::Debug for Residual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Residual")
+            .field("own_rules", &self.weight())
+            .field("fixed", &self.fixed())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why [`Residual::fixed`] has no answer.

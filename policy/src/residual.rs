@@ -213,14 +213,15 @@ impl Program {
             let rules = &self.section(kind).rules;
             if rules.len() > TRIED {
                 let index = Index::new(0..position(rules), |place| self.groups_of(at(rules, &(place..place + 1))));
-                self.section_mut(kind).index = Some(Box::new(index));
+                let section = self.section_mut(kind);
+                section.index = Some(Box::new(index));
+                // It is kept for as long as connections are; of a few rules the rest is not worth the moving.
+                section.rules.shrink_to_fit();
+                self.groups.shrink_to_fit();
+                self.clauses.shrink_to_fit();
+                self.conditions.shrink_to_fit();
             }
         }
-        // It is kept for as long as connections are.
-        self.groups.shrink_to_fit();
-        self.clauses.shrink_to_fit();
-        self.conditions.shrink_to_fit();
-        Kind::ALL.into_iter().for_each(|kind| self.section_mut(kind).rules.shrink_to_fit());
     }
 
     /// The first rule of a kind, among those with a number below `before`, that matches the request.

@@ -36,7 +36,7 @@ pub(crate) fn settings() -> Settings {
     }
 }
 
-fn name(text: &str) -> ObjectName {
+pub(crate) fn name(text: &str) -> ObjectName {
     let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
     ObjectName { namespace: namespace.into(), name: name.into() }
 }
@@ -51,12 +51,12 @@ pub(crate) fn policy(object: &str, spec: Value) -> Arc<Policy> {
     Arc::new(try_policy(object, &[], spec).unwrap())
 }
 
-fn dry_run(object: &str, spec: Value) -> Arc<Policy> {
+pub(crate) fn dry_run(object: &str, spec: Value) -> Arc<Policy> {
     Arc::new(try_policy(object, &[("istio.io/dry-run", "true")], spec).unwrap())
 }
 
 /// One policy with one rule, in `default`.
-fn rule(action: &str, rule: &Value) -> Arc<Policy> {
+pub(crate) fn rule(action: &str, rule: &Value) -> Arc<Policy> {
     policy("p", serde_json::json!({"action": action, "rules": [rule]}))
 }
 

@@ -1,0 +1,61 @@
+//! All lints there are.
+//!
+//! Codes are never used again for something else. MG020 to MG029 are SMI's, MG030 to MG039 tokens', MG040 to MG049 external
+//! providers'.
+
+/// A lint, for lists and for the switch that turns it off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LintInfo {
+    /// `MG001` and so on.
+    pub code: &'static str,
+    /// The same in words: `dead-allow`.
+    pub slug: &'static str,
+    /// What it says, in one line.
+    pub summary: &'static str,
+}
+
+macro_rules! catalogue {
+    ($($name:ident $code:literal $slug:literal $summary:literal;)*) => {
+        $(#[doc = concat!("`", $slug, "`: ", $summary)] pub const $name: &str = $code;)*
+
+        /// Every lint, by its code.
+        pub const CATALOGUE: &[LintInfo] = &[
+            $(LintInfo { code: $code, slug: $slug, summary: $summary },)*
+        ];
+    };
+}
+
+catalogue! {
+    DEAD_ALLOW "MG001" "dead-allow"
+        "an ALLOW policy is dead: a catch-all DENY selects every workload it selects";
+    PRINCIPAL_WITH_SCHEME "MG002" "principal-with-scheme"
+        "a principal is written with `spiffe://`, which never matches";
+    DENY_OF_ALL_TCP "MG003" "deny-of-all-tcp"
+        "a DENY rule has nothing but HTTP fields and so denies all TCP";
+    PEER_SELECTOR_IN_ROOT "MG004" "peer-selector-in-root"
+        "a PeerAuthentication with a selector in the root namespace is ignored";
+    PEER_SCOPE_TAKEN "MG005" "peer-scope-taken"
+        "a second PeerAuthentication in one scope is ignored";
+    EMPTY_SELECTOR "MG006" "empty-selector"
+        "a selector without labels selects every workload";
+    SNI_WITH_CAPITALS "MG007" "sni-with-capitals"
+        "a `connection.sni` value with capitals never matches";
+    SELECTS_NOBODY "MG008" "selects-nobody"
+        "a policy selects none of the workloads that are known in its reach";
+    UNKNOWN_TRUST_DOMAIN "MG009" "unknown-trust-domain"
+        "a principal is of a trust domain that is not the mesh's, an alias of it, or federated";
+    PATH_WITH_QUERY "MG010" "path-with-query"
+        "a path has a `?` or a `#`, which no path has when it is compared";
+    HTTP_ON_TCP_PORT "MG011" "http-on-tcp-port"
+        "a rule has HTTP fields for ports that are declared TCP: ALLOW is void there, DENY is wider than written";
+    UNKNOWN_NAME "MG012" "unknown-name"
+        "a rule names a service account or a namespace that does not exist";
+    ALLOW_BY_ABSENCE "MG013" "allow-by-absence"
+        "an ALLOW rule says only who the caller is not, and so lets in callers without any identity";
+    REMOTE_IP_WITHOUT_PROXIES "MG014" "remote-ip-without-proxies"
+        "a rule looks at `remote.ip`, which is the peer's own address while `numTrustedProxies` is 0";
+    HOST_WITHOUT_PORT_FORM "MG015" "host-without-port-form"
+        "a DENY rule lists a host with or without a port, but not both";
+    METHOD_IN_LOWER_CASE "MG016" "method-in-lower-case"
+        "a method has small letters, which no client sends";
+}
