@@ -98,7 +98,11 @@ impl Call {
         Call::http("GET", path_and_query)
     }
 
-    fn tcp() -> Call {
+    pub(crate) fn is_tcp(&self) -> bool {
+        self.tcp
+    }
+
+    pub(crate) fn tcp() -> Call {
         Call { tcp: true, ..Call::get("/") }
     }
 
@@ -135,7 +139,7 @@ impl Call {
         }
     }
 
-    fn request(&self) -> RequestView<'_> {
+    pub(crate) fn request(&self) -> RequestView<'_> {
         RequestView {
             method: &self.method,
             path: self.path_and_query.split('?').next().unwrap(),
