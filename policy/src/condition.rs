@@ -27,7 +27,7 @@ pub(crate) struct Condition<T> {
 }
 
 /// What a connection's facts answer. One matching value is enough.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ConnectionTest {
     Principals(Box<[StringMatch]>),
     Namespaces(Box<[Glob]>),
@@ -73,7 +73,7 @@ pub(crate) enum Lines {
 }
 
 /// A service account in its namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ServiceAccount {
     pub(crate) namespace: Box<str>,
     pub(crate) name: Box<str>,

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::decision::{Decision, Reason, RuleRef, Verdict};
+use crate::guard::Opened;
 use crate::model::{Action, Family, Policy, Rule};
 use crate::request::{Protocol, RequestView};
-use crate::residual::{Kind, Program, Section};
+use crate::residual::{Kind, Program, ResidualRule, Section};
 use crate::set::{Compiled, CompiledRule};
 
 /// The policies of a workload as far as they depend on the request, for one connection. A clone is a reference.
@@ -19,11 +20,13 @@ struct Left {
     protocol: Protocol,
     /// Beside the rules that all connections share.
     own: Program,
+    /// Of the guards of shared rules.
+    open: Opened,
 }
 
 impl Residual {
-    pub(crate) fn new(compiled: Arc<Compiled>, protocol: Protocol, own: Program) -> Residual {
-        Residual(Arc::new(Left { compiled, protocol, own }))
+    pub(crate) fn new(compiled: Arc<Compiled>, protocol: Protocol, own: Program, open: Opened) -> Residual {
+        Residual(Arc::new(Left { compiled, protocol, own, open }))
     }
 
     /// The verdict on a request. Does not allocate.
@@ -38,7 +41,7 @@ impl Residual {
     pub fn decide_connection(&self) -> Decision<'_> {
         let Ok(decision) = self.conclude(|kind| {
             let of = |section: &Section| {
-                let rule = if kind.lets_in() { section.always() } else { section.rules().first() };
+                let rule = if kind.lets_in() { section.always() } else { self.first_open(section) };
                 rule.map(|rule| rule.number)
             };
             Ok::<_, Infallible>(earlier(of(self.own(kind)), of(self.shared(kind))))
@@ -50,7 +53,7 @@ impl Residual {
     /// it names, and in what AUDIT and dry-run policies say.
     pub fn fixed(&self) -> Option<Decision<'_>> {
         let decision = self.conclude(|kind| {
-            let first = [self.own(kind), self.shared(kind)].into_iter().filter_map(|section| section.rules().first());
+            let first = [self.own(kind), self.shared(kind)].into_iter().filter_map(|section| self.first_open(section));
             match first.min_by_key(|rule| rule.number) {
                 Some(rule) if !rule.always() => Err(DependsOnRequest),
                 first => Ok(first.map(|rule| rule.number)),
@@ -67,7 +70,7 @@ impl Residual {
 
     /// The CUSTOM rule that matches on a connection whose requests are not seen.
     pub fn custom_connection(&self) -> Option<Custom<'_>> {
-        let first = |section: &Section| section.rules().first().map(|rule| rule.number);
+        let first = |section| self.first_open(section).map(|rule| rule.number);
         let number = earlier(first(self.own(Kind::Custom)), first(self.shared(Kind::Custom)))?;
         Some(self.asking(number))
     }
@@ -92,12 +95,17 @@ impl Residual {
     }
 
     fn first(&self, kind: Kind, request: &RequestView<'_>) -> Option<u32> {
-        let Left { compiled, protocol, own } = &*self.0;
+        let Left { compiled, protocol, own, open } = &*self.0;
         if !compiled.in_force.has(kind) {
             return None;
         }
-        let own = own.first(kind, request, u32::MAX);
-        compiled.shared(*protocol).first(kind, request, own.unwrap_or(u32::MAX)).or(own)
+        let own = own.first(kind, request, u32::MAX, open);
+        compiled.shared(*protocol).first(kind, request, own.unwrap_or(u32::MAX), open).or(own)
+    }
+
+    /// The first rule that may match on this connection.
+    fn first_open<'a>(&self, section: &'a Section) -> Option<&'a ResidualRule> {
+        section.rules().iter().find(|rule| self.0.open.has(rule))
     }
 
     fn rule(&self, number: u32) -> RuleRef<'_> {

@@ -42,6 +42,7 @@ mod essential;
 mod eval;
 pub mod explain;
 mod field;
+mod guard;
 mod hash;
 mod index;
 pub mod istio;

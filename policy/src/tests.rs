@@ -106,7 +106,7 @@ impl Call {
         Call { tcp: true, ..Call::get("/") }
     }
 
-    fn by(self, peer: &str) -> Call {
+    pub(crate) fn by(self, peer: &str) -> Call {
         Call { peer: Some(format!("spiffe://{peer}").parse().unwrap()), ..self }
     }
 

@@ -84,7 +84,8 @@ fn a_refused_request_is_logged_with_the_rule_that_refused_it() {
         let line = logged_path(mesh.backend(), "/by-default").await;
         assert_eq!((line["reason"].as_str(), line.get("policy")), (Some("no_allow_matched"), None), "{line:#}");
         assert!(line.get("nearest").is_none(), "{line:#}");
-        let post = "[{to: [{operation: {methods: [PUT], paths: [/x]}}, {operation: {methods: [POST], paths: [/near]}}]}]";
+        let post =
+            "[{to: [{operation: {methods: [PUT], paths: [/x]}}, {operation: {methods: [POST], paths: [/near]}}]}]";
         mesh.policies(&policy("post", "ALLOW", post)).await;
         mesh.get("/near").await;
         let line = logged_path(mesh.backend(), "/near").await;
