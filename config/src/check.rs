@@ -1,37 +1,62 @@
 //! What a reload would say, without a proxy: for `meshgate check` and for tests of one's own configuration.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
+use meshgate_identity::TrustDomain;
+use meshgate_policy::lint::{self, Known, KnownWorkload};
 use meshgate_policy::smi::Reach;
-use meshgate_policy::{Lint, ObjectName, Policy, Settings, Workload, lint};
+use meshgate_policy::{Lint, ObjectName, Policy, Settings, Workload};
 
+use crate::bootstrap::Bootstrap;
 use crate::folder::Folder;
 use crate::kept::{Reading, Standing};
 use crate::kind::Kind;
 use crate::problem::{self, Problem};
 use crate::resource::Key;
+use crate::services::{AppProtocol, Endpoint};
 use crate::smi;
 use crate::snapshot::{Mesh, rules};
+use crate::workloads::WorkloadRecord;
+
+/// A workload, and what its bootstrap file says that lints want to know.
+#[derive(Clone, Debug, Default)]
+pub struct Own {
+    /// What policies select.
+    pub workload: Workload,
+    /// Trust domains, beside the mesh's own, that it has roots of; `None` when that is not known.
+    pub federated: Option<Vec<TrustDomain>>,
+    /// See [`Authorization`](crate::Authorization); `None` when that is not known.
+    pub num_trusted_proxies: Option<u32>,
+}
+
+impl From<&Bootstrap> for Own {
+    fn from(bootstrap: &Bootstrap) -> Own {
+        Own {
+            workload: bootstrap.workload(),
+            federated: Some(bootstrap.identity.federated.keys().cloned().collect()),
+            num_trusted_proxies: Some(bootstrap.authorization.num_trusted_proxies),
+        }
+    }
+}
 
 /// Everything wrong (severity error) or doubtful (warning) with the resources in `directory`, in the order of files and
 /// lines. Findings of the policy engine have their code, such as `MG001`, for a field.
 ///
-/// `own` is a workload that policies may select although no Pod or WorkloadEntry in the folder is it.
-pub fn check(directory: &Path, settings: &Settings, own: Option<&Workload>) -> Vec<Problem> {
+/// `own` is a workload that policies may select although no Pod or WorkloadEntry in the folder is it, and what else its
+/// bootstrap file says.
+pub fn check(directory: &Path, settings: &Settings, own: Option<&Own>) -> Vec<Problem> {
     let reading = Reading::new(&Folder::read(directory), &settings.root_namespace);
     let (standing, mut problems) = Standing::default().after(reading, &settings.root_namespace);
     // The DNS suffix shows in no message.
     let mesh = Mesh::compose(&standing, settings, &Reach::default(), "cluster.local");
     let (_, in_force, doubts) = rules(&standing, settings);
-    let own = own.filter(|_| !mesh.workloads.is_empty()).map(|own| ("this workload".to_owned(), own.clone()));
-    let known = mesh.workloads.into_iter().map(|record| (record.name.to_string(), record.workload));
-    let workloads: Vec<(String, Workload)> = own.into_iter().chain(known).collect();
+    let known = known(&standing, &mesh, own);
     problems.extend(mesh.problems);
     problems.extend(doubts);
-    problems.extend(lints(&standing, &workloads, settings));
-    problems.extend(smi::lints(&standing, &workloads, &in_force));
-    problems.extend(selecting_nothing(&standing, &workloads, settings));
+    problems.extend(lints(&standing, &known, settings));
+    problems.extend(smi::lints(&standing, &known, &in_force));
     problem::sort(&mut problems);
     problems
 }
@@ -57,10 +82,10 @@ pub fn policies(directory: &Path, settings: &Settings) -> Rules {
 }
 
 /// The policy engine's findings. Refusals that stand for unreadable documents are left out: they are errors already.
-fn lints(standing: &Standing, workloads: &[(String, Workload)], settings: &Settings) -> Vec<Problem> {
+fn lints(standing: &Standing, known: &Known, settings: &Settings) -> Vec<Problem> {
     let policies: Vec<_> =
         standing.policies().into_iter().filter(|policy| policy.unreadable_because().is_none()).collect();
-    let found = lint::all(&policies, &standing.peer_authentications(), workloads, settings);
+    let found = lint::all(&policies, &standing.peer_authentications(), known, settings);
     found.into_iter().filter_map(|found| located(standing, &found)).collect()
 }
 
@@ -70,20 +95,49 @@ fn located(standing: &Standing, lint: &Lint) -> Option<Problem> {
     warning(standing, kind, &lint.policy, lint.message.clone()).map(|problem| problem.in_field(Some(lint.code.into())))
 }
 
-/// Policies that select none of their namespace's workloads, where some are known: most often a misspelt label.
-fn selecting_nothing(standing: &Standing, workloads: &[(String, Workload)], settings: &Settings) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for policy in standing.policies().into_iter().filter(|policy| policy.unreadable_because().is_none()) {
-        let name = policy.name();
-        let in_reach =
-            |workload: &Workload| name.namespace == settings.root_namespace || name.namespace == workload.namespace;
-        let known = workloads.iter().filter(|(_, workload)| in_reach(workload)).count();
-        if known > 0 && !workloads.iter().any(|(_, workload)| policy.selects(workload, &settings.root_namespace)) {
-            let message = format!("selects none of the {known} workload(s) known in its reach");
-            problems.extend(warning(standing, Kind::AuthorizationPolicy, name, message));
+/// What the folder, and the bootstrap file, say of the mesh beside its policies.
+fn known(standing: &Standing, mesh: &Mesh, own: Option<&Own>) -> Known {
+    let mut known = Known {
+        federated: own.and_then(|own| own.federated.clone()),
+        num_trusted_proxies: own.and_then(|own| own.num_trusted_proxies),
+        ..Known::default()
+    };
+    let records = mesh.workloads.iter().map(|record| KnownWorkload {
+        name: record.name.to_string(),
+        workload: record.workload.clone(),
+        tcp_ports: tcp_ports(mesh, record),
+    });
+    known.workloads.extend(records);
+    if let Some(own) = own.filter(|_| !known.workloads.is_empty()) {
+        // Its ports are those of its records, which are the ones with its labels.
+        let same = known.workloads.iter().filter(|other| other.workload == own.workload);
+        let tcp_ports = same.flat_map(|other| other.tcp_ports.iter().copied()).collect();
+        let workload = own.workload.clone();
+        known.workloads.insert(0, KnownWorkload { name: "this workload".to_owned(), workload, tcp_ports });
+    }
+    for (key, ..) in standing.good() {
+        match key.kind {
+            Kind::ServiceAccount => {
+                known.service_accounts.insert(key.object_name());
+            }
+            Kind::Namespace => {
+                known.namespaces.insert(key.name.clone());
+            }
+            _ => {}
         }
     }
-    problems
+    known
+}
+
+/// The ports of a workload that every service which has them declares to be TCP.
+fn tcp_ports(mesh: &Mesh, record: &WorkloadRecord) -> BTreeSet<u16> {
+    let (mut tcp, mut other) = (BTreeSet::new(), BTreeSet::new());
+    for service_port in mesh.services.iter() {
+        let declared = if service_port.app_protocol == AppProtocol::Tcp { &mut tcp } else { &mut other };
+        let own = |endpoint: &&Arc<Endpoint>| endpoint.workload.as_ref() == Some(&record.name);
+        declared.extend(service_port.endpoints.iter().filter(own).map(|endpoint| endpoint.address.port()));
+    }
+    &tcp - &other
 }
 
 fn warning(standing: &Standing, kind: Kind, name: &ObjectName, message: String) -> Option<Problem> {

@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use meshgate_policy::lint::Known;
 use meshgate_policy::smi::{
     self, HttpRouteGroup, HttpRouteGroupSpec, Routes, TcpRoute, TcpRouteSpec, TrafficTarget, TrafficTargetSpec, lint,
 };
-use meshgate_policy::{Invalid, Lint, ObjectName, Policy, Settings, SmiMode, Workload};
+use meshgate_policy::{Invalid, Lint, ObjectName, Policy, Settings, SmiMode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -137,9 +138,9 @@ impl Smi {
 }
 
 /// What is probably not meant under the settings in force.
-pub(crate) fn lints(standing: &Standing, workloads: &[(String, Workload)], settings: &Settings) -> Vec<Problem> {
+pub(crate) fn lints(standing: &Standing, known: &Known, settings: &Settings) -> Vec<Problem> {
     let routes = routes(standing);
-    let accounts = accounts(standing, workloads);
+    let accounts = accounts(known);
     let around = lint::Surroundings {
         routes: &routes,
         accounts: &accounts,
@@ -155,13 +156,12 @@ pub(crate) fn lints(standing: &Standing, workloads: &[(String, Workload)], setti
 }
 
 /// The service accounts that some workload runs as, or that are there to be run as.
-fn accounts(standing: &Standing, workloads: &[(String, Workload)]) -> BTreeSet<ObjectName> {
-    let written = standing.good().map(|(key, ..)| key).filter(|key| key.kind == Kind::ServiceAccount);
-    let used = workloads.iter().map(|(_, workload)| ObjectName {
-        namespace: workload.namespace.clone(),
-        name: workload.service_account.clone(),
+fn accounts(known: &Known) -> BTreeSet<ObjectName> {
+    let used = known.workloads.iter().map(|one| ObjectName {
+        namespace: one.workload.namespace.clone(),
+        name: one.workload.service_account.clone(),
     });
-    written.map(Key::object_name).chain(used).collect()
+    known.service_accounts.iter().cloned().chain(used).collect()
 }
 
 fn mode(standing: &Standing, bootstrap: SmiMode) -> (SmiMode, Vec<Problem>) {

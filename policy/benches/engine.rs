@@ -9,6 +9,8 @@
 #[path = "../tests/large/mod.rs"]
 mod large;
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -56,6 +58,27 @@ fn reduce(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// A new connection whose essential facts another one had, and one that has the first of them.
+fn connection(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("connection");
+    let sets = [("walk-through", compile(&walkthrough()), Call::walkthrough())]
+        .into_iter()
+        .chain(MIXES.iter().map(|&mix| (mix.0, compile(&policies(mix, 10_000)), Call::of(mix, 9_999))));
+    for (name, set, call) in sets {
+        let hasher = RandomState::new();
+        let facts = set.essential(&call.facts()).to_owned();
+        let kept = HashMap::from([(hasher.hash_one(facts.as_ref()), (facts, set.reduce(&call.facts())))]);
+        group.bench_function(BenchmarkId::new("shared", name), |bench| {
+            bench.iter(|| {
+                let facts = black_box(&set).essential(black_box(&call.facts()));
+                let found = kept.get(&hasher.hash_one(facts)).filter(|(kept, _)| kept.as_ref() == facts);
+                found.map(|(_, residual)| residual.clone())
+            });
+        });
+    }
+    group.finish();
+}
+
 fn compiling(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("compile");
     for &mix in MIXES {
@@ -73,5 +96,5 @@ fn short() -> Criterion {
         .without_plots()
 }
 
-criterion_group! { name = costs; config = short(); targets = walkthrough_costs, decide, reduce, compiling }
+criterion_group! { name = costs; config = short(); targets = walkthrough_costs, decide, reduce, connection, compiling }
 criterion_main!(costs);

@@ -28,7 +28,7 @@ pub(crate) struct Condition<T> {
 }
 
 /// What a connection's facts answer. One matching value is enough.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum ConnectionTest {
     Principals(Box<[StringMatch]>),
     Namespaces(Box<[Glob]>),
@@ -96,7 +96,7 @@ pub(crate) enum Lines {
 }
 
 /// A service account in its namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ServiceAccount {
     pub(crate) namespace: Box<str>,
     pub(crate) name: Box<str>,
@@ -188,6 +188,11 @@ impl ConnectionTest {
 }
 
 impl RequestTest {
+    /// Whether it is about what a token says.
+    pub(crate) fn is_token(&self) -> bool {
+        matches!(self, RequestTest::Token)
+    }
+
     /// Whether there are connections that answer it and others that do not.
     pub(crate) fn may_be_settled(&self) -> bool {
         matches!(self, RequestTest::RemoteIp(_))

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use meshgate_identity::SpiffeId;
 
 use crate::condition::ConnectionTest;
+use crate::matchers::StringMatch;
 use crate::model::AnyCondition;
 use crate::request::{ConnectionFacts, Protocol, RemoteIp};
 use crate::set::PolicySet;
@@ -81,7 +82,7 @@ impl PolicySet {
             protocol: facts.protocol,
             // It follows from the destination, of which a workload has few.
             service_port: facts.service_port,
-            has_peer: (looks.principal || looks.namespace || looks.trust_domain) && peer.is_some(),
+            has_peer: (looks.peer || looks.principal || looks.namespace || looks.trust_domain) && peer.is_some(),
             principal: peer.filter(|_| looks.principal).map(SpiffeId::principal),
             namespace: peer.filter(|_| looks.namespace && !looks.principal).and_then(SpiffeId::namespace),
             trust_domain: peer.filter(|_| looks.trust_domain && !looks.principal).map(SpiffeId::trust_domain_str),
@@ -97,6 +98,8 @@ impl PolicySet {
 /// Which facts some condition looks at.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Looks {
+    /// Whether there is one.
+    peer: bool,
     principal: bool,
     namespace: bool,
     trust_domain: bool,
@@ -115,6 +118,9 @@ impl Looks {
                 return;
             }
             AnyCondition::Connection(condition) => match &condition.test {
+                ConnectionTest::Principals(values) if values.iter().all(|value| *value == StringMatch::NonEmpty) => {
+                    &mut self.peer
+                }
                 ConnectionTest::Principals(_)
                 | ConnectionTest::ServiceAccounts(_)
                 | ConnectionTest::LocalAccounts { .. } => &mut self.principal,

@@ -1,30 +1,33 @@
 //! The order in which policies decide: DENY, then ALLOW, and AUDIT and dry runs beside them.
 
 use std::convert::Infallible;
+use std::fmt;
 use std::sync::Arc;
 
 use crate::custom::ProviderFault;
 use crate::decision::{Decision, Reason, RuleRef, Verdict};
+use crate::guard::Opened;
 use crate::model::{Action, Family, Policy, Rule};
 use crate::request::{Protocol, RequestView};
-use crate::residual::{Kind, Program, Section};
+use crate::residual::{Kind, Program, ResidualRule, Section};
 use crate::set::{Compiled, CompiledRule};
 
 /// The policies of a workload as far as they depend on the request, for one connection. A clone is a reference.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Residual(Arc<Left>);
 
-#[derive(Debug)]
 struct Left {
     compiled: Arc<Compiled>,
     protocol: Protocol,
     /// Beside the rules that all connections share.
     own: Program,
+    /// Of the guards of shared rules.
+    open: Opened,
 }
 
 impl Residual {
-    pub(crate) fn new(compiled: Arc<Compiled>, protocol: Protocol, own: Program) -> Residual {
-        Residual(Arc::new(Left { compiled, protocol, own }))
+    pub(crate) fn new(compiled: Arc<Compiled>, protocol: Protocol, own: Program, open: Opened) -> Residual {
+        Residual(Arc::new(Left { compiled, protocol, own, open }))
     }
 
     /// The verdict on a request. Does not allocate.
@@ -39,7 +42,7 @@ impl Residual {
     pub fn decide_connection(&self) -> Decision<'_> {
         let Ok(decision) = self.conclude(|kind| {
             let of = |section: &Section| {
-                let rule = if kind.lets_in() { section.always() } else { section.rules().first() };
+                let rule = if kind.lets_in() { section.always() } else { self.first_open(section) };
                 rule.map(|rule| rule.number)
             };
             Ok::<_, Infallible>(earlier(of(self.own(kind)), of(self.shared(kind))))
@@ -51,7 +54,7 @@ impl Residual {
     /// it names, and in what AUDIT and dry-run policies say.
     pub fn fixed(&self) -> Option<Decision<'_>> {
         let decision = self.conclude(|kind| {
-            let first = [self.own(kind), self.shared(kind)].into_iter().filter_map(|section| section.rules().first());
+            let first = [self.own(kind), self.shared(kind)].into_iter().filter_map(|section| self.first_open(section));
             match first.min_by_key(|rule| rule.number) {
                 Some(rule) if !rule.always() => Err(DependsOnRequest),
                 first => Ok(first.map(|rule| rule.number)),
@@ -74,7 +77,7 @@ impl Residual {
 
     /// The CUSTOM rule that matches on a connection whose requests are not seen.
     pub fn custom_connection(&self) -> Option<Custom<'_>> {
-        let first = |section: &Section| section.rules().first().map(|rule| rule.number);
+        let first = |section| self.first_open(section).map(|rule| rule.number);
         let number = earlier(first(self.own(Kind::Custom)), first(self.shared(Kind::Custom)))?;
         Some(self.asking(number))
     }
@@ -99,12 +102,17 @@ impl Residual {
     }
 
     fn first(&self, kind: Kind, request: &RequestView<'_>) -> Option<u32> {
-        let Left { compiled, protocol, own } = &*self.0;
+        let Left { compiled, protocol, own, open } = &*self.0;
         if !compiled.in_force.has(kind) {
             return None;
         }
-        let own = own.first(kind, request, u32::MAX);
-        compiled.shared(*protocol).first(kind, request, own.unwrap_or(u32::MAX)).or(own)
+        let own = own.first(kind, request, u32::MAX, open);
+        compiled.shared(*protocol).first(kind, request, own.unwrap_or(u32::MAX), open).or(own)
+    }
+
+    /// The first rule that may match on this connection.
+    fn first_open<'a>(&self, section: &'a Section) -> Option<&'a ResidualRule> {
+        section.rules().iter().find(|rule| self.0.open.has(rule))
     }
 
     fn rule(&self, number: u32) -> RuleRef<'_> {
@@ -199,6 +207,16 @@ pub struct Custom<'a> {
     pub rule: RuleRef<'a>,
     /// Why it cannot be asked: then the request is refused, [`Reason::CustomFailed`].
     pub fault: Option<ProviderFault>,
+}
+
+/// In short: the whole would be all policies.
+impl fmt::Debug for Residual {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Residual")
+            .field("own_rules", &self.weight())
+            .field("fixed", &self.fixed())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why [`Residual::fixed`] has no answer.

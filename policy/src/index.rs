@@ -82,6 +82,9 @@ impl Index {
         A: Iterator<Item = Option<Ask<'a>>>,
     {
         let mut builder = Builder::default();
+        let (rules_min, _) = rules.size_hint();
+        builder.counts.reserve(rules_min);
+        builder.under.reserve(rules_min);
         for rule in rules.clone() {
             groups(rule).flatten().flatten().flatten().for_each(|ask| builder.count(&ask));
         }

@@ -45,6 +45,7 @@ mod essential;
 mod eval;
 pub mod explain;
 mod field;
+mod guard;
 mod hash;
 mod index;
 pub mod istio;

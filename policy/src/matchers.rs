@@ -10,7 +10,7 @@ use ipnet::{IpNet, Ipv4Net};
 use crate::template::Template;
 
 /// Equal, prefix, suffix or present.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum StringMatch {
     /// `*` where an empty value counts as present.
     Any,
@@ -66,7 +66,7 @@ impl StringMatch {
 }
 
 /// Text in which every `*` stands for any text, also none.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Glob {
     /// No `*` in it.
     Exact(Box<str>),
@@ -128,7 +128,7 @@ impl PathMatch {
 }
 
 /// An address or a block of addresses. Host bits are ignored, and IPv4 and IPv6 never match each other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct IpBlock(IpNet);
 
 impl IpBlock {

@@ -126,3 +126,6 @@ impl<'a> Search<'a, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

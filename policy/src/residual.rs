@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use crate::condition::{Condition, RequestTest};
+use crate::guard::{self, Guard, Opened};
 use crate::index::Index;
 use crate::model::{Action, AnyCondition, Clause, Family, Policy};
 use crate::request::{ConnectionFacts, Protocol, RequestView};
@@ -65,6 +66,8 @@ pub(crate) struct Section {
 pub(crate) struct ResidualRule {
     /// Which of the set's rules.
     pub(crate) number: u32,
+    /// Where it stands only on connections for which this guard is open.
+    pub(crate) guard: Option<Guard>,
     groups: Span,
 }
 
@@ -125,7 +128,7 @@ impl FromIterator<Kind> for Kinds {
 }
 
 impl ResidualRule {
-    /// Whether it matches every request.
+    /// Whether it matches every request. A guarded rule never does.
     pub(crate) fn always(&self) -> bool {
         self.groups.is_empty()
     }
@@ -188,17 +191,24 @@ impl Program {
         Kind::ALL.into_iter().map(|kind| self.section(kind).rules.len()).sum()
     }
 
-    /// Adds what this connection leaves of a rule that comes after all that were added before.
-    pub(crate) fn add(&mut self, number: u32, compiled: CompiledRule<'_>, facts: &ConnectionFacts<'_>) {
+    /// Adds what this connection leaves of a rule that comes after all that were added before. What a guard answers is left
+    /// out.
+    pub(crate) fn add(
+        &mut self,
+        number: u32,
+        compiled: CompiledRule<'_>,
+        facts: &ConnectionFacts<'_>,
+        guard: Option<Guard>,
+    ) {
         let kind = Kind::of(compiled.policy);
         if self.section(kind).always().is_some() {
             return;
         }
         let start = position(&self.groups);
-        if self.reduce(compiled, facts) == Left::Never {
+        if self.reduce(compiled, facts, guard.is_some()) == Left::Never {
             return;
         }
-        let rule = ResidualRule { number, groups: start..position(&self.groups) };
+        let rule = ResidualRule { number, guard, groups: start..position(&self.groups) };
         let section = self.section_mut(kind);
         if compiled.baseline {
             section.baseline.get_or_insert(number);
@@ -213,26 +223,27 @@ impl Program {
             let rules = &self.section(kind).rules;
             if rules.len() > TRIED {
                 let index = Index::new(0..position(rules), |place| self.groups_of(at(rules, &(place..place + 1))));
-                self.section_mut(kind).index = Some(Box::new(index));
+                let section = self.section_mut(kind);
+                section.index = Some(Box::new(index));
+                // It is kept for as long as connections are; of a few rules the rest is not worth the moving.
+                section.rules.shrink_to_fit();
+                self.groups.shrink_to_fit();
+                self.clauses.shrink_to_fit();
+                self.conditions.shrink_to_fit();
             }
         }
-        // It is kept for as long as connections are.
-        self.groups.shrink_to_fit();
-        self.clauses.shrink_to_fit();
-        self.conditions.shrink_to_fit();
-        Kind::ALL.into_iter().for_each(|kind| self.section_mut(kind).rules.shrink_to_fit());
     }
 
     /// The first rule of a kind, among those with a number below `before`, that matches the request.
-    pub(crate) fn first(&self, kind: Kind, request: &RequestView<'_>, before: u32) -> Option<u32> {
+    pub(crate) fn first(&self, kind: Kind, request: &RequestView<'_>, before: u32, open: &Opened) -> Option<u32> {
         let section = self.section(kind);
         let Some(index) = &section.index else {
             let mut earlier = section.rules.iter().take_while(|rule| rule.number < before);
-            return earlier.find(|rule| self.matches(rule, request)).map(|rule| rule.number);
+            return earlier.find(|rule| open.has(rule) && self.matches(rule, request)).map(|rule| rule.number);
         };
         let matches = |place: u32| {
             let rule = section.rules.get(place as usize);
-            rule.is_some_and(|rule| rule.number < before && self.matches(rule, request))
+            rule.is_some_and(|rule| rule.number < before && open.has(rule) && self.matches(rule, request))
         };
         let place = index.first(request, matches)?;
         section.rules.get(place as usize).map(|rule| rule.number)
@@ -254,13 +265,13 @@ impl Program {
         groups.map(move |group| at(&self.clauses, group).iter().map(asks))
     }
 
-    fn reduce(&mut self, compiled: CompiledRule<'_>, facts: &ConnectionFacts<'_>) -> Left {
+    fn reduce(&mut self, compiled: CompiledRule<'_>, facts: &ConnectionFacts<'_>, guarded: bool) -> Left {
         if facts.protocol == Protocol::Tcp && compiled.policy.action == Action::Allow && compiled.rule.needs_http() {
             return Left::Never;
         }
         let (groups, clauses, conditions) = (self.groups.len(), self.clauses.len(), self.conditions.len());
         let mut left = Left::Always;
-        for group in compiled.rule.groups() {
+        for group in compiled.rule.groups().filter(|group| !(guarded && guard::answers(group))) {
             match self.reduce_group(group, facts) {
                 Left::Always => {}
                 Left::Some => left = Left::Some,
@@ -341,7 +352,7 @@ mod tests {
         let set = PolicySet::compile(&[policy("p", json!({"rules": rules}))], &workload(), &settings());
         let mut program = Program::default();
         let numbers = set.compiled.numbers();
-        numbers.for_each(|number| program.add(number, set.compiled.rule(number), &call.facts()));
+        numbers.for_each(|number| program.add(number, set.compiled.rule(number), &call.facts(), None));
         program
     }
 

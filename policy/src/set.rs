@@ -10,8 +10,9 @@ use std::sync::Arc;
 use crate::custom::Asked;
 use crate::essential::Looks;
 use crate::eval::Residual;
-use crate::index::Index;
-use crate::model::{AnyCondition, CatchAllDeny, Policy, Rule, Settings, SmiMode, Workload};
+use crate::guard::{Guards, Opened};
+use crate::index::{Ask, Index};
+use crate::model::{AnyCondition, CatchAllDeny, Clause, Policy, Rule, Settings, SmiMode, Workload};
 use crate::request::{ConnectionFacts, Protocol, RemoteIp};
 use crate::residual::{Kind, Kinds, Program};
 use crate::trust_domain::Aliases;
@@ -27,11 +28,13 @@ pub struct PolicySet {
 pub(crate) struct Compiled {
     policies: Box<[Arc<Policy>]>,
     rules: Box<[Entry]>,
-    /// By what they ask of a connection, rules that do ask something.
-    index: Index,
-    /// All other rules, as far as a connection's protocol leaves them open.
+    /// Rules that ask something of a connection, by what they ask.
+    http_index: Index,
+    tcp_index: Index,
+    /// All other rules, as far as a connection's protocol leaves them open, and for HTTP the guarded ones.
     http: Program,
     tcp: Program,
+    guards: Guards,
     /// Of which kinds there is a policy in force, even one without rules.
     pub(crate) in_force: Kinds,
     looks: Looks,
@@ -84,11 +87,16 @@ impl PolicySet {
             }
             let kind = Kind::of(rule.policy);
             if shared.section(kind).always().is_none_or(|always| number < always.number) {
-                own.add(number, rule, facts);
+                own.add(number, rule, facts, None);
             }
         }
         own.finish();
-        Residual::new(Arc::clone(compiled), facts.protocol, own)
+        let open = match facts.protocol {
+            Protocol::Http => compiled.guards.open(|number| compiled.rule(number).rule, facts),
+            // No rule has a guard there.
+            Protocol::Tcp => Opened::default(),
+        };
+        Residual::new(Arc::clone(compiled), facts.protocol, own, open)
     }
 
     /// Whether no policy selects the workload, and none has to.
@@ -129,39 +137,48 @@ impl Compiled {
         compiled
     }
 
-    /// Divides the rules by whether they ask anything of a connection: those that do into the index, the others into the
-    /// programs that all connections share.
+    /// Divides the rules by whether they ask anything of a connection: those that do into the indexes, the others into the
+    /// programs that all connections share. So do guarded ones on HTTP.
     fn prepare(&mut self) {
-        let (mut asking, mut http, mut tcp) = (Vec::new(), Program::default(), Program::default());
-        let mut looks = Looks::default();
+        let guards = Guards::new(self.numbers().map(|number| self.rule(number).rule));
+        let (mut http_asking, mut tcp_asking) = (Vec::new(), Vec::new());
+        let (mut http, mut tcp, mut looks) = (Program::default(), Program::default(), Looks::default());
         for number in self.numbers() {
             let rule = self.rule(number);
+            let guard = guards.of(number);
+            if guard.is_some() {
+                http.add(number, rule, &nobody(Protocol::Http), guard);
+            }
             if rule.rule.conditions().any(looks_at_connection) {
                 rule.rule.conditions().for_each(|condition| looks.add(condition));
-                asking.push(number);
+                tcp_asking.push(number);
+                http_asking.extend(guard.is_none().then_some(number));
             } else {
-                http.add(number, rule, &nobody(Protocol::Http));
+                http.add(number, rule, &nobody(Protocol::Http), None);
                 if !self.asked.passes_over(rule.policy, Protocol::Tcp) {
-                    tcp.add(number, rule, &nobody(Protocol::Tcp));
+                    tcp.add(number, rule, &nobody(Protocol::Tcp), None);
                 }
             }
         }
         http.finish();
         tcp.finish();
-        let groups = |number| {
-            self.rule(number)
-                .rule
-                .groups()
-                .map(|group| group.iter().map(|clause| clause.iter().map(AnyCondition::ask_connection)))
-        };
-        self.index = Index::new(asking.iter().copied(), groups);
-        (self.http, self.tcp, self.looks) = (http, tcp, looks);
+        (self.http_index, self.tcp_index) = (self.index(&http_asking), self.index(&tcp_asking));
+        (self.http, self.tcp, self.looks, self.guards) = (http, tcp, looks, guards);
+    }
+
+    fn index(&self, rules: &[u32]) -> Index {
+        let groups = |number| self.rule(number).rule.groups().map(|group| group.iter().map(asks));
+        Index::new(rules.iter().copied(), groups)
     }
 
     /// The rules that ask something of a connection and may match on this one, in their order.
     fn candidates(&self, facts: &ConnectionFacts<'_>) -> Vec<u32> {
         let mut found = Vec::new();
-        self.index.candidates(facts, |rules| found.extend_from_slice(rules));
+        let index = match facts.protocol {
+            Protocol::Http => &self.http_index,
+            Protocol::Tcp => &self.tcp_index,
+        };
+        index.candidates(facts, |rules| found.extend_from_slice(rules));
         found.sort_unstable();
         found.dedup();
         found
@@ -203,6 +220,10 @@ impl Compiled {
     }
 }
 
+fn asks(clause: &Clause) -> impl Iterator<Item = Option<Ask<'_>>> {
+    clause.iter().map(AnyCondition::ask_connection)
+}
+
 /// Whether the answer may differ from one connection of a protocol to another.
 fn looks_at_connection(condition: &AnyCondition) -> bool {
     match condition {
@@ -212,7 +233,7 @@ fn looks_at_connection(condition: &AnyCondition) -> bool {
 }
 
 /// For rules that look at nothing of it but the protocol.
-fn nobody(protocol: Protocol) -> ConnectionFacts<'static> {
+pub(crate) fn nobody(protocol: Protocol) -> ConnectionFacts<'static> {
     let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     ConnectionFacts {
         peer: None,

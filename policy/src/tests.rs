@@ -54,12 +54,12 @@ pub(crate) fn policy(object: &str, spec: Value) -> Arc<Policy> {
     Arc::new(try_policy(object, &[], spec).unwrap())
 }
 
-fn dry_run(object: &str, spec: Value) -> Arc<Policy> {
+pub(crate) fn dry_run(object: &str, spec: Value) -> Arc<Policy> {
     Arc::new(try_policy(object, &[("istio.io/dry-run", "true")], spec).unwrap())
 }
 
 /// One policy with one rule, in `default`.
-fn rule(action: &str, rule: &Value) -> Arc<Policy> {
+pub(crate) fn rule(action: &str, rule: &Value) -> Arc<Policy> {
     policy("p", serde_json::json!({"action": action, "rules": [rule]}))
 }
 
@@ -101,6 +101,10 @@ impl Call {
 
     pub(crate) fn get(path_and_query: &str) -> Call {
         Call::http("GET", path_and_query)
+    }
+
+    pub(crate) fn is_tcp(&self) -> bool {
+        self.tcp
     }
 
     pub(crate) fn tcp() -> Call {
@@ -145,7 +149,7 @@ impl Call {
         }
     }
 
-    fn request(&self) -> RequestView<'_> {
+    pub(crate) fn request(&self) -> RequestView<'_> {
         RequestView {
             method: &self.method,
             path: self.path_and_query.split('?').next().unwrap(),

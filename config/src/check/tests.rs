@@ -54,7 +54,8 @@ spec: {}
 
 fn checked(files: &[(&str, &str)]) -> Vec<String> {
     let folder = Folder::new(files);
-    folder.shown(&check(&folder.resources(), &settings(), Some(&backend())))
+    let own = Own { workload: backend(), federated: Some(Vec::new()), num_trusted_proxies: Some(0) };
+    folder.shown(&check(&folder.resources(), &settings(), Some(&own)))
 }
 
 #[test]
@@ -251,7 +252,7 @@ fn a_policy_that_selects_nobody_known_is_doubtful() {
     assert_eq!(
         checked(&[("mesh.yaml", WALK_A), ("policy.yaml", &policy)]),
         [
-            "policy.yaml:1: AuthorizationPolicy default/allow-frontend-get-data: selects none of the 3 workload(s) known in its reach"
+            "policy.yaml:1: AuthorizationPolicy default/allow-frontend-get-data: MG008: selects none of the 3 workload(s) known in its reach"
         ]
     );
     assert_eq!(checked(&[("policy.yaml", &policy)]), [""; 0], "nobody is known");
@@ -266,4 +267,39 @@ fn policies_are_those_a_proxy_would_start_with() {
         policies.iter().map(|policy| (policy.name().to_string(), policy.unreadable_because().is_none())).collect();
     assert_eq!(readable, [("default/allow-nothing".to_owned(), true), ("default/deny-all-backend".to_owned(), false)]);
     assert_eq!(problems.len(), 1);
+}
+
+#[test]
+fn what_the_folder_says_of_the_mesh_is_known_to_lints() {
+    let mesh =
+        WALK_A.replace("{name: http, port: 80, targetPort: 80}", "{name: tcp-db, port: 80, targetPort: 80}").replace(
+            "status: {podIP: 10.1.0.2}",
+            "status: {podIP: 10.1.0.2, conditions: [{type: Ready, status: \"True\"}]}",
+        );
+    let accounts = "\
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: frontend, namespace: default}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: default}
+";
+    let policy = "\
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: p, namespace: default}
+spec:
+  selector: {matchLabels: {app: backend}}
+  rules:
+  - from:
+    - source: {principals: [\"cluster.local/ns/default/sa/fronted\", \"elsewhere/ns/a/sa/b\"], namespaces: [defualt]}
+    - source: {remoteIpBlocks: [10.0.0.0/8]}
+    to:
+    - operation: {ports: [\"80\"], methods: [GET]}
+";
+    let found = checked(&[("mesh.yaml", &mesh), ("accounts.yaml", accounts), ("policy.yaml", policy)]);
+    let codes: Vec<_> =
+        found.iter().filter_map(|line| line.split(": ").nth(2)).filter(|code| code.starts_with("MG")).collect();
+    assert_eq!(codes, ["MG009", "MG011", "MG012", "MG012", "MG014"], "{found:#?}");
 }

@@ -251,7 +251,7 @@ fn check_says_what_is_missing_and_what_is_not_meant() {
         ("b.yaml", &TARGET.replace("name: t, namespace: default", "name: t, namespace: other")),
         ("r.yaml", &ROUTES.replace("/metrics$", "/metrics")),
     ]);
-    let found = folder.shown(&check(&folder.resources(), &settings(), Some(&backend())));
+    let found = folder.shown(&check(&folder.resources(), &settings(), Some(&own(backend()))));
     let starts = [
         "a.yaml:1: TrafficTarget default/t: MG022: rules[0]: HTTPRouteGroup default/routes has no match \"missing\"",
         "a.yaml:1: TrafficTarget default/t: MG024: has no effect in permissive mode",
@@ -266,4 +266,8 @@ fn check_says_what_is_missing_and_what_is_not_meant() {
     // What costs a target something is told by the running proxy, too.
     let told = folder.shown(&opened(&folder).problems);
     assert_eq!(told.len(), 2, "{told:?}");
+}
+
+fn own(workload: meshgate_policy::Workload) -> crate::check::Own {
+    crate::check::Own { workload, ..Default::default() }
 }

@@ -2,23 +2,14 @@
 
 use std::sync::Arc;
 
-use super::Lint;
-use crate::custom::Providers;
-use crate::model::{Action, ObjectName, Policy, Settings, Workload};
+use super::{Lint, PROVIDER_FAILS_OPEN, PROVIDER_WITHOUT_TCP, TWO_PROVIDERS, UNKNOWN_PROVIDER};
+use crate::custom::{ProviderKind, Providers};
+use crate::lint::KnownWorkload;
+use crate::model::{Action, ObjectName, Policy, Settings};
 use crate::select::Scope;
 
-/// A CUSTOM policy names a provider that the bootstrap does not have: what its rules match is refused.
-pub const UNKNOWN_PROVIDER: &str = "MG040";
-/// Two CUSTOM policies of one workload name different providers: what their rules match is refused.
-pub const TWO_PROVIDERS: &str = "MG041";
-/// The provider of a CUSTOM policy lets requests pass when it cannot be asked.
-pub const PROVIDER_FAILS_OPEN: &str = "MG042";
-/// A CUSTOM policy with an HTTP provider selects a workload with a TCP port, where it asks nobody. Found by who knows
-/// the services' ports.
-pub const PROVIDER_WITHOUT_TCP: &str = "MG043";
-
-/// MG040 to MG042.
-pub(super) fn lints(policies: &[Arc<Policy>], workloads: &[(String, Workload)], settings: &Settings) -> Vec<Lint> {
+/// MG040 to MG043.
+pub(super) fn lints(policies: &[Arc<Policy>], workloads: &[KnownWorkload], settings: &Settings) -> Vec<Lint> {
     let custom: Vec<(&Policy, &str)> = policies
         .iter()
         .filter(|policy| policy.action == Action::Custom && policy.scope != Scope::Targets)
@@ -44,6 +35,16 @@ pub(super) fn lints(policies: &[Arc<Policy>], workloads: &[(String, Workload)], 
             }
             _ => {}
         }
+        if settings.providers.find(provider).is_some_and(|found| found.kind == ProviderKind::Http) {
+            let selected = workloads.iter().filter(|one| policy.selects(&one.workload, &settings.root_namespace));
+            if let Some((name, port)) = selected.filter_map(|one| Some((&one.name, one.tcp_ports.first()?))).next() {
+                let message = format!(
+                    "the provider {provider:?} speaks HTTP and is not asked about TCP: connections to port {port} of \
+                     {name} pass as if there were no such policy. Use a gRPC provider, or deny them"
+                );
+                add(PROVIDER_WITHOUT_TCP, message);
+            }
+        }
         if let Some((other, theirs)) = rival(policy, provider, &custom, workloads, &settings.root_namespace) {
             let message = format!(
                 "names the provider {provider:?} and {other} the provider {theirs:?} for the same workload: every \
@@ -60,14 +61,14 @@ fn rival<'a>(
     policy: &Policy,
     provider: &str,
     custom: &[(&'a Policy, &'a str)],
-    workloads: &[(String, Workload)],
+    workloads: &[KnownWorkload],
     root: &str,
 ) -> Option<(&'a ObjectName, &'a str)> {
     let meets = |other: &Policy| {
         let in_reach = |name: &ObjectName, of: &ObjectName| name.namespace == root || name.namespace == of.namespace;
         let covered = (in_reach(&other.name, &policy.name) && other.scope.covers(&policy.scope))
             || (in_reach(&policy.name, &other.name) && policy.scope.covers(&other.scope));
-        covered || workloads.iter().any(|(_, one)| policy.selects(one, root) && other.selects(one, root))
+        covered || workloads.iter().any(|one| policy.selects(&one.workload, root) && other.selects(&one.workload, root))
     };
     let found = custom.iter().find(|(other, theirs)| *theirs != provider && meets(other));
     found.map(|(other, theirs)| (&other.name, *theirs))

@@ -8,11 +8,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::condition::{Condition, ConnectionTest, RequestTest};
-use crate::lint::Lint;
+use crate::lint::{FOREIGN_NAMESPACE, Lint, MISSING_ROUTE};
 use crate::model::{Action, AnyCondition, Clause, Family, ObjectName, Policy, Rule};
 use crate::request::Protocol;
 use crate::select::Scope;
-use crate::smi::lint::{FOREIGN_NAMESPACE, MISSING_ROUTE};
 use crate::smi::pattern::{PathMatch, Pattern};
 use crate::smi::route::{HttpMatch, HttpRouteGroup, TcpRoute};
 use crate::smi::spec::RouteKind;

@@ -5,25 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::lint::Lint;
+use crate::lint::{COVERED_TARGET, Lint, NOT_IN_FORCE, UNKNOWN_DESTINATION, WIDE_PATH};
 use crate::model::{ObjectName, SmiMode};
 use crate::smi::compose::Routes;
 use crate::smi::pattern::PathMatch;
 use crate::smi::spec::RouteKind;
 use crate::smi::target::{RouteRef, TrafficTarget};
-
-/// A regular expression that admits more paths than it seems to.
-pub const WIDE_PATH: &str = "MG020";
-/// A TrafficTarget that another one makes superfluous.
-pub const COVERED_TARGET: &str = "MG021";
-/// A TrafficTarget that names a route, or a match of one, that is not there or without effect.
-pub const MISSING_ROUTE: &str = "MG022";
-/// A TrafficTarget whose destination is no service account that is known.
-pub const UNKNOWN_DESTINATION: &str = "MG023";
-/// A TrafficTarget in permissive mode, where it has no effect.
-pub const NOT_IN_FORCE: &str = "MG024";
-/// A TrafficTarget for another namespace than its own, which is ignored.
-pub const FOREIGN_NAMESPACE: &str = "MG025";
 
 /// What the documents are held against.
 #[derive(Debug)]

@@ -179,7 +179,7 @@ fn what_is_missing_is_told_and_never_widens() {
         let (policies, found) = composed_with(&target, &routes(), PathMatch::Prefix);
         let calls = [Call::get("/metrics"), Call::get("/all"), Call::tcp()];
         assert_eq!(calls.each_ref().map(|call| allows(&policies, call)), [metrics, all, tcp], "{rules}");
-        assert_eq!(found.iter().filter(|lint| lint.code == lint::MISSING_ROUTE).count(), findings, "{rules}");
+        assert_eq!(found.iter().filter(|lint| lint.code == crate::lint::MISSING_ROUTE).count(), findings, "{rules}");
         assert!(!allows(&policies, &Call::get("/")), "{rules}");
     }
 }
@@ -326,7 +326,7 @@ fn a_target_of_another_namespace_is_ignored() {
         let (policies, found) =
             composed_with(&target(&format!("{namespace}/t"), spec(&rules)), &routes(), PathMatch::Prefix);
         assert!(policies.is_empty());
-        assert_eq!(found[0].code, lint::FOREIGN_NAMESPACE);
+        assert_eq!(found[0].code, crate::lint::FOREIGN_NAMESPACE);
         // Nor is an account of the same name in another namespace meant.
         let mut own = spec(&rules);
         own["destination"]["namespace"] = json!(namespace);
@@ -481,7 +481,7 @@ fn lints_of_paths_that_admit_more_than_they_seem_to() {
             let mode = SmiMode::TrafficPolicy;
             let found = lint::groups(&lint::Surroundings { routes: &routes, accounts: &accounts, mode, path_match });
             assert_eq!(found.len(), expected, "{pattern} {path_match:?}: {found:?}");
-            assert!(found.iter().all(|lint| lint.code == lint::WIDE_PATH && lint.policy == name("routes")));
+            assert!(found.iter().all(|lint| lint.code == crate::lint::WIDE_PATH && lint.policy == name("routes")));
         }
     }
 }

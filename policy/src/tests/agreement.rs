@@ -57,6 +57,16 @@ const SOURCES: Fields = &[
     ("requestPrincipals", &["*"]),
     ("notRequestPrincipals", &["*"]),
 ];
+/// Of a connection alone.
+const CONNECTION_SOURCES: Fields = &[
+    ("principals", PRINCIPALS),
+    ("notPrincipals", PRINCIPALS),
+    ("namespaces", NAMESPACES),
+    ("trustDomains", DOMAINS),
+    ("ipBlocks", BLOCKS),
+];
+const REQUEST_OPERATIONS: Fields =
+    &[("hosts", HOSTS), ("methods", METHODS), ("paths", PATHS), ("notPaths", PATHS), ("notMethods", METHODS)];
 const ACCOUNT_SOURCES: Fields = &[
     ("serviceAccounts", ACCOUNTS),
     ("notServiceAccounts", ACCOUNTS),
@@ -166,14 +176,18 @@ fn custom_document(index: usize) -> impl Strategy<Value = Document> {
 }
 
 fn document(index: usize) -> impl Strategy<Value = Document> {
-    document_of(index, &["ALLOW", "ALLOW", "DENY", "DENY", "AUDIT"])
+    document_of(index, &["ALLOW", "ALLOW", "DENY", "DENY", "AUDIT"], rule())
 }
 
-fn document_of(index: usize, actions: &'static [&'static str]) -> impl Strategy<Value = Document> {
+fn document_of(
+    index: usize,
+    actions: &'static [&'static str],
+    rule: impl Strategy<Value = Value>,
+) -> impl Strategy<Value = Document> {
     let namespace = prop::sample::select(vec!["default", "default", "istio-system", "other"]);
     let selector = prop::sample::select(vec![None, Some("backend"), Some("other")]);
     let action = prop::sample::select(actions);
-    (namespace, selector, action, prop::bool::weighted(0.2), prop::collection::vec(rule(), 0..3)).prop_map(
+    (namespace, selector, action, prop::bool::weighted(0.2), prop::collection::vec(rule, 0..3)).prop_map(
         move |(namespace, selector, action, dry_run, mut rules)| {
             if action == "DENY" && rules.is_empty() {
                 rules.push(json!({}));
@@ -195,18 +209,35 @@ fn documents() -> impl Strategy<Value = Vec<Document>> {
     (several, 1..=4_usize).prop_map(|((a, b, c, d), length)| [a, b, c, d].into_iter().take(length).collect())
 }
 
-/// So many that they are looked up and not tried one by one; half of the sets without a DENY, which would hide the rest.
+/// So many that they are looked up and not tried one by one. Half of the sets are without a DENY, which would hide the rest,
+/// and half are made of the same few sources, which are then asked for once for many rules.
 fn many_documents() -> impl Strategy<Value = Vec<Document>> {
     let actions: [&'static [&'static str]; 2] =
         [&["ALLOW", "ALLOW", "ALLOW", "AUDIT"], &["ALLOW", "DENY", "DENY", "AUDIT"]];
-    let documents = prop::sample::select(actions.to_vec())
-        .prop_flat_map(|actions| prop::collection::vec(document_of(0, actions), 30..=60));
+    let sources = prop::collection::vec(fields(CONNECTION_SOURCES), 3);
+    let made = (prop::sample::select(actions.to_vec()), prop::bool::ANY, sources);
+    let documents = made.prop_flat_map(|(actions, few, sources)| {
+        let rule = if few { rule_of(sources).boxed() } else { rule().boxed() };
+        prop::collection::vec(document_of(0, actions, rule), 30..=60)
+    });
     documents.prop_map(|mut documents| {
         for (index, document) in documents.iter_mut().enumerate() {
             document.name = format!("p{index:02}");
         }
         documents
     })
+}
+
+/// One of the sources, and mostly something that only a request answers.
+fn rule_of(sources: Vec<Value>) -> impl Strategy<Value = Value> {
+    let operation = prop_oneof![4 => fields(REQUEST_OPERATIONS), 1 => fields(OPERATIONS)];
+    let conditions = prop::collection::vec(condition(), 0..2);
+    (prop::sample::select(sources), operation, prop::bool::weighted(0.2), conditions).prop_map(
+        |(source, operation, conditional, conditions)| {
+            let when = if conditional { conditions } else { Vec::new() };
+            json!({"from": [{"source": source}], "to": [{"operation": operation}], "when": when})
+        },
+    )
 }
 
 fn mesh() -> impl Strategy<Value = Mesh> {

@@ -132,7 +132,12 @@ CUSTOM default/p
 #[test]
 fn doubtful_providers_are_found() {
     let lints = |policies: &[Arc<Policy>], settings: &Settings| -> Vec<String> {
-        let found = lint::all(policies, &[], &[("backend".to_owned(), workload())], settings);
+        let found = lint::all(
+            policies,
+            &[],
+            &lint::Known { workloads: vec![("backend".to_owned(), workload()).into()], ..Default::default() },
+            settings,
+        );
         found.into_iter().map(|lint| format!("{} {}", lint.code, lint.policy)).collect()
     };
     assert_eq!(lints(&[custom("p", "nobody", json!([{}]))], &mesh()), ["MG040 default/p"]);

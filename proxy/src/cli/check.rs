@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use meshgate_config::check::check;
-use meshgate_config::{Bootstrap, Problem, Severity};
+use meshgate_config::check::{Own, check};
+use meshgate_config::{Problem, Severity};
 use serde_json::json;
 
 use crate::cli::{BAD_INPUT, NO, Output, Perspective, fail, print};
@@ -26,7 +26,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok(seen) => seen,
         Err(status) => return status,
     };
-    let own = seen.bootstrap.as_ref().map(Bootstrap::workload);
+    let own = seen.bootstrap.as_ref().map(Own::from);
     let problems = check(&seen.directory, &seen.settings, own.as_ref());
     if let Err(error) = report(args.output, &problems) {
         return fail(error);

@@ -1,6 +1,7 @@
 //! What is written takes effect on what is running; what is written wrongly does not.
 
 mod certificates;
+mod withdrawn;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,6 +25,7 @@ use crate::support::soon;
 
 /// Problems in the last reading of the resources.
 const PROBLEMS: &str = "mesh_config_problems";
+
 fn deny_peer(id: &str) -> String {
     let principal = id.trim_start_matches("spiffe://");
     policy("deny", &format!("{{action: DENY, rules: [{{from: [{{source: {{principals: [\"{principal}\"]}}}}]}}]}}"))

@@ -83,6 +83,13 @@ fn a_refused_request_is_logged_with_the_rule_that_refused_it() {
         mesh.get("/by-default").await;
         let line = logged_path(mesh.backend(), "/by-default").await;
         assert_eq!((line["reason"].as_str(), line.get("policy")), (Some("no_allow_matched"), None), "{line:#}");
+        assert!(line.get("nearest").is_none(), "{line:#}");
+        let post =
+            "[{to: [{operation: {methods: [PUT], paths: [/x]}}, {operation: {methods: [POST], paths: [/near]}}]}]";
+        mesh.policies(&policy("post", "ALLOW", post)).await;
+        mesh.get("/near").await;
+        let line = logged_path(mesh.backend(), "/near").await;
+        assert_eq!(line["nearest"], "default/post rule 0: to[1].operation.methods", "{line:#}");
         // An anonymous caller is not given the name of another.
         mesh.outside().await.ask(get("/anonymous")).await;
         let line = logged_path(mesh.backend(), "/anonymous").await;
