@@ -31,7 +31,7 @@ pub const SNI_WITH_CAPITALS: &str = "MG007";
 pub struct Lint {
     /// `MG001` and so on.
     pub code: &'static str,
-    /// The AuthorizationPolicy or PeerAuthentication it is about.
+    /// The object it is about.
     pub policy: ObjectName,
     /// What is wrong and what to do about it.
     pub message: String,
