@@ -1,6 +1,6 @@
 //! May this peer do that?
 //!
-//! Policies are data. They are read from Istio's documents ([`istio`]), compiled for one workload
+//! Policies are data. They are read from Istio's documents ([`istio`]) and SMI's ([`smi`]), compiled for one workload
 //! ([`PolicySet::compile`]), reduced to what a connection leaves open ([`PolicySet::reduce`]) and decided
 //! ([`Residual::decide`]). Nothing here opens a file or a socket, and nothing waits.
 //!

@@ -27,7 +27,7 @@ use crate::peer_authentication::PeerAuthentication;
 pub struct Lint {
     /// `MG001` and so on.
     pub code: &'static str,
-    /// The AuthorizationPolicy or PeerAuthentication it is about.
+    /// The object it is about.
     pub policy: ObjectName,
     /// What is wrong and what to do about it.
     pub message: String,

@@ -1,7 +1,7 @@
 //! SMI's access control: `TrafficTarget` of `access.smi-spec.io`, and the routes of `specs.smi-spec.io` it refers to.
 //!
 //! [`spec`] is the shape of the documents and no more. Each is then given its own meaning ([`traffic_target`],
-//! [`http_route_group`], [`tcp_route`]), and [`compose`] makes one [`Policy`](crate::Policy) of a TrafficTarget and the
+//! [`http_route_group`], [`tcp_route`]), and [`compose()`] makes one [`Policy`](crate::Policy) of a TrafficTarget and the
 //! routes of its namespace, which the engine then treats like any other. [`Reach`] is the same seen by the caller: whom
 //! may this service account call at all?
 //!

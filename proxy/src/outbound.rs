@@ -3,7 +3,7 @@
 //! [`plan`] decides from the snapshot alone; [`crate::route`] turns its decisions into pooled connections, once per service and
 //! configuration; [`serve`] and [`forward`] carry them out.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -276,8 +276,11 @@ async fn try_serve(
 
 /// Whether this is the address of a service of which no endpoint may be called: then no Host leads elsewhere.
 fn is_closed(snapshot: &Snapshot, address: SocketAddr) -> bool {
-    let is_refused = |service| {
-        matches!(balance(service, Family::of(Some(address))), Plan::Refuse { kind: ErrorKind::OutOfReach, .. })
+    let is_refused = |service: Arc<ServicePort>| {
+        let mut endpoints = service.endpoints.iter();
+        // Asked for every connection, and nearly always there is one that may be called.
+        endpoints.all(|endpoint| !endpoint.in_reach || endpoint.identity == EndpointIdentity::Unknown)
+            && matches!(balance(service, Family::of(Some(address))), Plan::Refuse { kind: ErrorKind::OutOfReach, .. })
     };
     snapshot.smi == SmiMode::TrafficPolicy && snapshot.services.by_address(address).is_some_and(is_refused)
 }
@@ -346,7 +349,13 @@ impl Side {
         report.left_out(route.left_out());
         match route.upstreams() {
             Ok(upstreams) => {
-                let allowed = || !matches!(self.plan(None).0, Plan::Refuse { kind: ErrorKind::OutOfReach, .. });
+                let made_under = Cell::new(generation);
+                // Asked at the beginning, too, when the plan is fresh.
+                let allowed = || {
+                    let current = self.worker.generation();
+                    made_under.replace(current) == current
+                        || !matches!(self.plan(None).0, Plan::Refuse { kind: ErrorKind::OutOfReach, .. })
+                };
                 tcp::forward(&self.worker, stream, upstreams, report, allowed).await;
             }
             Err(error) => {

@@ -1,6 +1,6 @@
 //! What is valid in SMI's documents and most likely not meant.
 //!
-//! [`MISSING_ROUTE`] and [`FOREIGN_NAMESPACE`] come with [`compose`](crate::smi::compose), as they also cost the
+//! [`MISSING_ROUTE`] and [`FOREIGN_NAMESPACE`] come with [`compose()`](crate::smi::compose()), as they also cost the
 //! TrafficTarget something; the others are found here and change nothing.
 
 use std::collections::BTreeSet;

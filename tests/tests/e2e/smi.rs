@@ -290,12 +290,17 @@ fn the_mode_flips_on_connections_that_are_open_at_the_called_side() {
         let mut bytes = handshake(echoing.sidecar.inbound(), &config).await.unwrap();
         bytes.write_all(b"\x01\n").await.unwrap();
         soon("the echo", bytes.read_exact(&mut [0; 2])).await.unwrap();
-        assert_eq!(client.get("/metrics").await.unwrap().0, 200);
+        assert_eq!(client.get("/other").await.unwrap().0, 200);
 
-        backend.put("policy.yaml", &rules(STRICT, "")).await;
-        assert_eq!(client.get("/metrics").await.unwrap().0, 403);
         backend.put("policy.yaml", &rules(STRICT, &target(GROUP))).await;
-        assert_eq!(client.get("/metrics").await.unwrap().0, 200);
+        assert_eq!((client.get("/metrics").await.unwrap().0, client.get("/other").await.unwrap().0), (200, 403));
+        backend.put("policy.yaml", &rules(PERMISSIVE, &target(GROUP))).await;
+        assert_eq!(client.get("/other").await.unwrap().0, 200);
+        backend.put("policy.yaml", &rules(STRICT, "")).await;
+        // Refused, or cut off, as nothing is allowed on the connection any more.
+        let last = client.get("/metrics").await.map(|(status, _)| status);
+        assert!(matches!(last, Ok(403) | Err(_)), "{last:?}");
+        assert_eq!(backend.hits(), 3);
         echoing.put("policy.yaml", &rules(STRICT, &target(BYTES))).await;
         bytes.write_all(b"\x02\n").await.unwrap();
         soon("the echo", bytes.read_exact(&mut [0; 2])).await.unwrap();

@@ -82,12 +82,14 @@ pub(super) fn everything() -> impl Strategy<Value = Smi> {
     let part = prop::sample::select(vec![PathMatch::Prefix, PathMatch::Prefix, PathMatch::Full, PathMatch::Search]);
     let targets = ((target(1), target(0), target(2)), 0..=3_usize);
     let targets = targets.prop_map(|((a, b, c), length)| [a, b, c].into_iter().take(length).collect());
-    (prop::bool::weighted(0.7), part, targets, routes()).prop_map(|(in_force, part, targets, routes)| Smi {
+    let some = (prop::bool::weighted(0.8), part, targets, routes()).prop_map(|(in_force, part, targets, routes)| Smi {
         in_force,
         part,
         targets,
         routes,
-    })
+    });
+    // Compiling expressions is what these tests spend their time on, so there are not always any.
+    prop_oneof![1 => Just(Smi::default()), 1 => some]
 }
 
 pub(super) fn policies(smi: &Smi) -> Vec<Arc<Policy>> {
