@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use meshgate_policy::{Lint, ObjectName, Policy, Settings, Workload, lint};
+use meshgate_policy::{Lint, ObjectName, Policy, ProviderKind, Settings, Workload, lint};
 
 use crate::folder::Folder;
 use crate::kept::{Reading, Standing};
 use crate::kind::Kind;
 use crate::problem::{self, Problem};
 use crate::resource::Key;
+use crate::services::AppProtocol;
 use crate::snapshot::Mesh;
 
 /// Everything wrong (severity error) or doubtful (warning) with the resources in `directory`, in the order of files and
@@ -21,11 +22,13 @@ pub fn check(directory: &Path, settings: &Settings, own: Option<&Workload>) -> V
     let (standing, mut problems) = Standing::default().after(reading, &settings.root_namespace);
     // The DNS suffix shows in no message.
     let mesh = Mesh::compose(&standing, settings, "cluster.local");
+    let silent_providers = silent_providers(&standing, &mesh, settings);
     let own = own.filter(|_| !mesh.workloads.is_empty()).map(|own| ("this workload".to_owned(), own.clone()));
     let known = mesh.workloads.into_iter().map(|record| (record.name.to_string(), record.workload));
     let workloads: Vec<(String, Workload)> = own.into_iter().chain(known).collect();
     problems.extend(mesh.problems);
     problems.extend(lints(&standing, &workloads, settings));
+    problems.extend(silent_providers);
     problems.extend(selecting_nothing(&standing, &workloads, settings));
     problem::sort(&mut problems);
     problems
@@ -51,6 +54,36 @@ fn located(standing: &Standing, lint: &Lint) -> Option<Problem> {
     let is_about_peers = [lint::PEER_SELECTOR_IN_ROOT, lint::PEER_SCOPE_TAKEN].contains(&lint.code);
     let kind = if is_about_peers { Kind::PeerAuthentication } else { Kind::AuthorizationPolicy };
     warning(standing, kind, &lint.policy, lint.message.clone()).map(|problem| problem.in_field(Some(lint.code.into())))
+}
+
+/// CUSTOM policies that ask nobody on a TCP port of a workload that they select, because their provider speaks HTTP.
+fn silent_providers(standing: &Standing, mesh: &Mesh, settings: &Settings) -> Vec<Problem> {
+    let workload = |name: &ObjectName| mesh.workloads.iter().find(|record| record.name == *name);
+    let mut problems = Vec::new();
+    for policy in standing.policies() {
+        let Some(provider) = policy.provider() else { continue };
+        if settings.providers.find(provider).is_none_or(|found| found.kind != ProviderKind::Http) {
+            continue;
+        }
+        let is_selected = |name: &ObjectName| {
+            workload(name).is_some_and(|record| policy.selects(&record.workload, &settings.root_namespace))
+        };
+        let port = mesh
+            .services
+            .iter()
+            .filter(|port| port.app_protocol == AppProtocol::Tcp)
+            .find(|port| port.endpoints.iter().filter_map(|endpoint| endpoint.workload.as_ref()).any(is_selected));
+        if let Some(port) = port {
+            let message = format!(
+                "the provider {provider:?} speaks HTTP and is not asked about TCP: connections to port {} of {} pass as \
+                 if there were no such policy. Use a gRPC provider, or deny them",
+                port.port, port.service
+            );
+            let lint = Lint { code: lint::PROVIDER_WITHOUT_TCP, policy: policy.name().clone(), message };
+            problems.extend(located(standing, &lint));
+        }
+    }
+    problems
 }
 
 /// Policies that select none of their namespace's workloads, where some are known: most often a misspelt label.

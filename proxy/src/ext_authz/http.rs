@@ -92,7 +92,7 @@ pub(super) async fn answer(
             ..Changes::default()
         }));
     }
-    let headers = refusal_headers(&settings.to_downstream_on_deny, head.headers);
+    let headers = refusal_headers(&settings.to_downstream_on_deny, &head.headers);
     Ok(Answer::Deny(Refusal { status: head.status, headers, body }))
 }
 
@@ -107,9 +107,9 @@ fn listed(names: &HeaderNames, headers: &HeaderMap) -> Vec<Change> {
 }
 
 /// All of them when no list says which; else those, and what a refusal cannot do without.
-fn refusal_headers(names: &HeaderNames, all: HeaderMap) -> HeaderMap {
+fn refusal_headers(names: &HeaderNames, all: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::new();
-    for (name, value) in &all {
+    for (name, value) in all {
         let wanted = names.is_empty() || names.contains(name) || *name == WWW_AUTHENTICATE || *name == LOCATION;
         if wanted && *name != HOST && !headers::is_of_hop(name) {
             kept.append(name, value.clone());
@@ -179,7 +179,7 @@ mod tests {
             all.append(name, HeaderValue::from_static(value));
         }
         let names = |list: &[&str]| -> Vec<String> {
-            let kept = refusal_headers(&HeaderNames::parse(list).unwrap(), all.clone());
+            let kept = refusal_headers(&HeaderNames::parse(list).unwrap(), &all);
             kept.keys().map(ToString::to_string).collect()
         };
         assert_eq!(names(&[]), ["content-type", "location", "x-why"]);
