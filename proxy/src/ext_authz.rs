@@ -32,7 +32,6 @@ use crate::http::body::{Received, RequestBody};
 use crate::http::client;
 use crate::http::layers::{Exchange, Refused};
 use crate::http::pool::{HttpVersion, Lease, Slot};
-use crate::inbound::Plan;
 use crate::report::Asked;
 use crate::tcp;
 use crate::throttle;
@@ -49,10 +48,9 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024;
 /// Tells the application that nobody said yes: the provider could not be asked and has `failOpen`. Envoy's name.
 static FAILURE_MODE_ALLOWED: HeaderName = HeaderName::from_static("x-envoy-auth-failure-mode-allowed");
 
-/// What a CUSTOM rule wants to be asked, and the plan it stands in, which the whole request is judged by.
+/// What a CUSTOM rule wants to be asked.
 #[derive(Debug)]
 pub struct Question {
-    plan: Rc<Plan>,
     provider: String,
     policy: ObjectName,
     rule: usize,
@@ -93,10 +91,9 @@ struct Shown {
 }
 
 impl Question {
-    /// What the matching rule of a plan asks.
-    pub fn new(plan: &Rc<Plan>, custom: &Custom<'_>) -> Self {
+    /// What the matching rule asks.
+    pub fn new(custom: &Custom<'_>) -> Self {
         Self {
-            plan: Rc::clone(plan),
             provider: custom.provider.to_owned(),
             policy: custom.rule.policy.clone(),
             rule: custom.rule.rule,
@@ -170,7 +167,6 @@ pub async fn about_request(
     question: Question,
     mut exchange: Exchange,
 ) -> Result<(Exchange, Vec<Change>), Refused> {
-    exchange.plan = Some(Rc::clone(&question.plan));
     let Some(provider) = question.settings(worker) else {
         exchange.report.decision(&question.refused(Reason::CustomFailed));
         return Err(Refused::denied(exchange));

@@ -22,6 +22,9 @@ use crate::http::pool::Lease;
 /// Says whether the body is only a part. Envoy's name.
 pub(super) static PARTIAL_BODY: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
 
+/// In a yes: names of request headers to take out, with commas. Envoy's name.
+static TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
+
 /// The check for a request.
 pub(super) fn request<B>(
     settings: &HttpCheck,
@@ -87,6 +90,7 @@ pub(super) async fn answer(
     };
     if head.status == StatusCode::OK {
         return Ok(Answer::Allow(Changes {
+            remove: to_remove(&head.headers),
             headers: listed(&settings.to_upstream_on_allow, &head.headers),
             downstream: listed(&settings.to_downstream_on_allow, &head.headers),
             ..Changes::default()
@@ -104,6 +108,12 @@ fn listed(names: &HeaderNames, headers: &HeaderMap) -> Vec<Change> {
         changes.push(Change { name: name.clone(), value: value.clone(), how });
     }
     changes
+}
+
+fn to_remove(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(&TO_REMOVE).iter();
+    let names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
 }
 
 /// All of them when no list says which; else those, and what a refusal cannot do without.
@@ -164,6 +174,14 @@ mod tests {
                 "x-from: mesh",
             ]
         );
+    }
+
+    #[test]
+    fn a_yes_may_name_headers_to_remove() {
+        let mut headers = HeaderMap::new();
+        headers.append(&TO_REMOVE, HeaderValue::from_static("X-Secret, cookie"));
+        headers.append(&TO_REMOVE, HeaderValue::from_static(",a b,x-last"));
+        assert_eq!(to_remove(&headers), ["x-secret", "cookie", "x-last"]);
     }
 
     #[test]
