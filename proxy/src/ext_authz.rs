@@ -46,7 +46,8 @@ use answer::Answer;
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// Tells the application that nobody said yes: the provider could not be asked and has `failOpen`. Envoy's name.
-static FAILURE_MODE_ALLOWED: HeaderName = HeaderName::from_static("x-envoy-auth-failure-mode-allowed");
+/// Only we may say it: where a CUSTOM policy applies, a caller's is taken out.
+pub static FAILURE_MODE_ALLOWED: HeaderName = HeaderName::from_static("x-envoy-auth-failure-mode-allowed");
 
 /// What a CUSTOM rule wants to be asked.
 #[derive(Debug)]
@@ -171,8 +172,6 @@ pub async fn about_request(
         exchange.report.decision(&question.refused(Reason::CustomFailed));
         return Err(Refused::denied(exchange));
     };
-    // Only we may say that.
-    exchange.request.headers_mut().remove(&FAILURE_MODE_ALLOWED);
     let (mut exchange, shown) = show(worker, provider, &question, exchange).await?;
     let started = Instant::now();
     let level = worker.shared.bootstrap.authorization.path_normalization;

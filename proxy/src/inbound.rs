@@ -255,6 +255,7 @@ impl Side {
         if !plan.residual.may_ask() || !plan.admitted {
             return None;
         }
+        exchange.request.headers_mut().remove(&ext_authz::FAILURE_MODE_ALLOWED);
         let custom = plan.residual.custom(&self.view(&exchange.request))?;
         Some(Question::new(&custom))
     }
