@@ -4,7 +4,7 @@
 //! unless the operator wrote `failOpen`. The provider is reached as any upstream is: by the plan of [`crate::outbound`], with
 //! mutual TLS where it is a service of the mesh, over pooled connections.
 //!
-//! [`http`] and [`grpc`] are the two ways of asking, [`answer`] is what an answer may change. Which requests are asked about
+//! `http` and `grpc` are the two ways of asking, `answer` is what an answer may change. Which requests are asked about
 //! is the policy engine's to say; a yes does not skip the DENY and ALLOW policies.
 
 mod answer;
