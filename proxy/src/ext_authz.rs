@@ -4,7 +4,7 @@
 //! unless the operator wrote `failOpen`. The provider is reached as any upstream is: by the plan of [`crate::outbound`], with
 //! mutual TLS where it is a service of the mesh, over pooled connections.
 //!
-//! [`http`] and [`grpc`] are the two ways of asking, [`answer`] is what an answer may change. Which requests are asked about
+//! `http` and `grpc` are the two ways of asking, `answer` is what an answer may change. Which requests are asked about
 //! is the policy engine's to say; a yes does not skip the DENY and ALLOW policies.
 
 mod answer;
@@ -32,7 +32,6 @@ use crate::http::body::{Received, RequestBody};
 use crate::http::client;
 use crate::http::layers::{Exchange, Refused};
 use crate::http::pool::{HttpVersion, Lease, Slot};
-use crate::inbound::Plan;
 use crate::report::Asked;
 use crate::tcp;
 use crate::throttle;
@@ -47,12 +46,12 @@ use answer::Answer;
 const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// Tells the application that nobody said yes: the provider could not be asked and has `failOpen`. Envoy's name.
-static FAILURE_MODE_ALLOWED: HeaderName = HeaderName::from_static("x-envoy-auth-failure-mode-allowed");
+/// Only we may say it: where a CUSTOM policy applies, a caller's is taken out.
+pub static FAILURE_MODE_ALLOWED: HeaderName = HeaderName::from_static("x-envoy-auth-failure-mode-allowed");
 
-/// What a CUSTOM rule wants to be asked, and the plan it stands in, which the whole request is judged by.
+/// What a CUSTOM rule wants to be asked.
 #[derive(Debug)]
 pub struct Question {
-    plan: Rc<Plan>,
     provider: String,
     policy: ObjectName,
     rule: usize,
@@ -93,10 +92,9 @@ struct Shown {
 }
 
 impl Question {
-    /// What the matching rule of a plan asks.
-    pub fn new(plan: &Rc<Plan>, custom: &Custom<'_>) -> Self {
+    /// What the matching rule asks.
+    pub fn new(custom: &Custom<'_>) -> Self {
         Self {
-            plan: Rc::clone(plan),
             provider: custom.provider.to_owned(),
             policy: custom.rule.policy.clone(),
             rule: custom.rule.rule,
@@ -170,13 +168,10 @@ pub async fn about_request(
     question: Question,
     mut exchange: Exchange,
 ) -> Result<(Exchange, Vec<Change>), Refused> {
-    exchange.plan = Some(Rc::clone(&question.plan));
     let Some(provider) = question.settings(worker) else {
         exchange.report.decision(&question.refused(Reason::CustomFailed));
         return Err(Refused::denied(exchange));
     };
-    // Only we may say that.
-    exchange.request.headers_mut().remove(&FAILURE_MODE_ALLOWED);
     let (mut exchange, shown) = show(worker, provider, &question, exchange).await?;
     let started = Instant::now();
     let level = worker.shared.bootstrap.authorization.path_normalization;

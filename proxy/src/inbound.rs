@@ -220,7 +220,7 @@ impl Side {
         );
         let plan = self.plan();
         let question = plan.residual.custom_connection().filter(|_| plan.admitted);
-        let question = question.map(|custom| Question::new(&plan, &custom));
+        let question = question.map(|custom| Question::new(&custom));
         if let Some(question) = &question
             && !ext_authz::about_connection(&self.worker, &self.subject(), question, &mut report).await
         {
@@ -259,15 +259,16 @@ impl Side {
         Rc::clone(&self.plan.borrow())
     }
 
-    /// What has to be asked about a request before it is authorized. Costs a look at an empty list where no CUSTOM policy
-    /// applies.
-    pub fn question<B>(&self, request: &http::Request<B>) -> Option<Question> {
-        let plan = self.plan();
+    /// What has to be asked about a request before it is authorized. The plan that says so is kept with the request, which
+    /// is judged by it to its end. Costs a look at an empty list where no CUSTOM policy applies.
+    pub fn question(&self, exchange: &mut Exchange) -> Option<Question> {
+        let plan = exchange.plan.insert(self.plan());
         if !plan.residual.may_ask() || !plan.admitted {
             return None;
         }
-        let custom = plan.residual.custom(&self.view(request))?;
-        Some(Question::new(&plan, &custom))
+        exchange.request.headers_mut().remove(&ext_authz::FAILURE_MODE_ALLOWED);
+        let custom = plan.residual.custom(&self.view(&exchange.request))?;
+        Some(Question::new(&custom))
     }
 
     /// The layer of the CUSTOM policies, for a request that one of them asks about.

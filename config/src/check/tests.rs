@@ -303,3 +303,34 @@ spec:
         found.iter().filter_map(|line| line.split(": ").nth(2)).filter(|code| code.starts_with("MG")).collect();
     assert_eq!(codes, ["MG009", "MG011", "MG012", "MG012", "MG014"], "{found:#?}");
 }
+
+#[test]
+fn custom_policies_that_ask_nobody_are_found() {
+    use meshgate_policy::{Provider, ProviderKind, Providers, Settings};
+    let provider = |kind| Provider { kind, fail_open: false };
+    let known = [("http", provider(ProviderKind::Http)), ("grpc", provider(ProviderKind::Grpc))];
+    let known = known.map(|(name, provider)| (name.to_owned(), provider)).into();
+    let settings = Settings { providers: Providers::Known(known), ..settings() };
+    let custom = |provider: &str| {
+        format!(
+            "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: p, namespace: default}}\n\
+             spec: {{action: CUSTOM, provider: {{name: {provider}}}, rules: [{{}}]}}\n"
+        )
+    };
+    let tcp = WALK_A.replace("name: http, port: 80", "name: tcp-x, port: 80");
+    let silent = "MG043: the provider \"http\" speaks HTTP and is not asked about TCP: connections to port 80 of \
+                  this workload pass";
+    for (resources, provider, expected) in [
+        (WALK_A, "http", None),
+        (&tcp, "grpc", None),
+        (&tcp, "http", Some(silent)),
+        (WALK_A, "nobody", Some("MG040: names the provider \"nobody\"")),
+    ] {
+        let folder = Folder::new(&[("a.yaml", resources), ("p.yaml", &custom(provider))]);
+        let found =
+            folder.shown(&check(&folder.resources(), &settings, Some(&Own { workload: backend(), ..Own::default() })));
+        let told: Vec<_> = found.iter().filter(|line| line.contains("MG04")).collect();
+        assert_eq!(told.len(), usize::from(expected.is_some()), "{provider}: {found:?}");
+        assert!(told.iter().all(|line| line.contains(expected.unwrap_or_default())), "{told:?}");
+    }
+}

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::{Call, policy, settings, try_policy, workload};
 use crate::{Policy, PolicySet, Provider, ProviderKind, Providers, Settings, lint};
 
+#[allow(clippy::needless_pass_by_value, reason = "so that rules are written in place")]
 fn custom(name: &str, provider: &str, rules: Value) -> Arc<Policy> {
     policy(name, json!({"action": "CUSTOM", "provider": {"name": provider}, "rules": rules}))
 }

@@ -49,6 +49,8 @@ pub enum How {
     Replace,
     /// They stay, before the new one.
     Append,
+    /// If there are any, they stay, before the new one; otherwise the new one is left out.
+    AppendIfPresent,
     /// If there are any, they stay and the new one is left out.
     AddIfAbsent,
     /// If there are any, they go; otherwise the new one is left out.
@@ -104,8 +106,8 @@ pub fn change(changes: &[Change], headers: &mut HeaderMap) {
         let present = headers.contains_key(name);
         match how {
             How::AddIfAbsent if present => {}
-            How::ReplaceIfPresent if !present => {}
-            How::Append => {
+            How::ReplaceIfPresent | How::AppendIfPresent if !present => {}
+            How::Append | How::AppendIfPresent => {
                 headers.append(name, value.clone());
             }
             How::Replace | How::AddIfAbsent | How::ReplaceIfPresent => {
@@ -136,6 +138,8 @@ mod tests {
                 of("x-user", "eve", How::AddIfAbsent),
                 of("x-new", "1", How::ReplaceIfPresent),
                 of("x-group", "1", How::AddIfAbsent),
+                of("x-group", "2", How::AppendIfPresent),
+                of("x-new", "2", How::AppendIfPresent),
             ],
             query_set: vec![("x".into(), "a b&c#".into())],
             query_remove: vec!["debug".into()],
@@ -145,7 +149,9 @@ mod tests {
         changes.apply(&mut request, Level::MergeSlashes).unwrap();
         let users: Vec<_> = request.headers().get_all("x-user").iter().collect();
         assert_eq!(users, ["alice", "bob"]);
-        assert!(request.headers().contains_key("x-group") && !request.headers().contains_key("x-new"));
+        let groups: Vec<_> = request.headers().get_all("x-group").iter().collect();
+        assert_eq!(groups, ["1", "2"]);
+        assert_eq!(request.headers().get("x-new"), None);
         assert_eq!(request.uri(), "/a?x=a%20b%26c%23");
     }
 

@@ -222,8 +222,13 @@ fn read(mut framed: Bytes) -> Result<Answer, Failure> {
 
 fn allowed(ok: proto::OkHttpResponse) -> Changes {
     let name = |name: &String| HeaderName::try_from(name.as_str()).ok();
+    // Measured on Envoy 1.40: in a request, what is to be appended goes only behind what is there.
+    let behind = |change: Change| match change.how {
+        How::Append => Change { how: How::AppendIfPresent, ..change },
+        _ => change,
+    };
     Changes {
-        headers: ok.headers.iter().filter_map(change).collect(),
+        headers: ok.headers.iter().filter_map(change).map(behind).collect(),
         remove: ok.headers_to_remove.iter().filter_map(name).collect(),
         query_set: ok.query_parameters_to_set.into_iter().map(|set| (set.key, set.value)).collect(),
         query_remove: ok.query_parameters_to_remove,

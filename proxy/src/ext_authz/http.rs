@@ -22,6 +22,9 @@ use crate::http::pool::Lease;
 /// Says whether the body is only a part. Envoy's name.
 pub(super) static PARTIAL_BODY: HeaderName = HeaderName::from_static("x-envoy-auth-partial-body");
 
+/// In a yes: names of request headers to take out, with commas. Envoy's name.
+static TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
+
 /// The check for a request.
 pub(super) fn request<B>(
     settings: &HttpCheck,
@@ -87,12 +90,13 @@ pub(super) async fn answer(
     };
     if head.status == StatusCode::OK {
         return Ok(Answer::Allow(Changes {
+            remove: to_remove(&head.headers),
             headers: listed(&settings.to_upstream_on_allow, &head.headers),
             downstream: listed(&settings.to_downstream_on_allow, &head.headers),
             ..Changes::default()
         }));
     }
-    let headers = refusal_headers(&settings.to_downstream_on_deny, head.headers);
+    let headers = refusal_headers(&settings.to_downstream_on_deny, &head.headers);
     Ok(Answer::Deny(Refusal { status: head.status, headers, body }))
 }
 
@@ -106,10 +110,16 @@ fn listed(names: &HeaderNames, headers: &HeaderMap) -> Vec<Change> {
     changes
 }
 
+fn to_remove(headers: &HeaderMap) -> Vec<HeaderName> {
+    let lines = headers.get_all(&TO_REMOVE).iter();
+    let names = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
+}
+
 /// All of them when no list says which; else those, and what a refusal cannot do without.
-fn refusal_headers(names: &HeaderNames, all: HeaderMap) -> HeaderMap {
+fn refusal_headers(names: &HeaderNames, all: &HeaderMap) -> HeaderMap {
     let mut kept = HeaderMap::new();
-    for (name, value) in &all {
+    for (name, value) in all {
         let wanted = names.is_empty() || names.contains(name) || *name == WWW_AUTHENTICATE || *name == LOCATION;
         if wanted && *name != HOST && !headers::is_of_hop(name) {
             kept.append(name, value.clone());
@@ -167,6 +177,14 @@ mod tests {
     }
 
     #[test]
+    fn a_yes_may_name_headers_to_remove() {
+        let mut headers = HeaderMap::new();
+        headers.append(&TO_REMOVE, HeaderValue::from_static("X-Secret, cookie"));
+        headers.append(&TO_REMOVE, HeaderValue::from_static(",a b,x-last"));
+        assert_eq!(to_remove(&headers), ["x-secret", "cookie", "x-last"]);
+    }
+
+    #[test]
     fn a_refusal_has_all_headers_or_those_listed_and_never_a_hops() {
         let mut all = HeaderMap::new();
         for (name, value) in [
@@ -179,7 +197,7 @@ mod tests {
             all.append(name, HeaderValue::from_static(value));
         }
         let names = |list: &[&str]| -> Vec<String> {
-            let kept = refusal_headers(&HeaderNames::parse(list).unwrap(), all.clone());
+            let kept = refusal_headers(&HeaderNames::parse(list).unwrap(), &all);
             kept.keys().map(ToString::to_string).collect()
         };
         assert_eq!(names(&[]), ["content-type", "location", "x-why"]);

@@ -27,7 +27,7 @@ pub struct Exchange {
     pub request: Request<Received>,
     /// What will be logged and counted.
     pub report: Report,
-    /// The plan it is judged by, once something had to be waited for; else the one in force.
+    /// The plan it is judged by, once it is known; inbound only.
     pub plan: Option<Rc<inbound::Plan>>,
 }
 
@@ -190,8 +190,8 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, exchange: Exchange) -> Self::Future {
-        let Some(question) = self.side.question(&exchange.request) else {
+    fn call(&mut self, mut exchange: Exchange) -> Self::Future {
+        let Some(question) = self.side.question(&mut exchange) else {
             return Either::Left(self.inner.call(exchange));
         };
         let (side, mut inner) = (Rc::clone(&self.side), self.inner.clone());

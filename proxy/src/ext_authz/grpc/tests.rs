@@ -70,7 +70,7 @@ fn a_yes_is_read_with_its_changes() {
     let headers: Vec<_> = changes.headers.iter().map(|change| (change.name.as_str(), change.how)).collect();
     let expected = [
         ("x-user", How::Replace),
-        ("x-group", How::Append),
+        ("x-group", How::AppendIfPresent),
         ("x-late", How::AddIfAbsent),
         ("x-if", How::ReplaceIfPresent),
         // Not `:path`: it is no header.

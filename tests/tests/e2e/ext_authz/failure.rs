@@ -85,9 +85,11 @@ fn nobody_can_pretend_that_nobody_was_asked() {
     run(async {
         let (app, provider) = (App::ok().await, App::ok().await);
         let mesh = mesh(&app, &http_provider("p", &provider, "")).await;
-        mesh.policies(&custom("custom", "p", "[{}]")).await;
-        assert_eq!(mesh.wire().await.ask(get("/", &format!("{MARK}: true\r\n"))).await.status(), 200);
-        assert_eq!(only(&app).field(MARK), None);
+        mesh.policies(&custom("custom", "p", "[{to: [{operation: {paths: [/asked]}}]}]")).await;
+        for path in ["/asked", "/not"] {
+            assert_eq!(mesh.wire().await.ask(get(path, &format!("{MARK}: true\r\n"))).await.status(), 200);
+            assert_eq!(only(&app).field(MARK), None, "{path}");
+        }
     });
 }
 

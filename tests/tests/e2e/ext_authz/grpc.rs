@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 
@@ -196,8 +195,7 @@ struct Foreign {
 impl Foreign {
     /// `None`, said loudly, on a machine where it was not prepared: `.ci/run tools` does that.
     fn start() -> Option<Self> {
-        let python =
-            PathBuf::from(std::env::current_exe().unwrap()).ancestors().nth(3).unwrap().join("test-tools/bin/python");
+        let python = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("test-tools/bin/python");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/ext_authz/provider.py");
         let child = Command::new(&python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut port = String::new();
@@ -232,8 +230,7 @@ fn googles_grpc_and_envoys_definitions_understand_us_and_we_them() {
     run(async {
         let Some(foreign) = Foreign::start() else { return };
         let app = App::ok().await;
-        let body = ", includeRequestBodyInCheck: {maxRequestBytes: 4, allowPartialMessage: true}";
-        let mesh = mesh(&app, &grpc_provider("p", foreign.port, body)).await;
+        let mesh = mesh(&app, &grpc_provider("p", foreign.port, "")).await;
         let alice = "[{when: [{key: \"request.headers[:path]\", values: [\"/change?a=1&who=alice\"]}, \
                      {key: \"request.headers[x-user]\", values: [alice]}]}]";
         mesh.policies(&(custom("custom", "p", "[{}]") + &policy("allow", "ALLOW", alice))).await;
@@ -257,11 +254,21 @@ fn googles_grpc_and_envoys_definitions_understand_us_and_we_them() {
         assert_eq!(line["ext_authz_error"], "gRPC status 14: not today");
         // Allowed by the provider, and by nobody else.
         assert_eq!(client.ask(get("/other", "")).await.status(), 403);
+    });
+}
 
+#[test]
+fn googles_grpc_reads_in_a_check_what_envoy_would_have_written() {
+    run(async {
+        let Some(foreign) = Foreign::start() else { return };
+        let app = App::ok().await;
+        let body = ", includeRequestBodyInCheck: {maxRequestBytes: 4, allowPartialMessage: true}";
+        let mesh = mesh(&app, &grpc_provider("p", foreign.port, body)).await;
+        mesh.policies(&custom("custom", "p", "[{}]")).await;
         let post = format!(
             "POST /show?q HTTP/1.1\r\nhost: {BACKEND}\r\nx-one: 1\r\nx-one: 2\r\ncontent-length: 6\r\n\r\nabcdef"
         );
-        let answer = client.ask(post).await;
+        let answer = mesh.wire().await.ask(post).await;
         assert_eq!(answer.status(), 418);
         let shown: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(shown["source"]["principal"], "spiffe://cluster.local/ns/default/sa/frontend");

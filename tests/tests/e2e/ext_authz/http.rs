@@ -1,11 +1,16 @@
 //! HTTP providers that answer.
 
+use std::sync::Arc;
+
 use meshgate::sandbox::PodSpec;
 use meshgate_tests::run;
 
 use super::{call, custom, get, http_provider, mesh, only};
-use crate::support::app::{App, ok};
+use crate::support::app::{App, full, ok};
+use crate::support::backend::FRONTEND;
+use crate::support::client::{Client, MESH_HTTP2, handshake, tls};
 use crate::support::mesh::{BACKEND, logged_path, pod, policy};
+use crate::support::pki::Authority;
 
 const ADMIN: &str = "[{to: [{operation: {paths: [\"/admin*\"]}}]}]";
 
@@ -107,6 +112,7 @@ fn what_a_yes_changes_is_what_the_policies_see_and_the_application_gets() {
     run(async {
         let app = App::ok().await;
         let yes = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nx-user: alice\r\nx-user: admins\r\nx-other: 1\r\n\
+                   x-envoy-auth-headers-to-remove: x-secret, host\r\n\
                    x-forwarded-client-cert: URI=spiffe://evil\r\nhost: evil\r\nx-seen: yes\r\nconnection: x-seen\r\n\r\n";
         let provider = App::http1(move |_| yes.to_owned()).await;
         let fields = ", headersToUpstreamOnAllow: [x-user, x-forwarded-*, host, connection], \
@@ -116,11 +122,12 @@ fn what_a_yes_changes_is_what_the_policies_see_and_the_application_gets() {
         mesh.policies(&(custom("custom", "p", ADMIN) + &policy("allow", "ALLOW", alice))).await;
         // Without the provider's word nobody is alice, and with it the caller's own word is gone.
         assert_eq!(call(&mesh, "/").await, 403);
-        let answer = mesh.wire().await.ask(get("/admin", "x-user: mallory\r\nx-other: mine\r\n")).await;
+        let answer = mesh.wire().await.ask(get("/admin", "x-user: mallory\r\nx-other: mine\r\nx-secret: s\r\n")).await;
         assert_eq!((answer.status(), answer.text().as_str(), answer.field("x-seen")), (200, "ok", Some("yes")));
         let seen = only(&app);
         assert_eq!((seen.all("x-user"), seen.field("x-other")), (vec!["alice", "admins"], Some("mine")));
         assert_eq!((seen.field("host"), seen.field("x-forwarded-client-cert")), (Some(BACKEND), None));
+        assert_eq!(seen.field("x-secret"), None);
         let line = logged_path(mesh.backend(), "/admin").await;
         assert_eq!((line["reason"].as_str(), line["ext_authz_result"].as_str()), (Some("allow_rule"), Some("allow")));
     });
@@ -237,5 +244,26 @@ fn a_provider_in_the_mesh_is_asked_over_mutual_tls() {
         assert_eq!(provider.take_seen().len(), 0);
         let line = logged_path(mesh.backend(), "/after").await;
         assert_eq!(line["reason"], "custom_failed");
+    });
+}
+
+#[test]
+fn requests_over_http2_are_asked_about_alike() {
+    run(async {
+        let app = App::http2(async |_| http::Response::new(full("h2"))).await;
+        let provider = App::http1(|check| match check.target() {
+            "/no" => "HTTP/1.1 401 No\r\ncontent-length: 5\r\n\r\nsorry".to_owned(),
+            _ => ok(""),
+        })
+        .await;
+        let mesh = mesh(&app, &http_provider("p", &provider, "")).await;
+        mesh.policies(&custom("custom", "p", "[{}]")).await;
+        let frontend = Authority::of(&mesh.sandbox).issue(FRONTEND);
+        let config = Arc::new(tls(Some(&frontend), MESH_HTTP2));
+        let mut client = Client::http2(handshake(mesh.backend().inbound(), &config).await.unwrap()).await;
+        assert_eq!(client.get("/yes").await.unwrap(), (200, "h2".to_owned()));
+        assert_eq!(only(&provider).field("host"), Some(BACKEND));
+        assert_eq!(client.get("/no").await.unwrap(), (401, "sorry".to_owned()));
+        assert_eq!(client.get("/yes").await.unwrap(), (200, "h2".to_owned()));
     });
 }
