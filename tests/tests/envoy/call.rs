@@ -208,6 +208,7 @@ impl fmt::Display for Outcome {
             Outcome::Echoed => f.write_str("allowed"),
             Outcome::Denied => f.write_str("403"),
             Outcome::GrpcDenied => f.write_str("grpc 7"),
+            Outcome::Status(403) => f.write_str("403, but by no policy"),
             Outcome::Status(status) => write!(f, "{status}"),
             Outcome::Closed => f.write_str("closed"),
             Outcome::Other(what) => f.write_str(what),

@@ -251,6 +251,11 @@ fn headers_are_compared_line_by_line() {
             [when("request.headers[:scheme]", &["https"])],
             [(headers(""), "403"), (Call::get(FRONTEND, "/"), "allowed /"), (http2("GET", "h", "/", &[]), "allowed /")],
         ),
+        // A header that Connection names belongs to the hop: it is not judged, and not forwarded.
+        Corner::new(
+            [deny_when("request.headers[x-a]", "values", &["bad"])],
+            [(headers("connection: x-a\r\nx-a: bad\r\n"), "allowed /")],
+        ),
         // Tokens are not read here: nothing matches.
         Corner::new([when("request.auth.claims[a][b]", &["*"])], [(headers("authorization: Bearer x\r\n"), "403")]),
         Corner::new([deny_when("request.auth.principal", "notValues", &["*"])], [(headers(""), "403")]),
