@@ -65,7 +65,7 @@ pub(crate) enum Outcome {
 }
 
 impl Call {
-    /// A request by its text; `{}` after the request line's path.
+    /// A request by its first lines, without the empty one at the end.
     pub(crate) fn http1(who: &'static str, head: &str) -> Self {
         Self { who, source: 1, sni: None, what: What::Http1(format!("{head}\r\n\r\n").into_bytes()) }
     }
@@ -176,7 +176,7 @@ async fn http1_answer(mut stream: impl AsyncRead + Unpin, bodyless: bool) -> Res
     while !bodyless && read.len() < start + length && stream.read_buf(&mut read).await? > 0 {}
     let body = String::from_utf8_lossy(&read[start..]).into_owned();
     let denied = bodyless || body == "RBAC: access denied";
-    Ok(outcome(status.unwrap_or_default(), field(SEEN_PATH), field("grpc-status"), denied))
+    Ok(outcome(status.unwrap_or_default(), field(SEEN_PATH), field("grpc-status").as_deref(), denied))
 }
 
 async fn http2_answer<S>(stream: S, request: Request<Empty<Bytes>>) -> Result<Outcome, Failure>
@@ -189,11 +189,11 @@ where
     let body = body.collect().await?.to_bytes();
     connection.abort();
     let field = |name: &str| Some(parts.headers.get(name)?.to_str().ok()?.to_owned());
-    Ok(outcome(parts.status.as_u16(), field(SEEN_PATH), field("grpc-status"), body == "RBAC: access denied"))
+    Ok(outcome(parts.status.as_u16(), field(SEEN_PATH), field("grpc-status").as_deref(), body == "RBAC: access denied"))
 }
 
-fn outcome(status: u16, path: Option<String>, grpc: Option<String>, denied: bool) -> Outcome {
-    match (status, path, grpc.as_deref()) {
+fn outcome(status: u16, path: Option<String>, grpc: Option<&str>, denied: bool) -> Outcome {
+    match (status, path, grpc) {
         (200, Some(path), _) => Outcome::Allowed(path),
         (200, None, Some("7")) => Outcome::GrpcDenied,
         (403, None, _) if denied => Outcome::Denied,

@@ -89,12 +89,12 @@ impl Reader<'_> {
         for source in entries(rule, "from", "source") {
             let mut all: Vec<_> = self.fields(source)?;
             all.extend(of(Side::Principal));
-            principals.push(Side::Principal.and(all));
+            principals.push(Side::Principal.and(&all));
         }
         for operation in entries(rule, "to", "operation") {
             let mut all: Vec<_> = self.fields(operation)?;
             all.extend(of(Side::Permission));
-            permissions.push(Side::Permission.and(all));
+            permissions.push(Side::Permission.and(&all));
         }
         ControlFlow::Continue(json!({"permissions": permissions, "principals": principals}))
     }
@@ -132,7 +132,7 @@ impl Reader<'_> {
         }
         let matchers =
             values.iter().flat_map(|value| field.matchers(value, self.namespace, self.context.trust_domains));
-        let any = field.side().or(matchers.collect());
+        let any = field.side().or(&matchers.collect::<Vec<_>>());
         ControlFlow::Continue(Some(if negated { field.side().not(&any) } else { any }))
     }
 }

@@ -226,6 +226,12 @@ fn headers_are_compared_line_by_line() {
                 (headers(""), "allowed /"),
             ],
         ),
+    ]);
+}
+
+#[test]
+fn absent_headers_joined_cookies_and_what_is_no_header() {
+    check(vec![
         Corner::new(
             [deny_when("request.headers[x-a]", "notValues", &["*"])],
             [(headers(""), "403"), (headers("x-a:\r\n"), "allowed /"), (headers("x-a: 1\r\n"), "allowed /")],

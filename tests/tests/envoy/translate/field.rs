@@ -12,7 +12,7 @@ pub(super) enum Side {
 }
 
 impl Side {
-    pub(super) fn and(self, all: Vec<Value>) -> Value {
+    pub(super) fn and(self, all: &[Value]) -> Value {
         match self {
             _ if all.is_empty() => json!({"any": true}),
             Side::Permission => json!({"and_rules": {"rules": all}}),
@@ -20,7 +20,7 @@ impl Side {
         }
     }
 
-    pub(super) fn or(self, any: Vec<Value>) -> Value {
+    pub(super) fn or(self, any: &[Value]) -> Value {
         match self {
             Side::Permission => json!({"or_rules": {"rules": any}}),
             Side::Principal => json!({"or_ids": {"ids": any}}),
