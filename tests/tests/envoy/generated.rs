@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::binary;
 use crate::call::{Call, What};
 use crate::compare::{Set, compare};
-use crate::dice::{Dice, SEED};
+use crate::dice::{Dice, seed};
 use crate::people::{ELSEWHERE, FRONTEND, NOBODY, OLD, OTHER, PARTNER};
 use crate::policies::{Document, NAMES};
 use crate::profile::{DEFAULT, Profile};
@@ -202,7 +202,8 @@ fn generated_policies_mean_what_they_mean_to_envoy() {
     let allowed = verdicts.iter().filter(|each| each.ours.to_string().starts_with("allowed")).count();
     let wrong: Vec<_> = verdicts.iter().filter(|each| !each.agree()).collect();
     println!(
-        "seed {SEED:#x}: {} calls under {} sets of policies, {} agreements ({allowed} of them allowed), {} differences",
+        "seed {}: {} calls under {} sets of policies, {} agreements ({allowed} of them allowed), {} differences",
+        seed(),
         verdicts.len(),
         SETS * PROFILES.len(),
         verdicts.len() - wrong.len(),

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::binary;
 use crate::call::{Call, What};
 use crate::compare::{Set, compare};
-use crate::dice::{Dice, SEED};
+use crate::dice::{self, Dice, seed};
 use crate::differences::{self, PathDifference};
 use crate::people::NOBODY;
 use crate::policies::Document;
@@ -89,7 +89,8 @@ fn generated_paths_are_forwarded_and_judged_as_by_envoy() {
     }
     let differences: usize = known.values().sum();
     println!(
-        "seed {SEED:#x}: {} paths, {} agreements, {differences} intended differences",
+        "seed {}: {} paths, {} agreements, {differences} intended differences",
+        seed(),
         verdicts.len(),
         verdicts.len() - differences
     );
@@ -97,7 +98,8 @@ fn generated_paths_are_forwarded_and_judged_as_by_envoy() {
         println!("  {count}: {why}");
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(known.len(), differences::PATHS.len(), "every kind of difference has been met");
+    // Every kind has been met, at least with the seed that is not chosen.
+    assert!(known.len() == differences::PATHS.len() || std::env::var(dice::VARIABLE).is_ok(), "{known:?}");
 }
 
 fn target(call: &Call) -> String {
