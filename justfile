@@ -31,6 +31,15 @@ bench *arguments: release
 deny:
     cargo deny --locked check
 
+# Fuzz every parser, so many seconds each (needs nightly Rust and cargo-fuzz; the first build takes minutes)
+fuzz seconds="60":
+    #!/usr/bin/env bash
+    set -euo pipefail
+    for target in $(cargo +nightly fuzz list); do
+        mkdir -p "fuzz/corpus/$target"
+        cargo +nightly fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- -max_total_time={{ seconds }} -timeout=10
+    done
+
 # The walk-throughs on this machine: real processes, real certificates, no root
 demo *arguments: release
     ${CARGO_TARGET_DIR:-target}/release/meshgate demo {{ arguments }}

@@ -33,7 +33,12 @@ impl Sidecar {
     ) -> io::Result<Self> {
         let output = logs.join(format!("{name}.log"));
         let log = File::create(&output)?;
-        let child = Command::new(binary)
+        let mut command = Command::new(binary);
+        // Its bootstrap file says everything; what is set for another process on this machine is not meant for it.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MESHGATE_")) {
+            command.env_remove(name);
+        }
+        let child = command
             .args(["run", "--bootstrap"])
             .arg(bootstrap)
             .stdin(Stdio::null())

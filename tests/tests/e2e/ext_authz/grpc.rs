@@ -195,7 +195,7 @@ struct Foreign {
 impl Foreign {
     /// `None`, said loudly, on a machine where it was not prepared: `.ci/run tools` does that.
     fn start() -> Option<Self> {
-        let python = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("test-tools/bin/python");
+        let python = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("ci-tools/bin/python");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/ext_authz/provider.py");
         let child = Command::new(&python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
         let mut port = String::new();
