@@ -1,9 +1,10 @@
 //! What a reload would say, without a proxy: for `meshgate check` and for tests of one's own configuration.
 
-use std::path::Path;
-use std::sync::Arc;
+mod allowances;
 
-use meshgate_policy::{Lint, ObjectName, Policy, Settings, Workload, lint};
+use std::path::Path;
+
+use meshgate_policy::{Lint, ObjectName, Settings, Workload, lint};
 
 use crate::folder::Folder;
 use crate::kept::{Reading, Standing};
@@ -14,6 +15,8 @@ use crate::snapshot::Mesh;
 
 /// Everything wrong (severity error) or doubtful (warning) with the resources in `directory`, in the order of files and
 /// lines. Findings of the policy engine have their code, such as `MG001`, for a field.
+///
+/// An object's annotation `meshgate.io/allow: "MG005,MG010"` silences these findings about it.
 ///
 /// `own` is a workload that policies may select although no Pod or WorkloadEntry in the folder is it.
 pub fn check(directory: &Path, settings: &Settings, own: Option<&Workload>) -> Vec<Problem> {
@@ -27,16 +30,14 @@ pub fn check(directory: &Path, settings: &Settings, own: Option<&Workload>) -> V
     problems.extend(mesh.problems);
     problems.extend(lints(&standing, &workloads, settings));
     problems.extend(selecting_nothing(&standing, &workloads, settings));
+    let mut problems = allowances::apply(&standing, problems);
     problem::sort(&mut problems);
     problems
 }
 
-/// The authorization policies in `directory` as a proxy that starts now would have them, with everything wrong with the
-/// documents there; a policy that cannot be read stands as the refusal that it is.
-pub fn policies(directory: &Path, settings: &Settings) -> (Vec<Arc<Policy>>, Vec<Problem>) {
-    let reading = Reading::new(&Folder::read(directory), &settings.root_namespace);
-    let (standing, problems) = Standing::default().after(reading, &settings.root_namespace);
-    (standing.policies(), problems)
+/// Whether `code` is that of a finding.
+pub fn is_known(code: &str) -> bool {
+    lint::CATALOGUE.iter().any(|lint| lint.code == code)
 }
 
 /// The policy engine's findings. Refusals that stand for unreadable documents are left out: they are errors already.

@@ -38,6 +38,7 @@ mod files;
 mod folder;
 mod kept;
 mod kind;
+pub mod offline;
 mod problem;
 mod reader;
 mod references;
@@ -46,6 +47,7 @@ mod security;
 mod service;
 mod services;
 mod snapshot;
+pub mod source;
 mod store;
 mod suggest;
 #[cfg(test)]

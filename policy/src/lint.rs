@@ -2,6 +2,8 @@
 //!
 //! A finding never changes a verdict. Its code is stable: people silence it by that, and look it up in the user guide.
 
+mod catalogue;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +12,8 @@ use crate::condition::ConnectionTest;
 use crate::model::{Action, AnyCondition, CatchAllDeny, ObjectName, Policy, Rule, Settings, Workload};
 use crate::peer_authentication::{PeerAuthentication, PeerScope};
 use crate::select::Scope;
+
+pub use catalogue::{CATALOGUE, LintInfo};
 
 /// An ALLOW policy that can never let anything in, because a catch-all DENY refuses it first.
 pub const DEAD_ALLOW: &str = "MG001";
