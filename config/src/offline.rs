@@ -31,7 +31,12 @@ pub struct Resources {
 impl Resources {
     /// Reads the folder once. Whatever is wrong with it is in [`Resources::problems`].
     pub fn read(directory: &Path, settings: &Settings, cluster_domain: &str) -> Resources {
-        let reading = Reading::new(&Folder::read(directory), &settings.root_namespace);
+        Resources::read_all(&[directory], settings, cluster_domain)
+    }
+
+    /// Reads several folders, or single files, as if all were in one folder.
+    pub fn read_all(places: &[impl AsRef<Path>], settings: &Settings, cluster_domain: &str) -> Resources {
+        let reading = Reading::new(&Folder::read_all(places), &settings.root_namespace);
         let (standing, problems) = Standing::default().after(reading, &settings.root_namespace);
         let workloads = Mesh::compose(&standing, settings, cluster_domain).workloads;
         Resources {

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
-use serde::de::{Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use crate::files;
 use crate::problem::Problem;
@@ -66,19 +66,7 @@ impl<'a> Written<'a> {
     /// # Errors
     /// It is no YAML, or no `T`; with the line and the field.
     pub fn parse<T: Deserialize<'a>>(&self) -> Result<T, Problem> {
-        self.parse_seed(PhantomData)
-    }
-
-    /// Reads it as one `T` or a list of them.
-    ///
-    /// # Errors
-    /// As [`Written::parse`].
-    pub fn parse_all<T: DeserializeOwned>(&self) -> Result<Vec<T>, Problem> {
-        self.parse_seed(OneOrMany(PhantomData))
-    }
-
-    fn parse_seed<S: DeserializeSeed<'a>>(&self, seed: S) -> Result<S::Value, Problem> {
-        let value = self.document.check().and_then(|()| self.document.parse_seed(seed));
+        let value = self.document.check().and_then(|()| self.document.parse());
         value.map_err(|error| {
             let problem = error.into_problem(self.name);
             // The YAML crate's path to an element of a list at the root begins with a dot.
@@ -105,29 +93,37 @@ impl<'a> Written<'a> {
     }
 }
 
-/// Reads a mapping as a list of one.
-struct OneOrMany<T>(PhantomData<T>);
+/// A mapping, or a list of such.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OneOrMany<T> {
+    /// A mapping.
+    One(T),
+    /// A list, which may be empty.
+    Many(Vec<T>),
+}
 
-impl<'de, T: Deserialize<'de>> DeserializeSeed<'de> for OneOrMany<T> {
-    type Value = Vec<T>;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Vec<T>, D::Error> {
-        deserializer.deserialize_any(self)
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(OneOrManyVisitor(PhantomData))
     }
 }
 
-impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrMany<T> {
-    type Value = Vec<T>;
+/// Unlike an untagged enum, keeps the place of a mistake.
+struct OneOrManyVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for OneOrManyVisitor<T> {
+    type Value = OneOrMany<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object or a list of objects")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<T>, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map)).map(|one| vec![one])
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<OneOrMany<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(OneOrMany::One)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Vec<T>, A::Error> {
-        Vec::deserialize(SeqAccessDeserializer::new(seq))
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<OneOrMany<T>, A::Error> {
+        Vec::deserialize(SeqAccessDeserializer::new(seq)).map(OneOrMany::Many)
     }
 }
 
@@ -145,9 +141,12 @@ mod tests {
         let source = Source::read("points.yaml", text.as_bytes()).map_err(|problem| problem.to_string())?;
         let mut found = Vec::new();
         for document in source.documents() {
-            found.extend(document.parse_all::<Point>().map_err(|problem| problem.to_string())?);
+            match document.parse().map_err(|problem| problem.to_string())? {
+                OneOrMany::One(Point { x }) => found.push(x),
+                OneOrMany::Many(points) => found.extend(points.into_iter().map(|point| point.x)),
+            }
         }
-        Ok(found.into_iter().map(|point| point.x).collect())
+        Ok(found)
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod explain;
 mod facts;
+mod offline;
 mod run;
 
 use std::ffi::OsString;

@@ -42,7 +42,7 @@ fn finds_by_name_and_by_label() {
 #[test]
 fn names_near_ones() {
     for (wanted, expected) in [
-        ("shop/wbe", "there is no Pod or WorkloadEntry shop/wbe (did you mean `shop/web`?)"),
+        ("shop/bakend-1", "there is no Pod or WorkloadEntry shop/bakend-1 (did you mean `shop/backend-1`?)"),
         ("web", "there is no Pod or WorkloadEntry web (did you mean `shop/web`?)"),
         (
             "shop/nothing",

@@ -1,0 +1,349 @@
+//! A request, or a connection, as somebody describes it: in a file, in a policy test, to the admin endpoint, by flags.
+//!
+//! The one idea: one type for all of them, with every field optional, so that a case can be laid over defaults. What a
+//! case comes to is [`judge`](crate::judge)'s affair.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use meshgate_identity::SpiffeId;
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Who calls whom, how, and for what. A field that is not given is as [`judge`](crate::judge) says.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Case {
+    /// What reports call it.
+    pub name: Option<String>,
+    /// The workload that is called: `namespace/name` or `namespace/label=value`.
+    pub workload: Option<String>,
+    /// The caller; not given, it is plaintext.
+    pub peer: Option<Caller>,
+    /// The other end of the TCP connection.
+    pub source_ip: Option<IpAddr>,
+    /// The client's own address, where proxies in front report it.
+    pub remote_ip: Option<IpAddr>,
+    /// The address that is called.
+    pub destination: Option<SocketAddr>,
+    /// The port that is called, where it is not the destination's.
+    pub port: Option<Port>,
+    /// The port of the service that is called.
+    pub service_port: Option<u16>,
+    /// The server name of the TLS hello.
+    pub sni: Option<String>,
+    /// What is spoken.
+    pub protocol: Option<Protocol>,
+    /// The method.
+    #[serde(default, deserialize_with = "method", serialize_with = "as_text")]
+    pub method: Option<Method>,
+    /// The path as the caller sends it, with its query if there is one.
+    pub path: Option<String>,
+    /// The Host.
+    #[serde(default, deserialize_with = "host", serialize_with = "header_text")]
+    pub host: Option<HeaderValue>,
+    /// The scheme, where it does not follow from the caller.
+    pub scheme: Option<Scheme>,
+    /// The headers.
+    pub headers: Option<Headers>,
+    /// What a verified token says.
+    pub token: Option<Map<String, Value>>,
+    /// What the provider of a CUSTOM policy is taken to answer.
+    pub provider: Option<ProviderAnswer>,
+}
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Caller {
+    /// Nobody that is known.
+    Plaintext,
+    /// Whose certificate says so.
+    Id(SpiffeId),
+}
+
+/// A port by number, or by the name that the workload or a service gives it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Its number.
+    Number(u16),
+    /// Its name.
+    Name(String),
+}
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// Requests.
+    Http,
+    /// Bytes.
+    Tcp,
+}
+
+/// A scheme.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scheme {
+    /// `http`
+    Http,
+    /// `https`
+    Https,
+}
+
+/// What a provider is taken to answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderAnswer {
+    /// The request may go on.
+    #[default]
+    Allow,
+    /// It may not.
+    Deny,
+}
+
+/// Headers, each with one value or a list of them.
+#[derive(Clone, Debug, Default)]
+pub struct Headers(pub HeaderMap);
+
+/// What is wrong with a case beyond what its types say.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {message}")]
+pub struct CaseError {
+    /// As it is written in a file.
+    pub field: &'static str,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+impl Case {
+    /// Checks what no field can see alone.
+    ///
+    /// # Errors
+    /// Fields of HTTP on a case that is TCP.
+    pub fn check(&self) -> Result<(), CaseError> {
+        if self.protocol != Some(Protocol::Tcp) {
+            return Ok(());
+        }
+        let given = [
+            ("method", self.method.is_some()),
+            ("path", self.path.is_some()),
+            ("host", self.host.is_some()),
+            ("scheme", self.scheme.is_some()),
+            ("headers", self.headers.is_some()),
+            ("token", self.token.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((field, _)) => Err(CaseError { field, message: "has no meaning with `protocol: tcp`".to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// This case, with what it does not give taken from `defaults`. A header is one field.
+    #[must_use]
+    pub fn over(self, defaults: &Case) -> Case {
+        let http = self.protocol != Some(Protocol::Tcp);
+        let default_port = defaults.port.clone().filter(|_| self.destination.is_none());
+        let default_headers = defaults.headers.as_ref().filter(|_| http);
+        Case {
+            name: self.name.or_else(|| defaults.name.clone()),
+            workload: self.workload.or_else(|| defaults.workload.clone()),
+            peer: self.peer.or_else(|| defaults.peer.clone()),
+            source_ip: self.source_ip.or(defaults.source_ip),
+            remote_ip: self.remote_ip.or(defaults.remote_ip),
+            destination: self.destination.or(defaults.destination),
+            port: self.port.or(default_port),
+            service_port: self.service_port.or(defaults.service_port),
+            sni: self.sni.or_else(|| defaults.sni.clone()),
+            protocol: self.protocol.or(defaults.protocol),
+            method: self.method.or_else(|| defaults.method.clone().filter(|_| http)),
+            path: self.path.or_else(|| defaults.path.clone().filter(|_| http)),
+            host: self.host.or_else(|| defaults.host.clone().filter(|_| http)),
+            scheme: self.scheme.or(defaults.scheme.filter(|_| http)),
+            headers: Headers::over(self.headers, default_headers),
+            token: self.token.or_else(|| defaults.token.clone().filter(|_| http)),
+            provider: self.provider.or(defaults.provider),
+        }
+    }
+
+    /// Whose certificate is shown.
+    pub fn id(&self) -> Option<&SpiffeId> {
+        match &self.peer {
+            Some(Caller::Id(id)) => Some(id),
+            Some(Caller::Plaintext) | None => None,
+        }
+    }
+}
+
+impl Headers {
+    fn over(own: Option<Headers>, defaults: Option<&Headers>) -> Option<Headers> {
+        let (mut own, defaults) = match (own, defaults) {
+            (Some(own), Some(defaults)) => (own.0, defaults),
+            (own, defaults) => return own.or_else(|| defaults.cloned()),
+        };
+        let missing: Vec<_> = defaults.0.iter().filter(|(name, _)| !own.contains_key(*name)).collect();
+        for (name, value) in missing {
+            own.append(name, value.clone());
+        }
+        Some(Headers(own))
+    }
+}
+
+impl FromStr for Caller {
+    type Err = String;
+
+    /// Reads `spiffe://…`, a principal as Istio writes it, or `plaintext`.
+    fn from_str(text: &str) -> Result<Caller, String> {
+        if text == "plaintext" {
+            return Ok(Caller::Plaintext);
+        }
+        let uri = if text.contains("://") { text.to_owned() } else { format!("spiffe://{text}") };
+        let why = match uri.parse::<SpiffeId>() {
+            // An ID without a path is a trust domain's own, which no workload has.
+            Ok(id) if id.principal().contains('/') => return Ok(Caller::Id(id)),
+            Ok(_) => "it has no path".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        Err(format!("`{text}` is no workload's identity: {why}; expected such as cluster.local/ns/default/sa/web, or plaintext"))
+    }
+}
+
+impl<'de> Deserialize<'de> for Caller {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Caller, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl FromStr for Port {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Port, &'static str> {
+        match text.parse() {
+            Ok(number) => Ok(Port::Number(number)),
+            Err(_) if text.is_empty() || text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                Err("expected a number up to 65535 or the name of a port")
+            }
+            Err(_) => Ok(Port::Name(text.to_owned())),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Port {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Port, D::Error> {
+        deserializer.deserialize_any(PortVisitor)
+    }
+}
+
+struct PortVisitor;
+
+impl Visitor<'_> for PortVisitor {
+    type Value = Port;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a number up to 65535 or the name of a port")
+    }
+
+    fn visit_u64<E: Error>(self, number: u64) -> Result<Port, E> {
+        u16::try_from(number).map(Port::Number).map_err(|_| E::custom(format!("{number} is no port")))
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Port, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Method>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(|_| D::Error::custom(format!("`{text}` is no method")))).transpose()
+}
+
+fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HeaderValue>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(|_| D::Error::custom(format!("`{text}` is no host")))).transpose()
+}
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Headers, D::Error> {
+        deserializer.deserialize_map(HeadersVisitor)
+    }
+}
+
+struct HeadersVisitor;
+
+impl<'de> Visitor<'de> for HeadersVisitor {
+    type Value = Headers;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a mapping of header names to a string or a list of strings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Headers, A::Error> {
+        let mut headers = HeaderMap::new();
+        while let Some(text) = map.next_key::<String>()? {
+            let name: HeaderName = text.parse().map_err(|_| A::Error::custom(format!("`{text}` is no header name")))?;
+            let lines = match map.next_value::<Lines>()? {
+                Lines::One(line) => vec![line],
+                Lines::Many(lines) => lines,
+            };
+            for line in lines {
+                let value: HeaderValue =
+                    line.parse().map_err(|_| A::Error::custom(format!("{line:?} is no value of a header ({name})")))?;
+                headers.append(&name, value);
+            }
+        }
+        Ok(Headers(headers))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a string or a list of strings")]
+enum Lines {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Serialize for Caller {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Caller::Plaintext => serializer.serialize_str("plaintext"),
+            Caller::Id(id) => serializer.serialize_str(id.as_str()),
+        }
+    }
+}
+
+impl Serialize for Port {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Port::Number(number) => serializer.serialize_u16(*number),
+            Port::Name(name) => serializer.serialize_str(name),
+        }
+    }
+}
+
+impl Serialize for Headers {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.keys_len()))?;
+        for name in self.0.keys() {
+            let lines: Vec<_> =
+                self.0.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes())).collect();
+            map.serialize_entry(name.as_str(), &lines)?;
+        }
+        map.end()
+    }
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
+fn as_text<S: Serializer>(method: &Option<Method>, serializer: S) -> Result<S::Ok, S::Error> {
+    method.as_ref().map(Method::as_str).serialize(serializer)
+}
+
+#[expect(clippy::ref_option, reason = "serde calls it with a reference to the field")]
+fn header_text<S: Serializer>(value: &Option<HeaderValue>, serializer: S) -> Result<S::Ok, S::Error> {
+    value.as_ref().map(|value| String::from_utf8_lossy(value.as_bytes())).serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests;
