@@ -80,6 +80,11 @@ impl<'a> Written<'a> {
         self.name
     }
 
+    /// Whether a word stands in it anywhere.
+    pub fn mentions(&self, word: &str) -> bool {
+        self.document.text.contains(word)
+    }
+
     /// The line of the value at a path such as `spec.cases[2].expect`, or of the nearest parent that is there. Reads the
     /// document again.
     pub fn line(&self, path: &str) -> usize {

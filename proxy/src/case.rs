@@ -207,7 +207,9 @@ impl FromStr for Caller {
             Ok(_) => "it has no path".to_owned(),
             Err(error) => error.to_string(),
         };
-        Err(format!("`{text}` is no workload's identity: {why}; expected such as cluster.local/ns/default/sa/web, or plaintext"))
+        Err(format!(
+            "`{text}` is no workload's identity: {why}; expected such as cluster.local/ns/default/sa/web, or plaintext"
+        ))
     }
 }
 

@@ -31,7 +31,10 @@ fn reads_every_field() {
 fn says_where_a_mistake_is_and_what_was_expected() {
     for (text, expected) in [
         ("path: /a\nmetod: GET\n", "case.yaml:2: metod: unknown field `metod`, expected one of"),
-        ("path: /\npeer: frontend\n", "case.yaml:2: peer: `frontend` is no workload's identity: it has no path; expected such as"),
+        (
+            "path: /\npeer: frontend\n",
+            "case.yaml:2: peer: `frontend` is no workload's identity: it has no path; expected such as",
+        ),
         ("peer: spiffe://Cluster/ns/a", "is no workload's identity: "),
         ("\n- port: 70000\n", "case.yaml:2: [0].port: 70000 is no port"),
         ("port: '70000'", "case.yaml:1: port: expected a number up to 65535 or the name of a port"),

@@ -16,14 +16,12 @@ use meshgate_policy::Workload;
 use crate::case::Case;
 use crate::cli::facts::Described;
 use crate::cli::offline::{Offline, Own};
-use crate::cli::{NO, Output, Perspective, Seen, colours, fail, fail_with, load_bootstrap, print};
+use crate::cli::{DNS_SUFFIX, NO, Output, Perspective, Seen, colours, fail, fail_with, load_bootstrap, print};
 use crate::judge::Outcome;
 use remote::{Remote, RemoteError};
 
 /// Where a proxy's admin endpoint is unless its bootstrap says otherwise.
 const DEFAULT_ADMIN: &str = "127.0.0.1:15000";
-/// The suffix of services' names unless a bootstrap says otherwise.
-const DNS_SUFFIX: &str = "cluster.local";
 
 /// Options of `meshgate explain`.
 #[derive(Debug, clap::Args)]
