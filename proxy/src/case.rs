@@ -4,6 +4,7 @@
 //! case comes to is [`judge`](crate::judge)'s affair.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -39,12 +40,12 @@ pub struct Case {
     /// What is spoken.
     pub protocol: Option<Protocol>,
     /// The method.
-    #[serde(default, deserialize_with = "method", serialize_with = "as_text")]
+    #[serde(default, deserialize_with = "parsed", serialize_with = "as_text")]
     pub method: Option<Method>,
     /// The path as the caller sends it, with its query if there is one.
     pub path: Option<String>,
     /// The Host.
-    #[serde(default, deserialize_with = "host", serialize_with = "header_text")]
+    #[serde(default, deserialize_with = "parsed", serialize_with = "header_text")]
     pub host: Option<HeaderValue>,
     /// The scheme, where it does not follow from the caller.
     pub scheme: Option<Scheme>,
@@ -207,16 +208,42 @@ impl FromStr for Caller {
             Ok(_) => "it has no path".to_owned(),
             Err(error) => error.to_string(),
         };
-        Err(format!(
-            "`{text}` is no workload's identity: {why}; expected such as cluster.local/ns/default/sa/web, or plaintext"
-        ))
+        Err(format!("no workload's identity: {why}; expected such as cluster.local/ns/default/sa/web, or plaintext"))
     }
 }
 
 impl<'de> Deserialize<'de> for Caller {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Caller, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        Parsed::deserialize(deserializer).map(|Parsed(caller)| caller)
     }
+}
+
+/// Read from its text. The mistake is made known inside of the visitor, which is where its line is.
+#[derive(Clone, Debug)]
+pub(crate) struct Parsed<T>(pub(crate) T);
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Parsed<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(TextVisitor(PhantomData))
+    }
+}
+
+struct TextVisitor<T>(PhantomData<T>);
+
+impl<T: FromStr<Err: fmt::Display>> Visitor<'_> for TextVisitor<T> {
+    type Value = Parsed<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Parsed<T>, E> {
+        text.parse().map(Parsed).map_err(|error| E::custom(format!("`{text}`: {error}")))
+    }
+}
+
+fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: fmt::Display>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.map(|Parsed(value)| value))
 }
 
 impl FromStr for Port {
@@ -255,16 +282,6 @@ impl Visitor<'_> for PortVisitor {
     fn visit_str<E: Error>(self, text: &str) -> Result<Port, E> {
         text.parse().map_err(E::custom)
     }
-}
-
-fn method<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Method>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| text.parse().map_err(|_| D::Error::custom(format!("`{text}` is no method")))).transpose()
-}
-
-fn host<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<HeaderValue>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| text.parse().map_err(|_| D::Error::custom(format!("`{text}` is no host")))).transpose()
 }
 
 impl<'de> Deserialize<'de> for Headers {

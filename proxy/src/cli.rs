@@ -48,7 +48,7 @@ enum Command {
     /// Read a folder of resources as the proxy would, and say what is wrong with it
     Check(check::Args),
     /// Say whether a request would be allowed, and which policy and rule decides
-    Explain(explain::Args),
+    Explain(Box<explain::Args>),
     /// Run policy tests: YAML files with requests and the verdicts they must get
     Test(test::Args),
     /// A certificate authority for trying things out
@@ -80,7 +80,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Explain(args) => explain::run(args),
+        Command::Explain(args) => explain::run(*args),
         Command::Test(args) => test::run(&args),
         Command::Ca(args) => ca::run(args),
         Command::Iptables(args) => match meshgate_iptables::cli::run(&args, &mut std::io::stdout()) {

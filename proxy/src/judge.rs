@@ -11,13 +11,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use http::{Method, Request, Version, header};
 use meshgate_config::{AppProtocol, Snapshot, WorkloadRecord};
-use meshgate_policy::normalize::Level;
+use meshgate_policy::normalize::{Level, PathError};
 use meshgate_policy::{ConnectionFacts, MtlsMode, RemoteIp, RequestView, Residual, Token};
 
 pub use answer::{Answer, Assumed, Outcome, PathSeen};
 
 use crate::case::{Case, CaseError, Port, Protocol, ProviderAnswer, Scheme};
-use crate::error::ProxyError;
+use crate::error::{ErrorKind, ProxyError};
 use crate::http::headers;
 
 /// Where nothing is said of the caller or the address called.
@@ -48,7 +48,7 @@ impl Judge<'_> {
         case.check()?;
         let destination = SocketAddr::new(self.address(case), self.port(case)?);
         let mode = self.snapshot.mtls.mode(destination.port());
-        let mut answer = Answer::new(case.name.clone(), destination, mode);
+        let mut answer = Answer::new(case, destination, mode);
         if mode == MtlsMode::Strict && case.id().is_none() {
             answer.refuse_plaintext();
             return Ok(answer);
@@ -61,6 +61,9 @@ impl Judge<'_> {
             answer.note("the service says that this port is TCP: nothing on it is read as a request");
         }
         let tcp = case.protocol == Some(Protocol::Tcp) || tls_is_not_ours || tcp_is_said;
+        if !tcp {
+            answer.method = Some(case.method.as_ref().map_or("GET", Method::as_str).to_owned());
+        }
         let request = if tcp { Ok(None) } else { self.sound(case).map(Some) };
         let request = match request {
             Ok(request) => request,
@@ -107,7 +110,10 @@ impl Judge<'_> {
 
     /// The request as the proxy makes it sound before anybody looks at it.
     fn sound(&self, case: &Case) -> Result<Request<()>, ProxyError> {
-        let bad = |error: http::Error| ProxyError::new(crate::error::ErrorKind::BadRequest, "request").caused_by(error);
+        let bad = |error: http::Error| ProxyError::new(ErrorKind::BadRequest, "request").caused_by(error);
+        if !asked(case).starts_with('/') && asked(case) != "*" {
+            return Err(ProxyError::new(ErrorKind::BadRequest, "path").caused_by(PathError::NotAbsolute));
+        }
         let mut request = Request::builder()
             .method(case.method.clone().unwrap_or(Method::GET))
             .uri(asked(case))

@@ -8,7 +8,7 @@ use serde::ser::{Error, SerializeMap};
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::case::ProviderAnswer;
+use crate::case::{Case, ProviderAnswer};
 use crate::error::ProxyError;
 
 /// What happens.
@@ -68,6 +68,10 @@ pub struct Answer {
     pub mtls: MtlsMode,
     /// What the proxy makes of the case before policies see it.
     pub notes: Vec<&'static str>,
+    /// Who calls, as the case has it; `None` is plaintext.
+    pub peer: Option<String>,
+    /// The method; `None` on TCP and where mutual TLS refuses.
+    pub method: Option<String>,
     /// The path; `None` on TCP and where mutual TLS refuses.
     pub path: Option<PathSeen>,
     /// The provider that is asked.
@@ -96,9 +100,9 @@ impl PathSeen {
 }
 
 impl Answer {
-    pub(super) fn new(name: Option<String>, destination: SocketAddr, mtls: MtlsMode) -> Answer {
+    pub(super) fn new(case: &Case, destination: SocketAddr, mtls: MtlsMode) -> Answer {
         Answer {
-            name,
+            name: case.name.clone(),
             workload: None,
             verdict: Outcome::Deny,
             reason: "",
@@ -108,6 +112,8 @@ impl Answer {
             destination,
             mtls,
             notes: Vec::new(),
+            peer: case.id().map(ToString::to_string),
+            method: None,
             path: None,
             custom: None,
             explanation: None,
@@ -189,6 +195,8 @@ impl Serialize for Answer {
         map.serialize_entry("destination", &self.destination)?;
         map.serialize_entry("mtls", mode(self.mtls))?;
         map.serialize_entry("notes", &self.notes)?;
+        map.serialize_entry("peer", &self.peer)?;
+        map.serialize_entry("method", &self.method)?;
         map.serialize_entry("path", &self.path)?;
         map.serialize_entry("custom", &self.custom)?;
         match &self.explanation {

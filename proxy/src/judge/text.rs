@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::answer::{Answer, Outcome, mode};
+use super::answer::{Answer, Outcome, PathSeen, mode};
 
 const GREEN: &str = "\u{1b}[32m";
 const RED: &str = "\u{1b}[31m";
@@ -45,13 +45,12 @@ impl Answer {
         for note in &self.notes {
             let _ = writeln!(text, "note: {note}");
         }
-        match &self.path {
-            Some(path) if path.seen.as_ref().is_some_and(|seen| *seen != path.asked) => {
-                let seen = path.seen.as_deref().unwrap_or_default();
-                let _ =
-                    writeln!(text, "path: {} was asked for, {seen} is what policies and application see", path.asked);
-            }
-            _ => {}
+        let _ = writeln!(text, "caller: {}", self.peer.as_deref().unwrap_or("plaintext, nobody that is known"));
+        if let (Some(method), Some(PathSeen { asked, seen })) = (&self.method, &self.path) {
+            let _ = match seen.as_ref().filter(|seen| *seen != asked) {
+                Some(seen) => writeln!(text, "request: {method} {asked}, which policies and application see as {seen}"),
+                None => writeln!(text, "request: {method} {asked}"),
+            };
         }
         if let Some(custom) = &self.custom {
             let (provider, rule) = (&custom.provider, &custom.rule);

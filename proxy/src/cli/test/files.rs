@@ -14,7 +14,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 
 use super::expect::Expected;
-use crate::case::Case;
+use crate::case::{Case, Parsed};
 
 const GROUP: &str = "test.meshgate.io";
 const VERSION: &str = "test.meshgate.io/v1";
@@ -81,10 +81,8 @@ pub(super) enum Called {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub(super) struct WrittenSettings {
-    #[serde(default, deserialize_with = "trust_domain")]
-    pub(super) trust_domain: Option<TrustDomain>,
-    #[serde(default, deserialize_with = "trust_domains")]
-    pub(super) trust_domain_aliases: Option<Vec<TrustDomain>>,
+    pub(super) trust_domain: Option<Parsed<TrustDomain>>,
+    pub(super) trust_domain_aliases: Option<Vec<Parsed<TrustDomain>>>,
     pub(super) root_namespace: Option<String>,
     pub(super) cluster_domain: Option<String>,
     pub(super) catch_all_deny: Option<CatchAllDeny>,
@@ -115,14 +113,17 @@ pub(super) fn find(paths: &[PathBuf]) -> Result<Vec<Source>, Vec<Problem>> {
     let mut files = Vec::new();
     let mut problems = Vec::new();
     for path in paths {
-        // `.` is where most people start: its files are named without it.
-        let result = if path.is_dir() { walk(path, MAX_DEPTH, &mut files) } else { Ok(files.push(path.clone())) };
-        problems.extend(result.err());
+        if path.is_dir() {
+            problems.extend(walk(path, MAX_DEPTH, &mut files).err());
+        } else {
+            files.push(path.clone());
+        }
     }
     files.sort();
     files.dedup();
     let mut sources = Vec::new();
     for file in files {
+        // `.` is where most people start: its files are named without it.
         let shown = file.strip_prefix(".").unwrap_or(&file);
         match Source::open(shown) {
             Ok(source) => sources.push(source),
@@ -211,20 +212,6 @@ impl Places {
 /// Where a file lies.
 pub(super) fn folder_of(file: &Path) -> &Path {
     file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-fn parse_trust_domain<E: Error>(text: &str) -> Result<TrustDomain, E> {
-    text.parse().map_err(|error| E::custom(format!("`{text}` is no trust domain: {error}")))
-}
-
-fn trust_domain<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<TrustDomain>, D::Error> {
-    let text = Option::<String>::deserialize(deserializer)?;
-    text.map(|text| parse_trust_domain(&text)).transpose()
-}
-
-fn trust_domains<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<TrustDomain>>, D::Error> {
-    let all = Option::<Vec<String>>::deserialize(deserializer)?;
-    all.map(|all| all.iter().map(|text| parse_trust_domain(text)).collect()).transpose()
 }
 
 impl<'de> Deserialize<'de> for Called {

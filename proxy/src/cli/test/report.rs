@@ -33,14 +33,19 @@ pub(super) fn of(outcomes: &[Outcome<'_>], coverage: Option<&Coverage>, colours:
         text.push('\n');
     }
     let Counts { tests, cases, failed } = counts(outcomes);
-    let (passed, plural) = (cases - failed, if tests == 1 { "" } else { "s" });
+    let passed = cases - failed;
     let failed = format!("{failed} failed");
     let failed = if failed == "0 failed" { failed } else { paint(RED, &failed) };
-    let _ = writeln!(text, "{cases} cases in {tests} test{plural}: {passed} passed, {failed}");
+    let _ = writeln!(text, "{} in {}: {passed} passed, {failed}", counted(cases, "case"), counted(tests, "test"));
     if let Some(coverage) = coverage {
         covered(&mut text, &coverage.summary());
     }
     text
+}
+
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
 }
 
 /// `file:line` of a case that failed.

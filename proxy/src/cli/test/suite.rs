@@ -1,16 +1,16 @@
 //! Runs one test: reads its resources, judges its cases.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use meshgate_config::Problem;
 use meshgate_config::offline::Resources;
 use meshgate_policy::{Settings, Workload};
+use tokio::time::Instant;
 
 use super::coverage::Coverage;
 use super::files::{Called, Test, WrittenSettings, folder_of};
 use super::{CaseOutcome, Given, Outcome};
-use crate::case::Case;
+use crate::case::{Case, Parsed};
 use crate::cli::DNS_SUFFIX;
 use crate::cli::offline::{Offline, Own};
 
@@ -82,10 +82,12 @@ fn own(given: &Given) -> Own {
 
 fn settings(given: &Given, written: &WrittenSettings) -> Settings {
     let own = given.settings.clone();
+    let aliases = written.trust_domain_aliases.as_ref();
+    let aliases = aliases.map(|all| all.iter().map(|Parsed(domain)| domain.clone()).collect());
     Settings {
         root_namespace: written.root_namespace.clone().unwrap_or(own.root_namespace),
-        trust_domain: written.trust_domain.clone().unwrap_or(own.trust_domain),
-        trust_domain_aliases: written.trust_domain_aliases.clone().unwrap_or(own.trust_domain_aliases),
+        trust_domain: written.trust_domain.clone().map_or(own.trust_domain, |Parsed(domain)| domain),
+        trust_domain_aliases: aliases.unwrap_or(own.trust_domain_aliases),
         catch_all_deny: written.catch_all_deny.unwrap_or(own.catch_all_deny),
         smi: written.smi.unwrap_or(own.smi),
     }
