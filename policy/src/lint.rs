@@ -13,22 +13,7 @@ use crate::model::{Action, AnyCondition, CatchAllDeny, ObjectName, Policy, Rule,
 use crate::peer_authentication::{PeerAuthentication, PeerScope};
 use crate::select::Scope;
 
-pub use catalogue::{CATALOGUE, LintInfo};
-
-/// An ALLOW policy that can never let anything in, because a catch-all DENY refuses it first.
-pub const DEAD_ALLOW: &str = "MG001";
-/// A principal with the scheme `spiffe://`, which Istio's spelling leaves out: it never matches.
-pub const PRINCIPAL_WITH_SCHEME: &str = "MG002";
-/// A DENY rule with nothing but HTTP fields: it refuses every TCP connection.
-pub const DENY_OF_ALL_TCP: &str = "MG003";
-/// A PeerAuthentication with a selector in the root namespace, which counts for nobody.
-pub const PEER_SELECTOR_IN_ROOT: &str = "MG004";
-/// A second PeerAuthentication in one scope, where only the first by name counts.
-pub const PEER_SCOPE_TAKEN: &str = "MG005";
-/// A selector without labels, which selects everything the namespace reaches.
-pub const EMPTY_SELECTOR: &str = "MG006";
-/// A server name with capitals, which never matches: what the client sends is lower-cased, the value is not.
-pub const SNI_WITH_CAPITALS: &str = "MG007";
+pub use catalogue::*;
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]

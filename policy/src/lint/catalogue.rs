@@ -1,59 +1,91 @@
-//! Every finding there is, in one line each. The user guide has a section for each.
+//! All lints there are.
+//!
+//! Codes are never used again for something else. MG020 to MG029 are SMI's, MG030 to MG039 tokens', MG040 to MG049 external
+//! providers'.
 
-/// A finding that there can be.
+/// A lint, for lists and for the switch that turns it off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LintInfo {
     /// `MG001` and so on.
     pub code: &'static str,
-    /// What it says, in a line.
+    /// The same in words: `dead-allow`.
+    pub slug: &'static str,
+    /// What it says, in one line.
     pub summary: &'static str,
 }
 
-const fn info(code: &'static str, summary: &'static str) -> LintInfo {
-    LintInfo { code, summary }
+macro_rules! catalogue {
+    ($($name:ident $code:literal $slug:literal $summary:literal;)*) => {
+        $(#[doc = concat!("`", $slug, "`: ", $summary)] pub const $name: &str = $code;)*
+
+        /// Every lint, by its code.
+        pub const CATALOGUE: &[LintInfo] = &[
+            $(LintInfo { code: $code, slug: $slug, summary: $summary },)*
+        ];
+    };
 }
 
-/// All findings, by code.
-pub const CATALOGUE: &[LintInfo] = &[
-    info("MG001", "an ALLOW policy is dead: a catch-all DENY selects every workload it selects"),
-    info("MG002", "a principal is written with spiffe://, which never matches"),
-    info("MG003", "a DENY rule has nothing but HTTP fields and so denies all TCP"),
-    info("MG004", "a PeerAuthentication with a selector in the root namespace is ignored"),
-    info("MG005", "a second PeerAuthentication in one scope is ignored"),
-    info("MG006", "a selector without labels selects every workload"),
-    info("MG007", "a connection.sni value with capitals never matches"),
-    info("MG008", "a policy selects none of the workloads that are known"),
-    info("MG009", "a principal is of a trust domain that is not known"),
-    info("MG010", "a paths value has a ? or a #, which no path has"),
-    info("MG011", "HTTP fields apply to a port that is TCP"),
-    info("MG012", "a name does not exist"),
-    info("MG013", "nothing but not fields on the identity: plaintext matches"),
-    info("MG014", "remoteIpBlocks while no proxy in front is trusted"),
-    info("MG015", "a DENY lists a host without its form with a port"),
-    info("MG016", "a method is in lower case, which never matches"),
-    info("MG020", "a regular expression admits more than it seems to"),
-    info("MG021", "two TrafficTargets overlap"),
-    info("MG022", "a TrafficTarget names a route or match that does not exist"),
-    info("MG023", "a TrafficTarget selects nobody"),
-    info("MG024", "TrafficTargets without traffic policy mode decide nothing"),
-    info("MG025", "a TrafficTarget is in another namespace than its destination"),
-    info("MG030", "a RequestAuthentication without a policy that requires a token"),
-    info("MG031", "token fields where no RequestAuthentication applies"),
-    info("MG032", "rules of one issuer read tokens from different places"),
-    info("MG033", "keys are fetched over http"),
-    info("MG040", "a CUSTOM policy names a provider that is not known"),
-    info("MG041", "CUSTOM policies of one workload name two providers"),
-    info("MG042", "a provider lets pass when it fails"),
-    info("MG043", "an HTTP provider on a TCP port"),
-];
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_are_sorted_and_distinct() {
-        assert!(CATALOGUE.is_sorted_by(|a, b| a.code < b.code));
-        assert!(CATALOGUE.iter().all(|lint| lint.code.len() == 5 && lint.code.starts_with("MG")));
-    }
+catalogue! {
+    DEAD_ALLOW "MG001" "dead-allow"
+        "an ALLOW policy is dead: a catch-all DENY selects every workload it selects";
+    PRINCIPAL_WITH_SCHEME "MG002" "principal-with-scheme"
+        "a principal is written with `spiffe://`, which never matches";
+    DENY_OF_ALL_TCP "MG003" "deny-of-all-tcp"
+        "a DENY rule has nothing but HTTP fields and so denies all TCP";
+    PEER_SELECTOR_IN_ROOT "MG004" "peer-selector-in-root"
+        "a PeerAuthentication with a selector in the root namespace is ignored";
+    PEER_SCOPE_TAKEN "MG005" "peer-scope-taken"
+        "a second PeerAuthentication in one scope is ignored";
+    EMPTY_SELECTOR "MG006" "empty-selector"
+        "a selector without labels selects every workload";
+    SNI_WITH_CAPITALS "MG007" "sni-with-capitals"
+        "a `connection.sni` value with capitals never matches";
+    SELECTS_NOBODY "MG008" "selects-nobody"
+        "a policy selects none of the workloads that are known in its reach";
+    UNKNOWN_TRUST_DOMAIN "MG009" "unknown-trust-domain"
+        "a principal is of a trust domain that is not the mesh's, an alias of it, or federated";
+    PATH_WITH_QUERY "MG010" "path-with-query"
+        "a path has a `?` or a `#`, which no path has when it is compared";
+    HTTP_ON_TCP_PORT "MG011" "http-on-tcp-port"
+        "a rule has HTTP fields for ports that are declared TCP: ALLOW is void there, DENY is wider than written";
+    UNKNOWN_NAME "MG012" "unknown-name"
+        "a rule names a service account or a namespace that does not exist";
+    ALLOW_BY_ABSENCE "MG013" "allow-by-absence"
+        "an ALLOW rule says only who the caller is not, and so lets in callers without any identity";
+    REMOTE_IP_WITHOUT_PROXIES "MG014" "remote-ip-without-proxies"
+        "a rule looks at `remote.ip`, which is the peer's own address while `numTrustedProxies` is 0";
+    HOST_WITHOUT_PORT_FORM "MG015" "host-without-port-form"
+        "a DENY rule lists a host with or without a port, but not both";
+    METHOD_IN_LOWER_CASE "MG016" "method-in-lower-case"
+        "a method has small letters, which no client sends";
+    WIDE_PATH "MG020" "wide-path"
+        "a regular expression admits more paths than it seems to";
+    COVERED_TARGET "MG021" "covered-target"
+        "a TrafficTarget adds nothing to another one";
+    MISSING_ROUTE "MG022" "missing-route"
+        "a TrafficTarget names a route, or a match of one, that is not there";
+    UNKNOWN_DESTINATION "MG023" "unknown-destination"
+        "no workload runs as the destination of a TrafficTarget";
+    NOT_IN_FORCE "MG024" "not-in-force"
+        "a TrafficTarget has no effect in permissive mode";
+    FOREIGN_NAMESPACE "MG025" "foreign-namespace"
+        "a TrafficTarget is ignored: its destination is in another namespace";
+    TOKEN_NOT_REQUIRED "MG030" "token-not-required"
+        "nothing asks for the token that a RequestAuthentication reads: a request without one passes";
+    TOKEN_NOT_READ "MG031" "token-not-read"
+        "a rule asks about a token where no RequestAuthentication reads one";
+    PLACES_DIFFER "MG032" "places-differ"
+        "two rules for one issuer read different places: a good token at one hides a bad one at the other";
+    KEYS_IN_CLEAR "MG033" "keys-in-clear"
+        "keys are fetched without TLS";
+    PRIVATE_KEY "MG034" "private-key"
+        "there is a private key among the public ones";
+    UNKNOWN_PROVIDER "MG040" "unknown-provider"
+        "a CUSTOM policy names a provider that the bootstrap does not have";
+    TWO_PROVIDERS "MG041" "two-providers"
+        "two CUSTOM policies of one workload name different providers";
+    PROVIDER_FAILS_OPEN "MG042" "provider-fails-open"
+        "the provider of a CUSTOM policy lets requests pass when it cannot be asked";
+    PROVIDER_WITHOUT_TCP "MG043" "provider-without-tcp"
+        "a CUSTOM policy with an HTTP provider selects a workload with a TCP port, where it asks nobody";
 }

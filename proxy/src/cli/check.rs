@@ -84,7 +84,8 @@ fn list(output: Output) -> anyhow::Result<()> {
         }
         return Ok(());
     }
-    let all: Vec<_> = CATALOGUE.iter().map(|lint| json!({ "code": lint.code, "summary": lint.summary })).collect();
+    let all: Vec<_> =
+        CATALOGUE.iter().map(|lint| json!({ "code": lint.code, "slug": lint.slug, "summary": lint.summary })).collect();
     Ok(print(serde_json::to_string_pretty(&json!({ "lints": all }))?)?)
 }
 
