@@ -34,7 +34,7 @@ pub(super) async fn answer(
     caller: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    if !caller.ip().to_canonical().is_loopback() {
+    if !is_on_this_machine(caller.ip()) {
         return text(StatusCode::FORBIDDEN, TEXT, "only for callers on this machine\n".into());
     }
     if !headers::host(&request).is_some_and(is_own_name) {
@@ -85,6 +85,10 @@ fn explain(bootstrap: &Bootstrap, snapshot: &Snapshot, body: &[u8], plain: bool)
     serde_json::to_string_pretty(&answer).map(|json| json + "\n").map_err(|error| source.error(error.to_string()))
 }
 
+fn is_on_this_machine(caller: IpAddr) -> bool {
+    caller.to_canonical().is_loopback()
+}
+
 /// An IP address or `localhost`, with or without a port.
 fn is_own_name(host: &str) -> bool {
     let Ok(authority) = host.parse::<Authority>() else { return false };
@@ -104,6 +108,19 @@ fn complain(status: StatusCode, problem: &Problem) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn callers_from_elsewhere_are_not_on_this_machine() {
+        for (caller, expected) in [
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("::ffff:127.0.0.2", true),
+            ("10.0.0.1", false),
+            ("::ffff:10.0.0.1", false),
+        ] {
+            assert_eq!(is_on_this_machine(caller.parse().unwrap()), expected, "{caller}");
+        }
+    }
 
     #[test]
     fn names_that_anybody_may_own_are_not_ours() {

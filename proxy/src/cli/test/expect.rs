@@ -43,7 +43,7 @@ impl Expected {
             differs("status ", *status, answer.status),
         ];
         let all: Vec<_> = differences.into_iter().flatten().collect();
-        if all.is_empty() { None } else { Some(all.join(", ")) }
+        if all.is_empty() { None } else { Some(all.join("; ")) }
     }
 }
 

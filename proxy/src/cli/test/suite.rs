@@ -81,14 +81,17 @@ fn own(given: &Given) -> Own {
 }
 
 fn settings(given: &Given, written: &WrittenSettings) -> Settings {
-    let own = given.settings.clone();
-    let aliases = written.trust_domain_aliases.as_ref();
-    let aliases = aliases.map(|all| all.iter().map(|Parsed(domain)| domain.clone()).collect());
-    Settings {
-        root_namespace: written.root_namespace.clone().unwrap_or(own.root_namespace),
-        trust_domain: written.trust_domain.clone().map_or(own.trust_domain, |Parsed(domain)| domain),
-        trust_domain_aliases: aliases.unwrap_or(own.trust_domain_aliases),
-        catch_all_deny: written.catch_all_deny.unwrap_or(own.catch_all_deny),
-        smi: written.smi.unwrap_or(own.smi),
+    let mut settings = given.settings.clone();
+    if let Some(Parsed(trust_domain)) = &written.trust_domain {
+        settings.trust_domain = trust_domain.clone();
     }
+    if let Some(aliases) = &written.trust_domain_aliases {
+        settings.trust_domain_aliases = aliases.iter().map(|Parsed(domain)| domain.clone()).collect();
+    }
+    if let Some(namespace) = &written.root_namespace {
+        settings.root_namespace.clone_from(namespace);
+    }
+    settings.catch_all_deny = written.catch_all_deny.unwrap_or(settings.catch_all_deny);
+    settings.smi = written.smi.unwrap_or(settings.smi);
+    settings
 }

@@ -66,7 +66,7 @@ fn expects_more_than_a_verdict() {
     let all = "verdict: deny, reason: deny_rule, policy: default/deny-path, rule: 0, status: 403";
     assert_eq!(expect(all).0, 0);
     for (details, differs) in [
-        ("verdict: allow, rule: 1", "expected allow, got deny, expected rule 1, got 0"),
+        ("verdict: allow, rule: 1", "expected allow, got deny; expected rule 1, got 0"),
         ("verdict: 400", "expected 400, got deny"),
         ("reason: no_policy", "expected reason no_policy, got deny_rule"),
         ("policy: default/other", "expected policy default/other, got default/deny-path"),
@@ -163,7 +163,7 @@ fn writes_xml_that_a_parser_reads() {
     let found = cases_of(&dir.path().join("out.xml"));
     assert_eq!(found[0], "'open'|backend|None|None");
     let name = "'<a> & \\'b\\' \"c\" \u{fffd}\\n]]>'";
-    assert_eq!(found[1], format!("{name}|backend|8|expected allow, got deny, expected reason <x>, got deny_rule"));
+    assert_eq!(found[1], format!("{name}|backend|8|expected allow, got deny; expected reason <x>, got deny_rule"));
     let (status, xml, _) = test(&dir, &["--output", "junit"]);
     fs::write(dir.path().join("second.xml"), xml).unwrap();
     assert_eq!((status, cases_of(&dir.path().join("second.xml"))), (1, found));

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use http::StatusCode;
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 
 use super::meshgate;
 use crate::support::backend::{Backend, FRONTEND, GENERATION, deny_path};
@@ -121,9 +123,9 @@ fn names_of_others_get_no_answer() {
 fn a_case_that_does_not_arrive_holds_nobody_up() {
     meshgate_tests::run(async {
         let backend = Backend::start("").await;
-        let mut stream = std::net::TcpStream::connect(backend.sidecar.admin()).unwrap();
+        let mut stream = TcpStream::connect(backend.sidecar.admin()).await.unwrap();
         let head = "POST /explain HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\n{";
-        std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
         let (status, _) = curl(&backend, &[], "{}");
         assert_eq!(status, 200);
     });
