@@ -1,5 +1,7 @@
 //! What a reload would say, without a proxy: for `meshgate check` and for tests of one's own configuration.
 
+mod allowances;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +9,7 @@ use std::sync::Arc;
 use meshgate_identity::TrustDomain;
 use meshgate_policy::lint::{self, Known, KnownWorkload};
 use meshgate_policy::smi::Reach;
-use meshgate_policy::{Lint, ObjectName, Policy, Settings, Workload};
+use meshgate_policy::{Lint, ObjectName, Settings, Workload};
 
 use crate::bootstrap::Bootstrap;
 use crate::folder::Folder;
@@ -44,6 +46,8 @@ impl From<&Bootstrap> for Own {
 /// Everything wrong (severity error) or doubtful (warning) with the resources in `directory`, in the order of files and
 /// lines. Findings of the policy engine have their code, such as `MG001`, for a field.
 ///
+/// An object's annotation `meshgate.io/allow: "MG005,MG010"` silences these findings about it.
+///
 /// `own` is a workload that policies may select although no Pod or WorkloadEntry in the folder is it, and what else its
 /// bootstrap file says.
 pub fn check(directory: &Path, settings: &Settings, own: Option<&Own>) -> Vec<Problem> {
@@ -57,28 +61,14 @@ pub fn check(directory: &Path, settings: &Settings, own: Option<&Own>) -> Vec<Pr
     problems.extend(doubts);
     problems.extend(lints(&standing, &known, settings));
     problems.extend(smi::lints(&standing, &known, &in_force));
+    let mut problems = allowances::apply(&standing, problems);
     problem::sort(&mut problems);
     problems
 }
 
-/// What a proxy that starts now would judge by.
-#[derive(Debug)]
-pub struct Rules {
-    /// AuthorizationPolicies and TrafficTargets; one that cannot be read stands as the refusal that it is.
-    pub policies: Vec<Arc<Policy>>,
-    /// The settings, with the mode that a MeshConfig asks for.
-    pub settings: Settings,
-    /// Everything wrong with the documents.
-    pub problems: Vec<Problem>,
-}
-
-/// The rules in `directory`.
-pub fn policies(directory: &Path, settings: &Settings) -> Rules {
-    let reading = Reading::new(&Folder::read(directory), &settings.root_namespace);
-    let (standing, mut problems) = Standing::default().after(reading, &settings.root_namespace);
-    let (policies, settings, doubts) = rules(&standing, settings);
-    problems.extend(doubts);
-    Rules { policies, settings, problems }
+/// Whether `code` is that of a finding.
+pub fn is_known(code: &str) -> bool {
+    lint::CATALOGUE.iter().any(|lint| lint.code == code)
 }
 
 /// The policy engine's findings. Refusals that stand for unreadable documents are left out: they are errors already.

@@ -34,8 +34,13 @@ pub(crate) fn read(path: &Path) -> Result<String, ReadError> {
     if !std::fs::metadata(path)?.is_file() {
         return Err(ReadError::NotRegular);
     }
+    read_from(File::open(path)?)
+}
+
+/// Reads to the end, if that comes soon enough.
+pub(crate) fn read_from(reader: impl Read) -> Result<String, ReadError> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+    reader.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(ReadError::TooLarge);
     }

@@ -26,14 +26,22 @@ pub(crate) struct Folder {
 impl Folder {
     /// Looks at `directory`. Never fails: what could not be read is noted.
     pub(crate) fn read(directory: &Path) -> Folder {
+        Folder::read_all(&[directory])
+    }
+
+    /// Looks at several folders, and at files that are named rather than found.
+    pub(crate) fn read_all(places: &[impl AsRef<Path>]) -> Folder {
         let mut folder = Folder::default();
         let mut paths = Vec::new();
-        for entry in folder.list(directory) {
-            let below = if entry.is_dir() { folder.list(&entry) } else { vec![entry] };
-            paths.extend(below.into_iter().filter(|path| !path.is_dir()));
+        for place in places.iter().map(AsRef::as_ref) {
+            if place.is_file() {
+                paths.push(place.to_path_buf());
+            } else {
+                paths.extend(folder.below(place));
+            }
         }
-        paths.retain(|path| has_extension(path));
         paths.sort();
+        paths.dedup();
         for path in paths {
             match files::read(&path) {
                 Ok(text) => folder.files.push((path, text.into())),
@@ -42,6 +50,17 @@ impl Folder {
             }
         }
         folder
+    }
+
+    /// The files to be read in `directory`.
+    fn below(&mut self, directory: &Path) -> Vec<PathBuf> {
+        let mut paths = Vec::new();
+        for entry in self.list(directory) {
+            let below = if entry.is_dir() { self.list(&entry) } else { vec![entry] };
+            paths.extend(below.into_iter().filter(|path| !path.is_dir()));
+        }
+        paths.retain(|path| has_extension(path));
+        paths
     }
 
     /// What is in `directory` and not hidden.

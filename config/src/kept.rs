@@ -39,6 +39,7 @@ pub(crate) struct Standing {
 struct Kept {
     place: Place,
     text: Arc<str>,
+    allow: Option<Box<str>>,
     object: Version,
 }
 
@@ -115,7 +116,8 @@ impl Standing {
     }
 
     fn version(&self, found: &Found, root_namespace: &str) -> Option<Kept> {
-        let kept = |object| Kept { place: found.place.clone(), text: found.text.clone(), object };
+        let kept =
+            |object| Kept { place: found.place.clone(), text: found.text.clone(), allow: found.allow.clone(), object };
         match &found.outcome {
             Ok(object) => Some(kept(Version::Good(object.clone()))),
             Err(broken) => match self.objects.get(&found.key) {
@@ -137,6 +139,11 @@ impl Standing {
             Version::Good(object) => Some((key, &kept.place, &**object)),
             Version::Denied { .. } => None,
         })
+    }
+
+    /// The objects that ask not to hear of some findings, with the codes as written.
+    pub(crate) fn allowances(&self) -> impl Iterator<Item = (&Key, &Place, &str)> {
+        self.objects.iter().filter_map(|(key, kept)| Some((key, &kept.place, kept.allow.as_deref()?)))
     }
 
     /// All policies, with those that stand for what could not be read.

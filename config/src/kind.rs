@@ -214,6 +214,7 @@ mod tests {
             ("v1", "ConfigMap", Class::PassedOver),
             ("apps/v1", "Deployment", Class::PassedOver),
             ("x/v1", "AuthorizationPolicy", Class::PassedOver),
+            ("test.meshgate.io/v1", "PolicyTest", Class::PassedOver),
             ("policy.linkerd.io/v1alpha1", "AuthorizationPolicy", Class::PassedOver),
             ("discovery.k8s.io/v1", "EndpointSlice", Class::Read(Kind::EndpointSlice)),
             ("security.istio.io/v1", "AuthorizationPolicy", Class::Read(Kind::AuthorizationPolicy)),

@@ -38,6 +38,7 @@ mod files;
 mod folder;
 mod kept;
 mod kind;
+pub mod offline;
 mod problem;
 mod reader;
 mod references;
@@ -47,6 +48,7 @@ mod service;
 mod services;
 mod smi;
 mod snapshot;
+pub mod source;
 mod store;
 mod suggest;
 #[cfg(test)]

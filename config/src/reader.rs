@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::body::{Body, BodySeed, MetadataSeed};
 use crate::kind::{Class, Kind, classify};
 use crate::problem::Problem;
-use crate::resource::{Broken, Found, Head, Key, Metadata, Place};
+use crate::resource::{ALLOW, Broken, Found, Head, Key, Metadata, Object, Place};
 use crate::yaml::{self, NoNulls, YamlError};
 
 use parts::Parts;
@@ -156,9 +156,8 @@ impl Reader<'_, '_> {
             (None, Written { nulls: Ok(()), metadata: Ok(metadata), body: Ok(body) }) => {
                 match body.build(&key, &metadata, self.root_namespace) {
                     Ok(built) => {
-                        let found =
-                            Found { place: self.place(), text: self.parts.text(), outcome: Ok(Arc::new(built)), key };
-                        return self.reading.found.push(found);
+                        let allow = metadata.annotations.get(ALLOW).map(|codes| codes.as_str().into());
+                        return self.found(key, allow, Ok(Arc::new(built)));
                     }
                     Err(invalid) => {
                         let located =
@@ -179,8 +178,12 @@ impl Reader<'_, '_> {
 
     fn refuse(&mut self, key: Key, errors: Vec<YamlError>, selector: Option<BTreeMap<String, String>>) {
         let problems = errors.into_iter().map(|error| error.into_problem(self.file).about(&key)).collect();
-        let outcome = Err(Broken { problems, selector });
-        self.reading.found.push(Found { place: self.place(), text: self.parts.text(), outcome, key });
+        self.found(key, None, Err(Broken { problems, selector }));
+    }
+
+    fn found(&mut self, key: Key, allow: Option<Box<str>>, outcome: Result<Arc<Object>, Broken>) {
+        let (place, text) = (self.place(), self.parts.text());
+        self.reading.found.push(Found { key, place, text, allow, outcome });
     }
 
     fn fail_unnamed(&mut self, error: YamlError) {

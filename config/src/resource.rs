@@ -108,8 +108,13 @@ pub(crate) struct Found {
     pub(crate) place: Place,
     /// The document it was read from; an object whose text is the same is the same.
     pub(crate) text: Arc<str>,
+    /// Codes of the findings that it asks not to hear of, as written in [`ALLOW`].
+    pub(crate) allow: Option<Box<str>>,
     pub(crate) outcome: Result<Arc<Object>, Broken>,
 }
+
+/// The annotation by which an object says which findings about it are meant: `MG005,MG010`.
+pub(crate) const ALLOW: &str = "meshgate.io/allow";
 
 /// Why an object cannot be used.
 #[derive(Clone, Debug)]

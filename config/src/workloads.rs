@@ -3,7 +3,7 @@
 //! The one idea: an identity is only given where there is exactly one answer. Two workloads that claim one address
 //! under different service accounts give none.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 use meshgate_identity::{SpiffeId, TrustDomain};
@@ -29,6 +29,8 @@ pub struct WorkloadRecord {
     pub mesh: bool,
     /// Who must answer at its addresses.
     pub identity: EndpointIdentity,
+    /// Its ports that have a name.
+    pub ports: BTreeMap<String, u16>,
 }
 
 /// All records, and how to find them.
@@ -56,12 +58,13 @@ impl Workloads {
             match object {
                 Object::Pod(pod) => {
                     let addresses_say_who = !pod.host_network && !pod.finished;
-                    let record = record(key, &pod.labels, Some(&pod.service_account), &pod.addresses, trust_domain);
+                    let account = Some(&*pod.service_account);
+                    let record = record(key, (&pod.labels, &pod.ports), account, &pod.addresses, trust_domain);
                     workloads.push(key.kind, record, addresses_say_who);
                 }
                 Object::WorkloadEntry(entry) => {
                     let account = entry.service_account.as_deref();
-                    let record = record(key, &entry.labels, account, &[entry.address], trust_domain);
+                    let record = record(key, (&entry.labels, &entry.ports), account, &[entry.address], trust_domain);
                     workloads.push(key.kind, record, true);
                 }
                 _ => {}
@@ -103,7 +106,7 @@ impl Workloads {
 
 fn record(
     key: &Key,
-    labels: &std::collections::BTreeMap<String, String>,
+    (labels, ports): (&BTreeMap<String, String>, &BTreeMap<String, u16>),
     account: Option<&str>,
     addresses: &[IpAddr],
     trust_domain: &TrustDomain,
@@ -125,5 +128,6 @@ fn record(
         },
         mesh,
         identity,
+        ports: ports.clone(),
     }
 }

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
+use meshgate_config::offline::Resources;
 use meshgate_config::{Bootstrap, Problem, check};
-use meshgate_policy::{PolicySet, Workload};
+use meshgate_policy::Workload;
 use tempfile::TempDir;
 
 use super::policies::settings;
@@ -38,8 +39,7 @@ pub fn yaml_resources(data: &[u8]) {
     let workload = Workload { namespace: "default".into(), ..Workload::default() };
     let own = check::Own { workload: workload.clone(), ..check::Own::default() };
     look_at(&check::check(&folder, &settings(), Some(&own)));
-    let rules = check::policies(&folder, &settings());
-    let _ = PolicySet::compile(&rules.policies, &workload, &rules.settings);
+    let _ = Resources::read(&folder, &settings(), "cluster.local").snapshot(workload);
 }
 
 /// A bootstrap file, and behind a NUL, which no such file has, the environment: `NAME=value` lines.

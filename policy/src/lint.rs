@@ -4,6 +4,7 @@
 //! group of lints is a module that hands its findings to [`Findings`]; what they all are is in [`CATALOGUE`].
 
 mod catalogue;
+mod custom;
 mod dead;
 mod known;
 mod names;
@@ -11,7 +12,6 @@ mod peers;
 mod shape;
 mod values;
 
-mod custom;
 use std::fmt;
 use std::sync::Arc;
 

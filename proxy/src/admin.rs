@@ -1,6 +1,10 @@
-//! What the outside may ask this process: is it alive, is it ready, what does it count. Read-only, on its own thread.
+//! What the outside may ask this process: is it alive, is it ready, what does it count, what would it decide. Read-only,
+//! on its own thread.
+
+mod explain;
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +14,9 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use meshgate_config::Snapshot;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::worker::Shared;
 
@@ -22,29 +28,32 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
+const JSON: &str = "application/json";
+
 /// The content type that Prometheus' own client libraries send with this format.
 const EXPOSITION: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const INDEX: &str = "meshgate admin\n\n\
     GET /ready    200 when ready, else 503 and what is missing\n\
     GET /live     200 while this process answers\n\
-    GET /metrics  counters, for Prometheus\n";
+    GET /metrics  counters, for Prometheus\n\
+    POST /explain what would be decided on the case in the body, for callers on this machine\n";
 
 /// Answers admin requests for as long as it is polled.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+pub async fn serve(listener: TcpListener, shared: Arc<Shared>, config: watch::Receiver<Arc<Snapshot>>) {
     loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
+        let (stream, caller) = match listener.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::error!(%error, "admin: cannot accept");
                 tokio::time::sleep(ACCEPT_BACKOFF).await;
                 continue;
             }
         };
-        let shared = Arc::clone(&shared);
+        let (shared, config) = (Arc::clone(&shared), config.clone());
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let answer = answer(&shared, request.method(), request.uri().path());
-            std::future::ready(Ok::<_, Infallible>(answer))
+            let (shared, snapshot) = (Arc::clone(&shared), Arc::clone(&config.borrow()));
+            async move { Ok::<_, Infallible>(respond(&shared, &snapshot, caller, request).await) }
         });
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -54,6 +63,19 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                 tracing::debug!(%error, "admin connection ended");
             }
         });
+    }
+}
+
+async fn respond(
+    shared: &Shared,
+    snapshot: &Snapshot,
+    caller: SocketAddr,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    match (request.method(), request.uri().path()) {
+        (&Method::POST, "/explain") => explain::answer(&shared.bootstrap, snapshot, caller, request).await,
+        (_, "/explain") => text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST\n".into()),
+        (method, path) => answer(shared, method, path),
     }
 }
 

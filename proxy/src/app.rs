@@ -147,7 +147,8 @@ impl App {
                 runtime::spawn_worker(index, move || start.run())
             })
             .collect::<io::Result<Vec<_>>>()?;
-        tokio::task::spawn_local(admin::serve(TcpListener::from_std(admin)?, Arc::clone(&shared)));
+        let admin = TcpListener::from_std(admin)?;
+        tokio::task::spawn_local(admin::serve(admin, Arc::clone(&shared), config.subscribe()));
         shared.readiness.clear("listeners");
         tracing::info!(workers = workers.len(), "ready");
         let ended = housekeep_until(&shared, &identity, until_stopped(&mut stop, &workers)).await;

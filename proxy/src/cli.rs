@@ -8,7 +8,9 @@ mod check;
 mod demo;
 mod explain;
 mod facts;
+mod offline;
 mod run;
+mod test;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -27,6 +29,9 @@ const NO: u8 = 1;
 /// The input is wrong.
 const BAD_INPUT: u8 = 2;
 
+/// The suffix of services' names unless a bootstrap says otherwise.
+const DNS_SUFFIX: &str = "cluster.local";
+
 /// A service-mesh data-plane proxy: mutual TLS, SPIFFE identities and authorization policies beside a workload
 #[derive(Debug, Parser)]
 #[command(name = "meshgate", version, max_term_width = 100)]
@@ -44,7 +49,9 @@ enum Command {
     /// Read a folder of resources as the proxy would, and say what is wrong with it
     Check(check::Args),
     /// Say whether a request would be allowed, and which policy and rule decides
-    Explain(explain::Args),
+    Explain(Box<explain::Args>),
+    /// Run policy tests: YAML files with requests and the verdicts they must get
+    Test(test::Args),
     /// A certificate authority for trying things out
     Ca(ca::Args),
     /// The rules that redirect a workload's traffic to the proxy
@@ -74,7 +81,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
-        Command::Explain(args) => explain::run(args),
+        Command::Explain(args) => explain::run(*args),
+        Command::Test(args) => test::run(&args),
         Command::Ca(args) => ca::run(args),
         Command::Iptables(args) => match meshgate_iptables::cli::run(&args, &mut std::io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,
@@ -148,13 +156,19 @@ struct Seen {
 impl Perspective {
     /// Reads the bootstrap, if there is one; complains by itself.
     fn resolve(&self) -> Result<Seen, ExitCode> {
-        let bootstrap = match self.bootstrap.as_deref().map(load_bootstrap).transpose() {
-            Ok(bootstrap) => bootstrap,
-            Err(problems) => return Err(fail_with(&problems)),
-        };
+        let (settings, bootstrap) = self.settings()?;
         let own = bootstrap.as_ref().map(|bootstrap| &bootstrap.resources.directory);
         let Some(directory) = self.resources.as_ref().or(own).cloned() else {
             return Err(fail("give a folder of resources (--resources DIR) or a bootstrap (--bootstrap FILE)"));
+        };
+        Ok(Seen { directory, settings, bootstrap })
+    }
+
+    /// As [`Perspective::resolve`], without a need for a folder.
+    fn settings(&self) -> Result<(Settings, Option<Bootstrap>), ExitCode> {
+        let bootstrap = match self.bootstrap.as_deref().map(load_bootstrap).transpose() {
+            Ok(bootstrap) => bootstrap,
+            Err(problems) => return Err(fail_with(&problems)),
         };
         let settings = bootstrap.as_ref().map_or_else(
             || Settings {
@@ -168,6 +182,6 @@ impl Perspective {
             },
             Bootstrap::policy_settings,
         );
-        Ok(Seen { directory, settings, bootstrap })
+        Ok((settings, bootstrap))
     }
 }

@@ -262,7 +262,8 @@ fn a_policy_that_selects_nobody_known_is_doubtful() {
 fn policies_are_those_a_proxy_would_start_with() {
     let broken = DENY_ALL_BACKEND.replace("DENY", "DENNY");
     let folder = Folder::new(&[("a.yaml", ALLOW_NOTHING), ("b.yaml", &broken)]);
-    let Rules { policies, problems, .. } = policies(&folder.resources(), &settings());
+    let resources = crate::offline::Resources::read(&folder.resources(), &settings(), "cluster.local");
+    let (policies, problems) = (resources.policies(), resources.problems());
     let readable: Vec<_> =
         policies.iter().map(|policy| (policy.name().to_string(), policy.unreadable_because().is_none())).collect();
     assert_eq!(readable, [("default/allow-nothing".to_owned(), true), ("default/deny-all-backend".to_owned(), false)]);
@@ -333,4 +334,24 @@ fn custom_policies_that_ask_nobody_are_found() {
         assert_eq!(told.len(), usize::from(expected.is_some()), "{provider}: {found:?}");
         assert!(told.iter().all(|line| line.contains(expected.unwrap_or_default())), "{told:?}");
     }
+}
+
+#[test]
+fn an_annotation_silences_findings_about_its_own_object() {
+    let allow = |codes: &str| {
+        let policy = ALLOW_GET_DATA.replace(
+            "namespace: default}",
+            &format!("namespace: default, annotations: {{meshgate.io/allow: \"{codes}\"}}}}"),
+        );
+        checked(&[("mesh.yaml", WALK_A), ("policies.yaml", &format!("{DENY_ALL_BACKEND}---\n{policy}"))])
+    };
+    assert_eq!(allow("MG005, MG001"), [""; 0]);
+    assert_eq!(allow("MG005").len(), 1);
+    assert_eq!(
+        allow("MG001,MG999,"),
+        [
+            "policies.yaml:10: AuthorizationPolicy default/allow-frontend-get-data: metadata.annotations[meshgate.io/allow]: \
+          `MG999` is not the code of a finding: see `meshgate check --list`"
+        ]
+    );
 }

@@ -2,9 +2,11 @@ use meshgate_policy::{Action, Family};
 
 use super::*;
 use crate::ConfigStore;
-use crate::check::{Rules, check, policies};
+use crate::check::check;
+use crate::kept::{Reading, Standing};
 use crate::services::EndpointIdentity;
 use crate::snapshot::Snapshot;
+use crate::snapshot::rules;
 use crate::testing::{Folder, backend, settings};
 
 const TARGET: &str = "\
@@ -173,15 +175,15 @@ fn the_mode_is_the_mesh_configs_or_else_the_bootstraps() {
     ] {
         let folder = Folder::new(&[("m.yaml", &yaml)]);
         assert_eq!(opened(&folder).smi, mode, "{yaml}");
-        let Rules { settings, .. } = policies(&folder.resources(), &settings());
+        let settings = in_force(&folder, &settings());
         assert_eq!(settings.smi, mode, "as `explain` sees it: {yaml}");
     }
     let mut strict = settings();
     strict.smi = SmiMode::TrafficPolicy;
     let folder = Folder::new(&[("m.yaml", "")]);
-    assert_eq!(policies(&folder.resources(), &strict).settings.smi, SmiMode::TrafficPolicy);
+    assert_eq!(in_force(&folder, &strict).smi, SmiMode::TrafficPolicy);
     folder.write("m.yaml", &mesh_config("v1alpha3", permissive));
-    assert_eq!(policies(&folder.resources(), &strict).settings.smi, SmiMode::Permissive);
+    assert_eq!(in_force(&folder, &strict).smi, SmiMode::Permissive);
 }
 
 #[test]
@@ -270,4 +272,10 @@ fn check_says_what_is_missing_and_what_is_not_meant() {
 
 fn own(workload: meshgate_policy::Workload) -> crate::check::Own {
     crate::check::Own { workload, ..Default::default() }
+}
+
+fn in_force(folder: &Folder, settings: &Settings) -> Settings {
+    let reading = Reading::new(&crate::folder::Folder::read(&folder.resources()), &settings.root_namespace);
+    let (standing, _) = Standing::default().after(reading, &settings.root_namespace);
+    rules(&standing, settings).1
 }
