@@ -102,6 +102,11 @@ impl Kind {
         )
     }
 
+    /// Has Istio's webhook in front of it in a cluster.
+    pub(crate) fn is_istio(self) -> bool {
+        self.is_security() || self == Kind::WorkloadEntry
+    }
+
     /// Has no namespace.
     pub(crate) fn is_cluster_scoped(self) -> bool {
         self == Kind::Namespace

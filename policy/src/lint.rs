@@ -25,6 +25,9 @@ pub const PEER_SCOPE_TAKEN: &str = "MG005";
 pub const EMPTY_SELECTOR: &str = "MG006";
 /// A server name with capitals, which never matches: what the client sends is lower-cased, the value is not.
 pub const SNI_WITH_CAPITALS: &str = "MG007";
+/// A PeerAuthentication with a selector without labels: it counts for the whole namespace, or from the root namespace for
+/// the mesh.
+pub const PEER_EMPTY_SELECTOR: &str = "MG017";
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +149,11 @@ fn peer_lints(peer_authentications: &[Arc<PeerAuthentication>]) -> Vec<Lint> {
     let mut first_of: BTreeMap<PeerScope<'_>, &ObjectName> = BTreeMap::new();
     let mut lints = Vec::new();
     for object in sorted {
+        if object.empty_selector {
+            let message = "a selector without labels makes this the rule of the whole namespace (of the mesh, in the root \
+                           namespace); leave it out if that is meant";
+            lints.push(Lint { code: PEER_EMPTY_SELECTOR, policy: object.name.clone(), message: message.to_owned() });
+        }
         let (code, message) = match (object.scope(), first_of.get(&object.scope())) {
             (PeerScope::Nobody, _) => {
                 let message = "is ignored: in the root namespace a PeerAuthentication with a selector counts for nobody; \
