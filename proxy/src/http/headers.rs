@@ -252,7 +252,11 @@ fn one_authority<B>(seen: &Seen, request: &mut Request<B>) -> Result<(), ProxyEr
         return http2_authority(request);
     }
     if let Some(authority) = request.uri().authority() {
-        // Absolute form: its authority replaces Host (RFC 9112, section 3.2.2).
+        // Absolute form: its authority replaces Host (RFC 9112, section 3.2.2). An authority alone is CONNECT's form, and what
+        // is of another scheme is not ours to read as a path.
+        if !is_http(request.uri()) {
+            return Err(bad("target of another form"));
+        }
         valid_host(authority.as_str().as_bytes())?;
         let value = HeaderValue::from_str(authority.as_str()).map_err(|_| bad("authority"))?;
         let origin = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
@@ -265,6 +269,10 @@ fn one_authority<B>(seen: &Seen, request: &mut Request<B>) -> Result<(), ProxyEr
         None if request.version() == Version::HTTP_11 => Err(bad("no Host")),
         None => Ok(()),
     }
+}
+
+fn is_http(uri: &Uri) -> bool {
+    uri.scheme().is_some_and(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme))
 }
 
 fn http2_authority<B>(request: &mut Request<B>) -> Result<(), ProxyError> {
