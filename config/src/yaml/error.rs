@@ -126,16 +126,18 @@ fn unknown_field(message: &str) -> Option<&str> {
 
 /// The names of our own types, and serde's words for YAML's, say nothing to who writes YAML.
 fn without_type_name(message: &str) -> String {
-    let message = message
-        .replace("invalid type: sequence", "invalid type: list")
-        .replace("expected a sequence", "expected a list");
-    let message =
-        message.replace("invalid type: map", "invalid type: object").replace("expected a map", "expected an object");
+    const WORDS: [(&str, &str); 4] = [
+        ("invalid type: sequence", "invalid type: list"),
+        ("invalid type: map", "invalid type: object"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected an object"),
+    ];
+    let message = WORDS.iter().fold(message.to_owned(), |message, (from, to)| message.replace(from, to));
     match message.rsplit_once("expected struct ") {
         Some((before, name)) if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
             format!("{before}expected an object")
         }
-        _ => message.to_owned(),
+        _ => message,
     }
 }
 

@@ -21,9 +21,8 @@ pub fn peer_authentication(
     root_namespace: &str,
 ) -> Result<PeerAuthentication, Vec<Invalid>> {
     let mut report = Report::default();
-    let labels = selector::labels(spec.selector.as_ref(), &mut report);
-    let empty_selector = labels.as_ref().is_some_and(|labels| labels.is_empty());
-    let labels = labels.unwrap_or_default();
+    let labels = selector::labels(spec.selector.as_ref(), &mut report).unwrap_or_default();
+    let empty_selector = spec.selector.is_some() && labels.is_empty();
     let mut ports = BTreeMap::new();
     if let Some(levels) = spec.port_level_mtls {
         if levels.is_empty() {

@@ -3,6 +3,8 @@
 //! Each row has the document and the fields that we name. After `ValidateAuthorizationPolicy`, `ValidatePeerAuthentication`
 //! and what they call, and after the schema and the CEL rules of the two resource definitions.
 
+#![allow(clippy::needless_pass_by_value, reason = "what json! makes is given as it is")]
+
 use serde_json::{Value, json};
 
 use super::super::*;
