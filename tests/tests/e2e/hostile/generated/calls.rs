@@ -10,7 +10,7 @@ pub(super) struct Call {
     pub(super) http2: bool,
     pub(super) method: Vec<u8>,
     pub(super) target: Vec<u8>,
-    /// `Host` lines, or `:authority`.
+    /// `Host` lines; in HTTP/2 the first is `:authority`.
     pub(super) hosts: Vec<Vec<u8>>,
     pub(super) fields: Vec<(&'static str, Vec<u8>)>,
 }
@@ -196,8 +196,9 @@ impl Call {
             target = [scheme, dice.of(&HOSTS), &target].concat();
         }
         let mut hosts = vec![if dice.one_in(3) { dice.of(&HOSTS) } else { b"open.example" }.to_vec()];
-        if !http2 && dice.one_in(40) {
-            hosts.push(dice.of(&HOSTS).to_vec());
+        if dice.one_in(40) {
+            let same = http2 && dice.one_in(2);
+            hosts.push(if same { hosts[0].clone() } else { dice.of(&HOSTS).to_vec() });
         }
         let mut fields = fields(dice);
         if http2 {

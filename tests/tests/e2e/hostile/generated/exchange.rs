@@ -244,6 +244,7 @@ impl Open {
         ] {
             literal(name, value, &mut block);
         }
+        call.hosts[1..].iter().for_each(|host| literal("host", host, &mut block));
         call.fields.iter().for_each(|(name, value)| literal(name, value, &mut block));
         let headers = frame(HEADERS, END_STREAM | END_HEADERS, self.last, &block);
         self.stream.write_all(&headers).await.ok()?;

@@ -25,7 +25,11 @@ impl Level {
 
 /// What the application must receive, if it receives anything; `None` for what has no one reading.
 pub(super) fn of(call: &Call, level: Level) -> Option<Received> {
-    let [host] = call.hosts.as_slice() else { return None };
+    // In HTTP/2 `:authority` wins; in HTTP/1.1 two lines are two readings.
+    let [host, others @ ..] = call.hosts.as_slice() else { return None };
+    if !call.http2 && !others.is_empty() {
+        return None;
+    }
     let (mut host, mut target) = (host.clone(), call.target.clone());
     if let Some((scheme, authority, rest)) = absolute(&target).filter(|_| !call.http2) {
         if ![b"http".as_slice(), b"https"].contains(&&*scheme) {
@@ -211,7 +215,9 @@ pub(super) fn may_be_refused(call: &Call, level: Level) -> bool {
         let after = target.windows(3).position(|window| window == b"://").map_or(0, |at| at + 3 + authority.len());
         !call.http2 && (authority.is_empty() || target.get(after) == Some(&b'?'))
     });
+    let two_names = call.http2 && call.hosts.iter().any(|host| *host != seen.host);
     short
+        || two_names
         || target.starts_with(b"#")
         || nested
         || method
