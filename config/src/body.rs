@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use meshgate_policy::Invalid;
-use meshgate_policy::istio::{AuthorizationPolicySpec, PeerAuthenticationSpec};
+use meshgate_policy::istio::{AuthorizationPolicySpec, DRY_RUN, PeerAuthenticationSpec};
 use meshgate_policy::smi::TrafficTargetSpec;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny};
 
@@ -67,6 +67,12 @@ impl<'de> DeserializeSeed<'de> for BodySeed {
 impl Body {
     /// Checks what types cannot say.
     pub(crate) fn build(self, key: &Key, metadata: &Metadata, root_namespace: &str) -> Result<Object, Vec<Invalid>> {
+        if key.kind != Kind::AuthorizationPolicy && key.kind.is_istio() && metadata.annotations.contains_key(DRY_RUN) {
+            return Err(vec![Invalid {
+                path: format!("metadata.annotations[{DRY_RUN}]"),
+                message: format!("only an AuthorizationPolicy can be tried out: this {} is in force", key.kind),
+            }]);
+        }
         match self {
             Body::Service(document) => document.build().map(Object::Service),
             Body::Endpoints(document) => document.build(&key.namespace).map(Object::Endpoints),

@@ -80,7 +80,8 @@ fn lints(standing: &Standing, known: &Known, settings: &Settings) -> Vec<Problem
 }
 
 fn located(standing: &Standing, lint: &Lint) -> Option<Problem> {
-    let is_about_peers = [lint::PEER_SELECTOR_IN_ROOT, lint::PEER_SCOPE_TAKEN].contains(&lint.code);
+    let is_about_peers =
+        [lint::PEER_SELECTOR_IN_ROOT, lint::PEER_SCOPE_TAKEN, lint::PEER_EMPTY_SELECTOR].contains(&lint.code);
     let kind = if is_about_peers { Kind::PeerAuthentication } else { Kind::AuthorizationPolicy };
     warning(standing, kind, &lint.policy, lint.message.clone()).map(|problem| problem.in_field(Some(lint.code.into())))
 }

@@ -22,6 +22,14 @@ pub(crate) enum ReadError {
 }
 
 impl ReadError {
+    /// Where in the file, if it is one place.
+    pub(crate) fn line(&self) -> Option<usize> {
+        match self {
+            ReadError::NotUtf8 { line } => Some(*line),
+            _ => None,
+        }
+    }
+
     /// The file is not there (any more).
     pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound)

@@ -46,7 +46,7 @@ impl Folder {
             match files::read(&path) {
                 Ok(text) => folder.files.push((path, text.into())),
                 Err(error) if error.is_not_found() && has_gone(&path) => {}
-                Err(error) => folder.obscure(&path, error.to_string()),
+                Err(error) => folder.obscure(&path, error.line(), error.to_string()),
             }
         }
         folder
@@ -76,13 +76,13 @@ impl Folder {
             Ok(paths)
         };
         listed().unwrap_or_else(|error| {
-            self.obscure(directory, format!("the folder cannot be read: {error}"));
+            self.obscure(directory, None, format!("the folder cannot be read: {error}"));
             Vec::new()
         })
     }
 
-    fn obscure(&mut self, path: &Path, message: String) {
-        self.problems.push(Problem::error(path, message));
+    fn obscure(&mut self, path: &Path, line: Option<usize>, message: String) {
+        self.problems.push(Problem::error(path, message).at(line));
         self.obscured.insert(path.to_path_buf());
     }
 }

@@ -119,6 +119,11 @@ impl Kind {
         self.is_security() || matches!(self, Kind::TrafficTarget | Kind::HttpRouteGroup | Kind::TcpRoute)
     }
 
+    /// Has Istio's webhook in front of it in a cluster.
+    pub(crate) fn is_istio(self) -> bool {
+        self.is_security() || self == Kind::WorkloadEntry
+    }
+
     /// Has no namespace.
     pub(crate) fn is_cluster_scoped(self) -> bool {
         self == Kind::Namespace

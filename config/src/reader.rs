@@ -3,6 +3,7 @@
 //! The one idea: which object a document is gets read first and leniently, everything else after that and strictly. A
 //! document that is wrong anywhere else still has a name, so that its last good version can stay, or its policy deny.
 
+mod names;
 mod parts;
 
 use std::collections::BTreeMap;
@@ -126,11 +127,19 @@ impl Reader<'_, '_> {
             self.fail_unnamed(self.parts.error_at(index, "metadata.name", format!("{kind} has no metadata.name")));
             return None;
         };
+        let wrong = wrong.or_else(|| {
+            names::check_name(&name).err().map(|message| self.parts.error_at(index, "metadata.name", message))
+        });
         let namespace = match head.metadata.namespace.filter(|namespace| !namespace.is_empty()) {
             _ if kind.is_cluster_scoped() => String::new(),
             Some(namespace) => namespace,
             None => "default".to_owned(),
         };
+        // In a namespace that cannot be, not even a refusal would reach anybody.
+        if let Err(message) = names::check_namespace(&namespace) {
+            self.fail_unnamed(self.parts.error_at(index, "metadata.namespace", message));
+            return None;
+        }
         Some(Named { index, key: Key { kind, namespace, name }, wrong })
     }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use meshgate_policy::istio::spec::text;
 use meshgate_policy::smi::{HttpRouteGroup, TcpRoute, TrafficTarget};
 use meshgate_policy::{ObjectName, PeerAuthentication, Policy, SmiMode};
 use serde::{Deserialize, Deserializer};
@@ -73,9 +74,9 @@ pub(crate) struct NameAndNamespace {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Metadata {
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "strings")]
     pub(crate) labels: BTreeMap<String, String>,
-    #[serde(default, deserialize_with = "nullable")]
+    #[serde(default, deserialize_with = "strings")]
     pub(crate) annotations: BTreeMap<String, String>,
     /// Set while the object is being deleted.
     pub(crate) deletion_timestamp: Option<String>,
@@ -122,6 +123,10 @@ pub(crate) struct Broken {
     pub(crate) problems: Vec<Problem>,
     /// What a policy selects, if that much can be read; `None` = its whole namespace.
     pub(crate) selector: Option<BTreeMap<String, String>>,
+}
+
+fn strings<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    text::map(deserializer).map(Option::unwrap_or_default)
 }
 
 /// Go writes an absent list or map as `null`: the same as not writing the field.

@@ -43,8 +43,12 @@ pub(crate) struct Document<'a> {
     pub(crate) first_line: usize,
 }
 
+/// What some editors write at the beginning of a file.
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// Splits a file at its document markers; documents of nothing but blank lines and comments are left out.
 pub(crate) fn documents(text: &str) -> Vec<Document<'_>> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let mut found = Vec::new();
     let mut start = 0;
     let mut first_line = 1;
@@ -80,6 +84,7 @@ impl<'a> Document<'a> {
 
     /// Reads the document by `seed`.
     pub(crate) fn parse_seed<S: DeserializeSeed<'a>>(&self, seed: S) -> Result<S::Value, YamlError> {
+        self.check_marks()?;
         self.check_brackets()?;
         let mut deserializers = serde_yaml::Deserializer::from_str(self.text);
         let Some(deserializer) = deserializers.next() else {
@@ -98,6 +103,17 @@ impl<'a> Document<'a> {
     pub(crate) fn check(&self) -> Result<(), YamlError> {
         let budget = Cell::new(MAX_VALUES);
         self.parse_seed(walk::Walk::new(&budget))
+    }
+
+    /// Files put together by `cat` have byte order marks in the middle, where they hide the marker or key after them.
+    fn check_marks(&self) -> Result<(), YamlError> {
+        match self.text.lines().position(|line| line.starts_with(BYTE_ORDER_MARK)) {
+            None => Ok(()),
+            Some(at) => {
+                let message = "a byte order mark (U+FEFF) stands here; only a file may begin with one".to_owned();
+                Err(YamlError { line: self.first_line + at, field: None, message })
+            }
+        }
     }
 
     fn check_brackets(&self) -> Result<(), YamlError> {
@@ -163,7 +179,7 @@ fn is_marker(line: &str, marker: &str) -> bool {
 }
 
 fn is_comment(line: &str) -> bool {
-    let line = line.trim_start_matches('\u{feff}').trim();
+    let line = line.trim_start_matches(BYTE_ORDER_MARK).trim();
     line.is_empty() || line.starts_with('#')
 }
 

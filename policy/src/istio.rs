@@ -12,7 +12,7 @@ pub(crate) mod report;
 mod selector;
 pub mod spec;
 
-pub use authorization::authorization_policy;
+pub use authorization::{DRY_RUN, authorization_policy};
 pub use peer::peer_authentication;
 pub use spec::{AuthorizationPolicySpec, PeerAuthenticationSpec};
 

@@ -135,6 +135,10 @@ impl IpBlock {
     /// Reads `10.0.0.1`, `10.0.0.0/8`, `2001:db8::/32`. A v4-mapped block is the IPv4 block it maps, as addresses
     /// are: left as IPv6 it could never match anything.
     pub(crate) fn parse(text: &str) -> Option<IpBlock> {
+        // Go, and so Istio, takes no length with a leading zero.
+        if text.split_once('/').is_some_and(|(_, length)| length.len() > 1 && length.starts_with('0')) {
+            return None;
+        }
         let net = match text.parse::<IpAddr>() {
             Ok(address) => IpNet::from(address),
             Err(_) => text.parse::<IpNet>().ok()?,
@@ -236,7 +240,7 @@ mod tests {
             let block_read = IpBlock::parse(block).unwrap();
             assert_eq!(block_read.contains(address.parse().unwrap()), expected, "{block} against {address}");
         }
-        for wrong in ["", "10.0.0", "10.0.0.0/33", "a", "10.0.0.1:80", "10.0.0.0/", "[::1]"] {
+        for wrong in ["", "10.0.0", "10.0.0.0/33", "a", "10.0.0.1:80", "10.0.0.0/", "10.0.0.0/08", "[::1]"] {
             assert_eq!(IpBlock::parse(wrong), None, "{wrong}");
         }
     }

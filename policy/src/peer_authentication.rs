@@ -29,6 +29,8 @@ pub struct PeerAuthentication {
     pub(crate) mesh_wide: bool,
     /// Empty when it is for a whole namespace or the mesh.
     pub(crate) labels: Labels,
+    /// A selector is written, without labels.
+    pub(crate) empty_selector: bool,
     /// `None` where the next wider scope decides.
     pub(crate) mode: Option<MtlsMode>,
     pub(crate) ports: BTreeMap<u16, Option<MtlsMode>>,
@@ -66,6 +68,7 @@ impl PeerAuthentication {
             mesh_wide: name.namespace == root_namespace,
             name,
             labels: selector.map(Labels::from).unwrap_or_default(),
+            empty_selector: false,
             mode: Some(MtlsMode::Strict),
             ports: BTreeMap::new(),
         }

@@ -1,3 +1,5 @@
+mod documents;
+
 use super::*;
 use crate::testing::{Folder, backend, settings};
 
@@ -142,7 +144,7 @@ fn the_messages_of_policies() {
         ),
         (
             policy("spec: {}").replace("{name: p}", "{name: p, labels: {a: [b]}}"),
-            "a.yaml:3: AuthorizationPolicy default/p: metadata.labels.a: invalid type: sequence, expected a string",
+            "a.yaml:3: AuthorizationPolicy default/p: metadata.labels.a: invalid type: list, expected a string",
         ),
         (
             policy("spec: {}").replace("Authorization", "Authorisation"),
@@ -169,7 +171,7 @@ fn the_messages_of_policies() {
 fn the_messages_of_other_documents() {
     for (text, expected) in [
         ("hello: world\n".to_owned(), "a.yaml:1: missing field `apiVersion`"),
-        ("- a list\n".to_owned(), "a.yaml:1: invalid type: sequence, expected an object"),
+        ("- a list\n".to_owned(), "a.yaml:1: invalid type: list, expected an object"),
         ("apiVersion: v1\nkind: Service\n".to_owned(), "a.yaml:1: metadata.name: Service has no metadata.name"),
         (
             "apiVersion: v1\nkind: Service\nmetadata: {name: s}\nspec:\n  clusterIP: 10.96.0\n  ports: [{port: 80, targetPort: 70000}]\n".to_owned(),

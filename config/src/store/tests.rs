@@ -74,7 +74,7 @@ fn open_refuses_and_lists_every_error() {
         [
             "a.yaml:6: AuthorizationPolicy default/gate: spec.action: unknown variant `ALOW`, expected one of `ALLOW`, `DENY`, `AUDIT`, \
              `CUSTOM` (did you mean `ALLOW`?)",
-            "b.yaml:1: kind: invalid type: sequence, expected a string",
+            "b.yaml:1: kind: invalid type: list, expected a string",
         ]
     );
 }

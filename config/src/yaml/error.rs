@@ -45,7 +45,24 @@ impl YamlError {
             (None, Some(unknown)) => Some(unknown.to_owned()),
             (path, None) => path.map(str::to_owned),
         };
-        YamlError { line, field, message: with_suggestion(&without_type_name(message)) }
+        YamlError { line, field, message: with_hint(with_suggestion(&without_type_name(message))) }
+    }
+}
+
+/// What the scanner says is right, but not what to do about it.
+fn with_hint(message: String) -> String {
+    const HINTS: [(&str, &str); 4] = [
+        ("while scanning an alias", "a value that begins with * must be in quotes"),
+        ("unknown anchor", "a value that begins with * must be in quotes"),
+        (
+            "found character that cannot start any token",
+            "YAML is indented by spaces, not tabs; @ and ` must be in quotes",
+        ),
+        ("repetition limit exceeded", "aliases expand to too many values"),
+    ];
+    match HINTS.iter().find(|(said, _)| message.contains(said)) {
+        Some((_, hint)) => format!("{message} ({hint})"),
+        None => message,
     }
 }
 
@@ -107,13 +124,20 @@ fn unknown_field(message: &str) -> Option<&str> {
     message.strip_prefix("unknown field `")?.split('`').next()
 }
 
-/// The names of our own types say nothing to who writes YAML.
+/// The names of our own types, and serde's words for YAML's, say nothing to who writes YAML.
 fn without_type_name(message: &str) -> String {
+    const WORDS: [(&str, &str); 4] = [
+        ("invalid type: sequence", "invalid type: list"),
+        ("invalid type: map", "invalid type: object"),
+        ("expected a sequence", "expected a list"),
+        ("expected a map", "expected an object"),
+    ];
+    let message = WORDS.iter().fold(message.to_owned(), |message, (from, to)| message.replace(from, to));
     match message.rsplit_once("expected struct ") {
         Some((before, name)) if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {
             format!("{before}expected an object")
         }
-        _ => message.to_owned(),
+        _ => message,
     }
 }
 

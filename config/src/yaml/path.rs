@@ -7,19 +7,24 @@ pub(super) enum Segment<'a> {
     Index(usize),
 }
 
-/// Takes a path apart. A key that itself holds a dot is read as two; whoever looks the path up falls back to the
-/// nearest parent, so that this costs precision, not correctness.
+/// Takes a path apart. What stands in brackets is one step, whatever is in it, and a number there may be a key just as well
+/// as an index. A key that itself holds a dot and stands in no brackets is read as two; whoever looks the path up falls back
+/// to the nearest parent, so that this costs precision, not correctness.
 pub(super) fn segments(path: &str) -> Vec<Segment<'_>> {
     let mut found = Vec::new();
-    for part in path.split('.') {
-        let mut pieces = part.split('[');
-        if let Some(key) = pieces.next().filter(|key| !key.is_empty()) {
+    let mut rest = path;
+    while !rest.is_empty() {
+        if let Some((inside, after)) = rest.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
+            found.push(inside.parse().map_or(Segment::Key(inside), Segment::Index));
+            rest = after;
+            continue;
+        }
+        let inner = rest.strip_prefix(['.', '[']).unwrap_or(rest);
+        let (key, after) = inner.split_at(inner.find(['.', '[']).unwrap_or(inner.len()));
+        if !key.is_empty() {
             found.push(Segment::Key(key));
         }
-        for piece in pieces {
-            let piece = piece.strip_suffix(']').unwrap_or(piece);
-            found.push(piece.parse().map_or(Segment::Key(piece), Segment::Index));
-        }
+        rest = after;
     }
     found
 }
@@ -37,6 +42,8 @@ mod tests {
             ("spec.rules[0].to[12]", vec![Key("spec"), Key("rules"), Index(0), Key("to"), Index(12)]),
             ("items[3][4].x", vec![Key("items"), Index(3), Index(4), Key("x")]),
             ("labels[a]", vec![Key("labels"), Key("a")]),
+            ("labels[a.b/c].x", vec![Key("labels"), Key("a.b/c"), Key("x")]),
+            ("a[b.c", vec![Key("a"), Key("b"), Key("c")]),
         ] {
             assert_eq!(segments(path), expected, "{path}");
         }

@@ -30,9 +30,8 @@ impl<'de> DeserializeSeed<'de> for Find<'_> {
         // With nothing left to follow, any value will do: the visitor takes none, and its refusal is at the value.
         self.reached.set(self.path.is_empty());
         match self.path.first() {
-            Some(Segment::Index(_)) => deserializer.deserialize_seq(self),
             Some(Segment::Key(_)) => deserializer.deserialize_map(self),
-            None => deserializer.deserialize_any(self),
+            Some(Segment::Index(_)) | None => deserializer.deserialize_any(self),
         }
     }
 }
@@ -57,8 +56,14 @@ impl<'de> Visitor<'de> for Find<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Some((Segment::Key(wanted), rest)) = self.path.split_first() else {
-            return Err(A::Error::custom("here"));
+        let number;
+        let (wanted, rest) = match self.path.split_first() {
+            Some((Segment::Key(wanted), rest)) => (*wanted, rest),
+            Some((Segment::Index(index), rest)) => {
+                number = index.to_string();
+                (number.as_str(), rest)
+            }
+            None => return Err(A::Error::custom("here")),
         };
         let stop_at = rest.is_empty().then_some(self.reached);
         while let Some(is_wanted) = map.next_key_seed(KeyIs { wanted, stop_at })? {

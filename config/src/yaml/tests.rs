@@ -82,6 +82,7 @@ fn locates_paths_and_falls_back_to_parents() {
         ("spec.rules[1].to[0].operation.paths[1]", 8),
         ("spec.rules[7].to", 5),
         ("spec.labels.a.b", 11),
+        ("spec.labels[a.b]", 11),
         ("spec.alias.k", 13),
         ("status", 3),
         ("", 3),
@@ -121,7 +122,7 @@ fn refuses_what_is_ambiguous() {
         ("a: 1\nb: {c: 1,\n c: 2}\n", 3, "the key `c` is given twice"),
         ("a: &a {x: 1}\nb:\n  <<: *a\n", 3, "merge keys (<<) are not read; write the fields out"),
         ("a: 1\nb: !secret x\n", 2, "invalid type: enum, expected a value without a YAML tag"),
-        ("? [a]\n: b\n", 1, "invalid type: sequence, expected a key that is a string"),
+        ("? [a]\n: b\n", 1, "invalid type: list, expected a key that is a string"),
     ] {
         let error = first(text).check().unwrap_err();
         assert_eq!((error.line, error.message.as_str()), (line, message), "{text}");

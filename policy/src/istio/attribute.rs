@@ -12,7 +12,7 @@ use crate::matchers::{Glob, IpBlock, PathMatch, StringMatch};
 use crate::model::{Action, AnyCondition};
 use crate::template::{Fills, Template};
 
-/// The limits of Istio's schema for one list of service accounts, and for one value in characters.
+/// The limits of Istio's schema for one list of service accounts, and for one value in bytes.
 const SERVICE_ACCOUNTS_MAX: usize = 16;
 const SERVICE_ACCOUNT_MAX: usize = 320;
 
@@ -176,8 +176,8 @@ fn string(star: StringMatch) -> impl Fn(&str) -> Result<StringMatch, String> {
 
 fn service_account(text: &str, own_namespace: &str) -> Result<ServiceAccount, String> {
     let (namespace, name) = text.split_once('/').unwrap_or((own_namespace, text));
-    if text.chars().count() > SERVICE_ACCOUNT_MAX {
-        Err(format!("a service account has at most {SERVICE_ACCOUNT_MAX} characters"))
+    if text.len() > SERVICE_ACCOUNT_MAX {
+        Err(format!("a service account has at most {SERVICE_ACCOUNT_MAX} bytes"))
     } else if text.contains('*') {
         Err("a service account is compared as it is; * is not supported".to_owned())
     } else if namespace.is_empty() || name.is_empty() || name.contains('/') {
@@ -202,7 +202,8 @@ fn ip_block(text: &str) -> Result<IpBlock, String> {
     IpBlock::parse(text).ok_or_else(|| format!("{text:?} is neither an IP address nor a block such as 10.0.0.0/8"))
 }
 
-fn port(text: &str) -> Result<u16, String> {
+/// Digits only, as in Go; `parse` alone takes a sign.
+pub(super) fn port(text: &str) -> Result<u16, String> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     let port = digits.then(|| text.parse().ok()).flatten();
     port.ok_or_else(|| format!("{text:?} is not a port, 0 to 65535"))

@@ -11,7 +11,8 @@ use crate::istio::spec::{
 use crate::istio::{key, selector};
 use crate::model::{Action, AnyCondition, Clause, Family, Invalid, ObjectName, Policy, Rule};
 
-const DRY_RUN: &str = "istio.io/dry-run";
+/// The annotation of a policy that is tried out: its verdicts are told and not enforced.
+pub const DRY_RUN: &str = "istio.io/dry-run";
 /// The limits of Istio's schema.
 const RULES_MAX: usize = 512;
 const FROM_MAX: usize = 512;
@@ -133,7 +134,8 @@ impl Reader<'_> {
 
     fn source(&mut self, index: usize, source: Option<SourceSpec>) -> Clause {
         let source = source.unwrap_or_default();
-        let given = |values: &Values| values.as_ref().is_some_and(|values| !values.is_empty());
+        // Istio's schema counts an empty list here.
+        let given = |values: &Values| values.is_some();
         let wider = [&source.principals, &source.not_principals, &source.namespaces, &source.not_namespaces];
         if [&source.service_accounts, &source.not_service_accounts].into_iter().any(given)
             && wider.into_iter().any(given)

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::istio::report::Report;
-use crate::istio::selector;
 use crate::istio::spec::{ModeSpec, MutualTls, PeerAuthenticationSpec, PortKey};
+use crate::istio::{attribute, selector};
 use crate::model::{Invalid, ObjectName};
 use crate::peer_authentication::{MtlsMode, PeerAuthentication};
 
@@ -22,6 +22,7 @@ pub fn peer_authentication(
 ) -> Result<PeerAuthentication, Vec<Invalid>> {
     let mut report = Report::default();
     let labels = selector::labels(spec.selector.as_ref(), &mut report).unwrap_or_default();
+    let empty_selector = spec.selector.is_some() && labels.is_empty();
     let mut ports = BTreeMap::new();
     if let Some(levels) = spec.port_level_mtls {
         if levels.is_empty() {
@@ -30,16 +31,19 @@ pub fn peer_authentication(
             report.add("spec.portLevelMtls", "needs a selector with labels");
         }
         for (PortKey(port), level) in levels {
-            match port.parse::<u16>() {
+            let path = format!("spec.portLevelMtls[{port}]");
+            match attribute::port(&port) {
                 Ok(number) if number > 0 => {
-                    ports.insert(number, mode(level));
+                    if ports.insert(number, mode(level)).is_some() {
+                        report.add(path, format!("the port {number} is given twice"));
+                    }
                 }
-                _ => report.add(format!("spec.portLevelMtls[{port}]"), "is not a port, 1 to 65535"),
+                _ => report.add(path, "is not a port, 1 to 65535"),
             }
         }
     }
     let mesh_wide = name.namespace == root_namespace;
-    report.finish(PeerAuthentication { name, mesh_wide, labels, mode: mode(spec.mtls), ports })
+    report.finish(PeerAuthentication { name, mesh_wide, labels, empty_selector, mode: mode(spec.mtls), ports })
 }
 
 /// `None` where the next wider scope decides.

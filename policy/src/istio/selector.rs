@@ -6,13 +6,15 @@ use crate::select::{Labels, Scope};
 
 /// Kubernetes' own limit for a label's value, in characters.
 const LABEL_VALUE_MAX: usize = 63;
-/// The limit of Istio's schema.
+/// The limits of Istio's schema.
+const LABELS_MAX: usize = 4096;
 const TARGET_REFS_MAX: usize = 16;
+const TARGET_NAME_MAX: usize = 253;
 
 /// What an AuthorizationPolicy is attached to.
 pub(super) fn scope(spec: &AuthorizationPolicySpec, report: &mut Report) -> Scope {
     let target_refs = spec.target_refs.as_deref().unwrap_or_default();
-    let given = [spec.selector.is_some(), spec.target_ref.is_some(), !target_refs.is_empty()];
+    let given = [spec.selector.is_some(), spec.target_ref.is_some(), spec.target_refs.is_some()];
     if given.into_iter().filter(|given| *given).count() > 1 {
         report.add("spec", "only one of selector, targetRef and targetRefs may be given");
     }
@@ -32,6 +34,9 @@ pub(super) fn scope(spec: &AuthorizationPolicySpec, report: &mut Report) -> Scop
 /// The labels of a selector; `None` when there is no selector.
 pub(super) fn labels(selector: Option<&WorkloadSelector>, report: &mut Report) -> Option<Labels> {
     let labels = selector?.match_labels.clone().unwrap_or_default();
+    if labels.len() > LABELS_MAX {
+        report.add("spec.selector.matchLabels", format!("at most {LABELS_MAX} labels are allowed"));
+    }
     for (key, value) in &labels {
         let path = format!("spec.selector.matchLabels[{key}]");
         if key.is_empty() {
@@ -51,6 +56,9 @@ fn check_target(path: &str, target: &TargetRef, report: &mut Report) {
     if target.name.is_empty() {
         report.add(format!("{path}.name"), "must not be empty");
     }
+    if target.name.chars().count() > TARGET_NAME_MAX {
+        report.add(format!("{path}.name"), format!("a name has at most {TARGET_NAME_MAX} characters"));
+    }
     if target.namespace.as_ref().is_some_and(|namespace| !namespace.is_empty()) {
         report.add(format!("{path}.namespace"), "a target is always in the policy's own namespace");
     }
@@ -61,6 +69,7 @@ fn check_target(path: &str, target: &TargetRef, report: &mut Report) {
         ("gateway.networking.k8s.io", "GatewayClass") => {
             report.add(format!("{path}.name"), "the only GatewayClass a policy can target is istio-waypoint");
         }
+        (_, "") => report.add(format!("{path}.kind"), "must not be empty"),
         (group, kind) => report.add(
             format!("{path}.kind"),
             format!("{kind} of group {group:?} cannot be targeted; Gateway, GatewayClass, Service, ServiceEntry can"),

@@ -2,6 +2,8 @@
 //!
 //! A list that is `null` is one that is absent. Whether an empty one may stand where it does is not decided here.
 
+pub mod text;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -49,6 +51,7 @@ pub enum ActionSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ExtensionProvider {
     /// One of the mesh's extension providers.
+    #[serde(deserialize_with = "text::one")]
     pub name: String,
 }
 
@@ -57,6 +60,7 @@ pub struct ExtensionProvider {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct WorkloadSelector {
     /// Labels a workload must have, all of them.
+    #[serde(deserialize_with = "text::map")]
     pub match_labels: Option<BTreeMap<String, String>>,
 }
 
@@ -69,6 +73,7 @@ pub struct TargetRef {
     /// `Gateway`, `GatewayClass`, `Service` or `ServiceEntry`.
     pub kind: String,
     /// Its name.
+    #[serde(deserialize_with = "text::one")]
     pub name: String,
     /// Not supported by Istio; always the policy's own.
     pub namespace: Option<String>,
@@ -107,32 +112,46 @@ pub struct ToSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct SourceSpec {
     /// `<trust domain>/ns/<namespace>/sa/<service account>`
+    #[serde(deserialize_with = "text::list")]
     pub principals: Values,
     /// None of them.
+    #[serde(deserialize_with = "text::list")]
     pub not_principals: Values,
     /// `<issuer>/<subject>` of a token.
+    #[serde(deserialize_with = "text::list")]
     pub request_principals: Values,
     /// None of them.
+    #[serde(deserialize_with = "text::list")]
     pub not_request_principals: Values,
     /// The namespace in the peer's identity.
+    #[serde(deserialize_with = "text::list")]
     pub namespaces: Values,
     /// None of them.
+    #[serde(deserialize_with = "text::list")]
     pub not_namespaces: Values,
     /// `<namespace>/<service account>`, or `<service account>` of the policy's namespace.
+    #[serde(deserialize_with = "text::list")]
     pub service_accounts: Values,
     /// None of them.
+    #[serde(deserialize_with = "text::list")]
     pub not_service_accounts: Values,
     /// The trust domain in the peer's identity.
+    #[serde(deserialize_with = "text::list")]
     pub trust_domains: Values,
     /// None of them.
+    #[serde(deserialize_with = "text::list")]
     pub not_trust_domains: Values,
     /// Addresses of the TCP peer.
+    #[serde(deserialize_with = "text::list")]
     pub ip_blocks: Values,
     /// None of them.
+    #[serde(deserialize_with = "text::list")]
     pub not_ip_blocks: Values,
     /// Addresses of the client, as trusted proxies report it.
+    #[serde(deserialize_with = "text::list")]
     pub remote_ip_blocks: Values,
     /// None of them.
+    #[serde(deserialize_with = "text::list")]
     pub not_remote_ip_blocks: Values,
 }
 
@@ -141,20 +160,28 @@ pub struct SourceSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct OperationSpec {
     /// Host with its port, if it is sent with one; without regard to case.
+    #[serde(deserialize_with = "text::list")]
     pub hosts: Values,
     /// None of them.
+    #[serde(deserialize_with = "text::list")]
     pub not_hosts: Values,
     /// Ports the connection was made to, as text.
+    #[serde(deserialize_with = "text::list")]
     pub ports: Values,
     /// None of them.
+    #[serde(deserialize_with = "text::list")]
     pub not_ports: Values,
     /// Methods.
+    #[serde(deserialize_with = "text::list")]
     pub methods: Values,
     /// None of them.
+    #[serde(deserialize_with = "text::list")]
     pub not_methods: Values,
     /// Normalized paths without the query, or templates.
+    #[serde(deserialize_with = "text::list")]
     pub paths: Values,
     /// None of them.
+    #[serde(deserialize_with = "text::list")]
     pub not_paths: Values,
 }
 
@@ -165,8 +192,10 @@ pub struct ConditionSpec {
     /// What is looked at: `request.headers[x-id]`, `source.ip`, ...
     pub key: String,
     /// One of them.
+    #[serde(deserialize_with = "text::list")]
     pub values: Values,
     /// None of them.
+    #[serde(deserialize_with = "text::list")]
     pub not_values: Values,
 }
 

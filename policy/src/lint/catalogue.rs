@@ -58,6 +58,8 @@ catalogue! {
         "a DENY rule lists a host with or without a port, but not both";
     METHOD_IN_LOWER_CASE "MG016" "method-in-lower-case"
         "a method has small letters, which no client sends";
+    PEER_EMPTY_SELECTOR "MG017" "peer-empty-selector"
+        "a PeerAuthentication's selector without labels makes it the rule of the whole namespace, or mesh";
     WIDE_PATH "MG020" "wide-path"
         "a `pathRegex` admits more paths than it seems to";
     COVERED_TARGET "MG021" "covered-target"

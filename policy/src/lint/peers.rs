@@ -1,9 +1,9 @@
-//! PeerAuthentications without effect.
+//! PeerAuthentications without effect, or with more than they seem to have.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Lint, PEER_SCOPE_TAKEN, PEER_SELECTOR_IN_ROOT};
+use super::{Lint, PEER_EMPTY_SELECTOR, PEER_SCOPE_TAKEN, PEER_SELECTOR_IN_ROOT};
 use crate::model::ObjectName;
 use crate::peer_authentication::{PeerAuthentication, PeerScope};
 
@@ -13,6 +13,11 @@ pub(super) fn lints(peer_authentications: &[Arc<PeerAuthentication>]) -> Vec<Lin
     let mut first_of: BTreeMap<PeerScope<'_>, &ObjectName> = BTreeMap::new();
     let mut lints = Vec::new();
     for object in sorted {
+        if object.empty_selector {
+            let message = "a selector without labels makes this the rule of the whole namespace (of the mesh, in the root \
+                           namespace); leave it out if that is meant";
+            lints.push(Lint { code: PEER_EMPTY_SELECTOR, policy: object.name.clone(), message: message.to_owned() });
+        }
         let (code, message) = match (object.scope(), first_of.get(&object.scope())) {
             (PeerScope::Nobody, _) => {
                 let message = "is ignored: in the root namespace a PeerAuthentication with a selector counts for nobody; \

@@ -94,7 +94,7 @@ fn peer_authentications_without_effect_are_pointed_out() {
     ];
     assert_eq!(
         codes(&all(&[], &objects, &Known::default(), &settings())),
-        [("g", "MG005"), ("a", "MG004"), ("c", "MG005")]
+        [("g", "MG005"), ("a", "MG004"), ("c", "MG005"), ("c", "MG017")]
     );
 }
 

@@ -281,7 +281,9 @@ fn one_authority<B>(seen: &Seen, request: &mut Request<B>) -> Result<(), ProxyEr
         }
         valid_host(authority.as_str().as_bytes())?;
         let value = HeaderValue::from_str(authority.as_str()).map_err(|_| bad("authority"))?;
-        let origin = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        // Made anew from its text: a cut-off fragment leaves a path that reads as / and is written as nothing.
+        let origin = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
+        let origin = PathAndQuery::try_from(origin).map_err(|error| bad("target").caused_by(error))?;
         *request.uri_mut() = Uri::from(origin);
         request.headers_mut().insert(header::HOST, value);
         return Ok(());

@@ -4,6 +4,7 @@
 mod authority;
 mod flood;
 mod framing;
+mod generated;
 mod headers;
 mod limits;
 mod path;

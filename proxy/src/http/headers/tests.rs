@@ -51,6 +51,14 @@ fn absolute_form_replaces_host() {
 }
 
 #[test]
+fn absolute_form_with_nothing_but_a_fragment_has_a_path() {
+    for target in ["http://real.example", "http://real.example#/admin"] {
+        let request = sanitised(target, &[("host", "other.example")]).unwrap();
+        assert_eq!((host(&request), request.uri().to_string()), (Some("real.example"), "/".to_owned()), "{target}");
+    }
+}
+
+#[test]
 fn http2_has_one_authority() {
     let with = |host: Option<&str>| {
         let mut request = request("http://a.example/x", &[]);
