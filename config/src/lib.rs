@@ -32,7 +32,6 @@ mod backends;
 mod body;
 mod bootstrap;
 pub mod check;
-pub mod duration;
 mod endpoints;
 mod files;
 mod folder;
@@ -54,6 +53,8 @@ pub mod watch;
 mod workload;
 mod workloads;
 mod yaml;
+
+pub use meshgate_policy::duration;
 
 pub use bootstrap::{
     AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Inbound, InboundListener, Limits, LogFormat,

@@ -9,8 +9,9 @@ use std::net::IpAddr;
 use http::HeaderName;
 use meshgate_identity::SpiffeId;
 
-use crate::matchers::{Glob, IpBlock, PathMatch, StringMatch};
+use crate::matchers::{Glob, IpBlock, PathMatch, RequestPrincipalMatch, StringMatch};
 use crate::request::{ConnectionFacts, Protocol, RemoteIp, RequestView};
+use crate::token::{self, Token};
 
 /// A test, whether it is asked for or against, and how it was written.
 #[derive(Clone, Debug)]
@@ -58,8 +59,14 @@ pub(crate) enum RequestTest {
     /// `request.headers[:path]`: with the query.
     PathAndQuery(Box<[StringMatch]>),
     Scheme(Box<[StringMatch]>),
-    /// What a verified token says. Tokens are not read, so no value ever matches.
-    Token,
+    /// Whom a verified token speaks for.
+    RequestPrincipals(Box<[RequestPrincipalMatch]>),
+    /// A claim of a verified token: its text, or a text in its list.
+    Claim {
+        /// Names from the outside in.
+        path: Box<[Box<str>]>,
+        values: Box<[StringMatch]>,
+    },
 }
 
 /// How many lines of a repeated header must match.
@@ -94,7 +101,6 @@ impl Condition<RequestTest> {
         }
         let matches = match &self.test {
             RequestTest::RemoteIp(blocks) => contain(blocks, connection_remote_ip(facts)?),
-            RequestTest::Token => false,
             _ => return None,
         };
         Some(matches != self.negated)
@@ -167,7 +173,14 @@ impl RequestTest {
             RequestTest::Authority(values) => any(values, request.host.as_bytes()),
             RequestTest::PathAndQuery(values) => any(values, request.path_and_query.as_bytes()),
             RequestTest::Scheme(values) => any(values, request.scheme.as_bytes()),
-            RequestTest::Token => false,
+            RequestTest::RequestPrincipals(values) => {
+                let principal = request.token.and_then(Token::principal);
+                principal.is_some_and(|principal| values.iter().any(|value| value.matches(principal)))
+            }
+            RequestTest::Claim { path, values } => {
+                let claim = request.token.and_then(|token| token.nested(path));
+                claim.is_some_and(|claim| token::has_text(claim, |text| any(values, text.as_bytes())))
+            }
         }
     }
 
@@ -175,7 +188,16 @@ impl RequestTest {
     pub(crate) fn seen(&self, facts: &ConnectionFacts<'_>, request: Option<&RequestView<'_>>) -> Option<String> {
         Some(match self {
             RequestTest::RemoteIp(_) => connection_remote_ip(facts).or(Some(request?.remote_ip))?.to_string(),
-            RequestTest::Token => "no token".to_owned(),
+            RequestTest::RequestPrincipals(_) => match request?.token {
+                None => "no token".to_owned(),
+                Some(token) => token
+                    .principal()
+                    .map_or_else(|| "a token without issuer or subject".to_owned(), |principal| principal.to_string()),
+            },
+            RequestTest::Claim { path, .. } => match request?.token {
+                None => "no token".to_owned(),
+                Some(token) => token.nested(path).map_or_else(|| "no such claim".to_owned(), ToString::to_string),
+            },
             RequestTest::Hosts(_) | RequestTest::Authority(_) => request?.host.to_owned(),
             RequestTest::Methods(_) => request?.method.to_owned(),
             RequestTest::Paths(_) => request?.path.to_owned(),

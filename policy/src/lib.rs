@@ -38,9 +38,11 @@
 
 mod condition;
 mod decision;
+pub mod duration;
 mod eval;
 pub mod explain;
 pub mod istio;
+pub mod jwt;
 pub mod lint;
 mod matchers;
 mod model;
@@ -57,12 +59,13 @@ mod trust_domain;
 pub use decision::{Decision, Reason, RuleRef, Verdict};
 pub use eval::{Custom, Residual};
 pub use explain::Explanation;
+pub use jwt::{Authentication, RequestAuthentication};
 pub use lint::Lint;
 pub use model::{Action, CatchAllDeny, Family, Invalid, ObjectName, Policy, Settings, SmiMode, Workload};
 pub use peer_authentication::{MtlsMode, MtlsModes, PeerAuthentication};
 pub use request::{ConnectionFacts, Protocol, RemoteIp, RequestView};
 pub use set::PolicySet;
-pub use token::Token;
+pub use token::{RequestPrincipal, Token};
 
 #[cfg(test)]
 mod tests;

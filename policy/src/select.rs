@@ -42,13 +42,18 @@ impl Scope {
 impl Policy {
     /// Whether it applies to the workload.
     pub fn selects(&self, workload: &Workload, root_namespace: &str) -> bool {
-        reaches(&self.name, &workload.namespace, root_namespace)
-            && match &self.scope {
-                Scope::Workloads(selector) => selector.as_ref().is_none_or(|labels| labels_match(labels, workload)),
-                Scope::ServiceAccount(name) => **name == *workload.service_account,
-                Scope::Targets => false,
-            }
+        selects(&self.name, &self.scope, workload, root_namespace)
     }
+}
+
+/// Whether an object of this name and scope applies to the workload.
+pub(crate) fn selects(name: &ObjectName, scope: &Scope, workload: &Workload, root_namespace: &str) -> bool {
+    reaches(name, &workload.namespace, root_namespace)
+        && match scope {
+            Scope::Workloads(selector) => selector.as_ref().is_none_or(|labels| labels_match(labels, workload)),
+            Scope::ServiceAccount(name) => **name == *workload.service_account,
+            Scope::Targets => false,
+        }
 }
 
 /// Whether an object of this name can concern the namespace at all.
