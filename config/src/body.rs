@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use meshgate_policy::Invalid;
-use meshgate_policy::istio::{AuthorizationPolicySpec, PeerAuthenticationSpec};
+use meshgate_policy::istio::{AuthorizationPolicySpec, PeerAuthenticationSpec, RequestAuthenticationSpec};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny};
 
 use crate::endpoints::{EndpointsDocument, SliceDocument};
@@ -22,8 +22,9 @@ pub(crate) enum Body {
     WorkloadEntry(WorkloadEntryDocument),
     AuthorizationPolicy(PolicyDocument<AuthorizationPolicySpec>),
     PeerAuthentication(PolicyDocument<PeerAuthenticationSpec>),
-    /// Known, and refused by [`Body::build`].
-    RequestAuthentication,
+    RequestAuthentication(PolicyDocument<RequestAuthenticationSpec>),
+    /// Refused by [`Body::build`]; its kind has been found wrong before.
+    UnknownSecurity,
     /// Its name is all there is to know.
     Named(Object),
 }
@@ -46,9 +47,8 @@ impl<'de> DeserializeSeed<'de> for BodySeed {
             Kind::PeerAuthentication => PolicyDocument::deserialize(deserializer).map(Body::PeerAuthentication),
             Kind::Namespace => ignore(deserializer).map(|_| Body::Named(Object::Namespace)),
             Kind::ServiceAccount => ignore(deserializer).map(|_| Body::Named(Object::ServiceAccount)),
-            Kind::RequestAuthentication | Kind::UnknownSecurity => {
-                ignore(deserializer).map(|_| Body::RequestAuthentication)
-            }
+            Kind::RequestAuthentication => PolicyDocument::deserialize(deserializer).map(Body::RequestAuthentication),
+            Kind::UnknownSecurity => ignore(deserializer).map(|_| Body::UnknownSecurity),
         }
     }
 }
@@ -70,10 +70,13 @@ impl Body {
                 let object = document.build(key.object_name(), root_namespace)?;
                 Ok(Object::PeerAuthentication(Arc::new(object)))
             }
-            Body::RequestAuthentication => Err(vec![Invalid {
-                path: "kind".to_owned(),
-                message: "is not enforced by this version: until it is removed, what it selects is denied".to_owned(),
-            }]),
+            Body::RequestAuthentication(document) => {
+                let object = document.build(key.object_name())?;
+                Ok(Object::RequestAuthentication(Arc::new(object)))
+            }
+            Body::UnknownSecurity => {
+                Err(vec![Invalid { path: "kind".to_owned(), message: "is not known".to_owned() }])
+            }
             Body::Named(object) => Ok(object),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use meshgate_policy::{Lint, ObjectName, Policy, Settings, Workload, lint};
+use meshgate_policy::{Lint, ObjectName, Policy, Settings, Workload, jwt, lint};
 
 use crate::folder::Folder;
 use crate::kept::{Reading, Standing};
@@ -44,12 +44,16 @@ fn lints(standing: &Standing, workloads: &[(String, Workload)], settings: &Setti
     let policies: Vec<_> =
         standing.policies().into_iter().filter(|policy| policy.unreadable_because().is_none()).collect();
     let found = lint::all(&policies, &standing.peer_authentications(), workloads, settings);
-    found.into_iter().filter_map(|found| located(standing, &found)).collect()
+    let of_tokens = jwt::lint::all(&standing.request_authentications(), &policies, settings);
+    found.into_iter().chain(of_tokens).filter_map(|found| located(standing, &found)).collect()
 }
 
 fn located(standing: &Standing, lint: &Lint) -> Option<Problem> {
-    let is_about_peers = [lint::PEER_SELECTOR_IN_ROOT, lint::PEER_SCOPE_TAKEN].contains(&lint.code);
-    let kind = if is_about_peers { Kind::PeerAuthentication } else { Kind::AuthorizationPolicy };
+    let kind = match lint.code {
+        lint::PEER_SELECTOR_IN_ROOT | lint::PEER_SCOPE_TAKEN => Kind::PeerAuthentication,
+        code if jwt::lint::ABOUT_AUTHENTICATION.contains(&code) => Kind::RequestAuthentication,
+        _ => Kind::AuthorizationPolicy,
+    };
     warning(standing, kind, &lint.policy, lint.message.clone()).map(|problem| problem.in_field(Some(lint.code.into())))
 }
 
@@ -64,6 +68,16 @@ fn selecting_nothing(standing: &Standing, workloads: &[(String, Workload)], sett
         if known > 0 && !workloads.iter().any(|(_, workload)| policy.selects(workload, &settings.root_namespace)) {
             let message = format!("selects none of the {known} workload(s) known in its reach");
             problems.extend(warning(standing, Kind::AuthorizationPolicy, name, message));
+        }
+    }
+    for object in standing.request_authentications() {
+        let name = object.name();
+        let in_reach =
+            |workload: &Workload| name.namespace == settings.root_namespace || name.namespace == workload.namespace;
+        let known = workloads.iter().filter(|(_, workload)| in_reach(workload)).count();
+        if known > 0 && !workloads.iter().any(|(_, workload)| object.selects(workload, &settings.root_namespace)) {
+            let message = format!("selects none of the {known} workload(s) known in its reach");
+            problems.extend(warning(standing, Kind::RequestAuthentication, name, message));
         }
     }
     problems

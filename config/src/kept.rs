@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use meshgate_policy::{PeerAuthentication, Policy};
+use meshgate_policy::{PeerAuthentication, Policy, RequestAuthentication};
 
 use crate::folder::Folder;
 use crate::kind::Kind;
@@ -155,6 +155,15 @@ impl Standing {
             Version::Denied { peer_authentication, .. } => peer_authentication.clone(),
         };
         self.objects.values().filter_map(peer_authentication).collect()
+    }
+
+    /// All RequestAuthentications that could be read; a policy stands for each that could not.
+    pub(crate) fn request_authentications(&self) -> Vec<Arc<RequestAuthentication>> {
+        let request_authentication = |object: &Object| match object {
+            Object::RequestAuthentication(object) => Some(object.clone()),
+            _ => None,
+        };
+        self.good().filter_map(|(.., object)| request_authentication(object)).collect()
     }
 
     /// The same objects from the same text at the same places.

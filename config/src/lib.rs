@@ -57,7 +57,7 @@ mod yaml;
 pub use meshgate_policy::duration;
 
 pub use bootstrap::{
-    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Inbound, InboundListener, Limits, LogFormat,
+    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Inbound, InboundListener, Jwks, Limits, LogFormat,
     LogSettings, OriginalDestination, Outbound, OutboundListener, ResourceSettings, Role, Timeouts, TrafficPolicy,
     WorkloadSettings,
 };

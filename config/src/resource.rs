@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use meshgate_policy::{ObjectName, PeerAuthentication, Policy};
+use meshgate_policy::{ObjectName, PeerAuthentication, Policy, RequestAuthentication};
 use serde::{Deserialize, Deserializer};
 
 use crate::endpoints::{EndpointSlice, Endpoints};
@@ -92,6 +92,7 @@ pub(crate) enum Object {
     WorkloadEntry(WorkloadEntry),
     AuthorizationPolicy(Arc<Policy>),
     PeerAuthentication(Arc<PeerAuthentication>),
+    RequestAuthentication(Arc<RequestAuthentication>),
 }
 
 /// One object found in a file, good or not.

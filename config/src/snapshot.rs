@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use meshgate_policy::{MtlsModes, PeerAuthentication, Policy, PolicySet, Settings, Workload};
+use meshgate_policy::{
+    Authentication, MtlsModes, PeerAuthentication, Policy, PolicySet, RequestAuthentication, Settings, Workload,
+};
 
 use crate::backends;
 use crate::kept::Standing;
@@ -30,8 +32,12 @@ pub struct Snapshot {
     pub policies: Vec<Arc<Policy>>,
     /// PeerAuthentications of the whole mesh.
     pub peer_authentications: Vec<Arc<PeerAuthentication>>,
+    /// RequestAuthentications of the whole mesh.
+    pub request_authentications: Vec<Arc<RequestAuthentication>>,
     /// What applies to this proxy's own workload.
     pub inbound_policy: PolicySet,
+    /// The tokens that this proxy's own workload takes.
+    pub authentication: Arc<Authentication>,
     /// The mTLS modes of this proxy's own workload.
     pub mtls: MtlsModes,
     /// Everything that was wrong, or doubtful, with what was read.
@@ -78,6 +84,8 @@ impl Snapshot {
         problem::sort(&mut problems);
         let policies = standing.policies();
         let peer_authentications = standing.peer_authentications();
+        let request_authentications = standing.request_authentications();
+        let authentication = Authentication::compile(&request_authentications, own, &settings.root_namespace);
         Snapshot {
             generation,
             loaded_at: SystemTime::now(),
@@ -85,8 +93,10 @@ impl Snapshot {
             workloads: mesh.workloads,
             inbound_policy: PolicySet::compile(&policies, own, settings),
             mtls: MtlsModes::for_workload(&peer_authentications, own, &settings.root_namespace),
+            authentication: Arc::new(authentication),
             policies,
             peer_authentications,
+            request_authentications,
             problems,
         }
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::Response;
 use meshgate_config::{AppProtocol, InboundListener, OriginalDestination, Snapshot};
 use meshgate_identity::alpn::Negotiated;
-use meshgate_policy::{ConnectionFacts, MtlsMode, RemoteIp, RequestView, Residual, Verdict};
+use meshgate_policy::{Authentication, ConnectionFacts, MtlsMode, RemoteIp, RequestView, Residual, Token, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -19,6 +19,7 @@ use crate::connection::{Connection, Direction, Peer, Protocol};
 use crate::detect::{self, Detected};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
+use crate::http::authentication::authenticate;
 use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
 use crate::http::headers;
@@ -72,6 +73,8 @@ pub struct Plan {
     pub generation: u64,
     /// What the policies still ask of a request.
     pub residual: Residual,
+    /// The tokens that requests may show; `None` where none are read.
+    pub authentication: Option<Arc<Authentication>>,
     /// The connection may go on as it is: false when mutual TLS has become mandatory and it has none.
     pub admitted: bool,
 }
@@ -82,6 +85,7 @@ pub fn plan(snapshot: &Snapshot, facts: &ConnectionFacts<'_>) -> Plan {
     Plan {
         generation: snapshot.generation,
         residual: snapshot.inbound_policy.reduce(facts),
+        authentication: (!snapshot.authentication.is_empty()).then(|| Arc::clone(&snapshot.authentication)),
         admitted: facts.peer.is_some() || !strict,
     }
 }
@@ -234,6 +238,18 @@ impl Side {
         Rc::clone(&self.plan.borrow())
     }
 
+    /// The layer of the tokens.
+    ///
+    /// # Errors
+    /// A token is there and not good.
+    pub fn authenticate(&self, exchange: Exchange) -> Result<Exchange, Refused> {
+        let plan = self.plan();
+        match &plan.authentication {
+            None => Ok(exchange),
+            Some(rules) => authenticate(&self.worker, rules, plan.generation, self.scheme(), exchange),
+        }
+    }
+
     /// The layer of the policies.
     ///
     /// # Errors
@@ -244,7 +260,7 @@ impl Side {
             let error = ProxyError::new(ErrorKind::DownstreamTls, "mutual TLS has become mandatory on this port");
             return Err(Refused::unsent(error, exchange));
         }
-        let decision = plan.residual.decide(&self.view(&exchange.request));
+        let decision = plan.residual.decide(&self.view(&exchange.request, exchange.token.as_deref()));
         exchange.report.decision(&decision);
         match decision.verdict {
             Verdict::Allow => Ok(exchange),
@@ -253,18 +269,22 @@ impl Side {
     }
 
     /// The request as the policies see it: as it will be forwarded.
-    fn view<'a, B>(&self, request: &'a http::Request<B>) -> RequestView<'a> {
+    fn view<'a, B>(&self, request: &'a http::Request<B>, token: Option<&'a Token>) -> RequestView<'a> {
         let uri = request.uri();
         RequestView {
             method: request.method().as_str(),
             path: uri.path(),
             path_and_query: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
             host: headers::host(request).unwrap_or_default(),
-            scheme: if self.peer.id.is_some() { "https" } else { "http" },
+            scheme: self.scheme(),
             headers: request.headers(),
-            token: None,
+            token,
             remote_ip: self.remote_ip(request.headers()),
         }
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.peer.id.is_some() { "https" } else { "http" }
     }
 
     fn remote_ip(&self, headers: &http::HeaderMap) -> std::net::IpAddr {

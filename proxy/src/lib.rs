@@ -20,6 +20,7 @@ pub mod drain;
 pub mod error;
 pub mod http;
 pub mod inbound;
+pub mod jwks;
 pub mod limits;
 pub mod listen;
 pub mod metrics;

@@ -20,8 +20,10 @@ pub const KEYS_IN_CLEAR: &str = "MG033";
 /// A private key among the public ones.
 pub const PRIVATE_KEY: &str = "MG034";
 
-/// Everything there is to say about a mesh's tokens, in the order of names. What is found is about a RequestAuthentication, except
-/// [`TOKEN_NOT_READ`], which is about an AuthorizationPolicy.
+/// The findings that are about a RequestAuthentication, and not about an AuthorizationPolicy.
+pub const ABOUT_AUTHENTICATION: [&str; 4] = [TOKEN_NOT_REQUIRED, PLACES_DIFFER, KEYS_IN_CLEAR, PRIVATE_KEY];
+
+/// Everything there is to say about a mesh's tokens, in the order of names.
 pub fn all(
     authentications: &[Arc<RequestAuthentication>],
     policies: &[Arc<Policy>],

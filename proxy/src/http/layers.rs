@@ -4,6 +4,7 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
@@ -11,9 +12,11 @@ use futures_util::future::{Either, Ready, Then, ready};
 use http::{Request, Response, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
+use meshgate_policy::Token;
 use tower::{Layer, Service, ServiceBuilder};
 
 use crate::error::ProxyError;
+use crate::http::authentication::BadToken;
 use crate::http::body::ResponseBody;
 use crate::http::{headers, refusal};
 use crate::report::Report;
@@ -25,6 +28,8 @@ use crate::{inbound, outbound};
 pub struct Exchange {
     /// As it will be forwarded, once it has passed [`crate::http::headers::sanitise_request`].
     pub request: Request<Incoming>,
+    /// What its token says, once that has been found good; `None` without one.
+    pub token: Option<Arc<Token>>,
     /// What will be logged and counted.
     pub report: Report,
 }
@@ -40,6 +45,7 @@ pub struct Refused {
 #[derive(Debug)]
 enum Why {
     Denied,
+    BadToken(BadToken),
     Failed(ProxyError),
 }
 
@@ -48,6 +54,12 @@ impl Refused {
     pub fn denied(exchange: Exchange) -> Self {
         let (report, unread) = exchange.abandon();
         Self { why: Why::Denied, report, unread }
+    }
+
+    /// Its token is not a good one.
+    pub fn bad_token(why: BadToken, exchange: Exchange) -> Self {
+        let (report, unread) = exchange.abandon();
+        Self { why: Why::BadToken(why), report, unread }
     }
 
     /// It ended before anything was sent upstream.
@@ -77,11 +89,12 @@ pub fn inbound(
     worker: &WorkerRef,
     side: &Rc<inbound::Side>,
 ) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Infallible> + Clone + 'static {
-    let (worker, first, last) = (Rc::clone(worker), Rc::clone(side), Rc::clone(side));
+    let (worker, first, second, last) = (Rc::clone(worker), Rc::clone(side), Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
         .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
-        .layer(CheckLayer(move |exchange| first.authorize(exchange)))
+        .layer(CheckLayer(move |exchange| first.authenticate(exchange)))
+        .layer(CheckLayer(move |exchange| second.authorize(exchange)))
         .service_fn(move |exchange| inbound::forward(Rc::clone(&last), exchange))
 }
 
@@ -145,6 +158,7 @@ async fn refuse(refused: Refused) -> Result<Response<ResponseBody>, Infallible> 
     }
     Ok(match why {
         Why::Denied => refusal::denied(report),
+        Why::BadToken(why) => refusal::bad_token(why, report),
         Why::Failed(error) => refusal::failed(&error, report),
     })
 }

@@ -9,6 +9,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::error::{ErrorKind, ProxyError};
+use crate::http::authentication::BadToken;
 use crate::http::body::ResponseBody;
 use crate::report::Report;
 
@@ -17,6 +18,9 @@ pub const DENIED_BODY: &str = "RBAC: access denied";
 
 /// gRPC's PERMISSION_DENIED.
 const GRPC_PERMISSION_DENIED: &str = "7";
+
+/// gRPC's UNAUTHENTICATED.
+const GRPC_UNAUTHENTICATED: &str = "16";
 
 /// Of a refused request's body so much is read and thrown away before the answer, because closing on unread bytes would reset
 /// the connection and the answer with it. Whoever sends more, or for longer than [`DISCARD_TIME`], loses that courtesy.
@@ -44,6 +48,19 @@ pub async fn discard(mut body: Incoming) {
 pub fn denied(mut report: Report) -> Response<ResponseBody> {
     report.answered_by_us(StatusCode::FORBIDDEN.as_u16(), "RBAC");
     answer(StatusCode::FORBIDDEN, GRPC_PERMISSION_DENIED, DENIED_BODY, report)
+}
+
+/// A token is there and not good.
+pub fn bad_token(BadToken { rejection, challenge }: BadToken, mut report: Report) -> Response<ResponseBody> {
+    let status = rejection.status();
+    report.answered_by_us(status.as_u16(), "JWT");
+    report.because(rejection.text());
+    let grpc = if status == StatusCode::FORBIDDEN { GRPC_PERMISSION_DENIED } else { GRPC_UNAUTHENTICATED };
+    let mut response = answer(status, grpc, rejection.text(), report);
+    if let Some(challenge) = challenge {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    response
 }
 
 /// The request could not be served.

@@ -82,7 +82,7 @@ where
             let mut report = Report::begin(&worker, &reporting, &request);
             report.in_flight(activity.request());
             // The layers are always ready: waiting happens in the call, where it is bounded and reported.
-            layers.clone().call(Exchange { request, report })
+            layers.clone().call(Exchange { request, token: None, report })
         })
     };
     let limits = &worker.shared.bootstrap.limits;
