@@ -74,9 +74,7 @@ impl Body {
                 let object = document.build(key.object_name())?;
                 Ok(Object::RequestAuthentication(Arc::new(object)))
             }
-            Body::UnknownSecurity => {
-                Err(vec![Invalid { path: "kind".to_owned(), message: "is not known".to_owned() }])
-            }
+            Body::UnknownSecurity => Err(vec![Invalid { path: "kind".to_owned(), message: "is not known".to_owned() }]),
             Body::Named(object) => Ok(object),
         }
     }

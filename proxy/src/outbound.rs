@@ -305,14 +305,14 @@ impl Side {
 /// # Errors
 /// There is no service or endpoint, or none of those tried could be reached.
 pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
-    let Exchange { request, mut report } = exchange;
+    let Exchange { request, token, mut report } = exchange;
     let route = side.route(headers::host(&request).unwrap_or_default());
     if let Some(host) = route.host() {
         report.destination(route.counters(), host);
     }
     match route.upstreams() {
         Ok(upstreams) => forward_http(&side.worker, upstreams, request, report).await,
-        Err(error) => Err(Refused::unsent(error, Exchange { request, report })),
+        Err(error) => Err(Refused::unsent(error, Exchange { request, token, report })),
     }
 }
 

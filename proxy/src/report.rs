@@ -16,10 +16,10 @@ use crate::connection::{Connection, Direction};
 use crate::detect::Detected;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::Progress;
-use crate::http::{authentication, headers};
 use crate::http::idle::InFlight;
 use crate::http::pool::Slot;
 use crate::http::server::Reporting;
+use crate::http::{authentication, headers};
 use crate::metrics::{DecisionLabels, OutcomeLabels, RequestCounters};
 use crate::worker::{Worker, WorkerRef};
 

@@ -19,14 +19,8 @@ const TIMEOUT_MIN: Duration = Duration::from_millis(1);
 /// Claims that are always lists of words to policies, as Istio has it.
 const WORDS: [&str; 2] = ["scope", "permission"];
 /// Headers that frame and route a message: were one the output of a claim, it would be removed from every request.
-const NOT_OUTPUT: [HeaderName; 6] = [
-    header::HOST,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::CONNECTION,
-    header::TE,
-    header::UPGRADE,
-];
+const NOT_OUTPUT: [HeaderName; 6] =
+    [header::HOST, header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION, header::TE, header::UPGRADE];
 
 /// Gives a RequestAuthentication its meaning.
 ///
@@ -67,7 +61,10 @@ impl Reader<'_> {
             self.add("issuer", "must not be empty without jwksUri");
         }
         if rule.presence == Some(PresenceSpec::Required) {
-            self.add("presence", "REQUIRED is not enforced; let an AuthorizationPolicy ask for requestPrincipals [\"*\"]");
+            self.add(
+                "presence",
+                "REQUIRED is not enforced; let an AuthorizationPolicy ask for requestPrincipals [\"*\"]",
+            );
         }
         if rule.timeout.is_some_and(|timeout| timeout < TIMEOUT_MIN) {
             self.add("timeout", "must be at least 1ms");
@@ -139,7 +136,8 @@ impl Reader<'_> {
 
     fn check_uri(&mut self, uri: &str) {
         let parsed = uri.parse::<Uri>().ok();
-        let is_http = parsed.as_ref().and_then(Uri::scheme_str).is_some_and(|scheme| ["http", "https"].contains(&scheme));
+        let is_http =
+            parsed.as_ref().and_then(Uri::scheme_str).is_some_and(|scheme| ["http", "https"].contains(&scheme));
         if uri.chars().count() > JWKS_URI_MAX {
             self.add("jwksUri", format!("has at most {JWKS_URI_MAX} characters"));
         } else if !is_http || parsed.as_ref().and_then(Uri::host).is_none_or(str::is_empty) {
@@ -185,7 +183,8 @@ impl Reader<'_> {
     fn header(&mut self, field: &str, name: &str) -> Option<HeaderName> {
         let parsed = HeaderName::from_bytes(name.as_bytes()).ok();
         if parsed.is_none() {
-            let message = if name.is_empty() { "must not be empty".to_owned() } else { format!("{name:?} is not a header name") };
+            let message =
+                if name.is_empty() { "must not be empty".to_owned() } else { format!("{name:?} is not a header name") };
             self.add(field, message);
         }
         parsed

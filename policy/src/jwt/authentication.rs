@@ -208,9 +208,8 @@ fn passing<'f, 'a>(found: &'f [Found<'a>]) -> Option<Vec<&'f Found<'a>>> {
     if let Some(first) = found.iter().find(all_good) {
         return Some(of(first.rule).collect());
     }
-    let good_for_some = |one: &Found<'_>| {
-        found.iter().find(|other| other.verdict.is_ok() && other.is_same_token(one)).is_some()
-    };
+    let good_for_some =
+        |one: &Found<'_>| found.iter().find(|other| other.verdict.is_ok() && other.is_same_token(one)).is_some();
     let good = || found.iter().filter(|one| one.verdict.is_ok()).collect();
     found.iter().all(good_for_some).then(good)
 }

@@ -107,9 +107,15 @@ impl Material {
         let point = [&[4], x, y].concat();
         let on = |coordinate: usize| x.len() == coordinate && y.len() == coordinate;
         Some(match curve {
-            "P-256" => ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok().filter(|_| on(32)).map(Material::P256),
-            "P-384" => ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).ok().filter(|_| on(48)).map(Material::P384),
-            "P-521" => ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point).ok().filter(|_| on(66)).map(Material::P521),
+            "P-256" => {
+                ParsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point).ok().filter(|_| on(32)).map(Material::P256)
+            }
+            "P-384" => {
+                ParsedPublicKey::new(&ECDSA_P384_SHA384_FIXED, point).ok().filter(|_| on(48)).map(Material::P384)
+            }
+            "P-521" => {
+                ParsedPublicKey::new(&ECDSA_P521_SHA512_FIXED, point).ok().filter(|_| on(66)).map(Material::P521)
+            }
             _ => return None,
         })
     }

@@ -81,8 +81,7 @@ impl KeySet {
     /// # Errors
     /// Where it is not one, or a key of a known kind in it is broken.
     pub fn parse(text: &[u8]) -> Result<KeySet, KeySetError> {
-        let document: Document =
-            serde_json::from_slice(text).map_err(|error| KeySetError::Json(error.to_string()))?;
+        let document: Document = serde_json::from_slice(text).map_err(|error| KeySetError::Json(error.to_string()))?;
         let mut set = KeySet::default();
         for (index, value) in document.keys.iter().enumerate() {
             set.private |= value.get("d").is_some();
@@ -142,9 +141,9 @@ fn material(jwk: &Jwk) -> Result<Option<Material>, String> {
             Some(None) => Err(format!("is not a point on {curve}")),
             known => Ok(known.flatten()),
         },
-        "OKP" if curve == "Ed25519" => Material::ed25519(&field("x", &jwk.x)?)
-            .map(Some)
-            .ok_or_else(|| "is not an Ed25519 key".to_owned()),
+        "OKP" if curve == "Ed25519" => {
+            Material::ed25519(&field("x", &jwk.x)?).map(Some).ok_or_else(|| "is not an Ed25519 key".to_owned())
+        }
         _ => Ok(None),
     }
 }
@@ -153,7 +152,9 @@ impl fmt::Display for KeyLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             KeyLocation::Uri(uri) => f.write_str(uri),
-            KeyLocation::Issuer(issuer) => write!(f, "{}/.well-known/openid-configuration", issuer.trim_end_matches('/')),
+            KeyLocation::Issuer(issuer) => {
+                write!(f, "{}/.well-known/openid-configuration", issuer.trim_end_matches('/'))
+            }
         }
     }
 }

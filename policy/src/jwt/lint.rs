@@ -24,11 +24,7 @@ pub const PRIVATE_KEY: &str = "MG034";
 pub const ABOUT_AUTHENTICATION: [&str; 4] = [TOKEN_NOT_REQUIRED, PLACES_DIFFER, KEYS_IN_CLEAR, PRIVATE_KEY];
 
 /// Everything there is to say about a mesh's tokens, in the order of names.
-pub fn all(
-    authentications: &[Arc<RequestAuthentication>],
-    policies: &[Arc<Policy>],
-    settings: &Settings,
-) -> Vec<Lint> {
+pub fn all(authentications: &[Arc<RequestAuthentication>], policies: &[Arc<Policy>], settings: &Settings) -> Vec<Lint> {
     let root = settings.root_namespace.as_str();
     let mut lints = Vec::new();
     for one in authentications.iter().filter(|one| one.scope != Scope::Targets && !one.rules.is_empty()) {
@@ -53,9 +49,9 @@ fn not_required(one: &RequestAuthentication, policies: &[Arc<Policy>], root: &st
 
 fn not_read(policy: &Policy, authentications: &[Arc<RequestAuthentication>], root: &str) -> Option<Lint> {
     let rule = policy.rules.iter().position(|rule| about_token(rule).next().is_some())?;
-    let is_read = authentications.iter().any(|one| {
-        !one.rules.is_empty() && may_meet((&one.name, &one.scope), (&policy.name, &policy.scope), root)
-    });
+    let is_read = authentications
+        .iter()
+        .any(|one| !one.rules.is_empty() && may_meet((&one.name, &one.scope), (&policy.name, &policy.scope), root));
     let message = format!(
         "rules[{rule}] asks about a token, and no RequestAuthentication reads one for these workloads: its values never match"
     );
@@ -65,7 +61,8 @@ fn not_read(policy: &Policy, authentications: &[Arc<RequestAuthentication>], roo
 fn about_keys(name: &ObjectName, index: usize, rule: &JwtRule) -> Option<Lint> {
     let (code, message) = match &rule.keys {
         KeySource::Remote { location: KeyLocation::Uri(uri) | KeyLocation::Issuer(uri), .. } if is_clear(uri) => {
-            let what = "the keys are fetched over http://: whoever is on the way can hand out keys of their own; use https://";
+            let what =
+                "the keys are fetched over http://: whoever is on the way can hand out keys of their own; use https://";
             (KEYS_IN_CLEAR, what)
         }
         KeySource::Inline(set) if set.has_private_key() => {

@@ -25,7 +25,12 @@ impl Place {
     }
 
     /// Every token at this place.
-    pub(super) fn tokens<'a>(&self, headers: &'a HeaderMap, query: Option<&'a str>, mut each: impl FnMut(Cow<'a, [u8]>)) {
+    pub(super) fn tokens<'a>(
+        &self,
+        headers: &'a HeaderMap,
+        query: Option<&'a str>,
+        mut each: impl FnMut(Cow<'a, [u8]>),
+    ) {
         match self {
             Place::Header { name, prefix } => {
                 if let Some(token) = in_header(headers, name, prefix) {
@@ -99,7 +104,9 @@ fn percent_decoded(text: &str) -> Cow<'_, [u8]> {
         let escaped = (byte == b'%')
             .then(|| tail.split_at_checked(2))
             .flatten()
-            .and_then(|(digits, after)| Some((u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?, digits, after)))
+            .and_then(|(digits, after)| {
+                Some((u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?, digits, after))
+            })
             .filter(|(_, digits, _)| digits.iter().all(u8::is_ascii_hexdigit));
         match escaped {
             Some((value, _, after)) => {

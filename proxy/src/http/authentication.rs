@@ -42,8 +42,7 @@ pub fn authenticate(
     let request = &exchange.request;
     let asked = Asked { method: request.method(), headers: request.headers(), query: request.uri().query() };
     let keys = worker.keys.current();
-    let checked =
-        authentication.check(&asked, &keys, &mut worker.tokens.borrow_mut(), generation, SystemTime::now());
+    let checked = authentication.check(&asked, &keys, &mut worker.tokens.borrow_mut(), generation, SystemTime::now());
     match checked {
         Ok(passed) => {
             if let Err(error) = change(&passed, &mut exchange.request) {
@@ -91,7 +90,9 @@ fn challenge<B>(request: &http::Request<B>, scheme: &str) -> Option<HeaderValue>
 
 /// A target as it may stand in a log: without the tokens in it.
 pub fn without_tokens<'a>(authentication: &Authentication, target: &'a str) -> Cow<'a, str> {
-    let Some((path, query)) = target.split_once('?').filter(|_| !authentication.is_empty()) else { return target.into() };
+    let Some((path, query)) = target.split_once('?').filter(|_| !authentication.is_empty()) else {
+        return target.into();
+    };
     let is_token = |pair: &str| {
         let name = pair.split('=').next().unwrap_or_default();
         name.contains('%') || authentication.parameters().any(|parameter| parameter == name)
@@ -99,7 +100,13 @@ pub fn without_tokens<'a>(authentication: &Authentication, target: &'a str) -> C
     if !query.split('&').any(is_token) {
         return target.into();
     }
-    let hide = |pair: &str| if is_token(pair) { pair.split('=').take(1).chain(["-"]).collect::<Vec<_>>().join("=") } else { pair.to_owned() };
+    let hide = |pair: &str| {
+        if is_token(pair) {
+            pair.split('=').take(1).chain(["-"]).collect::<Vec<_>>().join("=")
+        } else {
+            pair.to_owned()
+        }
+    };
     let query: Vec<String> = query.split('&').map(hide).collect();
     format!("{path}?{}", query.join("&")).into()
 }

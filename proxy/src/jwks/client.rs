@@ -126,7 +126,9 @@ impl Client {
         }
         let found = rustls_native_certs::load_native_certs();
         let config = trusting(found.certs).ok_or_else(|| {
-            FetchError::Roots("the system has no roots to trust https:// by; name some with jwks.trustBundle".to_owned())
+            FetchError::Roots(
+                "the system has no roots to trust https:// by; name some with jwks.trustBundle".to_owned(),
+            )
         })?;
         Ok(Arc::clone(self.tls.get_or_init(|| config)))
     }
@@ -134,9 +136,8 @@ impl Client {
 
 fn configured(path: &Path) -> Result<Arc<ClientConfig>, FetchError> {
     let unusable = |why: String| FetchError::Roots(format!("{}: {why}", path.display()));
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(|error| unusable(error.to_string()))?;
+    let certificates: Vec<_> =
+        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| unusable(error.to_string()))?;
     trusting(certificates).ok_or_else(|| unusable("no certificate that could be a root".to_owned()))
 }
 
