@@ -4,6 +4,7 @@ mod agreement;
 mod naive;
 mod reports;
 mod semantics;
+mod tokens;
 mod walkthrough;
 
 use std::collections::BTreeMap;
@@ -17,7 +18,7 @@ use serde_json::Value;
 use crate::istio::{AuthorizationPolicySpec, authorization_policy};
 use crate::{
     CatchAllDeny, ConnectionFacts, Decision, Explanation, Invalid, ObjectName, Policy, PolicySet, Protocol, RemoteIp,
-    RequestView, Settings, SmiMode, Workload,
+    RequestView, Settings, SmiMode, Token, Workload,
 };
 
 /// The workload everything is about: `backend` in `default`.
@@ -74,6 +75,7 @@ pub(crate) struct Call {
     host: String,
     headers: HeaderMap,
     remote_ip: IpAddr,
+    token: Option<Token>,
 }
 
 impl Call {
@@ -91,6 +93,7 @@ impl Call {
             host: "backend:8080".into(),
             headers: HeaderMap::new(),
             remote_ip: [10, 0, 0, 1].into(),
+            token: None,
         }
     }
 
@@ -118,6 +121,12 @@ impl Call {
         Call { host: host.into(), ..self }
     }
 
+    /// With a verified token that has these claims.
+    fn token(self, claims: Value) -> Call {
+        let Value::Object(claims) = claims else { panic!("claims are an object") };
+        Call { token: Some(Token::new(claims)), ..self }
+    }
+
     fn header(mut self, name: &'static str, value: &'static str) -> Call {
         self.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         self
@@ -143,7 +152,7 @@ impl Call {
             host: &self.host,
             scheme: if self.peer.is_some() { "https" } else { "http" },
             headers: &self.headers,
-            token: None,
+            token: self.token.as_ref(),
             remote_ip: self.remote_ip,
         }
     }

@@ -190,3 +190,6 @@ impl Reader<'_> {
         parsed
     }
 }
+
+#[cfg(test)]
+mod tests;
