@@ -9,22 +9,22 @@ use tokio::time::Instant;
 const RETRY_MIN: Duration = Duration::from_secs(60);
 const RETRY_MAX: Duration = Duration::from_secs(60 * 60);
 
-/// Between a fetch and one that is asked for by a token with an unknown key: whoever makes up key ids sets the pace of no
-/// more than this.
+/// Between two fetches that are asked for by tokens with unknown keys: whoever makes up key ids gets no more than that.
 const HURRY_AFTER: Duration = Duration::from_secs(30);
 
 /// The times of one key set.
 #[derive(Debug)]
 pub(super) struct Schedule {
     due: Instant,
-    tried: Option<Instant>,
+    tried: bool,
     failures: u32,
+    hurried: Option<Instant>,
 }
 
 impl Schedule {
     /// Due at once.
     pub(super) fn new(now: Instant) -> Self {
-        Self { due: now, tried: None, failures: 0 }
+        Self { due: now, tried: false, failures: 0, hurried: None }
     }
 
     pub(super) fn due(&self) -> Instant {
@@ -32,28 +32,30 @@ impl Schedule {
     }
 
     pub(super) fn was_tried(&self) -> bool {
-        self.tried.is_some()
+        self.tried
     }
 
     pub(super) fn succeeded(&mut self, now: Instant, refresh: Duration) {
-        self.tried = Some(now);
+        self.tried = true;
         self.failures = 0;
         self.due = now + shortened(refresh);
     }
 
     /// Returns the time until the next try.
     pub(super) fn failed(&mut self, now: Instant) -> Duration {
-        self.tried = Some(now);
+        self.tried = true;
         let pause = shortened(RETRY_MIN.saturating_mul(1 << self.failures.min(10)).min(RETRY_MAX));
         self.failures = self.failures.saturating_add(1);
         self.due = now + pause;
         pause
     }
 
-    /// Makes it due as soon as it may be.
+    /// Makes it due at once, unless that has happened a short while ago.
     pub(super) fn hurry(&mut self, now: Instant) {
-        let earliest = self.tried.map_or(now, |tried| tried + HURRY_AFTER);
-        self.due = self.due.min(earliest.max(now));
+        if self.hurried.is_none_or(|last| now.duration_since(last) >= HURRY_AFTER) {
+            self.hurried = Some(now);
+            self.due = self.due.min(now);
+        }
     }
 }
 
@@ -88,14 +90,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_unknown_key_brings_one_early_fetch_in_thirty_seconds() {
         let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
         let mut schedule = Schedule::new(start);
         schedule.succeeded(start, Duration::from_secs(1200));
-        schedule.hurry(start + Duration::from_secs(1));
-        schedule.hurry(start + Duration::from_secs(2));
-        assert_eq!(schedule.due(), start + HURRY_AFTER);
-        let late = start + Duration::from_secs(100);
-        schedule.succeeded(start, Duration::from_secs(1200));
-        schedule.hurry(late);
-        assert_eq!(schedule.due(), late);
+        for (seconds, is_due) in [(1, true), (2, false), (30, false), (31, true), (60, false), (61, true)] {
+            schedule.hurry(at(seconds));
+            assert_eq!(schedule.due() == at(seconds), is_due, "{seconds}");
+            schedule.succeeded(at(seconds), Duration::from_secs(1200));
+        }
     }
 }

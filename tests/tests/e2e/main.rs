@@ -13,6 +13,7 @@ mod drain;
 mod hostile;
 mod http;
 mod identity;
+mod jwt;
 mod outbound;
 mod reload;
 mod start;
