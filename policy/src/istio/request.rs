@@ -84,7 +84,7 @@ impl Reader<'_> {
         let payload_header = payload_header.and_then(|name| self.output("outputPayloadToHeader", &name));
         let mut claim_headers = Vec::new();
         for (index, one) in rule.output_claim_to_headers.unwrap_or_default().into_iter().enumerate() {
-            claim_headers.extend(self.claim_header(index, one.unwrap_or_default()));
+            claim_headers.extend(self.claim_header(index, &one.unwrap_or_default()));
         }
         let words = self.texts("spaceDelimitedClaims", rule.space_delimited_claims);
         Some(JwtRule {
@@ -158,7 +158,7 @@ impl Reader<'_> {
         Some(Place::Header { name, prefix: written.prefix.unwrap_or_default().into() })
     }
 
-    fn claim_header(&mut self, index: usize, written: ClaimToHeaderSpec) -> Option<ClaimHeader> {
+    fn claim_header(&mut self, index: usize, written: &ClaimToHeaderSpec) -> Option<ClaimHeader> {
         if written.claim.is_empty() {
             self.add(&format!("outputClaimToHeaders[{index}].claim"), "must not be empty");
         }

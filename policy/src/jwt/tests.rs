@@ -1,5 +1,7 @@
 //! Tokens signed here, by every algorithm, against the rules of a RequestAuthentication.
 
+#![expect(clippy::needless_pass_by_value, reason = "values are written where they are used, with json!")]
+
 mod combination;
 mod formats;
 mod keys;

@@ -1,5 +1,7 @@
 //! Tokens of end users in front of a real sidecar: who passes, who does not, and what the application is told.
 
+#![expect(clippy::needless_pass_by_value, reason = "values are written where they are used, with json!")]
+
 mod hostile;
 mod issuer;
 mod keys;

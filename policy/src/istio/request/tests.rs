@@ -1,3 +1,5 @@
+#![expect(clippy::needless_pass_by_value, reason = "values are written where they are used, with json!")]
+
 use serde_json::{Value, json};
 
 use super::*;

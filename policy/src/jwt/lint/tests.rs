@@ -33,8 +33,8 @@ fn requires() -> Value {
 fn a_token_that_nobody_asks_for() {
     let read = authentication("jwt", json!({"selector": app("a"), "jwtRules": [rule("i")]}));
     let alone = ["MG030 default/jwt"];
-    assert_eq!(codes(&[read.clone()], &[]), alone);
-    let with = |object: &str, spec: Value| codes(&[read.clone()], &[policy(object, spec)]);
+    assert_eq!(codes(std::slice::from_ref(&read), &[]), alone);
+    let with = |object: &str, spec: Value| codes(std::slice::from_ref(&read), &[policy(object, spec)]);
     assert_eq!(with("p", json!({"rules": requires()})), [""; 0]);
     assert_eq!(with("istio-system/p", json!({"selector": app("a"), "rules": requires()})), [""; 0]);
     assert_eq!(with("p", json!({"rules": [{"to": [{"operation": {"methods": ["GET"]}}]}]})), alone);

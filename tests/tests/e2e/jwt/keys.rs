@@ -115,11 +115,14 @@ fn without_keys_no_token_passes_and_everything_else_goes_on() {
             until_fetched(&mesh, "error", 1.0).await;
             let mut wire = mesh.wire().await;
             let refused = with_token(&mut wire, "/", &issuer.token("ES256", &claims(json!({})))).await;
-            assert_eq!(told(&refused), (401, "Jwks remote fetch is failed".into()), "{:.40}", answer);
+            assert_eq!(told(&refused), (401, "Jwks remote fetch is failed".into()), "{answer:.40}");
             assert_eq!(wire.ask(get("/", &[])).await.status(), 200);
             assert_eq!(mesh.backend().admin_page("/ready").await.as_deref(), Some("ready\n"));
         }
-        assert!(app.take_seen().iter().all(|request| request.field("user-agent").is_none()), "no redirect was followed");
+        assert!(
+            app.take_seen().iter().all(|request| request.field("user-agent").is_none()),
+            "no redirect was followed"
+        );
     });
 }
 
