@@ -132,3 +132,17 @@ fn many_tokens_are_not_looked_at() {
     assert_eq!(Sent::new().query(&query(32)).outcome(&rules), "https://idp.example/alice");
     assert_eq!(Sent::new().query(&query(33)).outcome(&rules), "Found multiple Jwt tokens");
 }
+
+#[test]
+fn a_token_that_is_good_elsewhere_is_not_good_where_its_rule_does_not_look() {
+    let reads = |issuer: &str, names: &[&str]| {
+        let headers: Vec<_> = names.iter().map(|name| json!({"name": name})).collect();
+        rule(json!({"issuer": issuer, "fromHeaders": headers}))
+    };
+    let rules = rules(&[reads("a", &["x-a", "x-both"]), reads("b", &["x-b", "x-both"])]);
+    let of = |issuer: &str| good(json!({"iss": issuer}));
+    let both = Sent::new().header("x-a", &of("a")).header("x-both", &of("b"));
+    assert_eq!(both.clone().header("x-b", &of("b")).outcome(&rules), "b/alice");
+    assert_eq!(both.clone().header("x-b", &of("a")).outcome(&rules), "Jwt issuer is not configured");
+    assert_eq!(Sent::new().header("x-a", &of("a")).header("x-b", &of("b")).outcome(&rules), "a/alice");
+}
