@@ -59,28 +59,23 @@ fn located(standing: &Standing, lint: &Lint) -> Option<Problem> {
 
 /// Policies that select none of their namespace's workloads, where some are known: most often a misspelt label.
 fn selecting_nothing(standing: &Standing, workloads: &[(String, Workload)], settings: &Settings) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for policy in standing.policies().into_iter().filter(|policy| policy.unreadable_because().is_none()) {
-        let name = policy.name();
-        let in_reach =
-            |workload: &Workload| name.namespace == settings.root_namespace || name.namespace == workload.namespace;
+    let root = settings.root_namespace.as_str();
+    let doubt = |kind, name: &ObjectName, selects: &dyn Fn(&Workload) -> bool| {
+        let in_reach = |workload: &Workload| name.namespace == root || name.namespace == workload.namespace;
         let known = workloads.iter().filter(|(_, workload)| in_reach(workload)).count();
-        if known > 0 && !workloads.iter().any(|(_, workload)| policy.selects(workload, &settings.root_namespace)) {
-            let message = format!("selects none of the {known} workload(s) known in its reach");
-            problems.extend(warning(standing, Kind::AuthorizationPolicy, name, message));
+        if known == 0 || workloads.iter().any(|(_, workload)| selects(workload)) {
+            return None;
         }
-    }
-    for object in standing.request_authentications() {
-        let name = object.name();
-        let in_reach =
-            |workload: &Workload| name.namespace == settings.root_namespace || name.namespace == workload.namespace;
-        let known = workloads.iter().filter(|(_, workload)| in_reach(workload)).count();
-        if known > 0 && !workloads.iter().any(|(_, workload)| object.selects(workload, &settings.root_namespace)) {
-            let message = format!("selects none of the {known} workload(s) known in its reach");
-            problems.extend(warning(standing, Kind::RequestAuthentication, name, message));
-        }
-    }
-    problems
+        warning(standing, kind, name, format!("selects none of the {known} workload(s) known in its reach"))
+    };
+    let policies = standing.policies().into_iter().filter(|policy| policy.unreadable_because().is_none());
+    let policies = policies.filter_map(|policy| {
+        doubt(Kind::AuthorizationPolicy, policy.name(), &|workload| policy.selects(workload, root))
+    });
+    let authentications = standing.request_authentications().into_iter().filter_map(|object| {
+        doubt(Kind::RequestAuthentication, object.name(), &|workload| object.selects(workload, root))
+    });
+    policies.chain(authentications).collect()
 }
 
 fn warning(standing: &Standing, kind: Kind, name: &ObjectName, message: String) -> Option<Problem> {

@@ -88,7 +88,7 @@ fn challenge<B>(request: &http::Request<B>, scheme: &str) -> Option<HeaderValue>
     HeaderValue::try_from(format!("Bearer realm=\"{scheme}://{place}\", error=\"invalid_token\"")).ok()
 }
 
-/// A target as it may stand in a log: without the tokens in it.
+/// A target as it may stand in a log: with `-` for the tokens in it. A name with an escape may be that of a token.
 pub fn without_tokens<'a>(authentication: &Authentication, target: &'a str) -> Cow<'a, str> {
     let Some((path, query)) = target.split_once('?').filter(|_| !authentication.is_empty()) else {
         return target.into();
@@ -100,13 +100,60 @@ pub fn without_tokens<'a>(authentication: &Authentication, target: &'a str) -> C
     if !query.split('&').any(is_token) {
         return target.into();
     }
-    let hide = |pair: &str| {
-        if is_token(pair) {
-            pair.split('=').take(1).chain(["-"]).collect::<Vec<_>>().join("=")
-        } else {
-            pair.to_owned()
+    let mut shown = path.to_owned();
+    for (index, pair) in query.split('&').enumerate() {
+        shown.push(if index == 0 { '?' } else { '&' });
+        match pair.split_once('=').filter(|_| is_token(pair)) {
+            Some((name, _)) => shown.extend([name, "=-"]),
+            None => shown.push_str(pair),
         }
-    };
-    let query: Vec<String> = query.split('&').map(hide).collect();
-    format!("{path}?{}", query.join("&")).into()
+    }
+    shown.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use meshgate_policy::{ObjectName, Workload, istio};
+
+    use super::*;
+
+    fn reading(parameter: &str) -> Authentication {
+        let rule = istio::spec::JwtRuleSpec {
+            issuer: Some("i".into()),
+            from_params: Some(vec![parameter.into()]),
+            ..Default::default()
+        };
+        let spec = istio::RequestAuthenticationSpec { jwt_rules: Some(vec![Some(rule)]), ..Default::default() };
+        let name = ObjectName { namespace: "default".into(), name: "jwt".into() };
+        let object = istio::request_authentication(name, spec).unwrap();
+        let workload = Workload { namespace: "default".into(), ..Workload::default() };
+        Authentication::compile(&[Arc::new(object)], &workload, "istio-system")
+    }
+
+    #[test]
+    fn tokens_are_left_out_of_what_is_logged() {
+        let authentication = reading("t");
+        for (target, shown) in [
+            ("/a", "/a"),
+            ("/a?x=1&y", "/a?x=1&y"),
+            ("/a?t=secret", "/a?t=-"),
+            ("/a?x=1&t=secret=&t=more&t", "/a?x=1&t=-&t=-&t"),
+            ("/a?%74=secret&T=1", "/a?%74=-&T=1"),
+        ] {
+            assert_eq!(without_tokens(&authentication, target), shown);
+            assert_eq!(without_tokens(&Authentication::default(), target), target);
+        }
+    }
+
+    #[test]
+    fn a_challenge_is_one_quoted_text() {
+        let request = http::Request::get("/a\"b?secret").header("host", "h").body(()).unwrap();
+        let value = challenge(&request, "https").unwrap();
+        let value = value.to_str().unwrap();
+        assert!(value.starts_with("Bearer realm=\"https://h/a") && value.ends_with("\", error=\"invalid_token\""));
+        assert_eq!(value.matches('"').count(), 4);
+        assert!(!value.contains("secret"));
+    }
 }
