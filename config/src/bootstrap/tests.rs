@@ -155,7 +155,7 @@ jwks: {refresh: 0s}
             assert!(found.iter().any(|p| p.starts_with(start) && p.contains(part)), "{start} {found:#?}");
         }
     }
-    assert_eq!(found.len(), 11, "{found:#?}");
+    assert_eq!(found.len(), 12, "{found:#?}");
 }
 
 #[test]

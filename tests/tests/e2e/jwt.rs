@@ -6,11 +6,20 @@ mod hostile;
 mod issuer;
 mod keys;
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::client::conn::http2;
+use hyper_util::rt::TokioIo;
 use meshgate::sandbox::until;
 use meshgate_tests::run;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
-use crate::support::app::{App, ok};
+use crate::support::app::{App, Local, full, ok};
 use crate::support::mesh::{BACKEND, Mesh, Spec, logged_path, policy};
 use crate::support::wire::{Message, Wire};
 use issuer::{ALGORITHMS, ISSUER, Issuer, claims, now};
@@ -231,5 +240,41 @@ fn a_token_by_openssl_passes() {
         let mesh = mesh(&app, &json!({"issuer": ISSUER, "jwks": json!({"keys": [key]}).to_string()})).await;
         let token = sign(&claims(json!({})));
         assert_eq!(told(&with_token(&mut mesh.wire().await, "/", &token).await), (200, "ok".into()));
+    });
+}
+
+#[test]
+fn over_http_2_a_token_is_cut_from_the_query_and_the_header_alike() {
+    run(async {
+        let issuer = Issuer::new("1");
+        let seen = Rc::<RefCell<Vec<String>>>::default();
+        let told = Rc::clone(&seen);
+        let app = App::http2(async move |request: Request<_>| {
+            let bearer = request.headers().contains_key("authorization");
+            told.borrow_mut().push(format!("{} {bearer}", request.uri()));
+            Response::new(full("ok"))
+        })
+        .await;
+        let mesh = mesh(&app, &rule(&issuer, json!({}))).await;
+        let token = issuer.token("EdDSA", &claims(json!({})));
+        let stream = TcpStream::connect(mesh.frontend.outbound()).await.unwrap();
+        let (mut sender, connection) = http2::handshake(Local, TokioIo::new(stream)).await.unwrap();
+        tokio::task::spawn_local(connection);
+        for (target, bearer, status) in [
+            (format!("/a?access_token={token}"), None, 200),
+            (format!("/b?x=1&access_token={token}"), Some(&token), 200),
+            ("/c".to_owned(), Some(&token), 200),
+            (format!("/d?access_token={token}x"), None, 401),
+            ("/e".to_owned(), None, 403),
+        ] {
+            let mut request = Request::builder().uri(format!("http://{BACKEND}{target}"));
+            if let Some(token) = bearer {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            let answer = sender.send_request(request.body(Full::<Bytes>::default()).unwrap()).await.unwrap();
+            assert_eq!(answer.status().as_u16(), status, "{target:.3}");
+        }
+        let expected = ["/a false", "/b?x=1 false", "/c false"].map(|rest| format!("http://{BACKEND}{rest}"));
+        assert_eq!(*seen.borrow(), expected);
     });
 }

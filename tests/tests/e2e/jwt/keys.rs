@@ -1,7 +1,5 @@
 //! Keys that are fetched: over http and https, when they change, and when they cannot be had.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use rustls::ServerConfig;
