@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use meshgate_policy::Invalid;
-use meshgate_policy::istio::{AuthorizationPolicySpec, DRY_RUN, PeerAuthenticationSpec};
+use meshgate_policy::istio::{AuthorizationPolicySpec, DRY_RUN, PeerAuthenticationSpec, RequestAuthenticationSpec};
 use meshgate_policy::smi::TrafficTargetSpec;
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny};
 
@@ -28,8 +28,9 @@ pub(crate) enum Body {
     HttpRouteGroup(GroupDocument),
     TcpRoute(TcpRouteDocument),
     MeshConfig(MeshConfigDocument),
-    /// Known, and refused by [`Body::build`].
-    RequestAuthentication,
+    RequestAuthentication(PolicyDocument<RequestAuthenticationSpec>),
+    /// Refused by [`Body::build`]; its kind has been found wrong before.
+    UnknownSecurity,
     /// Its name is all there is to know.
     Named(Object),
 }
@@ -57,9 +58,8 @@ impl<'de> DeserializeSeed<'de> for BodySeed {
             Kind::UdpRoute => ignore(deserializer).map(|_| Body::Named(Object::UdpRoute)),
             Kind::Namespace => ignore(deserializer).map(|_| Body::Named(Object::Namespace)),
             Kind::ServiceAccount => ignore(deserializer).map(|_| Body::Named(Object::ServiceAccount)),
-            Kind::RequestAuthentication | Kind::UnknownSecurity => {
-                ignore(deserializer).map(|_| Body::RequestAuthentication)
-            }
+            Kind::RequestAuthentication => PolicyDocument::deserialize(deserializer).map(Body::RequestAuthentication),
+            Kind::UnknownSecurity => ignore(deserializer).map(|_| Body::UnknownSecurity),
         }
     }
 }
@@ -91,10 +91,11 @@ impl Body {
             Body::HttpRouteGroup(document) => Ok(Object::HttpRouteGroup(Arc::new(document.build()?))),
             Body::TcpRoute(document) => Ok(Object::TcpRoute(Arc::new(document.build()?))),
             Body::MeshConfig(document) => Ok(Object::MeshConfig(document.mode())),
-            Body::RequestAuthentication => Err(vec![Invalid {
-                path: "kind".to_owned(),
-                message: "is not enforced by this version: until it is removed, what it selects is denied".to_owned(),
-            }]),
+            Body::RequestAuthentication(document) => {
+                let object = document.build(key.object_name())?;
+                Ok(Object::RequestAuthentication(Arc::new(object)))
+            }
+            Body::UnknownSecurity => Err(vec![Invalid { path: "kind".to_owned(), message: "is not known".to_owned() }]),
             Body::Named(object) => Ok(object),
         }
     }

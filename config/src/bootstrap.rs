@@ -60,6 +60,8 @@ pub struct Bootstrap {
     pub authorization: Authorization,
     /// Whom CUSTOM policies can ask; names are unique.
     pub extension_providers: Vec<ExtensionProvider>,
+    /// How the keys of tokens are fetched.
+    pub jwks: Jwks,
     /// The access log.
     pub access_log: AccessLog,
     /// The process's own log.
@@ -194,6 +196,17 @@ pub struct Authorization {
     pub smi_path_match: PathMatch,
     /// How many proxies in front of the mesh append to `x-forwarded-for`.
     pub num_trusted_proxies: u32,
+}
+
+/// How the keys of tokens are fetched, where a RequestAuthentication does not hold them itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Jwks {
+    /// PEM file of the roots that `https://` is trusted by; `None` = the system's.
+    pub trust_bundle: Option<PathBuf>,
+    /// For one fetch, where a rule does not say; greater than zero.
+    pub timeout: Duration,
+    /// Between fetches; greater than zero.
+    pub refresh: Duration,
 }
 
 /// The access log.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use meshgate_identity::TrustDomain;
 use meshgate_policy::lint::{self, Known, KnownWorkload};
 use meshgate_policy::smi::Reach;
-use meshgate_policy::{Lint, ObjectName, Settings, Workload};
+use meshgate_policy::{Lint, Settings, Workload, jwt};
 
 use crate::bootstrap::Bootstrap;
 use crate::folder::Folder;
@@ -76,14 +76,17 @@ fn lints(standing: &Standing, known: &Known, settings: &Settings) -> Vec<Problem
     let policies: Vec<_> =
         standing.policies().into_iter().filter(|policy| policy.unreadable_because().is_none()).collect();
     let found = lint::all(&policies, &standing.peer_authentications(), known, settings);
-    found.into_iter().filter_map(|found| located(standing, &found)).collect()
+    let of_tokens = jwt::lint::all(&standing.request_authentications(), &policies, known, settings);
+    found.into_iter().chain(of_tokens).filter_map(|found| located(standing, &found)).collect()
 }
 
-fn located(standing: &Standing, lint: &Lint) -> Option<Problem> {
-    let is_about_peers =
-        [lint::PEER_SELECTOR_IN_ROOT, lint::PEER_SCOPE_TAKEN, lint::PEER_EMPTY_SELECTOR].contains(&lint.code);
-    let kind = if is_about_peers { Kind::PeerAuthentication } else { Kind::AuthorizationPolicy };
-    warning(standing, kind, &lint.policy, lint.message.clone()).map(|problem| problem.in_field(Some(lint.code.into())))
+/// A finding, where the object that it is about stands.
+pub(crate) fn located(standing: &Standing, lint: &Lint) -> Option<Problem> {
+    let key =
+        Key { kind: Kind::of(lint.about), namespace: lint.policy.namespace.clone(), name: lint.policy.name.clone() };
+    let (_, place, _) = standing.good().find(|(good, ..)| **good == key)?;
+    let problem = Problem::warning(&place.file, lint.message.clone()).at(Some(place.line));
+    Some(problem.about(key).in_field(Some(lint.code.to_owned())))
 }
 
 /// What the folder, and the bootstrap file, say of the mesh beside its policies.
@@ -129,12 +132,6 @@ fn tcp_ports(mesh: &Mesh, record: &WorkloadRecord) -> BTreeSet<u16> {
         declared.extend(service_port.endpoints.iter().filter(own).map(|endpoint| endpoint.address.port()));
     }
     &tcp - &other
-}
-
-fn warning(standing: &Standing, kind: Kind, name: &ObjectName, message: String) -> Option<Problem> {
-    let key = Key { kind, namespace: name.namespace.clone(), name: name.name.clone() };
-    let (_, place, _) = standing.good().find(|(good, ..)| **good == key)?;
-    Some(Problem::warning(&place.file, message).at(Some(place.line)).about(key))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use meshgate_policy::{PeerAuthentication, Policy, SmiMode};
+use meshgate_policy::{PeerAuthentication, Policy, RequestAuthentication, SmiMode};
 
 use crate::folder::Folder;
 use crate::kind::Kind;
@@ -168,6 +168,15 @@ impl Standing {
             Version::Denied { peer_authentication, .. } => peer_authentication.clone(),
         };
         self.objects.values().filter_map(peer_authentication).collect()
+    }
+
+    /// All RequestAuthentications that could be read; a policy stands for each that could not.
+    pub(crate) fn request_authentications(&self) -> Vec<Arc<RequestAuthentication>> {
+        let request_authentication = |object: &Object| match object {
+            Object::RequestAuthentication(object) => Some(object.clone()),
+            _ => None,
+        };
+        self.good().filter_map(|(.., object)| request_authentication(object)).collect()
     }
 
     /// The same objects from the same text at the same places.

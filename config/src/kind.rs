@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use meshgate_policy::lint::About;
+
 use crate::suggest::nearest;
 
 /// A kind of object; versions of one kind are the same kind.
@@ -122,6 +124,17 @@ impl Kind {
     /// Has Istio's webhook in front of it in a cluster.
     pub(crate) fn is_istio(self) -> bool {
         self.is_security() || self == Kind::WorkloadEntry
+    }
+
+    /// What a finding is about.
+    pub(crate) fn of(about: About) -> Kind {
+        match about {
+            About::AuthorizationPolicy => Kind::AuthorizationPolicy,
+            About::PeerAuthentication => Kind::PeerAuthentication,
+            About::RequestAuthentication => Kind::RequestAuthentication,
+            About::TrafficTarget => Kind::TrafficTarget,
+            About::HttpRouteGroup => Kind::HttpRouteGroup,
+        }
     }
 
     /// Has no namespace.

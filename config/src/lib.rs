@@ -32,7 +32,6 @@ mod backends;
 mod body;
 mod bootstrap;
 pub mod check;
-pub mod duration;
 mod endpoints;
 mod files;
 mod folder;
@@ -61,8 +60,10 @@ mod yaml;
 pub use bootstrap::providers::{
     BodyInCheck, ExtensionProvider, HeaderNames, HttpCheck, ProviderService, Transport as ProviderTransport,
 };
+pub use meshgate_policy::duration;
+
 pub use bootstrap::{
-    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Inbound, InboundListener, Limits, LogFormat,
+    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Inbound, InboundListener, Jwks, Limits, LogFormat,
     LogSettings, OriginalDestination, Outbound, OutboundListener, ResourceSettings, Role, Timeouts, TrafficPolicy,
     WorkloadSettings,
 };

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use meshgate_policy::istio::spec::text;
 use meshgate_policy::smi::{HttpRouteGroup, TcpRoute, TrafficTarget};
-use meshgate_policy::{ObjectName, PeerAuthentication, Policy, SmiMode};
+use meshgate_policy::{ObjectName, PeerAuthentication, Policy, RequestAuthentication, SmiMode};
 use serde::{Deserialize, Deserializer};
 
 use crate::endpoints::{EndpointSlice, Endpoints};
@@ -100,6 +100,7 @@ pub(crate) enum Object {
     UdpRoute,
     /// The mode it asks for.
     MeshConfig(SmiMode),
+    RequestAuthentication(Arc<RequestAuthentication>),
 }
 
 /// One object found in a file, good or not.

@@ -1,8 +1,8 @@
-//! AuthorizationPolicy and PeerAuthentication documents. What they mean is the policy crate's; here is only their frame,
+//! AuthorizationPolicy, PeerAuthentication and RequestAuthentication documents. What they mean is the policy crate's; here is only their frame,
 //! in which an unknown field is an error.
 
-use meshgate_policy::istio::{self, AuthorizationPolicySpec, PeerAuthenticationSpec};
-use meshgate_policy::{Invalid, ObjectName, PeerAuthentication, Policy};
+use meshgate_policy::istio::{self, AuthorizationPolicySpec, PeerAuthenticationSpec, RequestAuthenticationSpec};
+use meshgate_policy::{Invalid, ObjectName, PeerAuthentication, Policy, RequestAuthentication};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -38,5 +38,11 @@ impl PolicyDocument<AuthorizationPolicySpec> {
 impl PolicyDocument<PeerAuthenticationSpec> {
     pub(crate) fn build(self, name: ObjectName, root_namespace: &str) -> Result<PeerAuthentication, Vec<Invalid>> {
         istio::peer_authentication(name, self.spec, root_namespace)
+    }
+}
+
+impl PolicyDocument<RequestAuthenticationSpec> {
+    pub(crate) fn build(self, name: ObjectName) -> Result<RequestAuthentication, Vec<Invalid>> {
+        istio::request_authentication(name, self.spec)
     }
 }

@@ -10,14 +10,14 @@ use meshgate_policy::lint::Known;
 use meshgate_policy::smi::{
     self, HttpRouteGroup, HttpRouteGroupSpec, Routes, TcpRoute, TcpRouteSpec, TrafficTarget, TrafficTargetSpec, lint,
 };
-use meshgate_policy::{Invalid, Lint, ObjectName, Policy, Settings, SmiMode};
+use meshgate_policy::{Invalid, ObjectName, Policy, Settings, SmiMode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::check::located;
 use crate::kept::Standing;
-use crate::kind::Kind;
 use crate::problem::Problem;
-use crate::resource::{Key, Object, nullable};
+use crate::resource::{Object, nullable};
 use crate::security::PolicyDocument;
 
 impl PolicyDocument<TrafficTargetSpec> {
@@ -130,8 +130,7 @@ impl Smi {
         for target in targets(standing) {
             let composed = smi::compose(target, &routes, settings.smi_path_match);
             policies.extend(composed.policy.map(Arc::new));
-            let located = |lint: &Lint| warning(standing, Kind::TrafficTarget, lint);
-            problems.extend(composed.findings.iter().filter_map(located));
+            problems.extend(composed.findings.iter().filter_map(|lint| located(standing, lint)));
         }
         Smi { policies, mode, problems }
     }
@@ -149,10 +148,7 @@ pub(crate) fn lints(standing: &Standing, known: &Known, settings: &Settings) -> 
     };
     let of_targets = lint::targets(&targets(standing).collect::<Vec<_>>(), &around);
     let of_groups = lint::groups(&around);
-    let located = |kind: Kind, lints: Vec<Lint>| {
-        lints.into_iter().filter_map(move |lint| warning(standing, kind, &lint)).collect::<Vec<_>>()
-    };
-    [located(Kind::TrafficTarget, of_targets), located(Kind::HttpRouteGroup, of_groups)].concat()
+    of_targets.iter().chain(&of_groups).filter_map(|lint| located(standing, lint)).collect()
 }
 
 /// The service accounts that some workload runs as, or that are there to be run as.
@@ -210,13 +206,6 @@ fn routes(standing: &Standing) -> Routes {
         }
     }
     routes
-}
-
-fn warning(standing: &Standing, kind: Kind, lint: &Lint) -> Option<Problem> {
-    let key = Key { kind, namespace: lint.policy.namespace.clone(), name: lint.policy.name.clone() };
-    let (_, place, _) = standing.good().find(|(good, ..)| **good == key)?;
-    let problem = Problem::warning(&place.file, lint.message.clone()).at(Some(place.line));
-    Some(problem.about(key).in_field(Some(lint.code.to_owned())))
 }
 
 #[cfg(test)]

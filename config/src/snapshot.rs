@@ -7,7 +7,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use meshgate_policy::smi::Reach;
-use meshgate_policy::{MtlsModes, PeerAuthentication, Policy, PolicySet, Settings, SmiMode, Workload};
+use meshgate_policy::{
+    Authentication, MtlsModes, PeerAuthentication, Policy, PolicySet, RequestAuthentication, Settings, SmiMode,
+    Workload,
+};
 
 use crate::backends;
 use crate::kept::Standing;
@@ -34,8 +37,12 @@ pub struct Snapshot {
     pub peer_authentications: Vec<Arc<PeerAuthentication>>,
     /// Whether TrafficTargets are in force.
     pub smi: SmiMode,
+    /// RequestAuthentications of the whole mesh.
+    pub request_authentications: Vec<Arc<RequestAuthentication>>,
     /// What applies to this proxy's own workload.
     pub inbound_policy: PolicySet,
+    /// The tokens that this proxy's own workload takes.
+    pub authentication: Arc<Authentication>,
     /// The mTLS modes of this proxy's own workload.
     pub mtls: MtlsModes,
     /// Everything that was wrong, or doubtful, with what was read.
@@ -91,6 +98,8 @@ impl Snapshot {
         problems.extend(mesh.problems);
         problem::sort(&mut problems);
         let peer_authentications = standing.peer_authentications();
+        let request_authentications = standing.request_authentications();
+        let authentication = Authentication::compile(&request_authentications, own, &settings.root_namespace);
         Snapshot {
             generation,
             loaded_at: SystemTime::now(),
@@ -98,9 +107,11 @@ impl Snapshot {
             workloads: mesh.workloads,
             inbound_policy: PolicySet::compile(&policies, own, &settings),
             mtls: MtlsModes::for_workload(&peer_authentications, own, &settings.root_namespace),
+            authentication: Arc::new(authentication),
             policies,
             smi: settings.smi,
             peer_authentications,
+            request_authentications,
             problems,
         }
     }

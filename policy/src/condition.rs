@@ -10,9 +10,10 @@ use http::HeaderName;
 use meshgate_identity::SpiffeId;
 
 use crate::field::{Field, Written};
-use crate::matchers::{Glob, IpBlock, PathMatch, StringMatch};
+use crate::matchers::{Glob, IpBlock, PathMatch, RequestPrincipalMatch, StringMatch};
 use crate::request::{ConnectionFacts, Protocol, RemoteIp, RequestView};
 use crate::smi::Pattern;
+use crate::token::{self, Token};
 
 /// A test, whether it is asked for or against, and how it was written.
 #[derive(Clone, Debug)]
@@ -82,8 +83,14 @@ pub(crate) enum RequestTest {
         name: HeaderName,
         pattern: Pattern,
     },
-    /// What a verified token says. Tokens are not read, so no value ever matches.
-    Token,
+    /// Whom a verified token speaks for.
+    RequestPrincipals(Box<[RequestPrincipalMatch]>),
+    /// A claim of a verified token: its text, or a text in its list.
+    Claim {
+        /// Names from the outside in.
+        path: Box<[Box<str>]>,
+        values: Box<[StringMatch]>,
+    },
 }
 
 /// How many lines of a repeated header must match.
@@ -118,7 +125,6 @@ impl Condition<RequestTest> {
         }
         let matches = match &self.test {
             RequestTest::RemoteIp(blocks) => contain(blocks, connection_remote_ip(facts)?),
-            RequestTest::Token => false,
             _ => return None,
         };
         Some(matches != self.negated)
@@ -190,7 +196,7 @@ impl ConnectionTest {
 impl RequestTest {
     /// Whether it is about what a token says.
     pub(crate) fn is_token(&self) -> bool {
-        matches!(self, RequestTest::Token)
+        matches!(self, RequestTest::RequestPrincipals(_) | RequestTest::Claim { .. })
     }
 
     /// Whether there are connections that answer it and others that do not.
@@ -235,7 +241,14 @@ impl RequestTest {
                     }
                 }
             }
-            RequestTest::Token => false,
+            RequestTest::RequestPrincipals(values) => {
+                let principal = request.token.and_then(Token::principal);
+                principal.is_some_and(|principal| values.iter().any(|value| value.matches(principal)))
+            }
+            RequestTest::Claim { path, values } => {
+                let claim = request.token.and_then(|token| token.nested(path));
+                claim.is_some_and(|claim| token::has_text(claim, |text| any(values, text.as_bytes())))
+            }
         }
     }
 
@@ -243,7 +256,16 @@ impl RequestTest {
     pub(crate) fn seen(&self, facts: &ConnectionFacts<'_>, request: Option<&RequestView<'_>>) -> Option<String> {
         Some(match self {
             RequestTest::RemoteIp(_) => connection_remote_ip(facts).or(Some(request?.remote_ip))?.to_string(),
-            RequestTest::Token => "no token".to_owned(),
+            RequestTest::RequestPrincipals(_) => match request?.token {
+                None => "no token".to_owned(),
+                Some(token) => token
+                    .principal()
+                    .map_or_else(|| "a token without issuer or subject".to_owned(), |principal| principal.to_string()),
+            },
+            RequestTest::Claim { path, .. } => match request?.token {
+                None => "no token".to_owned(),
+                Some(token) => token.nested(path).map_or_else(|| "no such claim".to_owned(), ToString::to_string),
+            },
             RequestTest::Hosts(_) | RequestTest::Authority(_) => request?.host.to_owned(),
             RequestTest::Methods(_) | RequestTest::MethodList { .. } => request?.method.to_owned(),
             RequestTest::Paths(_) | RequestTest::PathRegex(_) => request?.path.to_owned(),

@@ -41,6 +41,7 @@
 mod condition;
 mod custom;
 mod decision;
+pub mod duration;
 mod essential;
 mod eval;
 pub mod explain;
@@ -49,6 +50,7 @@ mod guard;
 mod hash;
 mod index;
 pub mod istio;
+pub mod jwt;
 pub mod lint;
 mod matchers;
 mod model;
@@ -70,13 +72,14 @@ pub use essential::Essential;
 pub use eval::{Custom, Residual};
 pub use explain::Explanation;
 pub use field::Field;
+pub use jwt::{Authentication, RequestAuthentication};
 pub use lint::Lint;
 pub use model::{Action, CatchAllDeny, Family, Invalid, ObjectName, Policy, Settings, SmiMode, Workload};
 pub use nearest::Nearest;
 pub use peer_authentication::{MtlsMode, MtlsModes, PeerAuthentication};
 pub use request::{ConnectionFacts, Protocol, RemoteIp, RequestView};
 pub use set::PolicySet;
-pub use token::Token;
+pub use token::{RequestPrincipal, Token};
 
 #[cfg(test)]
 mod tests;

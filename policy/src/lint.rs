@@ -27,10 +27,27 @@ use crate::peer_authentication::PeerAuthentication;
 pub struct Lint {
     /// `MG001` and so on.
     pub code: &'static str,
-    /// The object it is about.
+    /// The kind of object it is about.
+    pub about: About,
+    /// The object.
     pub policy: ObjectName,
     /// What is wrong and what to do about it.
     pub message: String,
+}
+
+/// A kind of object that there are lints about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// `security.istio.io`
+    AuthorizationPolicy,
+    /// `security.istio.io`
+    PeerAuthentication,
+    /// `security.istio.io`
+    RequestAuthentication,
+    /// `access.smi-spec.io`
+    TrafficTarget,
+    /// `specs.smi-spec.io`
+    HttpRouteGroup,
 }
 
 impl fmt::Display for Lint {
@@ -67,7 +84,7 @@ struct Findings<'a> {
 
 impl Findings<'_> {
     fn add(&mut self, code: &'static str, message: String) {
-        self.lints.push(Lint { code, policy: self.policy.name.clone(), message });
+        self.lints.push(Lint { code, about: About::AuthorizationPolicy, policy: self.policy.name.clone(), message });
     }
 }
 

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use ipnet::{IpNet, Ipv4Net};
 
 use crate::template::Template;
+use crate::token::RequestPrincipal;
 
 /// Equal, prefix, suffix or present.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,6 +63,32 @@ impl StringMatch {
                 tail.is_some_and(|tail| equal(tail, text.as_bytes()))
             }
         }
+    }
+}
+
+/// `<issuer>/<subject>`, split at the last `/`, each part by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RequestPrincipalMatch {
+    issuer: StringMatch,
+    subject: StringMatch,
+}
+
+impl RequestPrincipalMatch {
+    /// Reads a pattern. Without a `/` a `*` at one end leaves the part beyond that end open; without a `*` as well it is an
+    /// issuer whose subject is empty, as Istio reads it.
+    pub(crate) fn parse(pattern: &str) -> RequestPrincipalMatch {
+        let (issuer, subject) = match pattern.rsplit_once('/') {
+            Some(parts) => parts,
+            None if pattern.starts_with('*') => ("*", pattern),
+            None if pattern.ends_with('*') => (pattern, "*"),
+            None => (pattern, ""),
+        };
+        let part = |text| StringMatch::parse(text, StringMatch::NonEmpty);
+        RequestPrincipalMatch { issuer: part(issuer), subject: part(subject) }
+    }
+
+    pub(crate) fn matches(&self, principal: RequestPrincipal<'_>) -> bool {
+        self.issuer.matches(principal.issuer.as_bytes()) && self.subject.matches(principal.subject.as_bytes())
     }
 }
 

@@ -61,17 +61,22 @@ impl Scope {
 impl Policy {
     /// Whether it applies to the workload.
     pub fn selects(&self, workload: &Workload, root_namespace: &str) -> bool {
-        match &self.scope {
-            Scope::Workloads(selector) => {
-                reaches(&self.name, &workload.namespace, root_namespace)
-                    && selector.as_ref().is_none_or(|labels| labels_match(labels, workload))
-            }
-            // The root namespace is nothing special to SMI.
-            Scope::ServiceAccount(name) => {
-                self.name.namespace == workload.namespace && **name == *workload.service_account
-            }
-            Scope::Targets => false,
+        selects(&self.name, &self.scope, workload, root_namespace)
+    }
+}
+
+/// Whether an object of this name and scope applies to the workload.
+pub(crate) fn selects(name: &ObjectName, scope: &Scope, workload: &Workload, root_namespace: &str) -> bool {
+    match scope {
+        Scope::Workloads(selector) => {
+            reaches(name, &workload.namespace, root_namespace)
+                && selector.as_ref().is_none_or(|labels| labels_match(labels, workload))
         }
+        // The root namespace is nothing special to SMI.
+        Scope::ServiceAccount(account) => {
+            name.namespace == workload.namespace && **account == *workload.service_account
+        }
+        Scope::Targets => false,
     }
 }
 

@@ -5,6 +5,7 @@ mod custom;
 mod naive;
 mod reports;
 mod semantics;
+mod tokens;
 mod walkthrough;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use serde_json::Value;
 use crate::istio::{AuthorizationPolicySpec, authorization_policy};
 use crate::{
     CatchAllDeny, ConnectionFacts, Decision, Explanation, Invalid, ObjectName, Policy, PolicySet, Protocol, RemoteIp,
-    RequestView, Settings, SmiMode, Workload,
+    RequestView, Settings, SmiMode, Token, Workload,
 };
 
 /// The workload everything is about: `backend` in `default`.
@@ -78,6 +79,7 @@ pub(crate) struct Call {
     host: String,
     headers: HeaderMap,
     remote_ip: IpAddr,
+    token: Option<Token>,
 }
 
 impl Call {
@@ -96,6 +98,7 @@ impl Call {
             host: "backend:8080".into(),
             headers: HeaderMap::new(),
             remote_ip: [10, 0, 0, 1].into(),
+            token: None,
         }
     }
 
@@ -132,6 +135,12 @@ impl Call {
         Call { host: host.into(), ..self }
     }
 
+    /// With a verified token that has these claims.
+    fn token(self, claims: Value) -> Call {
+        let Value::Object(claims) = claims else { panic!("claims are an object") };
+        Call { token: Some(Token::new(claims)), ..self }
+    }
+
     pub(crate) fn header(mut self, name: &'static str, value: &'static str) -> Call {
         self.headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
         self
@@ -157,7 +166,7 @@ impl Call {
             host: &self.host,
             scheme: if self.peer.is_some() { "https" } else { "http" },
             headers: &self.headers,
-            token: None,
+            token: self.token.as_ref(),
             remote_ip: self.remote_ip,
         }
     }

@@ -24,7 +24,7 @@ use crate::metrics::{Metrics, ResultLabels};
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
 use crate::worker::{Shared, Worker};
-use crate::{admin, inbound, outbound, runtime, signal, socket};
+use crate::{admin, inbound, jwks, outbound, runtime, signal, socket};
 
 /// How often the own certificate is checked for having ended, and idle upstream connections are looked through.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -41,6 +41,9 @@ pub enum StartError {
     /// The bootstrap's workload has names that no SPIFFE ID can have.
     #[error("workload: {0}")]
     Workload(#[from] SpiffeIdError),
+    /// The roots that keys are fetched by are not usable.
+    #[error("jwks.trustBundle: {0}")]
+    Jwks(#[from] jwks::FetchError),
     /// A listener could not be bound.
     #[error("{what}: cannot listen on {address}: {source}")]
     Bind {
@@ -79,6 +82,7 @@ pub struct App {
     sockets: Vec<Sockets>,
     admin: std::net::TcpListener,
     access_log: Option<Writer>,
+    jwks: jwks::Client,
 }
 
 /// One worker's share of the listeners.
@@ -96,6 +100,7 @@ impl App {
     pub fn open(bootstrap: Bootstrap) -> Result<Self, StartError> {
         let identity = IdentityStore::open(bootstrap.identity_sources()?)?;
         let config = ConfigStore::open(&bootstrap).map_err(StartError::Config)?;
+        let jwks = jwks::Client::new(bootstrap.jwks.trust_bundle.as_ref())?;
         let (sockets, own) = bind(&bootstrap)?;
         let address = bootstrap.admin.address;
         let admin = bind_one("admin.address", address, || {
@@ -108,13 +113,13 @@ impl App {
         };
         let shared = Arc::new(Shared {
             metrics: Metrics::default(),
-            readiness: Readiness::new(["listeners"]),
+            readiness: Readiness::new(["listeners", jwks::FIRST_FETCH]),
             cursors: Cursors::default(),
             own,
             permits: Permits::new(bootstrap.limits.connections),
             bootstrap,
         });
-        Ok(Self { shared, config: Arc::new(config), identity: Arc::new(identity), sockets, admin, access_log })
+        Ok(Self { shared, config: Arc::new(config), identity: Arc::new(identity), sockets, admin, access_log, jwks })
     }
 
     /// Serves until a signal ends it.
@@ -127,11 +132,13 @@ impl App {
     }
 
     async fn serve(self) -> Result<(), StartError> {
-        let Self { shared, config, identity, sockets, admin, access_log } = self;
+        let Self { shared, config, identity, sockets, admin, access_log, jwks } = self;
         let mut stop = signal::Stop::listen()?;
         let (controller, drain) = drain::channel();
         announce(&shared, &config.current(), &identity.current());
         let _watcher = watch_files(&shared, &config, &identity)?;
+        let (fetcher, keys) = jwks::channel(&shared, jwks);
+        tokio::task::spawn_local(fetcher.serve(config.subscribe()));
         let workers = sockets
             .into_iter()
             .enumerate()
@@ -140,6 +147,7 @@ impl App {
                     shared: Arc::clone(&shared),
                     config: config.subscribe(),
                     identity: identity.subscribe(),
+                    keys: keys.clone(),
                     sink: access_log.as_ref().map(|log| log.sink(shared.metrics.access_log_dropped.clone())),
                     drain: drain.clone(),
                     sockets,
@@ -339,6 +347,7 @@ struct WorkerStart {
     shared: Arc<Shared>,
     config: watch::Receiver<Arc<Snapshot>>,
     identity: watch::Receiver<Arc<Identity>>,
+    keys: jwks::Keys,
     sink: Option<Sink>,
     drain: Drain,
     sockets: Sockets,
@@ -346,8 +355,8 @@ struct WorkerStart {
 
 impl WorkerStart {
     async fn run(self) -> io::Result<()> {
-        let Self { shared, config, identity, sink, drain, sockets } = self;
-        let worker = Rc::new(Worker::new(shared, config, identity, sink.unwrap_or_else(Sink::off), drain));
+        let Self { shared, config, identity, keys, sink, drain, sockets } = self;
+        let worker = Rc::new(Worker::new(shared, config, identity, keys, sink.unwrap_or_else(Sink::off), drain));
         for (socket, listener) in sockets.inbound {
             let listener = Rc::new(listener);
             let serve = move |worker, stream, connection| {

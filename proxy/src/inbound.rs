@@ -10,7 +10,7 @@ use std::sync::Arc;
 use http::Response;
 use meshgate_config::{AppProtocol, InboundListener, OriginalDestination, Snapshot};
 use meshgate_identity::alpn::Negotiated;
-use meshgate_policy::{ConnectionFacts, MtlsMode, RemoteIp, RequestView, Residual, Verdict};
+use meshgate_policy::{Authentication, ConnectionFacts, MtlsMode, RemoteIp, RequestView, Residual, Token, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -20,6 +20,7 @@ use crate::detect::{self, Detected};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::{self, Change, Question, Subject};
+use crate::http::authentication::authenticate;
 use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
 use crate::http::headers;
@@ -74,6 +75,8 @@ pub struct Plan {
     pub generation: u64,
     /// What the policies still ask of a request.
     pub residual: Residual,
+    /// The tokens that requests may show; `None` where none are read.
+    pub authentication: Option<Arc<Authentication>>,
     /// The connection may go on as it is: false when mutual TLS has become mandatory and it has none.
     pub admitted: bool,
 }
@@ -84,6 +87,7 @@ pub fn plan(snapshot: &Snapshot, facts: &ConnectionFacts<'_>, residuals: &Residu
     Plan {
         generation: snapshot.generation,
         residual: residuals.residual(snapshot, facts),
+        authentication: (!snapshot.authentication.is_empty()).then(|| Arc::clone(&snapshot.authentication)),
         admitted: facts.peer.is_some() || !strict,
     }
 }
@@ -267,7 +271,7 @@ impl Side {
             return None;
         }
         exchange.request.headers_mut().remove(&ext_authz::FAILURE_MODE_ALLOWED);
-        let custom = plan.residual.custom(&self.view(&exchange.request))?;
+        let custom = plan.residual.custom(&self.view(&exchange.request, None))?;
         Some(Question::new(&custom))
     }
 
@@ -292,6 +296,18 @@ impl Side {
         facts(&self.worker, snapshot, &self.connection, self.destination, &self.peer, self.protocol)
     }
 
+    /// The layer of the tokens.
+    ///
+    /// # Errors
+    /// A token is there and not good.
+    pub fn authenticate(&self, exchange: Exchange) -> Result<Exchange, Refused> {
+        let plan = exchange.plan.clone().unwrap_or_else(|| self.plan());
+        match &plan.authentication {
+            None => Ok(exchange),
+            Some(rules) => authenticate(&self.worker, rules, plan.generation, self.scheme(), exchange),
+        }
+    }
+
     /// The layer of the policies.
     ///
     /// # Errors
@@ -302,7 +318,7 @@ impl Side {
             let error = ProxyError::new(ErrorKind::DownstreamTls, "mutual TLS has become mandatory on this port");
             return Err(Refused::unsent(error, exchange));
         }
-        let view = self.view(&exchange.request);
+        let view = self.view(&exchange.request, exchange.token.as_deref());
         let decision = plan.residual.decide(&view);
         exchange.report.decision(&decision);
         match decision.verdict {
@@ -316,18 +332,22 @@ impl Side {
     }
 
     /// The request as the policies see it: as it will be forwarded.
-    fn view<'a, B>(&self, request: &'a http::Request<B>) -> RequestView<'a> {
+    fn view<'a, B>(&self, request: &'a http::Request<B>, token: Option<&'a Token>) -> RequestView<'a> {
         let uri = request.uri();
         RequestView {
             method: request.method().as_str(),
             path: uri.path(),
             path_and_query: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
             host: headers::host(request).unwrap_or_default(),
-            scheme: if self.peer.id.is_some() { "https" } else { "http" },
+            scheme: self.scheme(),
             headers: request.headers(),
-            token: None,
+            token,
             remote_ip: self.remote_ip(request.headers()),
         }
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.peer.id.is_some() { "https" } else { "http" }
     }
 
     fn remote_ip(&self, headers: &http::HeaderMap) -> std::net::IpAddr {

@@ -24,6 +24,7 @@ pub mod ext_authz;
 pub mod http;
 pub mod inbound;
 pub mod judge;
+pub mod jwks;
 pub mod limits;
 pub mod listen;
 pub mod metrics;

@@ -129,6 +129,8 @@ pub struct Metrics {
     pub config_problems: UnsignedGauge,
     /// Readings of the resources by result.
     pub config_reloads: Family<ResultLabels, Counter>,
+    /// Fetches of key sets by result.
+    pub jwks_fetches: Family<ResultLabels, Counter>,
     /// The generation of the identity in force.
     pub identity_generation: UnsignedGauge,
     /// Readings of the identity files by result.
@@ -178,6 +180,7 @@ impl Metrics {
         registry.register("mesh_config_generation", "Generation in force", self.config_generation.clone());
         registry.register("mesh_config_problems", "Problems in the last reading", self.config_problems.clone());
         registry.register("mesh_config_reloads", "Readings of the resources", self.config_reloads.clone());
+        registry.register("mesh_jwks_fetches", "Fetches of key sets", self.jwks_fetches.clone());
         registry.register("mesh_identity_generation", "Generation in force", self.identity_generation.clone());
         registry.register("mesh_identity_reloads", "Readings of the identity files", self.identity_reloads.clone());
         registry.register(

@@ -372,7 +372,7 @@ impl Side {
 /// # Errors
 /// There is no service or endpoint, or none of those tried could be reached.
 pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
-    let Exchange { request, mut report, plan } = exchange;
+    let Exchange { request, token, mut report, plan } = exchange;
     let route = side.route(headers::host(&request).unwrap_or_default());
     if let Some(host) = route.host() {
         report.destination(route.counters(), host);
@@ -380,7 +380,7 @@ pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<Resp
     report.left_out(route.left_out());
     match route.upstreams() {
         Ok(upstreams) => forward_http(&side.worker, upstreams, request, report).await,
-        Err(error) => Err(Refused::unsent(error, Exchange { request, report, plan })),
+        Err(error) => Err(Refused::unsent(error, Exchange { request, token, report, plan })),
     }
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Version, header};
-use meshgate_policy::{Decision, Nearest, Reason, Verdict};
+use meshgate_policy::{Decision, Nearest, Reason, RequestPrincipal, Verdict};
 use tokio::time::Instant;
 
 use crate::access_log::{Line, Sink};
@@ -17,10 +17,10 @@ use crate::detect::Detected;
 use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::Failure;
 use crate::http::body::Progress;
-use crate::http::headers;
 use crate::http::idle::InFlight;
 use crate::http::pool::Slot;
 use crate::http::server::Reporting;
+use crate::http::{authentication, headers};
 use crate::metrics::{DecisionLabels, OutcomeLabels, ProviderLabels, RequestCounters};
 use crate::worker::{Worker, WorkerRef};
 
@@ -97,7 +97,13 @@ impl Report {
         if let Some(authority) = headers::host(request) {
             line.text("authority", authority);
         }
-        line.text("path", request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str));
+        let target = request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+        if request.uri().query().is_some() {
+            let authentication = &self.0.worker.config.borrow().authentication;
+            line.text("path", authentication::without_tokens(authentication, target).as_bytes());
+        } else {
+            line.text("path", target);
+        }
         line.text("protocol", version(request.version()));
         let known = [
             ("user_agent", &header::USER_AGENT),
@@ -132,6 +138,18 @@ impl Report {
         if let Some(line) = &mut self.0.line {
             describe_nearest(nearest(), line);
         }
+    }
+
+    /// Whom the request's token speaks for.
+    pub fn request_principal(&mut self, principal: RequestPrincipal<'_>) {
+        if let Some(line) = &mut self.0.line {
+            line.display("request_principal", principal);
+        }
+    }
+
+    /// Why it ended as it did.
+    pub fn because(&mut self, detail: &'static str) {
+        self.0.detail = Some(detail.into());
     }
 
     /// Counts under other labels from now on: the destination is known.

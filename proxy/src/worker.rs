@@ -1,11 +1,13 @@
 //! What a worker thread owns, and what it shares with the others.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use meshgate_config::{Bootstrap, Snapshot};
 use meshgate_identity::Identity;
+use meshgate_policy::jwt::VerifiedTokens;
 use tokio::sync::watch;
 
 use crate::access_log::Sink;
@@ -14,6 +16,7 @@ use crate::changes::Changes;
 use crate::drain::{Drain, Phase};
 use crate::ext_authz::Resolver;
 use crate::http::pool::Pool;
+use crate::jwks::Keys;
 use crate::limits::Permits;
 use crate::listen::Open;
 use crate::metrics::{DecisionCounters, Metrics};
@@ -49,6 +52,10 @@ pub struct Worker {
     pub config: watch::Receiver<Arc<Snapshot>>,
     /// The identity in force.
     pub identity: watch::Receiver<Arc<Identity>>,
+    /// The keys of tokens.
+    pub keys: Keys,
+    /// Tokens that were found good.
+    pub tokens: RefCell<VerifiedTokens>,
     /// Upstream connections.
     pub pool: Pool,
     /// Routes under the current configuration.
@@ -77,6 +84,7 @@ impl Worker {
         shared: Arc<Shared>,
         config: watch::Receiver<Arc<Snapshot>>,
         identity: watch::Receiver<Arc<Identity>>,
+        keys: Keys,
         access_log: Sink,
         drain: Drain,
     ) -> Self {
@@ -84,6 +92,8 @@ impl Worker {
             shared,
             config,
             identity,
+            keys,
+            tokens: RefCell::default(),
             pool: Pool::default(),
             routes: Routes::default(),
             decisions: DecisionCounters::default(),

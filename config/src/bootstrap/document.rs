@@ -39,6 +39,8 @@ pub(super) struct Raw {
     #[serde(default)]
     pub(super) extension_providers: Vec<RawProvider>,
     #[serde(default)]
+    pub(super) jwks: RawJwks,
+    #[serde(default)]
     pub(super) access_log: RawAccessLog,
     #[serde(default)]
     pub(super) log: RawLog,
@@ -125,6 +127,14 @@ pub(super) struct RawAuthorization {
     pub(super) smi_path_match: PathMatch,
     #[serde(default)]
     pub(super) num_trusted_proxies: u32,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawJwks {
+    pub(super) trust_bundle: Option<String>,
+    pub(super) timeout: Option<String>,
+    pub(super) refresh: Option<String>,
 }
 
 #[derive(Default, Deserialize)]

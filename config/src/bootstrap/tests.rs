@@ -48,6 +48,8 @@ fn defaults_are_as_documented() {
     assert_eq!(bootstrap.workers, 0);
     assert_eq!(bootstrap.timeouts.idle, Duration::from_secs(3600));
     assert_eq!(bootstrap.limits.request_header_bytes, 61440);
+    let (timeout, refresh) = (Duration::from_secs(5), Duration::from_secs(1200));
+    assert_eq!(bootstrap.jwks, Jwks { trust_bundle: None, timeout, refresh });
 }
 
 #[test]
@@ -73,6 +75,7 @@ outbound:
   trafficPolicy: REGISTRY_ONLY
 admin: {address: "[::1]:15000"}
 authorization: {catchAllDeny: baseline, pathNormalization: DECODE_AND_MERGE_SLASHES, numTrustedProxies: 1}
+jwks: {trustBundle: idp.pem, timeout: 2s, refresh: 5m}
 accessLog: {path: "off"}
 log: {level: "meshgate=debug", format: json}
 workers: 2
@@ -90,6 +93,8 @@ limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurren
         bootstrap.outbound.listeners[1].original_destination,
         OriginalDestination::Fixed("10.96.0.10:80".parse().unwrap())
     );
+    assert!(bootstrap.jwks.trust_bundle.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("idp.pem")));
+    assert_eq!((bootstrap.jwks.timeout.as_secs(), bootstrap.jwks.refresh.as_secs()), (2, 300));
     assert_eq!(bootstrap.access_log.path, None);
     assert_eq!(bootstrap.timeouts.tls_handshake, Duration::from_secs(90));
     assert_eq!(bootstrap.workload().labels, bootstrap.workload.labels);
@@ -127,6 +132,7 @@ timeouts:
   detect: 5
   idle: 0s
 limits: {requestHeaderBytes: 100}
+jwks: {refresh: 0s}
 "#;
     let found = problems(text);
     for (start, part) in [
@@ -141,6 +147,7 @@ limits: {requestHeaderBytes: 100}
         ("bootstrap.yaml:9: timeouts.detect: ", "`5` is not a duration"),
         ("bootstrap.yaml:10: timeouts.idle: ", "greater than zero"),
         ("bootstrap.yaml:11: limits.requestHeaderBytes: ", "least is 8192"),
+        ("bootstrap.yaml:12: jwks.refresh: ", "greater than zero"),
     ] {
         if part == "labels" {
             assert!(found.iter().any(|p| p.starts_with(start) && p.contains("cannot be read")), "{found:#?}");
@@ -148,7 +155,7 @@ limits: {requestHeaderBytes: 100}
             assert!(found.iter().any(|p| p.starts_with(start) && p.contains(part)), "{start} {found:#?}");
         }
     }
-    assert_eq!(found.len(), 11, "{found:#?}");
+    assert_eq!(found.len(), 12, "{found:#?}");
 }
 
 #[test]

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use meshgate_identity::{SpiffeId, TrustDomain};
 
-use super::document::{Raw, RawIdentity, RawLimits, RawLog, RawTimeouts, RawWorkload};
+use super::document::{Raw, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload};
 use super::{
-    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Limits, LogSettings, ResourceSettings, Role,
+    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings, Role,
     Timeouts, WorkloadSettings, labels, listeners, providers,
 };
 use crate::duration;
@@ -139,6 +139,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
         Some(path) => AccessLog { path: Some(v.resolve(path)) },
         None => AccessLog { path: Some(PathBuf::from("/dev/stdout")) },
     };
+    let jwks = jwks(&mut v, raw.jwks);
     let log = log(&mut v, raw.log);
     let timeouts = timeouts(&mut v, raw.timeouts);
     let limits = limits(&mut v, &raw.limits);
@@ -164,6 +165,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
                 num_trusted_proxies: raw.authorization.num_trusted_proxies,
             },
             extension_providers,
+            jwks,
             access_log,
             log,
             workers: raw.workers,
@@ -250,6 +252,14 @@ fn cluster_domain(v: &mut Validator<'_>, written: Option<String>) -> String {
         v.fail("clusterDomain", format!("`{domain}` is not a DNS name in lower case, such as cluster.local"));
     }
     domain
+}
+
+fn jwks(v: &mut Validator<'_>, raw: RawJwks) -> Jwks {
+    Jwks {
+        trust_bundle: raw.trust_bundle.map(|written| v.resolve(&written)),
+        timeout: v.duration("jwks.timeout", raw.timeout, Duration::from_secs(5)),
+        refresh: v.duration("jwks.refresh", raw.refresh, Duration::from_secs(20 * 60)),
+    }
 }
 
 fn log(v: &mut Validator<'_>, raw: RawLog) -> LogSettings {

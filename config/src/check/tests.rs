@@ -152,8 +152,16 @@ fn the_messages_of_policies() {
              AuthorizationPolicy, PeerAuthentication, RequestAuthentication (did you mean `AuthorizationPolicy`?)",
         ),
         (
-            policy("spec: {}").replace("AuthorizationPolicy", "RequestAuthentication"),
-            "a.yaml:2: RequestAuthentication default/p: kind: is not enforced by this version: until it is removed, what it selects is denied",
+            policy("spec:\n  jwtRules:\n  - issuer: a\n    audience: [b]")
+                .replace("AuthorizationPolicy", "RequestAuthentication"),
+            "a.yaml:7: RequestAuthentication default/p: spec.jwtRules[0].audience: unknown field `audience`, expected one of `issuer`, \
+             `audiences`, `jwksUri`, `jwks_uri`, `jwks`, `fromHeaders`, `fromParams`, `fromCookies`, `outputPayloadToHeader`, \
+             `forwardOriginalToken`, `outputClaimToHeaders`, `timeout`, `spaceDelimitedClaims`, `presence` (did you mean `audiences`?)",
+        ),
+        (
+            policy("spec:\n  jwtRules:\n  - issuer: a\n    jwks: '{\"keys\":[{\"kty\":\"RSA\"}]}'")
+                .replace("AuthorizationPolicy", "RequestAuthentication"),
+            "a.yaml:7: RequestAuthentication default/p: spec.jwtRules[0].jwks: keys[0]: has no n",
         ),
         (
             policy("spec: {mtls: {mode: STRIKT}}")
@@ -356,4 +364,31 @@ fn an_annotation_silences_findings_about_its_own_object() {
           `MG999` is not the code of a finding: see `meshgate check --list`"
         ]
     );
+}
+
+#[test]
+fn findings_about_tokens_stand_at_their_documents() {
+    let jwt = policy("spec: {jwtRules: [{issuer: a, jwksUri: 'http://idp/keys'}]}")
+        .replace("AuthorizationPolicy", "RequestAuthentication");
+    let asks = policy("spec: {rules: [{from: [{source: {requestPrincipals: ['*']}}]}]}")
+        .replace("{name: p}", "{name: p, namespace: other}");
+    let found = checked(&[("jwt.yaml", &jwt), ("policy.yaml", &asks)]);
+    let starts = [
+        "jwt.yaml:1: RequestAuthentication default/p: MG030: ",
+        "jwt.yaml:1: RequestAuthentication default/p: MG033: ",
+        "policy.yaml:1: AuthorizationPolicy other/p: MG031: ",
+    ];
+    assert_eq!(found.len(), starts.len(), "{found:#?}");
+    for (found, start) in found.iter().zip(starts) {
+        assert!(found.starts_with(start), "{found}");
+    }
+}
+
+#[test]
+fn a_request_authentication_that_selects_nobody_is_doubtful() {
+    let spec = "spec: {selector: {matchLabels: {app: bakend}}, jwtRules: [{issuer: 'https://a'}]}";
+    let jwt = policy(spec).replace("AuthorizationPolicy", "RequestAuthentication");
+    let found = checked(&[("mesh.yaml", WALK_A), ("jwt.yaml", &jwt)]);
+    let start = "jwt.yaml:1: RequestAuthentication default/p: selects none of the ";
+    assert!(found.iter().any(|line| line.starts_with(start)), "{found:#?}");
 }

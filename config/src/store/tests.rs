@@ -232,3 +232,25 @@ fn a_swapped_config_map_comes_into_force() {
     while reports.recv_timeout(Duration::from_secs(20)).unwrap().outcome == Outcome::Unchanged {}
     assert_eq!((verdict(&store).0, store.current().policies.len()), (Verdict::Deny, 1));
 }
+
+#[test]
+fn a_request_authentication_is_in_force_and_keeps_its_last_good_version() {
+    let good = "apiVersion: security.istio.io/v1beta1\nkind: RequestAuthentication\nmetadata: {name: jwt, namespace: default}\n\
+                spec: {selector: {matchLabels: {app: backend}}, jwtRules: [{issuer: 'https://idp'}]}\n";
+    let files = Files::new(&[]);
+    let store = open(&files);
+    assert!(store.current().authentication.is_empty());
+    files.write("jwt.yaml", &good.replace("app: backend", "app: other"));
+    assert_eq!(store.reload().outcome, Outcome::Published);
+    assert!(store.current().authentication.is_empty() && store.current().request_authentications.len() == 1);
+    files.write("jwt.yaml", good);
+    assert!(store.reload().problems.is_empty());
+    assert_eq!(store.current().authentication.remote_keys().count(), 1);
+    files.write("jwt.yaml", &good.replace("issuer", "isuer"));
+    assert_eq!(store.reload().problems.len(), 1);
+    assert!(!store.current().authentication.is_empty(), "the last good version stays");
+    assert_eq!(verdict(&store).0, Verdict::Allow);
+    files.remove("jwt.yaml");
+    store.reload();
+    assert!(store.current().authentication.is_empty());
+}

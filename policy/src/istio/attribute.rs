@@ -8,7 +8,7 @@ use http::HeaderName;
 
 use crate::condition::{Condition, ConnectionTest, Lines, RequestTest, ServiceAccount};
 use crate::istio::report::Report;
-use crate::matchers::{Glob, IpBlock, PathMatch, StringMatch};
+use crate::matchers::{Glob, IpBlock, PathMatch, RequestPrincipalMatch, StringMatch};
 use crate::model::{Action, AnyCondition};
 use crate::template::{Fills, Template};
 
@@ -35,8 +35,10 @@ pub(super) enum Attribute {
     Authority,
     PathAndQuery,
     Scheme,
-    /// Anything a token says.
-    Token,
+    /// Whom a token speaks for.
+    RequestPrincipal,
+    /// A claim of a token, by its names from the outside in.
+    Claim(Box<[Box<str>]>),
     /// Dynamic metadata of an Envoy filter.
     Metadata,
 }
@@ -156,9 +158,12 @@ impl Attribute {
             Attribute::Authority => Request(RequestTest::Authority(place.read(values, report, any()))),
             Attribute::PathAndQuery => Request(RequestTest::PathAndQuery(place.read(values, report, any()))),
             Attribute::Scheme => Request(RequestTest::Scheme(place.read(values, report, any()))),
-            Attribute::Token => {
-                place.read(values, report, |_| Ok(()));
-                Request(RequestTest::Token)
+            Attribute::RequestPrincipal => {
+                let parse = |text: &str| Ok(RequestPrincipalMatch::parse(text));
+                Request(RequestTest::RequestPrincipals(place.read(values, report, parse)))
+            }
+            Attribute::Claim(path) => {
+                Request(RequestTest::Claim { path: path.clone(), values: place.read(values, report, non_empty()) })
             }
         }
     }

@@ -37,7 +37,8 @@ pub fn authorization_policy(
     };
     let provider = provider(spec.provider.as_ref(), action, &mut report);
     let dry_run = dry_run(annotations, written, &mut report);
-    let scope = selector::scope(&spec, &mut report);
+    let targets = (spec.target_ref.as_ref(), spec.target_refs.as_deref());
+    let scope = selector::scope(spec.selector.as_ref(), targets.0, targets.1, &mut report);
     let written_rules = spec.rules.unwrap_or_default();
     if written_rules.is_empty() && written == ActionSpec::Deny {
         report.add("spec.rules", "a DENY policy without rules does nothing; a rule {} denies everything");
@@ -146,8 +147,8 @@ impl Reader<'_> {
         let fields = [
             ("principals", source.principals, Attribute::Principal, false),
             ("notPrincipals", source.not_principals, Attribute::Principal, true),
-            ("requestPrincipals", source.request_principals, Attribute::Token, false),
-            ("notRequestPrincipals", source.not_request_principals, Attribute::Token, true),
+            ("requestPrincipals", source.request_principals, Attribute::RequestPrincipal, false),
+            ("notRequestPrincipals", source.not_request_principals, Attribute::RequestPrincipal, true),
             ("namespaces", source.namespaces, Attribute::Namespace, false),
             ("notNamespaces", source.not_namespaces, Attribute::Namespace, true),
             ("serviceAccounts", source.service_accounts, Attribute::ServiceAccount, false),

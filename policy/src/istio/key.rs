@@ -16,7 +16,9 @@ pub(super) fn attribute(key: &str) -> Result<Attribute, String> {
         "destination.ip" => Attribute::DestinationIp,
         "destination.port" => Attribute::DestinationPort,
         "connection.sni" => Attribute::Sni,
-        "request.auth.principal" | "request.auth.audiences" | "request.auth.presenter" => Attribute::Token,
+        "request.auth.principal" => Attribute::RequestPrincipal,
+        "request.auth.audiences" => Attribute::Claim(["aud".into()].into()),
+        "request.auth.presenter" => Attribute::Claim(["azp".into()].into()),
         "" => return Err("must not be empty".to_owned()),
         _ => return bracketed(key),
     })
@@ -26,7 +28,7 @@ fn bracketed(key: &str) -> Result<Attribute, String> {
     if let Some(brackets) = key.strip_prefix("request.headers") {
         header(brackets)
     } else if let Some(brackets) = key.strip_prefix("request.auth.claims") {
-        nested(brackets).map(|()| Attribute::Token).ok_or_else(|| "expected request.auth.claims[name]".to_owned())
+        nested(brackets).map(Attribute::Claim).ok_or_else(|| "expected request.auth.claims[name]".to_owned())
     } else if key.starts_with("experimental.") {
         let brackets =
             key.strip_prefix("experimental.envoy.filters.").and_then(|rest| rest.find('[').map(|at| (rest, at)));
@@ -64,9 +66,9 @@ fn within(brackets: &str) -> Option<&str> {
 }
 
 /// One or more names in brackets.
-fn nested(brackets: &str) -> Option<()> {
-    let names = within(brackets)?;
-    names.split("][").all(|name| !name.is_empty() && !name.contains(['[', ']'])).then_some(())
+fn nested(brackets: &str) -> Option<Box<[Box<str>]>> {
+    let names = within(brackets)?.split("][");
+    names.map(|name| (!name.is_empty() && !name.contains(['[', ']'])).then(|| name.into())).collect()
 }
 
 #[cfg(test)]
@@ -76,6 +78,7 @@ mod tests {
     #[test]
     fn knows_every_key() {
         let header = |name: &'static str| Attribute::Header(HeaderName::from_static(name));
+        let claim = |names: &[&str]| Attribute::Claim(names.iter().map(|&name| name.into()).collect());
         for (key, expected) in [
             ("request.headers[X-Id]", header("x-id")),
             ("request.headers[:authority]", Attribute::Authority),
@@ -89,8 +92,11 @@ mod tests {
             ("destination.port", Attribute::DestinationPort),
             ("connection.sni", Attribute::Sni),
             ("source.serviceAccount", Attribute::ServiceAccount),
-            ("request.auth.claims[https://x/c]", Attribute::Token),
-            ("request.auth.claims[a][b]", Attribute::Token),
+            ("request.auth.principal", Attribute::RequestPrincipal),
+            ("request.auth.audiences", claim(&["aud"])),
+            ("request.auth.presenter", claim(&["azp"])),
+            ("request.auth.claims[https://x.y/c]", claim(&["https://x.y/c"])),
+            ("request.auth.claims[a][b.c]", claim(&["a", "b.c"])),
             ("experimental.envoy.filters.network.mysql_proxy[db.table]", Attribute::Metadata),
         ] {
             assert_eq!(attribute(key), Ok(expected), "{key}");

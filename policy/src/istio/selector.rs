@@ -1,7 +1,7 @@
 //! `selector`, `targetRef` and `targetRefs`: what a document is attached to.
 
 use crate::istio::report::Report;
-use crate::istio::spec::{AuthorizationPolicySpec, TargetRef, WorkloadSelector};
+use crate::istio::spec::{TargetRef, WorkloadSelector};
 use crate::select::{Labels, Scope};
 
 /// Kubernetes' own limit for a label's value, in characters.
@@ -11,14 +11,20 @@ const LABELS_MAX: usize = 4096;
 const TARGET_REFS_MAX: usize = 16;
 const TARGET_NAME_MAX: usize = 253;
 
-/// What an AuthorizationPolicy is attached to.
-pub(super) fn scope(spec: &AuthorizationPolicySpec, report: &mut Report) -> Scope {
-    let target_refs = spec.target_refs.as_deref().unwrap_or_default();
-    let given = [spec.selector.is_some(), spec.target_ref.is_some(), spec.target_refs.is_some()];
+/// What a document is attached to.
+pub(super) fn scope(
+    selector: Option<&WorkloadSelector>,
+    target_ref: Option<&TargetRef>,
+    target_refs: Option<&[TargetRef]>,
+    report: &mut Report,
+) -> Scope {
+    // One that is there counts, also when it is empty.
+    let given = [selector.is_some(), target_ref.is_some(), target_refs.is_some()];
+    let target_refs = target_refs.unwrap_or_default();
     if given.into_iter().filter(|given| *given).count() > 1 {
         report.add("spec", "only one of selector, targetRef and targetRefs may be given");
     }
-    if let Some(target) = &spec.target_ref {
+    if let Some(target) = target_ref {
         check_target("spec.targetRef", target, report);
     }
     if target_refs.len() > TARGET_REFS_MAX {
@@ -27,8 +33,8 @@ pub(super) fn scope(spec: &AuthorizationPolicySpec, report: &mut Report) -> Scop
     for (index, target) in target_refs.iter().enumerate() {
         check_target(&format!("spec.targetRefs[{index}]"), target, report);
     }
-    let labels = labels(spec.selector.as_ref(), report);
-    if spec.target_ref.is_some() || !target_refs.is_empty() { Scope::Targets } else { Scope::Workloads(labels) }
+    let labels = labels(selector, report);
+    if target_ref.is_some() || !target_refs.is_empty() { Scope::Targets } else { Scope::Workloads(labels) }
 }
 
 /// The labels of a selector; `None` when there is no selector.

@@ -2,6 +2,7 @@
 //!
 //! A list that is `null` is one that is absent. Whether an empty one may stand where it does is not decided here.
 
+mod request_authentication;
 pub mod text;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,10 @@ use std::fmt;
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
+
+pub use request_authentication::{
+    ClaimToHeaderSpec, JwtHeaderSpec, JwtRuleSpec, PresenceSpec, RequestAuthenticationSpec,
+};
 
 /// Values of which one must match (in a `not` form: of which none may). Absent and empty mean no limit.
 pub type Values = Option<Vec<String>>;

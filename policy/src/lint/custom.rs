@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Lint, PROVIDER_FAILS_OPEN, PROVIDER_WITHOUT_TCP, TWO_PROVIDERS, UNKNOWN_PROVIDER};
+use super::{About, Lint, PROVIDER_FAILS_OPEN, PROVIDER_WITHOUT_TCP, TWO_PROVIDERS, UNKNOWN_PROVIDER};
 use crate::custom::{ProviderKind, Providers};
 use crate::lint::KnownWorkload;
 use crate::model::{Action, ObjectName, Policy, Settings};
@@ -17,7 +17,9 @@ pub(super) fn lints(policies: &[Arc<Policy>], workloads: &[KnownWorkload], setti
         .collect();
     let mut lints = Vec::new();
     for (policy, provider) in &custom {
-        let mut add = |code, message| lints.push(Lint { code, policy: policy.name.clone(), message });
+        let mut add = |code, message| {
+            lints.push(Lint { code, about: About::AuthorizationPolicy, policy: policy.name.clone(), message })
+        };
         match (&settings.providers, settings.providers.find(provider)) {
             (Providers::Known(_), None) => {
                 let message = format!(

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DEAD_ALLOW, KnownWorkload, Lint};
+use super::{About, DEAD_ALLOW, KnownWorkload, Lint};
 use crate::model::{Action, CatchAllDeny, Policy, Settings};
 use crate::select::Scope;
 
@@ -25,7 +25,7 @@ pub fn dead_allows(policies: &[Arc<Policy>], workloads: &[KnownWorkload], settin
                  `catchAllDeny: baseline`",
                 deny.name
             );
-            Some(Lint { code: DEAD_ALLOW, policy: allow.name.clone(), message })
+            Some(Lint { code: DEAD_ALLOW, about: About::AuthorizationPolicy, policy: allow.name.clone(), message })
         })
         .collect()
 }

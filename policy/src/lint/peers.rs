@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Lint, PEER_EMPTY_SELECTOR, PEER_SCOPE_TAKEN, PEER_SELECTOR_IN_ROOT};
+use super::{About, Lint, PEER_EMPTY_SELECTOR, PEER_SCOPE_TAKEN, PEER_SELECTOR_IN_ROOT};
 use crate::model::ObjectName;
 use crate::peer_authentication::{PeerAuthentication, PeerScope};
 
@@ -16,7 +16,12 @@ pub(super) fn lints(peer_authentications: &[Arc<PeerAuthentication>]) -> Vec<Lin
         if object.empty_selector {
             let message = "a selector without labels makes this the rule of the whole namespace (of the mesh, in the root \
                            namespace); leave it out if that is meant";
-            lints.push(Lint { code: PEER_EMPTY_SELECTOR, policy: object.name.clone(), message: message.to_owned() });
+            lints.push(Lint {
+                code: PEER_EMPTY_SELECTOR,
+                about: About::PeerAuthentication,
+                policy: object.name.clone(),
+                message: message.to_owned(),
+            });
         }
         let (code, message) = match (object.scope(), first_of.get(&object.scope())) {
             (PeerScope::Nobody, _) => {
@@ -32,7 +37,7 @@ pub(super) fn lints(peer_authentications: &[Arc<PeerAuthentication>]) -> Vec<Lin
                 continue;
             }
         };
-        lints.push(Lint { code, policy: object.name.clone(), message });
+        lints.push(Lint { code, about: About::PeerAuthentication, policy: object.name.clone(), message });
     }
     lints
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::condition::{Condition, ConnectionTest, RequestTest};
-use crate::lint::{FOREIGN_NAMESPACE, Lint, MISSING_ROUTE};
+use crate::lint::{About, FOREIGN_NAMESPACE, Lint, MISSING_ROUTE};
 use crate::model::{Action, AnyCondition, Clause, Family, ObjectName, Policy, Rule};
 use crate::request::Protocol;
 use crate::select::Scope;
@@ -179,7 +179,7 @@ impl Composer<'_> {
     }
 
     fn find(&mut self, code: &'static str, message: String) {
-        self.findings.push(Lint { code, policy: self.target.name.clone(), message });
+        self.findings.push(Lint { code, about: About::TrafficTarget, policy: self.target.name.clone(), message });
     }
 }
 

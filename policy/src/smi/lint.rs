@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::lint::{COVERED_TARGET, Lint, NOT_IN_FORCE, UNKNOWN_DESTINATION, WIDE_PATH};
+use crate::lint::{About, COVERED_TARGET, Lint, NOT_IN_FORCE, UNKNOWN_DESTINATION, WIDE_PATH};
 use crate::model::{ObjectName, SmiMode};
 use crate::smi::compose::Routes;
 use crate::smi::pattern::PathMatch;
@@ -31,7 +31,9 @@ pub fn targets(targets: &[&TrafficTarget], around: &Surroundings<'_>) -> Vec<Lin
     sorted.sort_by_key(|target| &target.name);
     let mut lints = Vec::new();
     for (index, target) in sorted.iter().enumerate() {
-        let mut add = |code, message| lints.push(Lint { code, policy: target.name.clone(), message });
+        let mut add = |code, message| {
+            lints.push(Lint { code, about: About::TrafficTarget, policy: target.name.clone(), message })
+        };
         let others = || sorted.iter().enumerate().filter(|(other, _)| *other != index);
         // Of two that cover each other the first by name stays.
         let cover = others().find(|(other, by)| covers(by, target) && (*other < index || !covers(target, by)));
@@ -65,7 +67,7 @@ pub fn groups(around: &Surroundings<'_>) -> Vec<Lint> {
             let Some(path) = &one.path else { continue };
             for message in wide(path, around.path_match) {
                 let message = format!("matches[{index}].pathRegex: {message}");
-                lints.push(Lint { code: WIDE_PATH, policy: name.clone(), message });
+                lints.push(Lint { code: WIDE_PATH, about: About::HttpRouteGroup, policy: name.clone(), message });
             }
         }
     }

@@ -41,6 +41,9 @@ const HOSTS: &[&str] = &["backend", "Backend:*", "*", "*:8080", "other"];
 const METHODS: &[&str] = &["GET", "POST", "*", "P*"];
 const PATHS: &[&str] = &["/", "/a", "/a*", "*/b", "*", "/a/{*}", "/a/{**}", "/{*}/b", "/{**}/b", "/{*}/{**}"];
 const PORTS: &[&str] = &["80", "8080", "443"];
+const REQUEST_PRINCIPALS: &[&str] =
+    &["*", "i/a", "i/*", "i/a*", "*/a", "*i/a", "i*", "*a", "i", "https://i/*", "https://i*", "https://i/a", "*/*"];
+const WORDS: &[&str] = &["a", "b", "a*", "*b", "*", "1"];
 const HEADERS: &[&str] = &["1", "2", "*", "1*", "*2"];
 
 const SOURCES: Fields = &[
@@ -54,8 +57,8 @@ const SOURCES: Fields = &[
     ("notIpBlocks", BLOCKS),
     ("remoteIpBlocks", BLOCKS),
     ("notRemoteIpBlocks", BLOCKS),
-    ("requestPrincipals", &["*"]),
-    ("notRequestPrincipals", &["*"]),
+    ("requestPrincipals", REQUEST_PRINCIPALS),
+    ("notRequestPrincipals", REQUEST_PRINCIPALS),
 ];
 /// Of a connection alone.
 const CONNECTION_SOURCES: Fields = &[
@@ -87,7 +90,11 @@ const KEYS: Fields = &[
     ("request.headers[x-a]", HEADERS),
     ("request.headers[:path]", &["/a?q", "/*", "*"]),
     ("request.headers[:authority]", &["backend", "backend:8080", "*"]),
-    ("request.auth.claims[group]", &["*"]),
+    ("request.auth.principal", REQUEST_PRINCIPALS),
+    ("request.auth.audiences", WORDS),
+    ("request.auth.presenter", WORDS),
+    ("request.auth.claims[group]", WORDS),
+    ("request.auth.claims[nested][a.b]", WORDS),
     ("source.ip", BLOCKS),
     ("remote.ip", BLOCKS),
     ("destination.ip", BLOCKS),
@@ -245,6 +252,40 @@ fn mesh() -> impl Strategy<Value = Mesh> {
     (domains, any::<bool>()).prop_map(|(domains, baseline)| Mesh { domains, baseline })
 }
 
+/// Of all kinds that JSON has, in the claims that policies look at.
+fn claims() -> impl Strategy<Value = Map<String, Value>> {
+    let claim = || {
+        prop::sample::select(vec![
+            json!("a"),
+            json!("b"),
+            json!("ab"),
+            json!(""),
+            json!(1),
+            json!(true),
+            json!(null),
+            json!(["a", "x"]),
+            json!([]),
+            json!([["a"], {"a": "a"}, 1, "ab"]),
+            json!({"a": "a", "a.b": "a"}),
+            json!({"a.b": ["b"]}),
+        ])
+    };
+    let issuer = prop::sample::select(vec![json!("i"), json!("https://i"), json!("xi"), json!("")]);
+    let subject = prop::sample::select(vec![json!("a"), json!("b"), json!("ab"), json!(""), json!("*")]);
+    let named = |name: &'static str, value: BoxedStrategy<Value>| {
+        prop::option::weighted(0.8, value).prop_map(move |value| value.map(|value| (name.to_owned(), value)))
+    };
+    let all = (
+        named("iss", issuer.boxed()),
+        named("sub", subject.boxed()),
+        named("aud", claim().boxed()),
+        named("azp", claim().boxed()),
+        named("group", claim().boxed()),
+        named("nested", claim().boxed()),
+    );
+    all.prop_map(|(a, b, c, d, e, f)| [a, b, c, d, e, f].into_iter().flatten().collect())
+}
+
 fn call() -> impl Strategy<Value = Call> {
     let peer = (
         prop::sample::select(vec!["cluster.local", "new-td", "old-td", "other"]),
@@ -267,8 +308,9 @@ fn call() -> impl Strategy<Value = Call> {
         prop::sample::select(vec!["backend", "BACKEND:8080", "backend:8080", "other", ""]),
         prop::collection::vec(prop::sample::select(vec!["1", "2", "12", " 1"]), 0..3),
         addresses(),
+        prop::option::of(claims()),
     );
-    (connection, request).prop_map(|(connection, (method, path, host, lines, remote_ip))| {
+    (connection, request).prop_map(|(connection, (method, path, host, lines, remote_ip, claims))| {
         let (peer, source_ip, fixed, destination, (port, service_port), sni, tcp) = connection;
         let mut headers = HeaderMap::new();
         for line in lines {
@@ -287,6 +329,7 @@ fn call() -> impl Strategy<Value = Call> {
             host: host.to_owned(),
             headers,
             remote_ip: remote_ip.parse().unwrap(),
+            token: claims.map(crate::Token::new),
         }
     })
 }

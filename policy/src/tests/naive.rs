@@ -174,7 +174,10 @@ impl Case<'_> {
             && both(&source.trust_domains, &source.not_trust_domains, &|value| self.trust_domain(value))
             && both(&source.ip_blocks, &source.not_ip_blocks, &|value| in_block(value, self.call.source_ip))
             && both(&source.remote_ip_blocks, &source.not_remote_ip_blocks, &|value| in_block(value, self.remote_ip()))
-            && (self.call.tcp || both(&source.request_principals, &source.not_request_principals, &|_| false))
+            && (self.call.tcp
+                || both(&source.request_principals, &source.not_request_principals, &|value| {
+                    self.request_principal(value)
+                }))
     }
 
     fn operation(&self, operation: &OperationSpec) -> bool {
@@ -229,6 +232,11 @@ impl Case<'_> {
             "connection.sni" => call.sni.as_ref().is_some_and(|sni| wildcard(value, &sni.to_lowercase())),
             "request.headers[:path]" => wildcard(value, &call.path_and_query),
             "request.headers[:authority]" => wildcard(value, &call.host),
+            "request.auth.principal" => self.request_principal(value),
+            "request.auth.audiences" => self.claim(&["aud"], value),
+            "request.auth.presenter" => self.claim(&["azp"], value),
+            "request.auth.claims[group]" => self.claim(&["group"], value),
+            "request.auth.claims[nested][a.b]" => self.claim(&["nested", "a.b"], value),
             _ => false,
         };
         any(&condition.values, &test) && none(&condition.not_values, &test)
@@ -237,6 +245,43 @@ impl Case<'_> {
     fn remote_ip(&self) -> IpAddr {
         let otherwise = if self.call.tcp { self.call.source_ip } else { self.call.remote_ip };
         self.call.fixed_remote_ip.unwrap_or(otherwise)
+    }
+
+    /// The table of authorization policies' requestPrincipals, row by row.
+    fn request_principal(&self, value: &str) -> bool {
+        let Some(token) = &self.call.token else { return false };
+        let text = |name| token.claim(name).and_then(|value| value.as_str());
+        let (Some(iss), Some(sub)) = (text("iss"), text("sub")) else { return false };
+        if value == "*" {
+            return !iss.is_empty() && !sub.is_empty();
+        }
+        let Some(slash) = value.rfind('/') else {
+            return if let Some(end) = value.strip_prefix('*') {
+                !iss.is_empty() && sub.ends_with(end)
+            } else if let Some(start) = value.strip_suffix('*') {
+                iss.starts_with(start) && !sub.is_empty()
+            } else {
+                iss == value && sub.is_empty()
+            };
+        };
+        let part = |pattern: &str, value: &str| wildcard(pattern, value) && (pattern != "*" || !value.is_empty());
+        part(&value[..slash], iss) && part(&value[slash + 1..], sub)
+    }
+
+    fn claim(&self, path: &[&str], pattern: &str) -> bool {
+        let Some(token) = &self.call.token else { return false };
+        let mut claim = token.claim(path[0]).cloned();
+        for name in &path[1..] {
+            claim = claim.and_then(|claim| claim.as_object().and_then(|object| object.get(*name)).cloned());
+        }
+        let texts: Vec<String> = match claim {
+            Some(serde_json::Value::String(text)) => vec![text],
+            Some(serde_json::Value::Array(items)) => {
+                items.iter().filter_map(|item| item.as_str()).map(str::to_owned).collect()
+            }
+            _ => Vec::new(),
+        };
+        texts.iter().any(|text| wildcard(pattern, text) && (pattern != "*" || !text.is_empty()))
     }
 
     /// Domain, namespace and service account of the peer.

@@ -275,7 +275,7 @@ fn server_names_are_lowered_and_patterns_are_not() {
 }
 
 #[test]
-fn there_is_never_a_token_and_never_metadata() {
+fn without_a_token_and_metadata_nothing_matches() {
     for key in [
         "request.auth.principal",
         "request.auth.audiences",

@@ -3,6 +3,7 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
@@ -10,10 +11,12 @@ use futures_util::future::{Either, Ready, Then, ready};
 use http::{Request, Response, Version, header};
 use http_body::Body;
 use hyper::body::Incoming;
+use meshgate_policy::Token;
 use tower::{Layer, Service, ServiceBuilder};
 
 use crate::error::ProxyError;
 use crate::ext_authz::{self, Refusal};
+use crate::http::authentication::BadToken;
 use crate::http::body::{Received, ResponseBody};
 use crate::http::{headers, refusal};
 use crate::report::Report;
@@ -25,6 +28,8 @@ use crate::{inbound, outbound};
 pub struct Exchange {
     /// As it will be forwarded, once it has passed [`crate::http::headers::sanitise_request`].
     pub request: Request<Received>,
+    /// What its token says, once that has been found good; `None` without one.
+    pub token: Option<Arc<Token>>,
     /// What will be logged and counted.
     pub report: Report,
     /// The plan it is judged by, once it is known; inbound only.
@@ -48,6 +53,7 @@ pub struct Refused {
 enum Why {
     Denied,
     Answered(Box<Refusal>),
+    BadToken(BadToken),
     Failed(ProxyError),
 }
 
@@ -62,6 +68,12 @@ impl Refused {
     pub fn answered(refusal: Refusal, exchange: Exchange) -> Self {
         let (report, unread) = exchange.abandon();
         Self { why: Why::Answered(Box::new(refusal)), report, unread }
+    }
+
+    /// Its token is not a good one.
+    pub fn bad_token(why: BadToken, exchange: Exchange) -> Self {
+        let (report, unread) = exchange.abandon();
+        Self { why: Why::BadToken(why), report, unread }
     }
 
     /// It ended before anything was sent upstream.
@@ -92,12 +104,13 @@ pub fn inbound(
     side: &Rc<inbound::Side>,
 ) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static {
     let (worker, ask) = (Rc::clone(worker), Rc::clone(side));
-    let (first, last) = (Rc::clone(side), Rc::clone(side));
+    let (first, second, last) = (Rc::clone(side), Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
         .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
         .layer_fn(move |inner| Ask { side: Rc::clone(&ask), inner })
-        .layer(CheckLayer(move |exchange| first.authorize(exchange)))
+        .layer(CheckLayer(move |exchange| first.authenticate(exchange)))
+        .layer(CheckLayer(move |exchange| second.authorize(exchange)))
         .service_fn(move |exchange| inbound::forward(Rc::clone(&last), exchange))
 }
 
@@ -162,6 +175,7 @@ async fn refuse(refused: Refused) -> Result<Response<ResponseBody>, Closed> {
     match why {
         Why::Denied => Ok(refusal::denied(report)),
         Why::Answered(answer) => Ok(refusal::answered(*answer, report)),
+        Why::BadToken(why) => Ok(refusal::bad_token(why, report)),
         Why::Failed(error) if error.kind.is_silent() && !report.is_http2() => {
             refusal::unanswered(&error, report);
             Err(Closed)

@@ -1,5 +1,6 @@
 //! HTTP on the data path: one request's way from the downstream connection to the upstream's answer.
 
+pub mod authentication;
 pub mod body;
 pub mod client;
 pub mod forward;

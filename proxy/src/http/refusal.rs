@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::Refusal;
+use crate::http::authentication::BadToken;
 use crate::http::body::ResponseBody;
 use crate::report::{DENIED, Report};
 
@@ -21,6 +22,8 @@ const GRPC_PERMISSION_DENIED: &str = "7";
 
 /// Bytes of a provider's answer that fit into a header of ours.
 const GRPC_MESSAGE_MAX: usize = 1024;
+/// gRPC's UNAUTHENTICATED.
+const GRPC_UNAUTHENTICATED: &str = "16";
 
 /// Of a refused request's body so much is read and thrown away before the answer, because closing on unread bytes would reset
 /// the connection and the answer with it. Whoever sends more, or for longer than [`DISCARD_TIME`], loses that courtesy.
@@ -73,6 +76,19 @@ pub fn answered(refusal: Refusal, mut report: Report) -> Response<ResponseBody> 
         if *name != header::CONTENT_TYPE || !response.headers().contains_key(header::CONTENT_TYPE) {
             response.headers_mut().append(name, value.clone());
         }
+    }
+    response
+}
+
+/// A token is there and not good.
+pub fn bad_token(BadToken { rejection, challenge }: BadToken, mut report: Report) -> Response<ResponseBody> {
+    let status = rejection.status();
+    report.answered_by_us(status.as_u16(), "JWT");
+    report.because(rejection.text());
+    let grpc = if status == StatusCode::FORBIDDEN { GRPC_PERMISSION_DENIED } else { GRPC_UNAUTHENTICATED };
+    let mut response = answer(status, grpc, rejection.text(), report);
+    if let Some(challenge) = challenge {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
     }
     response
 }

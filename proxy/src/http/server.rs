@@ -88,7 +88,7 @@ pub async fn serve<I, S>(
             let mut report = Report::begin(&worker, &reporting, &request);
             report.in_flight(activity.request());
             // The layers are always ready: waiting happens in the call, where it is bounded and reported.
-            layers.clone().call(Exchange { request: request.map(Received::new), report, plan: None })
+            layers.clone().call(Exchange { request: request.map(Received::new), token: None, report, plan: None })
         })
     };
     let limits = &worker.shared.bootstrap.limits;

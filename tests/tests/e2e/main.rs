@@ -14,6 +14,7 @@ mod ext_authz;
 mod hostile;
 mod http;
 mod identity;
+mod jwt;
 mod outbound;
 mod reload;
 mod smi;
