@@ -356,7 +356,7 @@ fn live_plaintext_connection_is_closed_once_strict_is_switched_on() {
         assert_eq!(mesh.get("/").await.unwrap().0, 200);
         backend.put("policy.yaml", &mtls("STRICT")).await;
         let closed = async || plain.is_closed().then_some(());
-        meshgate::sandbox::until("the end of the plaintext connection", closed).await.unwrap();
+        until("the end of the plaintext connection", closed).await.unwrap();
         plain.get("/").await.unwrap_err();
         assert_eq!(mesh.get("/").await.unwrap().0, 200);
         assert_eq!(status(&backend.get("/").await), 0);
