@@ -10,7 +10,6 @@
 mod large;
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -65,13 +64,12 @@ fn connection(criterion: &mut Criterion) {
         .into_iter()
         .chain(MIXES.iter().map(|&mix| (mix.0, compile(&policies(mix, 10_000)), Call::of(mix, 9_999))));
     for (name, set, call) in sets {
-        let hasher = RandomState::new();
         let facts = set.essential(&call.facts()).to_owned();
-        let kept = HashMap::from([(hasher.hash_one(facts.as_ref()), (facts, set.reduce(&call.facts())))]);
+        let kept = HashMap::from([(facts.as_ref().fingerprint(), (facts, set.reduce(&call.facts())))]);
         group.bench_function(BenchmarkId::new("shared", name), |bench| {
             bench.iter(|| {
                 let facts = black_box(&set).essential(black_box(&call.facts()));
-                let found = kept.get(&hasher.hash_one(facts)).filter(|(kept, _)| kept.as_ref() == facts);
+                let found = kept.get(&facts.fingerprint()).filter(|(kept, _)| kept.as_ref() == facts);
                 found.map(|(_, residual)| residual.clone())
             });
         });

@@ -8,13 +8,14 @@ use std::net::IpAddr;
 use meshgate_identity::SpiffeId;
 
 use crate::condition::ConnectionTest;
+use crate::hash;
 use crate::matchers::StringMatch;
 use crate::model::AnyCondition;
 use crate::request::{ConnectionFacts, Protocol, RemoteIp};
 use crate::set::PolicySet;
 
 /// The facts that a policy set looks at; the others are left out. `T` is `&str` for a look-up and `Box<str>` to keep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Essential<T> {
     protocol: Protocol,
     service_port: Option<u16>,
@@ -30,6 +31,21 @@ pub struct Essential<T> {
 }
 
 impl Essential<&str> {
+    /// Equal for equal facts, and most often not for others: to look them up by. Whoever chooses a server name can choose
+    /// one that meets another here, so what is found has to be compared.
+    pub fn fingerprint(&self) -> u64 {
+        let port = |port: Option<u16>| port.map_or(0, |port| 1 << 16 | u64::from(port));
+        let seed = self.protocol as u64 | u64::from(self.has_peer) << 1;
+        let seed = seed | port(self.service_port) << 2 | port(self.destination_port) << 20;
+        let texts = [self.principal, self.namespace, self.trust_domain, self.sni];
+        let hash = texts.into_iter().flatten().fold(seed, |hash, text| hash::of(hash, text.as_bytes()));
+        let addresses = [self.source_ip, self.remote_ip, self.destination_ip];
+        addresses.into_iter().flatten().fold(hash, |hash, address| match address {
+            IpAddr::V4(address) => hash::of(hash, &address.octets()),
+            IpAddr::V6(address) => hash::of(hash, &address.octets()),
+        })
+    }
+
     /// To keep.
     pub fn to_owned(&self) -> Essential<Box<str>> {
         Essential {

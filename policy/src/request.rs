@@ -40,7 +40,7 @@ pub enum RemoteIp {
 }
 
 /// How the proxy reads the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// Request by request.
     Http,

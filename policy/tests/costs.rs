@@ -2,6 +2,7 @@
 //! idea of fast, so that a slow machine passes and a slow algorithm does not.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![allow(clippy::disallowed_types, reason = "what is measured is real time")]
 
 mod large;
 
@@ -69,6 +70,7 @@ fn within(times: u32, what: &str, few: impl Fn() -> Duration, many: impl Fn() ->
     while looks.len() < 5 {
         let (few, many) = (few(), many());
         if many < times * few {
+            println!("{what}: {few:?}, {many:?}");
             return;
         }
         looks.push((few, many));

@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
 
 use meshgate_config::Snapshot;
 use meshgate_policy::{ConnectionFacts, Essential, Residual};
@@ -23,7 +22,7 @@ pub struct Residuals(RefCell<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     generation: u64,
-    hasher: RandomState,
+    /// By fingerprint. Of two with one fingerprint the later takes the place.
     young: HashMap<u64, Entry>,
     /// Looked into when `young` has none; what is found goes back there, and the rest is forgotten when `young` is full.
     old: HashMap<u64, Entry>,
@@ -56,16 +55,16 @@ impl Residuals {
 
 impl Kept {
     fn get_or_insert(&mut self, facts: Essential<&str>, reduce: impl FnOnce() -> Residual) -> Residual {
-        let hash = self.hasher.hash_one(facts);
+        let fingerprint = facts.fingerprint();
         let same = |entry: &&Entry| entry.facts.as_ref() == facts;
-        if let Some(entry) = self.young.get(&hash).filter(same) {
+        if let Some(entry) = self.young.get(&fingerprint).filter(same) {
             return entry.residual.clone();
         }
-        let entry = self.old.remove(&hash).filter(|entry| same(&entry));
+        let entry = self.old.remove(&fingerprint).filter(|entry| same(&entry));
         let entry = entry.unwrap_or_else(|| Entry { facts: facts.to_owned(), residual: reduce() });
         let residual = entry.residual.clone();
         self.weight += 1 + residual.weight();
-        self.young.insert(hash, entry);
+        self.young.insert(fingerprint, entry);
         if self.young.len() >= KEPT_MAX || self.weight >= RULES_MAX {
             self.old = std::mem::take(&mut self.young);
             self.weight = 0;

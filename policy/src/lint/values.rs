@@ -14,10 +14,10 @@ pub(super) fn look(findings: &mut Findings<'_>, known: &Known) {
             let field = format!("rules[{index}].{}", condition.field());
             match condition {
                 AnyCondition::Connection(condition) => {
-                    never_matches(findings, &field, condition, |test, value| of_connection(test, value));
+                    never_matches(findings, &field, condition, of_connection);
                 }
                 AnyCondition::Request(condition) => {
-                    never_matches(findings, &field, condition, |test, value| of_request(test, value));
+                    never_matches(findings, &field, condition, of_request);
                     if known.num_trusted_proxies == Some(0) && matches!(condition.test, RequestTest::RemoteIp(_)) {
                         let message = format!(
                             "{field} is compared with the peer's own address, as no proxy in front is trusted: say \

@@ -503,6 +503,8 @@ proptest! {
             // Made for the one, asked by the other.
             let other = Call { tcp: one.tcp, ..other.clone() };
             if set.essential(&one.facts()) == set.essential(&other.facts()) {
+                let fingerprint = |call: &Call| set.essential(&call.facts()).fingerprint();
+                prop_assert_eq!(fingerprint(one), fingerprint(&other));
                 let residual = set.reduce(&one.facts());
                 let decided = if other.tcp { residual.decide_connection() } else { residual.decide(&other.request()) };
                 prop_assert_eq!(as_naive(decided), naive::decide(&documents, &Smi::default(), &mesh, &other));

@@ -347,7 +347,7 @@ fn never_resumes_a_session() {
 }
 
 #[test]
-fn live_plaintext_connection_is_refused_once_strict_is_switched_on() {
+fn live_plaintext_connection_is_closed_once_strict_is_switched_on() {
     meshgate_tests::run(async {
         let backend = Backend::start(&mtls("PERMISSIVE")).await;
         let mut plain = Client::plain(backend.sidecar.inbound()).await;
@@ -355,7 +355,9 @@ fn live_plaintext_connection_is_refused_once_strict_is_switched_on() {
         assert_eq!(plain.get("/").await.unwrap().0, 200);
         assert_eq!(mesh.get("/").await.unwrap().0, 200);
         backend.put("policy.yaml", &mtls("STRICT")).await;
-        assert_eq!(plain.get("/").await.unwrap(), (403, "mutual TLS required".to_owned()));
+        let closed = async || plain.is_closed().then_some(());
+        until("the end of the plaintext connection", closed).await.unwrap();
+        plain.get("/").await.unwrap_err();
         assert_eq!(mesh.get("/").await.unwrap().0, 200);
         assert_eq!(status(&backend.get("/").await), 0);
         assert_eq!(backend.hits(), 3);
