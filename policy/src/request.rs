@@ -40,7 +40,7 @@ pub enum RemoteIp {
 }
 
 /// How the proxy reads the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Protocol {
     /// Request by request.
     Http,
