@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::Response;
+use http::{HeaderMap, Response};
 use meshgate_config::{AppProtocol, InboundListener, OriginalDestination, Snapshot};
 use meshgate_identity::alpn::Negotiated;
 use meshgate_policy::{Authentication, ConnectionFacts, MtlsMode, RemoteIp, RequestView, Residual, Token, Verdict};
@@ -27,6 +27,7 @@ use crate::http::headers;
 use crate::http::layers::{self, Exchange, Refused};
 use crate::http::pool::{HttpVersion, Security, Slot, Upstream};
 use crate::http::server::{self, Reporting};
+use crate::http::standing::{Head, InProgress};
 use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
 use crate::report;
 use crate::residuals::Residuals;
@@ -211,8 +212,41 @@ impl Side {
             return self.run_tcp(stream).await;
         }
         let layers = layers::inbound(&self.worker, &self);
-        let allowed = || self.plan().allows_anything();
-        server::serve(&self.worker, stream, self.protocol, &self.reporting, layers, allowed).await;
+        let go_on = |in_progress: &InProgress| self.judge_again(in_progress);
+        server::serve(&self.worker, stream, self.protocol, &self.reporting, layers, go_on).await;
+    }
+
+    /// Ends what the configuration in force no longer allows; says whether the connection may go on.
+    fn judge_again(&self, in_progress: &InProgress) -> bool {
+        let plan = self.plan();
+        if !plan.allows_anything() {
+            in_progress.end("nothing is allowed on the connection any more");
+            return false;
+        }
+        let ended = in_progress.withdraw(|head| self.refusal(&plan, head));
+        // HTTP/1 has no other end in the middle of an answer.
+        self.protocol == Protocol::Http2 || !ended
+    }
+
+    /// Why a request that was let in would no longer be. Providers are not asked again.
+    fn refusal(&self, plan: &Plan, head: &Head) -> Option<String> {
+        let none = HeaderMap::new();
+        let (headers, names) = head.headers().unwrap_or((&none, &[]));
+        let view = RequestView {
+            method: head.method.as_str(),
+            path: head.uri.path(),
+            path_and_query: head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
+            host: head.host().unwrap_or_default(),
+            scheme: self.scheme(),
+            headers,
+            token: head.token.as_deref(),
+            remote_ip: head.remote_ip,
+        };
+        let decision = plan.residual.decide_again(&view, names);
+        (decision.verdict == Verdict::Deny).then(|| match decision.rule {
+            Some(rule) => format!("{} {rule}", decision.reason),
+            None => decision.reason.to_string(),
+        })
     }
 
     async fn run_tcp<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
@@ -252,7 +286,7 @@ impl Side {
     }
 
     /// The plan under the configuration in force now.
-    fn plan(&self) -> Rc<Plan> {
+    pub fn plan(&self) -> Rc<Plan> {
         let current = self.worker.generation();
         if self.plan.borrow().generation != current {
             let snapshot = self.worker.snapshot();
@@ -322,7 +356,12 @@ impl Side {
         let decision = plan.residual.decide(&view);
         exchange.report.decision(&decision);
         match decision.verdict {
-            Verdict::Allow => Ok(exchange),
+            Verdict::Allow => {
+                let (names, remote_ip) = (plan.residual.headers(), view.remote_ip);
+                let token = exchange.token.clone();
+                exchange.report.let_in(Head::keep(&exchange.request, names, token, remote_ip));
+                Ok(exchange)
+            }
             Verdict::Deny => {
                 let facts = || self.facts(&self.worker.snapshot());
                 exchange.report.nearest(|| plan.residual.nearest(&decision, &facts(), Some(&view)));
@@ -350,7 +389,7 @@ impl Side {
         if self.peer.id.is_some() { "https" } else { "http" }
     }
 
-    fn remote_ip(&self, headers: &http::HeaderMap) -> std::net::IpAddr {
+    fn remote_ip(&self, headers: &HeaderMap) -> std::net::IpAddr {
         let hops = self.worker.shared.bootstrap.authorization.num_trusted_proxies;
         headers::forwarded_for(headers, hops).unwrap_or(self.connection.remote.ip())
     }

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Version, header};
@@ -20,6 +21,7 @@ use crate::http::body::Progress;
 use crate::http::idle::InFlight;
 use crate::http::pool::Slot;
 use crate::http::server::Reporting;
+use crate::http::standing::{Head, Standing};
 use crate::http::{authentication, headers};
 use crate::metrics::{DecisionLabels, OutcomeLabels, ProviderLabels, RequestCounters};
 use crate::worker::{Worker, WorkerRef};
@@ -78,6 +80,23 @@ impl Report {
     /// Keeps the connection from being taken for idle until the report ends.
     pub fn in_flight(&mut self, in_flight: InFlight) {
         self.0.in_flight = Some(in_flight);
+    }
+
+    /// It was let in, and will be judged again by this head when the configuration changes.
+    pub fn let_in(&mut self, head: Head) {
+        if let Some(in_flight) = &mut self.0.in_flight {
+            in_flight.let_in(head);
+        }
+    }
+
+    /// Of one that was let in.
+    pub fn standing(&self) -> Option<&Rc<Standing>> {
+        self.0.in_flight.as_ref()?.standing()
+    }
+
+    /// Ready once a new configuration ends the exchange.
+    pub fn poll_withdrawn(&self, cx: &Context<'_>) -> Poll<()> {
+        self.standing().map_or(Poll::Pending, |standing| standing.poll_answer(cx))
     }
 
     /// The caller speaks gRPC, and must be answered in its terms.
@@ -218,8 +237,13 @@ impl Drop for Report {
     fn drop(&mut self) {
         let inner = &mut *self.0;
         if !inner.complete && inner.flags == NO_FLAGS {
-            let withdrawn = inner.in_flight.as_ref().is_some_and(InFlight::is_withdrawn);
-            inner.flags = if withdrawn { DENIED } else { ErrorKind::DownstreamGone.flag() };
+            inner.flags = match inner.in_flight.as_ref().and_then(InFlight::withdrawn) {
+                Some(why) => {
+                    inner.detail = Some(format!("permission withdrawn: {why}").into());
+                    DENIED
+                }
+                None => ErrorKind::DownstreamGone.flag(),
+            };
         }
         inner.counters.count(&inner.worker.shared.metrics, inner.code, inner.flags);
         let Some(mut line) = inner.line.take() else { return };
