@@ -134,6 +134,14 @@ impl Condition<RequestTest> {
     pub(crate) fn holds(&self, request: &RequestView<'_>) -> bool {
         self.test.matches(request) != self.negated
     }
+
+    /// The header it asks about.
+    pub(crate) fn header(&self) -> Option<&HeaderName> {
+        match &self.test {
+            RequestTest::Header { name, .. } | RequestTest::HeaderRegex { name, .. } => Some(name),
+            _ => None,
+        }
+    }
 }
 
 impl ConnectionTest {

@@ -4,6 +4,9 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 
+use http::HeaderName;
+
+use crate::condition::{Condition, RequestTest};
 use crate::custom::ProviderFault;
 use crate::decision::{Decision, Reason, RuleRef, Verdict};
 use crate::guard::Opened;
@@ -33,6 +36,29 @@ impl Residual {
     /// The verdict on a request. Does not allocate.
     pub fn decide(&self, request: &RequestView<'_>) -> Decision<'_> {
         let Ok(decision) = self.conclude(|kind| Ok::<_, Infallible>(self.first(kind, request)));
+        decision
+    }
+
+    /// The headers that any policy of the set asks about: what has to be kept of a request's headers to decide on it again.
+    pub fn headers(&self) -> &Arc<[HeaderName]> {
+        &self.0.compiled.headers
+    }
+
+    /// The verdict on a request of which only the headers named in `kept` are still there. A condition on another header is
+    /// taken the way that refuses: as met in a DENY rule, as not met in an ALLOW rule.
+    pub fn decide_again(&self, request: &RequestView<'_>, kept: &[HeaderName]) -> Decision<'_> {
+        if self.headers().iter().all(|name| kept.contains(name)) {
+            return self.decide(request);
+        }
+        let Left { compiled, protocol, own, open } = &*self.0;
+        let Ok(decision) = self.conclude(|kind| {
+            let holds = |condition: &Condition<RequestTest>| match condition.header() {
+                Some(name) if !kept.contains(name) => !kind.lets_in(),
+                _ => condition.holds(request),
+            };
+            let shared = compiled.shared(*protocol);
+            Ok::<_, Infallible>(earlier(own.first_by(kind, open, holds), shared.first_by(kind, open, holds)))
+        });
         decision
     }
 

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use http::HeaderName;
 use meshgate_identity::TrustDomain;
 use serde::{Deserialize, Serialize};
 
@@ -221,6 +222,14 @@ impl AnyCondition {
         match self {
             AnyCondition::Connection(condition) => condition.ask(),
             AnyCondition::Request(_) => None,
+        }
+    }
+
+    /// The header it asks about.
+    pub(crate) fn header(&self) -> Option<&HeaderName> {
+        match self {
+            AnyCondition::Connection(_) => None,
+            AnyCondition::Request(condition) => condition.header(),
         }
     }
 

@@ -249,10 +249,25 @@ impl Program {
         section.rules.get(place as usize).map(|rule| rule.number)
     }
 
+    /// The first rule of a kind that matches, as `holds` has it for each condition; tries them all, without the index.
+    pub(crate) fn first_by(
+        &self,
+        kind: Kind,
+        open: &Opened,
+        holds: impl Fn(&Condition<RequestTest>) -> bool,
+    ) -> Option<u32> {
+        let mut rules = self.section(kind).rules.iter();
+        rules.find(|rule| open.has(rule) && self.matches_by(rule, &holds)).map(|rule| rule.number)
+    }
+
     /// Whether the rule matches the request.
     fn matches(&self, rule: &ResidualRule, request: &RequestView<'_>) -> bool {
-        let holds = |clause: &Span| at(&self.conditions, clause).iter().all(|condition| condition.holds(request));
-        at(&self.groups, &rule.groups).iter().all(|group| at(&self.clauses, group).iter().any(holds))
+        self.matches_by(rule, |condition| condition.holds(request))
+    }
+
+    fn matches_by(&self, rule: &ResidualRule, holds: impl Fn(&Condition<RequestTest>) -> bool) -> bool {
+        let all = |clause: &Span| at(&self.conditions, clause).iter().all(|condition| holds(condition));
+        at(&self.groups, &rule.groups).iter().all(|group| at(&self.clauses, group).iter().any(all))
     }
 
     /// What a rule asks of a request, as the index wants it.

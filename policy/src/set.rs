@@ -4,8 +4,11 @@
 //! ([`PolicySet::compile`]), what a connection fixes once a connection ([`PolicySet::reduce`]), and only the rest once
 //! a request ([`Residual::decide`]). A rule that asks nothing of the connection is made ready once for all of them.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+
+use http::HeaderName;
 
 use crate::custom::Asked;
 use crate::essential::Looks;
@@ -38,6 +41,8 @@ pub(crate) struct Compiled {
     /// Of which kinds there is a policy in force, even one without rules.
     pub(crate) in_force: Kinds,
     looks: Looks,
+    /// That the rules ask about, each once.
+    pub(crate) headers: Arc<[HeaderName]>,
     catch_all_deny: CatchAllDeny,
     smi: SmiMode,
     /// Whom the CUSTOM rules ask.
@@ -142,10 +147,12 @@ impl Compiled {
     fn prepare(&mut self) {
         let guards = Guards::new(self.numbers().map(|number| self.rule(number).rule));
         let (mut http_asking, mut tcp_asking) = (Vec::new(), Vec::new());
+        let mut headers = HashSet::new();
         let (mut http, mut tcp, mut looks) = (Program::default(), Program::default(), Looks::default());
         for number in self.numbers() {
             let rule = self.rule(number);
             let guard = guards.of(number);
+            headers.extend(rule.rule.conditions().filter_map(AnyCondition::header).cloned());
             if guard.is_some() {
                 http.add(number, rule, &nobody(Protocol::Http), guard);
             }
@@ -164,6 +171,7 @@ impl Compiled {
         tcp.finish();
         (self.http_index, self.tcp_index) = (self.index(&http_asking), self.index(&tcp_asking));
         (self.http, self.tcp, self.looks, self.guards) = (http, tcp, looks, guards);
+        self.headers = headers.into_iter().collect();
     }
 
     fn index(&self, rules: &[u32]) -> Index {

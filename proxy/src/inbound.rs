@@ -1,17 +1,15 @@
 //! Toward the application: terminate mutual TLS, learn who calls, judge, forward.
 //!
-//! [`admit`] and [`plan`] decide and do no I/O; [`serve`] and [`forward`] carry it out.
+//! [`admit`] and [`plan`] decide and do no I/O; [`serve`] carries it out, and [`Side`] once it is known who calls.
 
-use std::cell::RefCell;
+mod side;
+
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 
-use http::Response;
 use meshgate_config::{AppProtocol, InboundListener, OriginalDestination, Snapshot};
 use meshgate_identity::alpn::Negotiated;
-use meshgate_policy::{Authentication, ConnectionFacts, MtlsMode, RemoteIp, RequestView, Residual, Token, Verdict};
-use tokio::io::{AsyncRead, AsyncWrite};
+use meshgate_policy::{Authentication, ConnectionFacts, MtlsMode, RemoteIp, Residual, Verdict};
 use tokio::net::TcpStream;
 
 use crate::access_log::Line;
@@ -19,21 +17,16 @@ use crate::connection::{Connection, Direction, Peer, Protocol};
 use crate::detect::{self, Detected};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
-use crate::ext_authz::{self, Change, Question, Subject};
-use crate::http::authentication::authenticate;
-use crate::http::body::ResponseBody;
-use crate::http::forward::forward as forward_http;
-use crate::http::headers;
-use crate::http::layers::{self, Exchange, Refused};
-use crate::http::pool::{HttpVersion, Security, Slot, Upstream};
-use crate::http::server::{self, Reporting};
-use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
+use crate::http::pool::{HttpVersion, Security, Upstream};
+use crate::metrics::{RequestLabels, UNKNOWN};
 use crate::report;
 use crate::residuals::Residuals;
 use crate::rewind::Rewind;
 use crate::stream::Stream;
 use crate::worker::{Worker, WorkerRef};
-use crate::{drain, orig_dst, socket, tcp, tls};
+use crate::{drain, orig_dst, socket, tls};
+
+pub use side::{Side, forward};
 
 /// How a connection is taken, given the mTLS mode of its port and its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,19 +90,6 @@ impl Plan {
     pub fn allows_anything(&self) -> bool {
         self.admitted && self.residual.fixed().is_none_or(|decision| decision.verdict == Verdict::Allow)
     }
-}
-
-/// One inbound connection, once it is known who calls and what they speak.
-#[derive(Debug)]
-pub struct Side {
-    worker: WorkerRef,
-    connection: Connection,
-    destination: SocketAddr,
-    peer: Peer,
-    protocol: Protocol,
-    slot: Rc<Slot>,
-    reporting: Rc<Reporting>,
-    plan: RefCell<Rc<Plan>>,
 }
 
 /// Serves an accepted connection to its end.
@@ -183,186 +163,6 @@ async fn try_serve(
 /// What a service says is spoken at this address.
 fn hint(snapshot: &Snapshot, destination: SocketAddr) -> AppProtocol {
     snapshot.services.endpoint(destination).map_or(AppProtocol::Auto, |(port, _)| port.app_protocol)
-}
-
-impl Side {
-    fn new(
-        worker: &WorkerRef,
-        snapshot: &Snapshot,
-        connection: Connection,
-        listener: &InboundListener,
-        destination: SocketAddr,
-        peer: Peer,
-        protocol: Protocol,
-    ) -> Rc<Self> {
-        let service = snapshot.services.endpoint(destination).map(|(port, _)| port.host.clone());
-        let labels = labels(worker, &peer, service, protocol);
-        let slot = worker.pool.slot(&upstream(worker, listener, destination, protocol));
-        let facts = facts(worker, snapshot, &connection, destination, &peer, protocol);
-        let plan = RefCell::new(Rc::new(plan(snapshot, &facts, &worker.residuals)));
-        tracing::debug!(remote = %connection.remote, %destination, ?protocol, peer = ?peer.id, plan = ?plan.borrow(), "inbound");
-        let counters = Rc::new(RequestCounters::new(labels));
-        let reporting = Rc::new(Reporting { prefix: prefix(&connection, destination, &peer), counters });
-        Rc::new(Self { worker: Rc::clone(worker), connection, destination, peer, protocol, slot, reporting, plan })
-    }
-
-    async fn run<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
-        if self.protocol == Protocol::Tcp {
-            return self.run_tcp(stream).await;
-        }
-        let layers = layers::inbound(&self.worker, &self);
-        let allowed = || self.plan().allows_anything();
-        server::serve(&self.worker, stream, self.protocol, &self.reporting, layers, allowed).await;
-    }
-
-    async fn run_tcp<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
-        let mut report = tcp::Report::begin(
-            &self.worker,
-            Direction::Inbound,
-            &self.reporting.prefix,
-            self.reporting.counters.tcp_labels(),
-        );
-        let plan = self.plan();
-        let question = plan.residual.custom_connection().filter(|_| plan.admitted);
-        let question = question.map(|custom| Question::new(&custom));
-        if let Some(question) = &question
-            && !ext_authz::about_connection(&self.worker, &self.subject(), question, &mut report).await
-        {
-            report.refused();
-            return;
-        }
-        let decision = plan.residual.decide_connection();
-        report.decision(&decision);
-        report.nearest(|| plan.residual.nearest(&decision, &self.facts(&self.worker.snapshot()), None));
-        if decision.verdict == Verdict::Deny || !plan.admitted {
-            report.refused();
-            return;
-        }
-        let allowed = || {
-            let plan = self.plan();
-            // A connection is asked about once. Where another provider has to be asked by now, nobody has said yes to it.
-            let asked = question.as_ref().map(Question::provider);
-            let custom = plan.residual.custom_connection();
-            plan.admitted
-                && custom.is_none_or(|custom| custom.fault.is_none() && Some(custom.provider) == asked)
-                && plan.residual.decide_connection().verdict == Verdict::Allow
-        };
-        let application = std::iter::once(Rc::clone(&self.slot));
-        tcp::forward(&self.worker, stream, application, report, allowed).await;
-    }
-
-    /// The plan under the configuration in force now.
-    fn plan(&self) -> Rc<Plan> {
-        let current = self.worker.generation();
-        if self.plan.borrow().generation != current {
-            let snapshot = self.worker.snapshot();
-            let facts = self.facts(&snapshot);
-            let fresh = Rc::new(plan(&snapshot, &facts, &self.worker.residuals));
-            self.plan.replace(fresh);
-        }
-        Rc::clone(&self.plan.borrow())
-    }
-
-    /// What has to be asked about a request before it is authorized. The plan that says so is kept with the request, which
-    /// is judged by it to its end. Costs a look at an empty list where no CUSTOM policy applies.
-    pub fn question(&self, exchange: &mut Exchange) -> Option<Question> {
-        let plan = exchange.plan.insert(self.plan());
-        if !plan.residual.may_ask() || !plan.admitted {
-            return None;
-        }
-        exchange.request.headers_mut().remove(&ext_authz::FAILURE_MODE_ALLOWED);
-        let custom = plan.residual.custom(&self.view(&exchange.request, None))?;
-        Some(Question::new(&custom))
-    }
-
-    /// The layer of the CUSTOM policies, for a request that one of them asks about.
-    ///
-    /// # Errors
-    /// As [`ext_authz::about_request`].
-    pub async fn ask(&self, question: Question, exchange: Exchange) -> Result<(Exchange, Vec<Change>), Refused> {
-        ext_authz::about_request(&self.worker, &self.subject(), question, exchange).await
-    }
-
-    fn subject(&self) -> Subject<'_> {
-        Subject {
-            peer: self.peer.id.as_ref(),
-            source: self.connection.remote,
-            destination: self.destination,
-            sni: self.peer.sni.as_deref(),
-        }
-    }
-
-    fn facts(&self, snapshot: &Snapshot) -> ConnectionFacts<'_> {
-        facts(&self.worker, snapshot, &self.connection, self.destination, &self.peer, self.protocol)
-    }
-
-    /// The layer of the tokens.
-    ///
-    /// # Errors
-    /// A token is there and not good.
-    pub fn authenticate(&self, exchange: Exchange) -> Result<Exchange, Refused> {
-        let plan = exchange.plan.clone().unwrap_or_else(|| self.plan());
-        match &plan.authentication {
-            None => Ok(exchange),
-            Some(rules) => authenticate(&self.worker, rules, plan.generation, self.scheme(), exchange),
-        }
-    }
-
-    /// The layer of the policies.
-    ///
-    /// # Errors
-    /// A policy, or the mTLS mode, refuses the request.
-    pub fn authorize(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
-        let plan = exchange.plan.take().unwrap_or_else(|| self.plan());
-        if !plan.admitted {
-            let error = ProxyError::new(ErrorKind::DownstreamTls, "mutual TLS has become mandatory on this port");
-            return Err(Refused::unsent(error, exchange));
-        }
-        let view = self.view(&exchange.request, exchange.token.as_deref());
-        let decision = plan.residual.decide(&view);
-        exchange.report.decision(&decision);
-        match decision.verdict {
-            Verdict::Allow => Ok(exchange),
-            Verdict::Deny => {
-                let facts = || self.facts(&self.worker.snapshot());
-                exchange.report.nearest(|| plan.residual.nearest(&decision, &facts(), Some(&view)));
-                Err(Refused::denied(exchange))
-            }
-        }
-    }
-
-    /// The request as the policies see it: as it will be forwarded.
-    fn view<'a, B>(&self, request: &'a http::Request<B>, token: Option<&'a Token>) -> RequestView<'a> {
-        let uri = request.uri();
-        RequestView {
-            method: request.method().as_str(),
-            path: uri.path(),
-            path_and_query: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
-            host: headers::host(request).unwrap_or_default(),
-            scheme: self.scheme(),
-            headers: request.headers(),
-            token,
-            remote_ip: self.remote_ip(request.headers()),
-        }
-    }
-
-    fn scheme(&self) -> &'static str {
-        if self.peer.id.is_some() { "https" } else { "http" }
-    }
-
-    fn remote_ip(&self, headers: &http::HeaderMap) -> std::net::IpAddr {
-        let hops = self.worker.shared.bootstrap.authorization.num_trusted_proxies;
-        headers::forwarded_for(headers, hops).unwrap_or(self.connection.remote.ip())
-    }
-}
-
-/// The last layer: to the application.
-///
-/// # Errors
-/// The application could not be reached or broke off.
-pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
-    let slot = Rc::clone(&side.slot);
-    forward_http(&side.worker, std::iter::once(slot), exchange.request, exchange.report).await
 }
 
 fn facts<'a>(

@@ -3,12 +3,15 @@
 //! A [`Report`] is begun with the exchange and travels with it (request handler, then response body). It finishes when it is
 //! dropped, so an exchange that was cancelled half-way is reported like any other.
 
+pub mod describe;
+
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Version, header};
-use meshgate_policy::{Decision, Nearest, Reason, RequestPrincipal, Verdict};
+use meshgate_policy::{Decision, Nearest, RequestPrincipal};
 use tokio::time::Instant;
 
 use crate::access_log::{Line, Sink};
@@ -20,6 +23,7 @@ use crate::http::body::Progress;
 use crate::http::idle::InFlight;
 use crate::http::pool::Slot;
 use crate::http::server::Reporting;
+use crate::http::standing::{Head, Standing};
 use crate::http::{authentication, headers};
 use crate::metrics::{DecisionLabels, OutcomeLabels, ProviderLabels, RequestCounters};
 use crate::worker::{Worker, WorkerRef};
@@ -80,6 +84,23 @@ impl Report {
         self.0.in_flight = Some(in_flight);
     }
 
+    /// It was let in, and will be judged again by this head when the configuration changes.
+    pub fn let_in(&mut self, head: Head) {
+        if let Some(in_flight) = &mut self.0.in_flight {
+            in_flight.let_in(head);
+        }
+    }
+
+    /// Of one that was let in.
+    pub fn standing(&self) -> Option<&Rc<Standing>> {
+        self.0.in_flight.as_ref()?.standing()
+    }
+
+    /// Ready once a new configuration ends the exchange.
+    pub fn poll_withdrawn(&self, cx: &Context<'_>) -> Poll<()> {
+        self.standing().map_or(Poll::Pending, |standing| standing.poll_answer(cx))
+    }
+
     /// The caller speaks gRPC, and must be answered in its terms.
     pub fn is_grpc(&self) -> bool {
         self.0.grpc
@@ -121,7 +142,7 @@ impl Report {
     pub fn decision(&mut self, decision: &Decision<'_>) {
         count_decision(&self.0.worker, decision);
         if let Some(line) = &mut self.0.line {
-            describe(decision, line);
+            describe::decision(decision, line);
         }
     }
 
@@ -129,14 +150,14 @@ impl Report {
     pub fn asked(&mut self, asked: &Asked<'_>) {
         count_asked(&self.0.worker, asked);
         if let Some(line) = &mut self.0.line {
-            describe_asked(asked, line);
+            describe::asked(asked, line);
         }
     }
 
     /// What would have let it in; asked only if it is logged.
     pub fn nearest<'a>(&mut self, nearest: impl FnOnce() -> Option<Nearest<'a>>) {
         if let Some(line) = &mut self.0.line {
-            describe_nearest(nearest(), line);
+            describe::nearest(nearest(), line);
         }
     }
 
@@ -191,7 +212,7 @@ impl Report {
     /// The exchange failed.
     pub fn failed(&mut self, error: &ProxyError) {
         if let Some(line) = &mut self.0.line {
-            describe_refusal(error.kind, line);
+            describe::refusal(error.kind, line);
         }
         self.0.flags = error.kind.flag();
         self.0.detail = Some(error.to_string().into());
@@ -218,8 +239,13 @@ impl Drop for Report {
     fn drop(&mut self) {
         let inner = &mut *self.0;
         if !inner.complete && inner.flags == NO_FLAGS {
-            let withdrawn = inner.in_flight.as_ref().is_some_and(InFlight::is_withdrawn);
-            inner.flags = if withdrawn { DENIED } else { ErrorKind::DownstreamGone.flag() };
+            inner.flags = match inner.in_flight.as_ref().and_then(InFlight::withdrawn) {
+                Some(why) => {
+                    inner.detail = Some(format!("permission withdrawn: {why}").into());
+                    DENIED
+                }
+                None => ErrorKind::DownstreamGone.flag(),
+            };
         }
         inner.counters.count(&inner.worker.shared.metrics, inner.code, inner.flags);
         let Some(mut line) = inner.line.take() else { return };
@@ -264,35 +290,8 @@ impl Totals {
 
 /// Counts a decision.
 pub fn count_decision(worker: &Worker, decision: &Decision<'_>) {
-    let labels = DecisionLabels { decision: verdict(decision.verdict), reason: decision.reason.as_str() };
+    let labels = DecisionLabels { decision: describe::verdict(decision.verdict), reason: decision.reason.as_str() };
     worker.decisions.count(&worker.shared.metrics, labels);
-}
-
-/// Writes a decision's fields: verdict, reason, policy, and what audit and dry-run policies would have said.
-pub fn describe(decision: &Decision<'_>, line: &mut Line) {
-    line.text("verdict", verdict(decision.verdict));
-    line.text("reason", decision.reason.as_str());
-    if let Some(rule) = &decision.rule {
-        line.display("policy", rule);
-    }
-    if let Some(rule) = &decision.target {
-        line.display("target", rule);
-    }
-    if let Some(rule) = &decision.audit {
-        line.display("audit", rule);
-    }
-    let shadows = [
-        ("dry_run_allow", "dry_run_allow_policy", &decision.dry_run_allow),
-        ("dry_run_deny", "dry_run_deny_policy", &decision.dry_run_deny),
-    ];
-    for (name, policy, shadow) in shadows {
-        if let Some((would_be, rule)) = shadow {
-            line.text(name, verdict(*would_be));
-            if let Some(rule) = rule {
-                line.display(policy, rule);
-            }
-        }
-    }
 }
 
 /// How asking an external provider went.
@@ -312,31 +311,6 @@ pub struct Asked<'a> {
 pub fn count_asked(worker: &Worker, asked: &Asked<'_>) {
     let labels = ProviderLabels { provider: asked.provider.to_owned(), result: asked.result };
     worker.shared.metrics.ext_authz.get_or_create(&labels).inc();
-}
-
-/// Writes a check's fields.
-pub fn describe_asked(asked: &Asked<'_>, line: &mut Line) {
-    line.text("ext_authz_provider", asked.provider);
-    line.text("ext_authz_result", asked.result);
-    if let Some(failure) = asked.failure {
-        line.display("ext_authz_error", failure);
-    }
-    line.millis("ext_authz_duration", asked.took);
-}
-
-/// Writes the rule that came nearest to letting in, and the first of its fields that failed.
-pub fn describe_nearest(nearest: Option<Nearest<'_>>, line: &mut Line) {
-    if let Some(nearest) = nearest {
-        line.display("nearest", nearest);
-    }
-}
-
-/// Writes the verdict that an error stands for, if it is one.
-pub fn describe_refusal(kind: ErrorKind, line: &mut Line) {
-    if kind == ErrorKind::OutOfReach {
-        line.text("verdict", verdict(Verdict::Deny));
-        line.text("reason", Reason::NoTargetMatched.as_str());
-    }
 }
 
 /// Counts what a connection turned out to speak.
@@ -376,13 +350,6 @@ pub fn connection_refused(worker: &WorkerRef, direction: Direction, connection: 
     line.display("connection_termination_details", error);
     let totals = Totals { code: None, flags: error.kind.flag(), received: 0, sent: 0 };
     totals.finish(worker, line, connection.accepted.elapsed());
-}
-
-fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Allow => "allow",
-        Verdict::Deny => "deny",
-    }
 }
 
 fn version(version: Version) -> &'static str {

@@ -15,7 +15,7 @@ use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::{Slot, Upstream};
 use crate::metrics::TcpLabels;
-use crate::report::{self, NO_FLAGS, Totals};
+use crate::report::{self, NO_FLAGS, Totals, describe};
 use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
 
@@ -62,7 +62,7 @@ impl Report {
     pub fn decision(&mut self, decision: &Decision<'_>) {
         report::count_decision(&self.worker, decision);
         if let Some(line) = &mut self.line {
-            report::describe(decision, line);
+            describe::decision(decision, line);
         }
     }
 
@@ -70,14 +70,14 @@ impl Report {
     pub fn asked(&mut self, asked: &report::Asked<'_>) {
         report::count_asked(&self.worker, asked);
         if let Some(line) = &mut self.line {
-            report::describe_asked(asked, line);
+            describe::asked(asked, line);
         }
     }
 
     /// What would have let it in; asked only if it is logged.
     pub fn nearest<'a>(&mut self, nearest: impl FnOnce() -> Option<Nearest<'a>>) {
         if let Some(line) = &mut self.line {
-            report::describe_nearest(nearest(), line);
+            describe::nearest(nearest(), line);
         }
     }
 
@@ -104,7 +104,7 @@ impl Report {
     pub fn failed(&mut self, error: &ProxyError) {
         error.log();
         if let Some(line) = &mut self.line {
-            report::describe_refusal(error.kind, line);
+            describe::refusal(error.kind, line);
         }
         self.flags = error.kind.flag();
         self.detail = Some(error.to_string());

@@ -383,3 +383,35 @@ fn without_a_request_doubt_refuses() {
         assert_eq!(set(action).reduce(&Call::get("/").facts()).decide_connection().verdict, Verdict::Deny, "{action}");
     }
 }
+
+#[test]
+fn a_header_that_was_not_kept_is_taken_the_way_that_refuses() {
+    let about = |name: &str, path: &str| {
+        let key = format!("request.headers[{name}]");
+        let to = json!([{"operation": {"paths": [path]}}]);
+        json!({"to": to, "when": [{"key": key, "values": ["1"]}]})
+    };
+    let deny = rule("DENY", &about("a", "/deny"));
+    let allow = policy("allow", json!({"rules": [about("b", "/allow"), operation("paths", &["/free", "/deny"])]}));
+    let set = PolicySet::compile(&[deny, allow], &workload(), &settings());
+    let again = |path: &str, kept: &[&'static str]| {
+        let call = Call::get(path).header("b", "1");
+        let kept: Vec<_> = kept.iter().map(|name| http::HeaderName::from_static(name)).collect();
+        set.reduce(&call.facts()).decide_again(&call.request(), &kept).verdict
+    };
+    for (path, kept, expected) in [
+        ("/free", &[][..], Verdict::Allow),
+        ("/deny", &[], Verdict::Deny),
+        ("/deny", &["b"], Verdict::Deny),
+        ("/deny", &["a"], Verdict::Allow),
+        ("/allow", &["a"], Verdict::Deny),
+        ("/allow", &["b"], Verdict::Allow),
+        ("/allow", &["a", "b"], Verdict::Allow),
+    ] {
+        assert_eq!(again(path, kept), expected, "{path} {kept:?}");
+    }
+    let mut names: Vec<_> =
+        set.reduce(&Call::get("/").facts()).headers().iter().map(|name| name.as_str().to_owned()).collect();
+    names.sort();
+    assert_eq!(names, ["a", "b"]);
+}

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 
 use crate::http::headers;
 use crate::http::pool::Lease;
+use crate::http::standing::Standing;
 use crate::report::Report;
 
 /// How far a request body has come.
@@ -23,6 +24,18 @@ pub struct Progress {
     pub bytes: Cell<u64>,
     /// The whole body was taken.
     pub ended: Cell<bool>,
+    standing: Option<Rc<Standing>>,
+}
+
+/// Why a body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    /// The other side of it did.
+    #[error(transparent)]
+    Off(#[from] hyper::Error),
+    /// A new configuration ends the exchange.
+    #[error("permission withdrawn")]
+    Withdrawn,
 }
 
 /// A request body as the downstream sends it.
@@ -139,8 +152,9 @@ enum Sent {
 
 impl RequestBody {
     /// Wraps what the downstream sends; the progress is `None` when there is no body.
-    pub fn new(inner: Received) -> (Self, Option<Rc<Progress>>) {
-        let progress = (!inner.is_end_stream()).then(Rc::<Progress>::default);
+    pub fn new(inner: Received, standing: Option<&Rc<Standing>>) -> (Self, Option<Rc<Progress>>) {
+        let begun = || Rc::new(Progress { standing: standing.cloned(), ..Progress::default() });
+        let progress = (!inner.is_end_stream()).then(begun);
         (Self { inner: Sent::Received(inner), progress: progress.clone() }, progress)
     }
 
@@ -152,11 +166,18 @@ impl RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        if let Some(standing) = self.progress.as_ref().and_then(|progress| progress.standing.as_ref())
+            && standing.poll_upload(cx).is_ready()
+        {
+            return Poll::Ready(Some(Err(Broken::Withdrawn)));
+        }
         let mut frame = match &mut self.inner {
-            Sent::Received(received) => std::task::ready!(Pin::new(received).poll_frame(cx)),
+            Sent::Received(received) => {
+                std::task::ready!(Pin::new(received).poll_frame(cx)).map(|frame| frame.map_err(Broken::Off))
+            }
             Sent::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         };
         sanitise(&mut frame);
@@ -189,7 +210,7 @@ impl Body for RequestBody {
     }
 }
 
-fn sanitise(frame: &mut Option<Result<Frame<Bytes>, hyper::Error>>) {
+fn sanitise(frame: &mut Option<Result<Frame<Bytes>, Broken>>) {
     if let Some(Ok(frame)) = frame
         && let Some(trailers) = frame.trailers_mut()
     {
@@ -239,12 +260,17 @@ impl ResponseBody {
 
 impl Body for ResponseBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
+        if this.report.poll_withdrawn(cx).is_ready() {
+            return Poll::Ready(Some(Err(Broken::Withdrawn)));
+        }
         let mut frame = match &mut this.source {
-            Source::Upstream { inner, .. } => std::task::ready!(Pin::new(inner).poll_frame(cx)),
+            Source::Upstream { inner, .. } => {
+                std::task::ready!(Pin::new(inner).poll_frame(cx)).map(|frame| frame.map_err(Broken::Off))
+            }
             Source::Local(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
         };
         sanitise(&mut frame);

@@ -1,6 +1,9 @@
 //! Sends a request to the first upstream that takes it, and the answer back down. Bodies stream both ways.
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 
 use http::{Request, Response, StatusCode, Version};
 
@@ -23,7 +26,7 @@ pub async fn forward(
     mut report: Report,
 ) -> Result<Response<ResponseBody>, Refused> {
     let (parts, body) = request.into_parts();
-    let (body, progress) = RequestBody::new(body);
+    let (body, progress) = RequestBody::new(body, report.standing());
     report.receiving(progress.clone());
     let mut request = Request::from_parts(parts, body);
     let mut failed: Option<ProxyError> = None;
@@ -37,7 +40,10 @@ pub async fn forward(
             HttpVersion::Http2 => Version::HTTP_2,
         };
         report.upstream(&slot);
-        match client::send(worker, &slot, request, progress.clone()).await {
+        let Some(sent) = unless_withdrawn(&report, client::send(worker, &slot, request, progress.clone())).await else {
+            return Err(Refused::withdrawn(report));
+        };
+        match sent {
             Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 // Upgrade was taken out of the request. Whatever comes behind this head is no HTTP: the connection is closed.
                 let error = ProxyError::new(ErrorKind::UpstreamProtocol, "101 that nobody asked for");
@@ -57,4 +63,14 @@ pub async fn forward(
     }
     let error = failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try"));
     Err(Refused::failed(error, report))
+}
+
+/// What `sending` comes to; `None` when a new configuration ends the exchange before.
+async fn unless_withdrawn<T>(report: &Report, sending: impl Future<Output = T>) -> Option<T> {
+    let mut sending = pin!(sending);
+    poll_fn(|cx| match report.poll_withdrawn(cx) {
+        Poll::Ready(()) => Poll::Ready(None),
+        Poll::Pending => sending.as_mut().poll(cx).map(Some),
+    })
+    .await
 }

@@ -14,19 +14,24 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::http::standing::{Head, InProgress, Standing};
+
 /// What a downstream HTTP connection is at.
 #[derive(Debug)]
 pub struct Activity {
     in_flight: Cell<u32>,
     in_head: Cell<bool>,
-    withdrawn: Cell<bool>,
+    in_progress: Rc<InProgress>,
     /// Since when nothing has happened; `None` when something has and the clock was not asked.
     since: Cell<Option<Instant>>,
 }
 
 /// A request in flight; its drop is the end of the answer.
 #[derive(Debug)]
-pub struct InFlight(Rc<Activity>);
+pub struct InFlight {
+    activity: Rc<Activity>,
+    standing: Option<Rc<Standing>>,
+}
 
 /// What to do when the timer fires.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,7 +50,7 @@ impl Activity {
         Rc::new(Self {
             in_flight: Cell::new(0),
             in_head: Cell::new(false),
-            withdrawn: Cell::new(false),
+            in_progress: Rc::default(),
             since: Cell::new(None),
         })
     }
@@ -55,12 +60,12 @@ impl Activity {
         self.in_flight.set(self.in_flight.get() + 1);
         self.in_head.set(false);
         self.since.set(None);
-        InFlight(Rc::clone(self))
+        InFlight { activity: Rc::clone(self), standing: None }
     }
 
-    /// A new configuration allows nothing on the connection any more: what is in flight ends for that reason.
-    pub fn withdraw(&self) {
-        self.withdrawn.set(true);
+    /// Requests that were let in and are not over.
+    pub fn in_progress(&self) -> &InProgress {
+        &self.in_progress
     }
 
     /// Whether the connection's time is over.
@@ -92,17 +97,28 @@ impl Activity {
 }
 
 impl InFlight {
-    /// Whether the connection ends because a new configuration allows nothing on it any more.
-    pub fn is_withdrawn(&self) -> bool {
-        self.0.withdrawn.get()
+    /// It was let in, and will be judged again by this head when the configuration changes.
+    pub fn let_in(&mut self, head: Head) {
+        self.standing = Some(self.activity.in_progress.add(head));
+    }
+
+    /// Why a new configuration ends it, if one does.
+    pub fn withdrawn(&self) -> Option<&str> {
+        let standing = self.standing.as_ref().and_then(|standing| standing.withdrawn());
+        standing.or_else(|| self.activity.in_progress.ended())
+    }
+
+    /// Of one that was let in.
+    pub fn standing(&self) -> Option<&Rc<Standing>> {
+        self.standing.as_ref()
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let left = self.0.in_flight.get().saturating_sub(1);
-        self.0.in_flight.set(left);
-        self.0.since.set(None);
+        let left = self.activity.in_flight.get().saturating_sub(1);
+        self.activity.in_flight.set(left);
+        self.activity.since.set(None);
     }
 }
 

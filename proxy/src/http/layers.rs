@@ -55,6 +55,7 @@ enum Why {
     Answered(Box<Refusal>),
     BadToken(BadToken),
     Failed(ProxyError),
+    Withdrawn,
 }
 
 impl Refused {
@@ -80,6 +81,11 @@ impl Refused {
     pub fn unsent(error: ProxyError, exchange: Exchange) -> Self {
         let (report, unread) = exchange.abandon();
         Self { why: Why::Failed(error), report, unread }
+    }
+
+    /// A new configuration no longer lets it in, and it has had no answer yet.
+    pub fn withdrawn(report: Report) -> Self {
+        Self { why: Why::Withdrawn, report, unread: None }
     }
 
     /// It failed after its body was given to an upstream.
@@ -181,6 +187,8 @@ async fn refuse(refused: Refused) -> Result<Response<ResponseBody>, Closed> {
             Err(Closed)
         }
         Why::Failed(error) => Ok(refusal::failed(&error, report)),
+        // The report says why, as it says of an answer that has begun.
+        Why::Withdrawn => Err(Closed),
     }
 }
 
@@ -210,7 +218,9 @@ where
         };
         let (side, mut inner) = (Rc::clone(&self.side), self.inner.clone());
         Either::Right(Box::pin(async move {
-            let (exchange, added) = side.ask(question, exchange).await?;
+            let (mut exchange, added) = side.ask(question, exchange).await?;
+            // What is in progress is judged again after a change; so is what a provider has thought about meanwhile.
+            exchange.plan = Some(side.plan());
             let mut response = inner.call(exchange).await?;
             ext_authz::change(&added, response.headers_mut());
             Ok(response)

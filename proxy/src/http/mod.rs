@@ -10,3 +10,4 @@ pub mod layers;
 pub mod pool;
 pub mod refusal;
 pub mod server;
+pub mod standing;

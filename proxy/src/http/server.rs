@@ -16,6 +16,7 @@ use crate::drain::Phase;
 use crate::http::body::{Received, ResponseBody};
 use crate::http::idle::{Activity, Due, Watched};
 use crate::http::layers::{Closed, Exchange};
+use crate::http::standing::InProgress;
 use crate::metrics::RequestCounters;
 use crate::report::{self, Report};
 use crate::worker::WorkerRef;
@@ -68,15 +69,15 @@ pub struct Reporting {
     pub counters: Rc<RequestCounters>,
 }
 
-/// Serves `io` until it ends, rests too long, the drain says so, or it is no longer `allowed` under a new configuration;
-/// `layers` answer each request.
+/// Serves `io` until it ends, rests too long, the drain says so, or may not `go_on` under a new configuration, which also ends
+/// what is in progress and no longer allowed; `layers` answer each request.
 pub async fn serve<I, S>(
     worker: &WorkerRef,
     io: I,
     protocol: Protocol,
     reporting: &Rc<Reporting>,
     layers: S,
-    allowed: impl Fn() -> bool,
+    go_on: impl Fn(&InProgress) -> bool,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static,
@@ -104,7 +105,7 @@ pub async fn serve<I, S>(
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(LOCAL_RESETS);
         let connection = builder.serve_connection(TokioIo::new(io), service);
-        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, allowed).await;
+        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, go_on).await;
     } else {
         let mut builder = http1::Builder::new();
         // What comes during the drain (outbound only) gets one answer.
@@ -115,7 +116,7 @@ pub async fn serve<I, S>(
         }
         let io = Watched::new(io, Rc::clone(&activity));
         let connection = builder.serve_connection(TokioIo::new(io), service);
-        run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown, allowed).await;
+        run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown, go_on).await;
     }
 }
 
@@ -125,7 +126,7 @@ async fn run<C>(
     reporting: &Reporting,
     connection: C,
     shutdown: impl Fn(std::pin::Pin<&mut C>),
-    allowed: impl Fn() -> bool,
+    go_on: impl Fn(&InProgress) -> bool,
 ) where
     C: Future<Output = Result<(), hyper::Error>>,
 {
@@ -159,8 +160,7 @@ async fn run<C>(
                 shutdown(connection.as_mut());
                 next = Phase::Ended;
             }
-            () = changes.changed() => if !allowed() {
-                activity.withdraw();
+            () = changes.changed() => if !go_on(activity.in_progress()) {
                 return;
             },
             () = timer.as_mut() => match activity.due(Instant::now(), head, idle) {

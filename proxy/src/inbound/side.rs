@@ -1,0 +1,258 @@
+//! One connection and its requests: judged when they come, and again when the configuration changes.
+
+use std::cell::RefCell;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Response};
+use meshgate_config::{InboundListener, Snapshot};
+use meshgate_policy::{ConnectionFacts, RequestView, Token, Verdict};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Plan, facts, labels, plan, prefix, upstream};
+use crate::connection::{Connection, Direction, Peer, Protocol};
+use crate::error::{ErrorKind, ProxyError};
+use crate::ext_authz::{self, Change, Question, Subject};
+use crate::http::authentication::authenticate;
+use crate::http::body::ResponseBody;
+use crate::http::forward::forward as forward_http;
+use crate::http::headers;
+use crate::http::layers::{self, Exchange, Refused};
+use crate::http::pool::Slot;
+use crate::http::server::{self, Reporting};
+use crate::http::standing::{Head, InProgress};
+use crate::metrics::RequestCounters;
+use crate::tcp;
+use crate::worker::WorkerRef;
+
+/// One inbound connection, once it is known who calls and what they speak.
+#[derive(Debug)]
+pub struct Side {
+    worker: WorkerRef,
+    connection: Connection,
+    destination: SocketAddr,
+    peer: Peer,
+    protocol: Protocol,
+    slot: Rc<Slot>,
+    reporting: Rc<Reporting>,
+    plan: RefCell<Rc<Plan>>,
+}
+
+impl Side {
+    pub(super) fn new(
+        worker: &WorkerRef,
+        snapshot: &Snapshot,
+        connection: Connection,
+        listener: &InboundListener,
+        destination: SocketAddr,
+        peer: Peer,
+        protocol: Protocol,
+    ) -> Rc<Self> {
+        let service = snapshot.services.endpoint(destination).map(|(port, _)| port.host.clone());
+        let labels = labels(worker, &peer, service, protocol);
+        let slot = worker.pool.slot(&upstream(worker, listener, destination, protocol));
+        let facts = facts(worker, snapshot, &connection, destination, &peer, protocol);
+        let plan = RefCell::new(Rc::new(plan(snapshot, &facts, &worker.residuals)));
+        tracing::debug!(remote = %connection.remote, %destination, ?protocol, peer = ?peer.id, plan = ?plan.borrow(), "inbound");
+        let counters = Rc::new(RequestCounters::new(labels));
+        let reporting = Rc::new(Reporting { prefix: prefix(&connection, destination, &peer), counters });
+        Rc::new(Self { worker: Rc::clone(worker), connection, destination, peer, protocol, slot, reporting, plan })
+    }
+
+    pub(super) async fn run<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
+        if self.protocol == Protocol::Tcp {
+            return self.run_tcp(stream).await;
+        }
+        let layers = layers::inbound(&self.worker, &self);
+        let go_on = |in_progress: &InProgress| self.judge_again(in_progress);
+        server::serve(&self.worker, stream, self.protocol, &self.reporting, layers, go_on).await;
+    }
+
+    /// Ends what the configuration in force no longer allows; says whether the connection may go on.
+    fn judge_again(&self, in_progress: &InProgress) -> bool {
+        let plan = self.plan();
+        if !plan.allows_anything() {
+            in_progress.end("nothing is allowed on the connection any more");
+            return false;
+        }
+        let ended = in_progress.withdraw(|head| self.refusal(&plan, head));
+        // HTTP/1 has no other end in the middle of an answer.
+        self.protocol == Protocol::Http2 || !ended
+    }
+
+    /// Why a request that was let in would no longer be. Providers are not asked again.
+    fn refusal(&self, plan: &Plan, head: &Head) -> Option<String> {
+        let none = HeaderMap::new();
+        let (headers, names) = head.headers().unwrap_or((&none, &[]));
+        let view = RequestView {
+            method: head.method.as_str(),
+            path: head.uri.path(),
+            path_and_query: head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            host: head.host().unwrap_or_default(),
+            scheme: self.scheme(),
+            headers,
+            token: head.token.as_deref(),
+            remote_ip: head.remote_ip,
+        };
+        let decision = plan.residual.decide_again(&view, names);
+        (decision.verdict == Verdict::Deny).then(|| match decision.rule {
+            Some(rule) => format!("{} {rule}", decision.reason),
+            None => decision.reason.to_string(),
+        })
+    }
+
+    async fn run_tcp<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
+        let mut report = tcp::Report::begin(
+            &self.worker,
+            Direction::Inbound,
+            &self.reporting.prefix,
+            self.reporting.counters.tcp_labels(),
+        );
+        let plan = self.plan();
+        let question = plan.residual.custom_connection().filter(|_| plan.admitted);
+        let question = question.map(|custom| Question::new(&custom));
+        if let Some(question) = &question
+            && !ext_authz::about_connection(&self.worker, &self.subject(), question, &mut report).await
+        {
+            report.refused();
+            return;
+        }
+        let decision = plan.residual.decide_connection();
+        report.decision(&decision);
+        report.nearest(|| plan.residual.nearest(&decision, &self.facts(&self.worker.snapshot()), None));
+        if decision.verdict == Verdict::Deny || !plan.admitted {
+            report.refused();
+            return;
+        }
+        let allowed = || {
+            let plan = self.plan();
+            // A connection is asked about once. Where another provider has to be asked by now, nobody has said yes to it.
+            let asked = question.as_ref().map(Question::provider);
+            let custom = plan.residual.custom_connection();
+            plan.admitted
+                && custom.is_none_or(|custom| custom.fault.is_none() && Some(custom.provider) == asked)
+                && plan.residual.decide_connection().verdict == Verdict::Allow
+        };
+        let application = std::iter::once(Rc::clone(&self.slot));
+        tcp::forward(&self.worker, stream, application, report, allowed).await;
+    }
+
+    /// The plan under the configuration in force now.
+    pub fn plan(&self) -> Rc<Plan> {
+        let current = self.worker.generation();
+        if self.plan.borrow().generation != current {
+            let snapshot = self.worker.snapshot();
+            let facts = self.facts(&snapshot);
+            let fresh = Rc::new(plan(&snapshot, &facts, &self.worker.residuals));
+            self.plan.replace(fresh);
+        }
+        Rc::clone(&self.plan.borrow())
+    }
+
+    /// What has to be asked about a request before it is authorized. The plan that says so is kept with the request, which is
+    /// judged by it unless somebody is asked. Costs a look at an empty list where no CUSTOM policy applies.
+    pub fn question(&self, exchange: &mut Exchange) -> Option<Question> {
+        let plan = exchange.plan.insert(self.plan());
+        if !plan.residual.may_ask() || !plan.admitted {
+            return None;
+        }
+        exchange.request.headers_mut().remove(&ext_authz::FAILURE_MODE_ALLOWED);
+        let custom = plan.residual.custom(&self.view(&exchange.request, None))?;
+        Some(Question::new(&custom))
+    }
+
+    /// The layer of the CUSTOM policies, for a request that one of them asks about.
+    ///
+    /// # Errors
+    /// As [`ext_authz::about_request`].
+    pub async fn ask(&self, question: Question, exchange: Exchange) -> Result<(Exchange, Vec<Change>), Refused> {
+        ext_authz::about_request(&self.worker, &self.subject(), question, exchange).await
+    }
+
+    fn subject(&self) -> Subject<'_> {
+        Subject {
+            peer: self.peer.id.as_ref(),
+            source: self.connection.remote,
+            destination: self.destination,
+            sni: self.peer.sni.as_deref(),
+        }
+    }
+
+    fn facts(&self, snapshot: &Snapshot) -> ConnectionFacts<'_> {
+        facts(&self.worker, snapshot, &self.connection, self.destination, &self.peer, self.protocol)
+    }
+
+    /// The layer of the tokens.
+    ///
+    /// # Errors
+    /// A token is there and not good.
+    pub fn authenticate(&self, exchange: Exchange) -> Result<Exchange, Refused> {
+        let plan = exchange.plan.clone().unwrap_or_else(|| self.plan());
+        match &plan.authentication {
+            None => Ok(exchange),
+            Some(rules) => authenticate(&self.worker, rules, plan.generation, self.scheme(), exchange),
+        }
+    }
+
+    /// The layer of the policies.
+    ///
+    /// # Errors
+    /// A policy, or the mTLS mode, refuses the request.
+    pub fn authorize(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
+        let plan = exchange.plan.take().unwrap_or_else(|| self.plan());
+        if !plan.admitted {
+            let error = ProxyError::new(ErrorKind::DownstreamTls, "mutual TLS has become mandatory on this port");
+            return Err(Refused::unsent(error, exchange));
+        }
+        let view = self.view(&exchange.request, exchange.token.as_deref());
+        let decision = plan.residual.decide(&view);
+        exchange.report.decision(&decision);
+        match decision.verdict {
+            Verdict::Allow => {
+                let (names, remote_ip) = (plan.residual.headers(), view.remote_ip);
+                let token = exchange.token.clone();
+                exchange.report.let_in(Head::keep(&exchange.request, names, token, remote_ip));
+                Ok(exchange)
+            }
+            Verdict::Deny => {
+                let facts = || self.facts(&self.worker.snapshot());
+                exchange.report.nearest(|| plan.residual.nearest(&decision, &facts(), Some(&view)));
+                Err(Refused::denied(exchange))
+            }
+        }
+    }
+
+    /// The request as the policies see it: as it will be forwarded.
+    fn view<'a, B>(&self, request: &'a http::Request<B>, token: Option<&'a Token>) -> RequestView<'a> {
+        let uri = request.uri();
+        RequestView {
+            method: request.method().as_str(),
+            path: uri.path(),
+            path_and_query: uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            host: headers::host(request).unwrap_or_default(),
+            scheme: self.scheme(),
+            headers: request.headers(),
+            token,
+            remote_ip: self.remote_ip(request.headers()),
+        }
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.peer.id.is_some() { "https" } else { "http" }
+    }
+
+    fn remote_ip(&self, headers: &HeaderMap) -> IpAddr {
+        let hops = self.worker.shared.bootstrap.authorization.num_trusted_proxies;
+        headers::forwarded_for(headers, hops).unwrap_or(self.connection.remote.ip())
+    }
+}
+
+/// The last layer: to the application.
+///
+/// # Errors
+/// The application could not be reached or broke off.
+pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
+    let slot = Rc::clone(&side.slot);
+    forward_http(&side.worker, std::iter::once(slot), exchange.request, exchange.report).await
+}
