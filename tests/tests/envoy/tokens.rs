@@ -250,11 +250,51 @@ fn of_policies(table: &mut Table) {
     }
 }
 
+/// More than one.
+fn of_several(table: &mut Table) {
+    let (good, bad) = (table.good(), table.signed(json!({"exp": 1})));
+    let params = json!({"fromParams": ["t"], "forwardOriginalToken": true});
+    let path = format!("/?t={good}&t={bad}");
+    let forwarded: &'static str = format!("allowed {path}").leak();
+    table.row("a second parameter", params, required(), with(&path, ""), forwarded);
+    table.differs("whichever of two tokens the application reads has to be good", "401");
+    let other = "https://other.example";
+    let rules =
+        json!([table.rule(json!({})), table.rule(json!({"issuer": other, "fromHeaders": [{"name": "x-jwt"}]}))]);
+    let theirs = table.signed(json!({"iss": other}));
+    let third = table.signed(json!({"iss": "https://third.example"}));
+    let at = |first: &str, second: &str| with("/", &format!("authorization: Bearer {first}\r\nx-jwt: {second}\r\n"));
+    let second = |token: &str| with("/", &format!("x-jwt: {token}\r\n"));
+    for (name, call, expected) in [
+        ("the first rule's", bearer(&good), ALLOWED),
+        ("the second rule's", second(&theirs), ALLOWED),
+        ("both rules'", at(&good, &theirs), ALLOWED),
+        ("in each other's place", at(&theirs, &good), "401"),
+        ("the second rule's in the first's place", bearer(&theirs), "401"),
+        ("the second one bad", at(&good, &bad), ALLOWED),
+        ("the first one bad", at(&bad, &theirs), ALLOWED),
+        ("both bad", at(&bad, &bad), "401"),
+        ("nobody's", bearer(&third), "401"),
+        ("none for two rules", with("/", ""), "403"),
+    ] {
+        table.row(name, json!({}), required(), call, expected);
+        table.rows.last_mut().unwrap().rules = rules.clone();
+    }
+    let preflight = |more: &str| {
+        let lines = format!("authorization: Bearer {bad}\r\norigin: https://a\r\n{more}");
+        Call::http1(NOBODY, &format!("OPTIONS / HTTP/1.1\r\nhost: h\r\n{lines}x-end: 1"))
+    };
+    let everything = || json!({"rules": [{}]});
+    let asks = "access-control-request-method: GET\r\n";
+    table.row("before a browser asks", json!({}), everything(), preflight(asks), ALLOWED);
+    table.row("no question of a browser's", json!({}), everything(), preflight(""), "401");
+}
+
 #[test]
 fn tokens_are_good_and_bad_to_both() {
     let Some(envoy) = binary::envoy() else { return };
     let mut table = Table { issuer: Issuer::new("1"), rows: Vec::new() };
-    for rows in [of_form, of_claims, of_places, of_policies] {
+    for rows in [of_form, of_claims, of_places, of_policies, of_several] {
         rows(&mut table);
     }
     let set = |row: &Row| Set {

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-/// One provider for each rule; a request without a token passes, and with one it must be good for some rule.
+/// One provider for each rule; a request passes with a token that is good for one of them, or when none of them finds one that
+/// is not.
 pub(crate) fn token_filter(rules: &Value) -> Value {
     let rules = rules.as_array().unwrap();
     let name = |index: usize| format!("origins-{index}");
@@ -17,7 +18,7 @@ pub(crate) fn token_filter(rules: &Value) -> Value {
         1 => all.remove(0),
         _ => {
             let any = (0..rules.len()).map(|index| json!({"provider_name": name(index)}));
-            let any: Vec<_> = any.chain([json!({"allow_missing": {}})]).collect();
+            let any: Vec<_> = any.chain([json!({"requires_all": {"requirements": all}})]).collect();
             json!({"requires_any": {"requirements": any}})
         }
     };
