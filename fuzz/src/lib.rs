@@ -2,25 +2,37 @@
 //!
 //! The functions know nothing of a fuzzer, so that ordinary tests can run them over the seeds too.
 
+mod answers;
+mod cases;
 mod documents;
 mod identities;
 mod paths;
 mod policies;
+mod routes;
+mod tokens;
 
+pub use answers::ext_authz_answer;
+pub use cases::case;
 pub use documents::{bootstrap, yaml_resources};
 pub use identities::spiffe_id;
 pub use paths::{path_normalize, path_template};
 pub use policies::policy_decide;
+pub use routes::smi_regex;
+pub use tokens::token;
 
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 10] = [
     ("bootstrap", bootstrap),
+    ("case", case),
+    ("ext_authz_answer", ext_authz_answer),
     ("path_normalize", path_normalize),
     ("path_template", path_template),
     ("policy_decide", policy_decide),
+    ("smi_regex", smi_regex),
     ("spiffe_id", spiffe_id),
+    ("token", token),
     ("yaml_resources", yaml_resources),
 ];

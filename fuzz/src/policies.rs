@@ -6,9 +6,11 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderValue};
 use meshgate_identity::SpiffeId;
 use meshgate_policy::explain::{Outcome, RuleName};
+use meshgate_policy::smi::{self, PathMatch};
 use meshgate_policy::{
-    CatchAllDeny, ConnectionFacts, Decision, Explanation, ObjectName, Policy, PolicySet, Protocol, RemoteIp,
-    RequestView, RuleRef, Settings, Verdict, Workload, istio,
+    CatchAllDeny, ConnectionFacts, Decision, Explanation, ObjectName, Policy, PolicySet, Protocol, Provider,
+    ProviderKind, Providers, Reason, RemoteIp, RequestView, RuleRef, Settings, SmiMode, Token, Verdict, Workload,
+    istio,
 };
 use serde_json::{Map, Value, json};
 
@@ -152,12 +154,16 @@ fn rule(choices: &mut Choices<'_>) -> Value {
 }
 
 fn document(choices: &mut Choices<'_>, name: usize) -> Option<Arc<Policy>> {
-    let action = choices.pick(&["ALLOW", "DENY", "AUDIT"]);
+    let action = choices.pick(&["ALLOW", "DENY", "AUDIT", "CUSTOM"]);
     let least = usize::from(action != "ALLOW");
     let rules: Vec<_> = (0..least + choices.below(3)).map(|_| rule(choices)).collect();
-    let spec = serde_json::from_value(json!({"action": action, "rules": rules})).expect("the shape of a policy");
+    let mut spec = json!({"action": action, "rules": rules});
+    if action == "CUSTOM" {
+        spec["provider"] = json!({"name": choices.pick(&["sso", "sso", "other"])});
+    }
+    let spec = serde_json::from_value(spec).expect("the shape of a policy");
     let namespace = choices.pick(&["default", "istio-system"]).to_owned();
-    let dry_run = action != "AUDIT" && choices.below(5) == 1;
+    let dry_run = !["AUDIT", "CUSTOM"].contains(&action) && choices.below(5) == 1;
     let annotations = BTreeMap::from([("istio.io/dry-run".to_owned(), dry_run.to_string())]);
     let annotations = if dry_run { annotations } else { BTreeMap::new() };
     istio::authorization_policy(ObjectName { namespace, name: format!("p{name}") }, &annotations, spec)
@@ -165,13 +171,45 @@ fn document(choices: &mut Choices<'_>, name: usize) -> Option<Arc<Policy>> {
         .map(Arc::new)
 }
 
+/// What a TrafficTarget lets in: a group of routes with one match.
+fn traffic_target(choices: &mut Choices<'_>) -> Option<Arc<Policy>> {
+    let mut one = json!({"pathRegex": choices.text(&["/a", "/a/.*", ".*b", "/a|/x"])});
+    if choices.below(2) == 1 {
+        one["methods"] = json!([choices.pick(&["GET", "*", "POST"])]);
+    }
+    if choices.below(3) == 1 {
+        one["headers"] = json!({"x-a": choices.text(&["1", "1.?", "[0-9]*"])});
+    }
+    let group = smi::http_route_group(serde_json::from_value(json!({"matches": [one]})).ok()?).ok()?;
+    let part = choices.pick(&[PathMatch::Prefix, PathMatch::Full, PathMatch::Search]);
+    Some(super::routes::traffic_target(group, part))
+}
+
+fn token(choices: &mut Choices<'_>) -> Option<Token> {
+    let all = [
+        json!({"iss": "https://idp", "sub": "alice", "a": {"b": ["x", "y"]}}),
+        json!({"iss": "https://idp", "a": {"b": 7}}),
+        json!({"sub": "alice", "aud": ["us"], "a": "text"}),
+    ];
+    let claims = all.get(choices.below(all.len() + 1))?;
+    Some(Token::new(claims.as_object()?.clone()))
+}
+
 /// What is decided in steps, at once, and in words is the same; and where a connection has the answer, requests get no other.
 pub fn policy_decide(data: &[u8]) {
     let mut choices = Choices(data);
     let count = 1 + choices.below(4);
-    let policies: Vec<_> = (0..count).filter_map(|name| document(&mut choices, name)).collect();
+    let mut policies: Vec<_> = (0..count).filter_map(|name| document(&mut choices, name)).collect();
+    if choices.below(3) == 1 {
+        policies.extend(traffic_target(&mut choices));
+    }
     let catch_all_deny = choices.pick(&[CatchAllDeny::Istio, CatchAllDeny::Baseline]);
-    let set = PolicySet::compile(&policies, &workload(), &Settings { catch_all_deny, ..settings() });
+    let smi = choices.pick(&[SmiMode::Permissive, SmiMode::TrafficPolicy]);
+    let kind = choices.pick(&[ProviderKind::Grpc, ProviderKind::Http]);
+    let sso = BTreeMap::from([("sso".to_owned(), Provider { kind, fail_open: false })]);
+    let providers = if choices.below(2) == 1 { Providers::Known(sso) } else { Providers::Unstated };
+    let set = PolicySet::compile(&policies, &workload(), &Settings { catch_all_deny, smi, providers, ..settings() });
+    let token = token(&mut choices);
     let peers =
         ["cluster.local/ns/default/sa/frontend", "old-td/ns/default/sa/other", "partner/ns/other/sa/frontend/x"];
     let peer: Option<SpiffeId> = match choices.below(4) {
@@ -196,6 +234,7 @@ pub fn policy_decide(data: &[u8]) {
         method: choices.pick(&["GET", "POST", "x"]),
         host: choices.pick(&["backend", "BACKEND:8080", ""]),
         headers: &headers,
+        token: token.as_ref(),
         remote_ip: choices.pick(&addresses).into(),
         ..request(target)
     };
@@ -211,6 +250,13 @@ fn agree(set: &PolicySet, facts: &ConnectionFacts<'_>, request: &RequestView<'_>
     };
     same(&decided, &explained);
     same(&of_connection, &set.explain(facts, None));
+    let asked = match facts.protocol {
+        Protocol::Tcp => residual.custom_connection(),
+        Protocol::Http => residual.custom(request),
+    };
+    let asked = asked.map(|custom| (custom.rule.to_string(), custom.fault.is_some()));
+    let told = explained.asks.as_ref().map(|asks| (asks.rule.to_string(), asks.fault.is_some()));
+    assert_eq!(asked, told, "who is to be asked is told");
     match residual.fixed() {
         Some(fixed) => assert_eq!(fixed, decided),
         None => assert_eq!(facts.protocol, Protocol::Http, "bytes leave nothing open"),
@@ -221,6 +267,11 @@ fn agree(set: &PolicySet, facts: &ConnectionFacts<'_>, request: &RequestView<'_>
 }
 
 fn same(decided: &Decision<'_>, explained: &Explanation) {
+    if explained.asks.as_ref().is_some_and(|asks| asks.fault.is_some()) {
+        // Nobody can be asked: that comes before what the other policies say.
+        assert_eq!((explained.verdict, explained.reason), (Verdict::Deny, Reason::CustomFailed), "{explained}");
+        return;
+    }
     let of = |rule: Option<RuleRef<'_>>| rule.map(|rule| rule.to_string());
     let told = |rule: &Option<RuleName>| rule.as_ref().map(ToString::to_string);
     assert_eq!((decided.verdict, decided.reason), (explained.verdict, explained.reason), "{explained}");

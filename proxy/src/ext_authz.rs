@@ -22,13 +22,14 @@ use std::rc::Rc;
 use ::http::{HeaderName, HeaderValue, Request, Response, StatusCode};
 use bytes::Bytes;
 use hyper::body::Incoming;
-use meshgate_config::{ExtensionProvider, ProviderTransport};
+use meshgate_config::{ExtensionProvider, HttpCheck, ProviderTransport};
 use meshgate_identity::SpiffeId;
+use meshgate_policy::normalize::Level;
 use meshgate_policy::{Custom, Decision, ObjectName, ProviderFault, Reason, RuleRef};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::{ErrorKind, ProxyError};
-use crate::http::body::{Received, RequestBody};
+use crate::http::body::{self, RequestBody};
 use crate::http::client;
 use crate::http::layers::{Exchange, Refused};
 use crate::http::pool::{HttpVersion, Lease, Slot};
@@ -158,6 +159,34 @@ impl From<ProxyError> for Failure {
     }
 }
 
+/// An answer as it came, for tests without a socket.
+#[derive(Debug)]
+pub enum Received<'a> {
+    /// The body of a gRPC answer: the message behind its prefix.
+    Grpc(Bytes),
+    /// An HTTP answer, and what the provider's settings say of it.
+    Http(&'a HttpCheck, Response<Bytes>),
+}
+
+impl Received<'_> {
+    /// Carries it out. `level` is that of the request's path. Comes back with the changes to the application's answer, or with the
+    /// refusal.
+    ///
+    /// # Errors
+    /// It is no answer, or would make no valid request.
+    pub fn carry_out<B>(self, request: &mut Request<B>, level: Level) -> Result<Result<Vec<Change>, Refusal>, Failure> {
+        let answer = match self {
+            Self::Grpc(framed) => grpc::read(framed)?,
+            Self::Http(settings, response) => {
+                let (head, body) = response.into_parts();
+                http::check_status(head.status)?;
+                http::read(settings, &head, body)
+            }
+        };
+        answer.carry_out(request, level)
+    }
+}
+
 /// Asks about a request and carries the answer out. With the request come back the changes to make to its answer.
 ///
 /// # Errors
@@ -176,10 +205,7 @@ pub async fn about_request(
     let started = Instant::now();
     let level = worker.shared.bootstrap.authorization.path_normalization;
     let outcome = check(worker, provider, subject, Some((&exchange.request, shown.as_ref()))).await;
-    let outcome = outcome.and_then(|answer| match answer {
-        Answer::Allow(changes) => changes.apply(&mut exchange.request, level).map(Ok).map_err(Failure::Broken),
-        Answer::Deny(refusal) => Ok(Err(refusal)),
-    });
+    let outcome = outcome.and_then(|answer| answer.carry_out(&mut exchange.request, level));
     let mut asked = Asked { provider: &provider.name, result: "allow", failure: None, took: started.elapsed() };
     match outcome {
         Ok(Ok(changes)) => {
@@ -284,7 +310,7 @@ async fn check(
     worker: &WorkerRef,
     provider: &ExtensionProvider,
     subject: &Subject<'_>,
-    request: Option<(&Request<Received>, Option<&Shown>)>,
+    request: Option<(&Request<body::Received>, Option<&Shown>)>,
 ) -> Result<Answer, Failure> {
     let deadline = Instant::now() + provider.timeout;
     let (version, ask) = match (&provider.transport, request) {

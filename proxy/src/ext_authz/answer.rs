@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use meshgate_policy::normalize::Level;
 
-use super::query;
+use super::{Failure, query};
 use crate::error::ProxyError;
 use crate::http::headers;
 
@@ -70,6 +70,23 @@ pub(super) struct Changes {
     pub(super) query_remove: Vec<String>,
     /// In the answer to the caller.
     pub(super) downstream: Vec<Change>,
+}
+
+impl Answer {
+    /// What becomes of the request: the changes to its answer, or the refusal.
+    ///
+    /// # Errors
+    /// The changes would make no valid request.
+    pub(super) fn carry_out<B>(
+        self,
+        request: &mut Request<B>,
+        level: Level,
+    ) -> Result<Result<Vec<Change>, Refusal>, Failure> {
+        match self {
+            Answer::Allow(changes) => changes.apply(request, level).map(Ok).map_err(Failure::Broken),
+            Answer::Deny(refusal) => Ok(Err(refusal)),
+        }
+    }
 }
 
 impl Refusal {

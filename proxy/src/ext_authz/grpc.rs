@@ -201,7 +201,7 @@ fn outcome(fields: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Reads the one message of an answer.
-fn read(mut framed: Bytes) -> Result<Answer, Failure> {
+pub(super) fn read(mut framed: Bytes) -> Result<Answer, Failure> {
     let wrong = |why: &str| Failure::Answer(format!("the answer's message: {why}"));
     if framed.len() < PREFIX {
         return Err(wrong("there is none"));

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, LOCATION, WWW_AUTHENTICATE,
 };
+use http::response::Parts;
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -77,9 +78,7 @@ pub(super) async fn answer(
     deadline: Instant,
 ) -> Result<Answer, Failure> {
     let (head, body) = response.into_parts();
-    if head.status.is_server_error() || head.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Failure::Status(head.status));
-    }
+    check_status(head.status)?;
     let body = timeout_at(deadline, Limited::new(body, ANSWER_BYTES_MAX).collect()).await;
     let body = match body {
         Ok(Ok(body)) => {
@@ -88,16 +87,29 @@ pub(super) async fn answer(
         }
         Ok(Err(_)) | Err(_) => Bytes::new(),
     };
+    Ok(read(settings, &head, body))
+}
+
+/// Whether an answer of this status answers anything.
+pub(super) fn check_status(status: StatusCode) -> Result<(), Failure> {
+    match status.is_server_error() || status == StatusCode::SWITCHING_PROTOCOLS {
+        true => Err(Failure::Status(status)),
+        false => Ok(()),
+    }
+}
+
+/// Reads an answer that is one.
+pub(super) fn read(settings: &HttpCheck, head: &Parts, body: Bytes) -> Answer {
     if head.status == StatusCode::OK {
-        return Ok(Answer::Allow(Changes {
+        return Answer::Allow(Changes {
             remove: to_remove(&head.headers),
             headers: listed(&settings.to_upstream_on_allow, &head.headers),
             downstream: listed(&settings.to_downstream_on_allow, &head.headers),
             ..Changes::default()
-        }));
+        });
     }
     let headers = refusal_headers(&settings.to_downstream_on_deny, &head.headers);
-    Ok(Answer::Deny(Refusal { status: head.status, headers, body }))
+    Answer::Deny(Refusal { status: head.status, headers, body })
 }
 
 /// The headers that a list names: the first line of each replaces what was there, further ones follow it.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -12,7 +13,7 @@ use tokio::task::JoinHandle;
 use crate::call::{Call, Outcome, SEEN_PATH};
 use crate::envoy::{Envoy, Identity, Listener};
 use crate::people::People;
-use crate::policies::{APP, Document, resources};
+use crate::policies::{APP, Authentication, Document, PROVIDER, resources};
 use crate::profile::Profile;
 use crate::support::app::{App, Local};
 use crate::support::pki::Authority;
@@ -29,7 +30,26 @@ const PROBLEMS: &str = "mesh_config_problems";
 pub(crate) struct Set {
     pub(crate) profile: Profile,
     pub(crate) documents: Vec<Document>,
+    /// What tokens are read by.
+    pub(crate) authentication: Option<Authentication>,
+    /// Whom CUSTOM policies ask: where it listens.
+    pub(crate) provider: Option<SocketAddr>,
     pub(crate) calls: Vec<Call>,
+}
+
+impl Set {
+    /// More lines for our bootstrap file.
+    fn bootstrap(&self) -> String {
+        let provider = self.provider.map(|address| {
+            format!(
+                "extensionProviders: [{{name: {PROVIDER}, envoyExtAuthzHttp: {{service: {}, port: {}, \
+                 includeRequestHeadersInCheck: [x-say], headersToUpstreamOnAllow: [x-from-provider]}}}}]\n",
+                address.ip(),
+                address.port()
+            )
+        });
+        self.profile.bootstrap() + &provider.unwrap_or_default()
+    }
 }
 
 /// What came of one call.
@@ -68,7 +88,7 @@ pub(crate) async fn compare(binary: &Path, sets: Vec<Set>) -> Vec<Verdicts> {
     let application = Rc::new(application().await);
     let numbered: Vec<_> = sets.into_iter().enumerate().collect();
     let mut shards = Vec::new();
-    for same in numbered.chunk_by(|(_, one), (_, next)| one.profile.bootstrap() == next.profile.bootstrap()) {
+    for same in numbered.chunk_by(|(_, one), (_, next)| one.bootstrap() == next.bootstrap()) {
         for sets in same.chunks(SETS_A_SIDECAR) {
             let sandbox = beside(&home);
             let (people, envoy, application) = (Rc::clone(&people), Rc::clone(&envoy), Rc::clone(&application));
@@ -97,7 +117,7 @@ async fn start_envoy(binary: &Path, home: &Sandbox, sets: &[Rc<Set>]) -> Envoy {
 }
 
 fn listener(set: &Set, tcp: bool) -> Listener<'_> {
-    Listener { documents: &set.documents, profile: set.profile, tcp }
+    Listener { set, tcp }
 }
 
 /// Another sandbox of the same authority.
@@ -125,7 +145,9 @@ impl Shard {
         for (place, (index, set)) in self.sets.iter().enumerate() {
             if place > 0 {
                 let before = sidecar.metric(GENERATION).await.unwrap();
-                self.sandbox.write_resource("set.yaml", &resources(&set.documents, *index)).unwrap();
+                self.sandbox
+                    .write_resource("set.yaml", &resources(&set.documents, set.authentication.as_ref(), *index))
+                    .unwrap();
                 sidecar.until_metric(GENERATION, |now| now > before).await.unwrap();
             }
             let problems = sidecar.metric(PROBLEMS).await;
@@ -142,14 +164,16 @@ impl Shard {
 
     async fn start(&mut self) -> Sidecar {
         let (index, set) = &self.sets[0];
-        self.sandbox.write_resource("set.yaml", &resources(&set.documents, *index)).unwrap();
+        self.sandbox
+            .write_resource("set.yaml", &resources(&set.documents, set.authentication.as_ref(), *index))
+            .unwrap();
         let spec = PodSpec {
             name: APP.to_owned(),
             service_account: APP.to_owned(),
             app: APP.to_owned(),
             application: Some(self.application.address()),
             federated: Profile::federated(),
-            bootstrap: set.profile.bootstrap(),
+            bootstrap: set.bootstrap(),
             ..PodSpec::default()
         };
         let address = self.sandbox.next_address();

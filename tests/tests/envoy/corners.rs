@@ -54,6 +54,8 @@ fn check(corners: Vec<Corner>) {
         corners.iter().flat_map(|corner| corner.calls.iter().map(|(_, expected)| *expected)).collect();
     let set = |Corner { profile, documents, calls }: Corner| Set {
         profile,
+        authentication: None,
+        provider: None,
         documents,
         calls: calls.into_iter().map(|(call, _)| call).collect(),
     };

@@ -348,6 +348,8 @@ fn where_we_mean_to_differ_both_do_as_written() {
         [of_policies(), of_values(), of_callers(), of_framing(), of_paths()].into_iter().flatten().collect();
     let set = |each: &Difference| Set {
         profile: each.profile,
+        authentication: None,
+        provider: None,
         documents: vec![Document::new("p0", each.policy.clone())],
         calls: vec![each.call.clone()],
     };

@@ -10,9 +10,9 @@ use meshgate::sandbox::{Answer, POD_PORT, Subnet, request, until};
 use serde_json::{Value, json};
 
 use crate::call::SEEN_PATH;
+use crate::compare::Set;
 use crate::people::KNOWN_DOMAINS;
-use crate::policies::Document;
-use crate::profile::Profile;
+use crate::policies::Authentication;
 use crate::translate::{self, Context};
 
 /// Where its admin endpoint is asked, on the first address of its own.
@@ -29,8 +29,7 @@ pub(crate) struct Identity {
 
 /// One set of policies in force on one listener.
 pub(crate) struct Listener<'a> {
-    pub(crate) documents: &'a [Document],
-    pub(crate) profile: Profile,
+    pub(crate) set: &'a Set,
     /// Takes every connection for bytes.
     pub(crate) tcp: bool,
 }
@@ -50,9 +49,11 @@ impl Envoy {
         let admin = SocketAddr::new(subnets[0].host(1), ADMIN_PORT);
         let all = listeners.iter().enumerate();
         let all = all.map(|(index, listener)| listener.config(&format!("set-{index}"), at(&subnets, index), identity));
+        let provider = listeners.iter().find_map(|listener| listener.set.provider);
+        let clusters: Vec<_> = provider.map(translate::cluster).into_iter().collect();
         let text = json!({
             "admin": {"address": socket_address(admin)},
-            "static_resources": {"listeners": all.collect::<Vec<_>>()},
+            "static_resources": {"listeners": all.collect::<Vec<_>>(), "clusters": clusters},
         });
         fs::write(&config, text.to_string()).unwrap();
         let log = File::create(&output).unwrap();
@@ -128,10 +129,15 @@ impl Listener<'_> {
     }
 
     fn rbac(&self, kind: &str) -> Vec<Value> {
-        let context = Context { trust_domains: self.profile.trust_domains, tcp: self.tcp };
-        let filters = translate::filters(self.documents, context).into_iter().enumerate();
+        let context = Context { trust_domains: self.set.profile.trust_domains, tcp: self.tcp };
+        let filters = translate::filters(&self.set.documents, context).into_iter().enumerate();
         let numbered = |(index, filter): (usize, Value)| typed(&format!("rbac-{index}"), kind, filter);
         filters.map(numbered).collect()
+    }
+
+    fn custom(&self) -> Option<[Value; 2]> {
+        let context = Context { trust_domains: self.set.profile.trust_domains, tcp: false };
+        translate::custom_filters(&self.set.documents, context, self.set.provider?)
     }
 
     /// Bytes come back as they were, which they do only past the policies.
@@ -146,9 +152,18 @@ impl Listener<'_> {
 
     /// Every request is answered here, with the path that would be forwarded.
     fn connection_manager(&self) -> Value {
-        let mut filters = self.rbac("envoy.extensions.filters.http.rbac.v3.RBAC");
+        let tokens = self.set.authentication.as_ref().map(|Authentication(rules)| translate::token_filter(rules));
+        let kind = "envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication";
+        let mut filters: Vec<_> =
+            tokens.map(|config| typed("envoy.filters.http.jwt_authn", kind, config)).into_iter().collect();
+        let rbac = "envoy.extensions.filters.http.rbac.v3.RBAC";
+        if let Some([matching, asking]) = self.custom() {
+            filters.push(typed("rbac-custom", rbac, matching));
+            filters.push(typed("ext_authz", "envoy.extensions.filters.http.ext_authz.v3.ExtAuthz", asking));
+        }
+        filters.extend(self.rbac(rbac));
         filters.push(typed("router", "envoy.extensions.filters.http.router.v3.Router", json!({})));
-        let mut fields = self.profile.connection_manager();
+        let mut fields = self.set.profile.connection_manager();
         fields["stat_prefix"] = "inbound".into();
         fields["http_filters"] = filters.into();
         fields["route_config"] = json!({"virtual_hosts": [{

@@ -195,7 +195,7 @@ fn generated_policies_mean_what_they_mean_to_envoy() {
             let names = &NAMES[..1 + dice.below(NAMES.len())];
             let documents = names.iter().map(|name| document(&mut dice, name)).collect();
             let calls = (0..CALLS).map(|_| call(&mut dice)).collect();
-            sets.push(Set { profile, documents, calls });
+            sets.push(Set { profile, authentication: None, provider: None, documents, calls });
         }
     }
     let verdicts = meshgate_tests::run(compare(&envoy, sets));

@@ -18,6 +18,7 @@ mod binary;
 mod call;
 mod compare;
 mod corners;
+mod custom;
 mod dice;
 mod differences;
 mod envoy;
@@ -29,6 +30,7 @@ mod profile;
 #[path = "../e2e/support/mod.rs"]
 #[allow(dead_code, reason = "the end-to-end tests use the rest of it")]
 mod support;
+mod tokens;
 mod translate;
 
 use std::path::Path;

@@ -73,7 +73,13 @@ fn generated_paths_are_forwarded_and_judged_as_by_envoy() {
     for normalization in LEVELS {
         for documents in policies() {
             let calls = (0..PATHS / 3).map(|_| Call::get(NOBODY, &path(&mut dice))).collect();
-            sets.push(Set { profile: Profile { normalization, ..DEFAULT }, documents, calls });
+            sets.push(Set {
+                profile: Profile { normalization, ..DEFAULT },
+                authentication: None,
+                provider: None,
+                documents,
+                calls,
+            });
         }
     }
     let verdicts = meshgate_tests::run(compare(&envoy, sets));

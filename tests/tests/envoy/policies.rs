@@ -57,6 +57,24 @@ impl Document {
     }
 }
 
+/// The name of the one extension provider.
+pub(crate) const PROVIDER: &str = "sso";
+
+/// The `jwtRules` of a RequestAuthentication for the workload, each with its keys in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Authentication(pub(crate) Value);
+
+impl Authentication {
+    fn object(rules: &Value) -> Value {
+        json!({
+            "apiVersion": "security.istio.io/v1",
+            "kind": "RequestAuthentication",
+            "metadata": {"namespace": NAMESPACE, "name": "tokens"},
+            "spec": {"selector": {"matchLabels": {"app": APP}}, "jwtRules": rules},
+        })
+    }
+}
+
 /// The names that documents of a set may have.
 pub(crate) const NAMES: [&str; 4] = ["p0", "p1", "p2", "p3"];
 /// The namespaces that documents of a set may be in.
@@ -65,13 +83,14 @@ pub(crate) const NAMESPACES: [&str; 3] = [NAMESPACE, ROOT_NAMESPACE, "other"];
 /// A resource file with these policies. Every file has the same objects, so that one file after the other comes into force
 /// in one step: a name without a policy is one that does nothing. One of them is another in every file, because a change
 /// that changes nothing would not be noticed.
-pub(crate) fn resources(documents: &[Document], marker: usize) -> String {
+pub(crate) fn resources(documents: &[Document], authentication: Option<&Authentication>, marker: usize) -> String {
     let names = NAMESPACES.iter().flat_map(|namespace| NAMES.iter().map(move |name| (*namespace, *name)));
     let missing =
         names.filter(|name| !documents.iter().any(|document| (&*document.namespace, &*document.name) == *name));
     let nothing = |(namespace, name): (&str, &str)| idle(namespace, name, 0);
     let all = documents.iter().cloned().chain(missing.map(nothing)).chain([idle(NAMESPACE, "marker", marker)]);
-    let texts: Vec<_> = all.map(|document| document.object().to_string()).collect();
+    let tokens = authentication.map(|Authentication(rules)| Authentication::object(rules));
+    let texts: Vec<_> = all.map(|document| document.object()).chain(tokens).map(|object| object.to_string()).collect();
     texts.join("\n---\n")
 }
 

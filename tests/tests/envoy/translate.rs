@@ -4,15 +4,19 @@
 //! Each rule becomes one RBAC policy: an OR of permissions (`to`) and an OR of principals (`from`), each an AND of
 //! fields. On TCP a field that needs HTTP makes an ALLOW rule void and is left out of any other.
 
+mod custom;
 mod field;
 mod matcher;
+mod token;
 mod trust;
 
 use std::ops::ControlFlow;
 
 use serde_json::{Map, Value, json};
 
+pub(crate) use custom::{cluster, custom_filters};
 use field::{Field, Side};
+pub(crate) use token::token_filter;
 
 use crate::policies::{Document, ROOT_NAMESPACE};
 

@@ -262,7 +262,7 @@ fn absent_headers_joined_cookies_and_what_is_no_header() {
             [deny_when("request.headers[x-a]", "values", &["bad"])],
             [(headers("connection: x-a\r\nx-a: bad\r\n"), "allowed /")],
         ),
-        // Tokens are not read here: nothing matches.
+        // Without a RequestAuthentication no token is read: nothing matches. `tokens` has the rest.
         Corner::new([when("request.auth.claims[a][b]", &["*"])], [(headers("authorization: Bearer x\r\n"), "403")]),
         Corner::new([deny_when("request.auth.principal", "notValues", &["*"])], [(headers(""), "403")]),
         Corner::new([deny_when("request.auth.presenter", "values", &["*"])], [(headers(""), "allowed /")]),

@@ -93,12 +93,20 @@ pub(super) fn request_principal(value: &str) -> Value {
 
 pub(super) fn claim(names: &[String], value: &str) -> Value {
     let path: Vec<_> = ["payload"].into_iter().chain(names.iter().map(String::as_str)).collect();
-    metadata(TOKEN_FILTER, &path, &string(value))
+    let value = string(value);
+    // Text, or a list with such a text in it.
+    let text = json!({"string_match": value});
+    let any = json!({"or_match": {"value_matchers": [text, {"list_match": {"one_of": text}}]}});
+    of_metadata(TOKEN_FILTER, &path, &any)
 }
 
 pub(super) fn metadata(filter: &str, path: &[impl AsRef<str>], value: &Value) -> Value {
+    of_metadata(filter, path, &json!({"string_match": value}))
+}
+
+fn of_metadata(filter: &str, path: &[impl AsRef<str>], value: &Value) -> Value {
     let path: Vec<_> = path.iter().map(|key| json!({"key": key.as_ref()})).collect();
-    json!({"metadata": {"filter": filter, "path": path, "value": {"string_match": value}}})
+    json!({"metadata": {"filter": filter, "path": path, "value": value}})
 }
 
 fn regex(regex: &str) -> Value {
