@@ -58,6 +58,27 @@ fn only_what_a_rule_matches_is_asked_about_and_is_shown_as_configured() {
 }
 
 #[test]
+fn a_provider_is_shown_no_header_that_only_a_token_may_set() {
+    run(async {
+        let (app, provider) = (App::ok().await, App::ok().await);
+        let fields = ", includeRequestHeadersInCheck: [\"x*\"]";
+        let mesh = mesh(&app, &http_provider("p", &provider, fields)).await;
+        // No key is needed for a request without a token.
+        let tokens = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
+                      metadata: {name: jwt, namespace: default}\n\
+                      spec: {jwtRules: [{issuer: i, jwksUri: \"http://127.0.0.1:9/\", \
+                      outputClaimToHeaders: [{header: x-user, claim: sub}]}]}\n---\n";
+        mesh.policies(&(custom("custom", "p", ADMIN) + tokens)).await;
+        let headers = "x-user: mallory\r\nx_user: mallory\r\nx-other: 1\r\n";
+        assert_eq!(mesh.wire().await.ask(get("/admin", headers)).await.status(), 200);
+        for seen in [only(&provider), only(&app)] {
+            assert_eq!((seen.field("x-user"), seen.field("x_user")), (None, None));
+            assert_eq!(seen.field("x-other"), Some("1"));
+        }
+    });
+}
+
+#[test]
 fn a_no_is_the_providers_own_words() {
     run(async {
         let app = App::ok().await;
