@@ -36,6 +36,10 @@ pub(crate) struct Opened(Box<[bool]>);
 impl Guards {
     /// Of rules, given in their order.
     pub(crate) fn new<'a>(rules: impl Iterator<Item = &'a Rule> + Clone) -> Guards {
+        #[expect(
+            clippy::mutable_key_type,
+            reason = "only what is asked of connections is hashed, and nothing in that changes"
+        )]
         let mut same: HashMap<Asked<'_>, Vec<u32>> = HashMap::new();
         for (number, rule) in (0..).zip(rules.clone()) {
             if is_separable(rule) {

@@ -1,7 +1,7 @@
 //! What is valid and most likely not meant.
 //!
 //! A finding never changes a verdict. Its code is stable: people silence it by that, and look it up in the user guide. Each
-//! group of lints is a module that hands its findings to [`Findings`]; what they all are is in [`CATALOGUE`].
+//! group of lints is a module that hands its findings to `Findings`; what they all are is in [`CATALOGUE`].
 
 mod catalogue;
 mod custom;

@@ -1,6 +1,6 @@
 //! Residuals of a worker's connections, shared between those whose facts are equal as far as the policies look at them.
 //!
-//! Bounded: beyond [`KEPT_MAX`] residuals, or [`RULES_MAX`] rules in them, those that nobody has asked for since the last time
+//! Bounded: beyond `KEPT_MAX` residuals, or `RULES_MAX` rules in them, those that nobody has asked for since the last time
 //! are let go. A connection keeps its own for as long as it needs it.
 
 use std::cell::RefCell;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use meshgate_identity::{SpiffeId, TrustDomain};
 
-use super::document::{Raw, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload};
+use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload};
 use super::{
     AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings, Role,
     Timeouts, WorkloadSettings, labels, listeners, providers,
@@ -157,13 +157,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             inbound,
             outbound,
             admin: Admin { address },
-            authorization: Authorization {
-                catch_all_deny: raw.authorization.catch_all_deny,
-                path_normalization: raw.authorization.path_normalization,
-                smi: raw.authorization.smi,
-                smi_path_match: raw.authorization.smi_path_match,
-                num_trusted_proxies: raw.authorization.num_trusted_proxies,
-            },
+            authorization: authorization(&raw.authorization),
             extension_providers,
             jwks,
             access_log,
@@ -173,6 +167,16 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             limits,
         }),
         _ => Err(v.problems),
+    }
+}
+
+fn authorization(raw: &RawAuthorization) -> Authorization {
+    Authorization {
+        catch_all_deny: raw.catch_all_deny,
+        path_normalization: raw.path_normalization,
+        smi: raw.smi,
+        smi_path_match: raw.smi_path_match,
+        num_trusted_proxies: raw.num_trusted_proxies,
     }
 }
 

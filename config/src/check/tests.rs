@@ -389,6 +389,6 @@ fn a_request_authentication_that_selects_nobody_is_doubtful() {
     let spec = "spec: {selector: {matchLabels: {app: bakend}}, jwtRules: [{issuer: 'https://a'}]}";
     let jwt = policy(spec).replace("AuthorizationPolicy", "RequestAuthentication");
     let found = checked(&[("mesh.yaml", WALK_A), ("jwt.yaml", &jwt)]);
-    let start = "jwt.yaml:1: RequestAuthentication default/p: selects none of the ";
+    let start = "jwt.yaml:1: RequestAuthentication default/p: MG008: selects none of the ";
     assert!(found.iter().any(|line| line.starts_with(start)), "{found:#?}");
 }

@@ -18,7 +18,7 @@ pub(super) fn lints(policies: &[Arc<Policy>], workloads: &[KnownWorkload], setti
     let mut lints = Vec::new();
     for (policy, provider) in &custom {
         let mut add = |code, message| {
-            lints.push(Lint { code, about: About::AuthorizationPolicy, policy: policy.name.clone(), message })
+            lints.push(Lint { code, about: About::AuthorizationPolicy, policy: policy.name.clone(), message });
         };
         match (&settings.providers, settings.providers.find(provider)) {
             (Providers::Known(_), None) => {

@@ -1,6 +1,6 @@
 //! What is valid in SMI's documents and most likely not meant.
 //!
-//! [`MISSING_ROUTE`] and [`FOREIGN_NAMESPACE`] come with [`compose()`](crate::smi::compose()), as they also cost the
+//! [`MISSING_ROUTE`](crate::lint::MISSING_ROUTE) and [`FOREIGN_NAMESPACE`](crate::lint::FOREIGN_NAMESPACE) come with [`compose()`](crate::smi::compose()), as they also cost the
 //! TrafficTarget something; the others are found here and change nothing.
 
 use std::collections::{BTreeSet, HashMap};
@@ -33,7 +33,7 @@ pub fn targets(targets: &[&TrafficTarget], around: &Surroundings<'_>) -> Vec<Lin
     let mut lints = Vec::new();
     for (index, target) in sorted.iter().enumerate() {
         let mut add = |code, message| {
-            lints.push(Lint { code, about: About::TrafficTarget, policy: target.name.clone(), message })
+            lints.push(Lint { code, about: About::TrafficTarget, policy: target.name.clone(), message });
         };
         // What covers a target has its first route too.
         let others = by_route.get(&first_route(target)).into_iter().flatten().copied().filter(|other| *other != index);

@@ -253,6 +253,7 @@ fn what_is_missing_never_widens() {
             "[{kind: UDPRoute, name: missing}]",
         ] {
             backend.put("policy.yaml", &rules(STRICT, &target(missing))).await;
+            let mut client = Client::mesh(backend.sidecar.inbound(), &backend.issue(FRONTEND)).await;
             for path in ["/metrics", "/"] {
                 assert_eq!(client.get(path).await.unwrap().0, 403, "{missing} {path}");
             }
@@ -265,10 +266,10 @@ fn a_broken_target_keeps_its_last_good_version_and_lets_nobody_in_without_one() 
     run(async {
         let backend = Backend::start(&rules(STRICT, &target(GROUP))).await;
         let mut frontend = Client::mesh(backend.sidecar.inbound(), &backend.issue(FRONTEND)).await;
-        let mut other = Client::mesh(backend.sidecar.inbound(), &backend.issue(OTHER)).await;
         backend.put("policy.yaml", &rules(STRICT, &target(GROUP).replace("sources:", "sauces:"))).await;
         let broken = target(GROUP).replace("name: t,", "name: u,").replace("name: frontend,", "nam: other,");
         backend.put("broken.yaml", &broken).await;
+        let mut other = Client::mesh(backend.sidecar.inbound(), &backend.issue(OTHER)).await;
         assert_eq!((frontend.get("/metrics").await.unwrap().0, other.get("/metrics").await.unwrap().0), (200, 403));
         let log = backend.sidecar.output();
         assert!(log.contains("policy.yaml:") && log.contains("TrafficTarget default/t: spec.sauces"), "{log}");

@@ -25,7 +25,7 @@ pub(super) fn run<'a>(test: &'a Test<'a>, given: &Given, coverage: &mut Coverage
     if resources.problems().iter().any(Problem::is_error) {
         return Err(resources.problems().iter().filter(|problem| problem.is_error()).cloned().collect());
     }
-    coverage.knows(&resources.policies());
+    coverage.knows(resources.policies());
     let mut offline = Offline::new(resources, own(given), given.bootstrap.as_ref());
     offline.level = spec.settings.path_normalization.unwrap_or(offline.level);
     offline.trusted_proxies = spec.settings.num_trusted_proxies.unwrap_or(offline.trusted_proxies);
