@@ -2,14 +2,13 @@
 
 mod allowances;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::sync::Arc;
 
 use meshgate_identity::TrustDomain;
 use meshgate_policy::lint::{self, Known, KnownWorkload};
 use meshgate_policy::smi::Reach;
-use meshgate_policy::{Lint, Settings, Workload, jwt};
+use meshgate_policy::{Lint, ObjectName, Settings, Workload, jwt};
 
 use crate::bootstrap::Bootstrap;
 use crate::folder::Folder;
@@ -17,10 +16,9 @@ use crate::kept::{Reading, Standing};
 use crate::kind::Kind;
 use crate::problem::{self, Problem};
 use crate::resource::Key;
-use crate::services::{AppProtocol, Endpoint};
+use crate::services::AppProtocol;
 use crate::smi;
 use crate::snapshot::{Mesh, rules};
-use crate::workloads::WorkloadRecord;
 
 /// A workload, and what its bootstrap file says that lints want to know.
 #[derive(Clone, Debug, Default)]
@@ -84,7 +82,7 @@ fn lints(standing: &Standing, known: &Known, settings: &Settings) -> Vec<Problem
 pub(crate) fn located(standing: &Standing, lint: &Lint) -> Option<Problem> {
     let key =
         Key { kind: Kind::of(lint.about), namespace: lint.policy.namespace.clone(), name: lint.policy.name.clone() };
-    let (_, place, _) = standing.good().find(|(good, ..)| **good == key)?;
+    let place = standing.place(&key)?;
     let problem = Problem::warning(&place.file, lint.message.clone()).at(Some(place.line));
     Some(problem.about(key).in_field(Some(lint.code.to_owned())))
 }
@@ -96,10 +94,11 @@ fn known(standing: &Standing, mesh: &Mesh, own: Option<&Own>) -> Known {
         num_trusted_proxies: own.and_then(|own| own.num_trusted_proxies),
         ..Known::default()
     };
+    let mut tcp_ports = tcp_ports(mesh);
     let records = mesh.workloads.iter().map(|record| KnownWorkload {
         name: record.name.to_string(),
         workload: record.workload.clone(),
-        tcp_ports: tcp_ports(mesh, record),
+        tcp_ports: tcp_ports.remove(&record.name).unwrap_or_default(),
     });
     known.workloads.extend(records);
     if let Some(own) = own.filter(|_| !known.workloads.is_empty()) {
@@ -123,15 +122,18 @@ fn known(standing: &Standing, mesh: &Mesh, own: Option<&Own>) -> Known {
     known
 }
 
-/// The ports of a workload that every service which has them declares to be TCP.
-fn tcp_ports(mesh: &Mesh, record: &WorkloadRecord) -> BTreeSet<u16> {
-    let (mut tcp, mut other) = (BTreeSet::new(), BTreeSet::new());
+/// The ports of each workload that every service which has them declares to be TCP.
+fn tcp_ports(mesh: &Mesh) -> HashMap<ObjectName, BTreeSet<u16>> {
+    let mut declared: HashMap<ObjectName, (BTreeSet<u16>, BTreeSet<u16>)> = HashMap::new();
     for service_port in mesh.services.iter() {
-        let declared = if service_port.app_protocol == AppProtocol::Tcp { &mut tcp } else { &mut other };
-        let own = |endpoint: &&Arc<Endpoint>| endpoint.workload.as_ref() == Some(&record.name);
-        declared.extend(service_port.endpoints.iter().filter(own).map(|endpoint| endpoint.address.port()));
+        for endpoint in &service_port.endpoints {
+            let Some(workload) = &endpoint.workload else { continue };
+            let (tcp, other) = declared.entry(workload.clone()).or_default();
+            let ports = if service_port.app_protocol == AppProtocol::Tcp { tcp } else { other };
+            ports.insert(endpoint.address.port());
+        }
     }
-    &tcp - &other
+    declared.into_iter().map(|(workload, (tcp, other))| (workload, &tcp - &other)).collect()
 }
 
 #[cfg(test)]

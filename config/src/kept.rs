@@ -141,6 +141,12 @@ impl Standing {
         })
     }
 
+    /// Where a good object stands.
+    pub(crate) fn place(&self, key: &Key) -> Option<&Place> {
+        let kept = self.objects.get(key)?;
+        matches!(kept.object, Version::Good(_)).then_some(&kept.place)
+    }
+
     /// The objects that ask not to hear of some findings, with the codes as written.
     pub(crate) fn allowances(&self) -> impl Iterator<Item = (&Key, &Place, &str)> {
         self.objects.iter().filter_map(|(key, kept)| Some((key, &kept.place, kept.allow.as_deref()?)))

@@ -50,7 +50,8 @@ pub fn admit(mode: MtlsMode, detected: Detected, hint: AppProtocol) -> Admission
         _ if hint == AppProtocol::Tcp => Protocol::Tcp,
         Detected::Http1 => Protocol::Http1,
         Detected::Http2 => Protocol::Http2,
-        Detected::Tls { .. } | Detected::Opaque | Detected::TimedOut => Protocol::Tcp,
+        Detected::Opaque | Detected::TimedOut => declared(Protocol::Tcp, hint),
+        Detected::Tls { .. } => Protocol::Tcp,
     };
     match (mode, detected) {
         (MtlsMode::Strict, Detected::Tls { .. }) | (MtlsMode::Permissive, Detected::Tls { mesh: true }) => {
@@ -58,6 +59,17 @@ pub fn admit(mode: MtlsMode, detected: Detected, hint: AppProtocol) -> Admission
         }
         (MtlsMode::Strict, _) => Admission::Refuse("plaintext on a port with STRICT mutual TLS"),
         (MtlsMode::Permissive | MtlsMode::Disable, _) => Admission::Plain(plain),
+    }
+}
+
+/// What a connection is taken for that seems to carry no requests. Where a service says that there are requests, it is not
+/// the caller who decides that there are none: as bytes they would pass what looks at requests (an HTTP provider, the
+/// headers that are taken out). What is none is answered 400.
+fn declared(seen: Protocol, hint: AppProtocol) -> Protocol {
+    match (seen, hint) {
+        (Protocol::Tcp, AppProtocol::Http) => Protocol::Http1,
+        (Protocol::Tcp, AppProtocol::Http2) => Protocol::Http2,
+        _ => seen,
     }
 }
 
@@ -145,10 +157,10 @@ async fn try_serve(
                 _ if hint == AppProtocol::Tcp => Protocol::Tcp,
                 Negotiated::Http1 => Protocol::Http1,
                 Negotiated::Http2 => Protocol::Http2,
-                Negotiated::Tcp => Protocol::Tcp,
-                Negotiated::Unstated => {
+                Negotiated::Tcp if hint == AppProtocol::Auto => Protocol::Tcp,
+                Negotiated::Tcp | Negotiated::Unstated => {
                     match drain::before(worker, Phase::Draining, stream.detect(timeouts.detect)).await {
-                        Some(protocol) => protocol,
+                        Some(protocol) => declared(protocol, hint),
                         None => return Ok(()),
                     }
                 }

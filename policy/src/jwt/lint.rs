@@ -1,5 +1,6 @@
 //! What is valid about tokens, and most likely not meant.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::condition::{Condition, RequestTest};
@@ -20,10 +21,12 @@ pub fn all(
 ) -> Vec<Lint> {
     let root = settings.root_namespace.as_str();
     let mut lints = Vec::new();
+    let issuers = by_issuer(authentications);
+    let requiring: Vec<_> = policies.iter().filter(|policy| requires_tokens(policy)).collect();
     for one in authentications.iter().filter(|one| one.scope != Scope::Targets && !one.rules.is_empty()) {
-        lints.extend(not_required(one, policies, root));
+        lints.extend(not_required(one, &requiring, root));
         lints.extend(one.rules.iter().enumerate().flat_map(|(index, rule)| about_keys(&one.name, index, rule)));
-        lints.extend(places_differ(one, authentications, root));
+        lints.extend(places_differ(one, &issuers, root));
     }
     lints.extend(authentications.iter().filter_map(|one| selects_nobody(one, known, root)));
     lints.extend(policies.iter().filter_map(|policy| not_read(policy, authentications, root)));
@@ -40,11 +43,9 @@ fn selects_nobody(one: &RequestAuthentication, known: &Known, root: &str) -> Opt
     (in_reach > 0 && !selects).then(|| Lint { code: SELECTS_NOBODY, about, policy: one.name.clone(), message })
 }
 
-fn not_required(one: &RequestAuthentication, policies: &[Arc<Policy>], root: &str) -> Option<Lint> {
-    let paired = policies.iter().any(|policy| {
-        let meets = may_meet((&one.name, &one.scope), (&policy.name, &policy.scope), root);
-        meets && !policy.dry_run && policy.rules.iter().any(|rule| requires_token(policy.action, rule))
-    });
+fn not_required(one: &RequestAuthentication, requiring: &[&Arc<Policy>], root: &str) -> Option<Lint> {
+    let meets = |policy: &&Arc<Policy>| may_meet((&one.name, &one.scope), (&policy.name, &policy.scope), root);
+    let paired = requiring.iter().any(meets);
     let message = "a request without a token passes: pair it with an AuthorizationPolicy for the same workloads that asks for \
                    one, such as ALLOW with `requestPrincipals: [\"*\"]`";
     (!paired).then(|| Lint {
@@ -91,31 +92,42 @@ fn about_keys(name: &ObjectName, index: usize, rule: &JwtRule) -> Option<Lint> {
     })
 }
 
-fn places_differ(
-    one: &RequestAuthentication,
-    authentications: &[Arc<RequestAuthentication>],
-    root: &str,
-) -> Option<Lint> {
-    let meeting = |other: &&Arc<RequestAuthentication>| {
-        other.name <= one.name && may_meet((&one.name, &one.scope), (&other.name, &other.scope), root)
-    };
+/// A rule, the object it is in, and its place there.
+type Written<'a> = (&'a RequestAuthentication, usize, &'a JwtRule);
+
+/// Rules of the issuers whose rules do not all read the same places.
+fn by_issuer(authentications: &[Arc<RequestAuthentication>]) -> HashMap<&str, Vec<Written<'_>>> {
+    let mut issuers: HashMap<&str, Vec<Written<'_>>> = HashMap::new();
+    for one in authentications {
+        for (index, rule) in one.rules.iter().enumerate() {
+            issuers.entry(&rule.issuer).or_default().push((one, index, rule));
+        }
+    }
+    issuers.retain(|_, rules| rules.windows(2).any(|pair| matches!(pair, [a, b] if a.2.places != b.2.places)));
+    issuers
+}
+
+fn places_differ(one: &RequestAuthentication, issuers: &HashMap<&str, Vec<Written<'_>>>, root: &str) -> Option<Lint> {
     for (index, rule) in one.rules.iter().enumerate() {
-        for other in authentications.iter().filter(meeting) {
-            let differs = |second: &&Arc<JwtRule>| second.issuer == rule.issuer && second.places != rule.places;
-            let before = if other.name == one.name { index } else { other.rules.len() };
-            if let Some(second) = other.rules.iter().take(before).position(|second| differs(&second)) {
-                let message = format!(
-                    "jwtRules[{index}] and jwtRules[{second}] of {} have one issuer and read different places: a good token at \
-                     one place hides a bad one at the other",
-                    other.name
-                );
-                return Some(Lint {
-                    code: PLACES_DIFFER,
-                    about: About::RequestAuthentication,
-                    policy: one.name.clone(),
-                    message,
-                });
-            }
+        let earlier = |(other, second, _): &&Written<'_>| (&other.name, *second) < (&one.name, index);
+        let conflicts = |written: &&Written<'_>| {
+            let (other, _, second) = written;
+            second.places != rule.places
+                && earlier(written)
+                && may_meet((&one.name, &one.scope), (&other.name, &other.scope), root)
+        };
+        if let Some((other, second, _)) = issuers.get(&*rule.issuer).into_iter().flatten().find(conflicts) {
+            let message = format!(
+                "jwtRules[{index}] and jwtRules[{second}] of {} have one issuer and read different places: a good token at \
+                 one place hides a bad one at the other",
+                other.name
+            );
+            return Some(Lint {
+                code: PLACES_DIFFER,
+                about: About::RequestAuthentication,
+                policy: one.name.clone(),
+                message,
+            });
         }
     }
     None
@@ -134,6 +146,11 @@ fn about_token(rule: &Rule) -> impl Iterator<Item = &Condition<RequestTest>> {
         },
         AnyCondition::Connection(_) => None,
     })
+}
+
+/// Whether a request without a token is worse off for this policy.
+fn requires_tokens(policy: &Policy) -> bool {
+    !policy.dry_run && policy.rules.iter().any(|rule| requires_token(policy.action, rule))
 }
 
 /// Whether a request without a token is worse off for this rule.

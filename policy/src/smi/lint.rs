@@ -3,7 +3,7 @@
 //! [`MISSING_ROUTE`](crate::lint::MISSING_ROUTE) and [`FOREIGN_NAMESPACE`](crate::lint::FOREIGN_NAMESPACE) come with [`compose()`](crate::smi::compose()), as they also cost the
 //! TrafficTarget something; the others are found here and change nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::lint::{About, COVERED_TARGET, Lint, NOT_IN_FORCE, UNKNOWN_DESTINATION, WIDE_PATH};
 use crate::model::{ObjectName, SmiMode};
@@ -29,14 +29,17 @@ pub struct Surroundings<'a> {
 pub fn targets(targets: &[&TrafficTarget], around: &Surroundings<'_>) -> Vec<Lint> {
     let mut sorted = targets.to_vec();
     sorted.sort_by_key(|target| &target.name);
+    let by_route = by_route(&sorted);
     let mut lints = Vec::new();
     for (index, target) in sorted.iter().enumerate() {
         let mut add = |code, message| {
             lints.push(Lint { code, about: About::TrafficTarget, policy: target.name.clone(), message });
         };
-        let others = || sorted.iter().enumerate().filter(|(other, _)| *other != index);
+        // What covers a target has its first route too.
+        let others = by_route.get(&first_route(target)).into_iter().flatten().copied().filter(|other| *other != index);
+        let mut others = others.filter_map(|other| Some((other, *sorted.get(other)?)));
         // Of two that cover each other the first by name stays.
-        let cover = others().find(|(other, by)| covers(by, target) && (*other < index || !covers(target, by)));
+        let cover = others.find(|(other, by)| covers(by, target) && (*other < index || !covers(target, by)));
         if let Some((_, by)) = cover {
             add(COVERED_TARGET, format!("adds nothing: {} lets the same callers in on the same routes", by.name));
         }
@@ -74,12 +77,32 @@ pub fn groups(around: &Surroundings<'_>) -> Vec<Lint> {
     lints
 }
 
+/// Namespace, kind of the route and its name; `None` for whoever has no route that counts.
+type RouteKey<'a> = (&'a str, Option<(RouteKind, &'a str)>);
+
+/// The targets, by their places, that have each route.
+fn by_route<'a>(targets: &[&'a TrafficTarget]) -> HashMap<RouteKey<'a>, Vec<usize>> {
+    let mut found: HashMap<RouteKey<'a>, Vec<usize>> = HashMap::new();
+    for (index, target) in targets.iter().enumerate() {
+        let named: BTreeSet<_> = routes_of(target).map(Some).chain([None]).collect();
+        for route in named {
+            found.entry((&target.name.namespace, route)).or_default().push(index);
+        }
+    }
+    found
+}
+
+fn first_route(target: &TrafficTarget) -> RouteKey<'_> {
+    (&target.name.namespace, routes_of(target).next())
+}
+
+fn routes_of(target: &TrafficTarget) -> impl Iterator<Item = (RouteKind, &str)> {
+    target.rules.iter().filter(|rule| rule.kind != RouteKind::UdpRoute).map(|rule| (rule.kind, rule.name.as_str()))
+}
+
 /// Whether every request that `target` lets in is let in by `by` as well.
 fn covers(by: &TrafficTarget, target: &TrafficTarget) -> bool {
-    let of_kind = |target: &TrafficTarget, kind: RouteKind| -> BTreeSet<String> {
-        target.rules.iter().filter(|rule| rule.kind == kind).map(|rule| rule.name.clone()).collect()
-    };
-    let http = |target: &TrafficTarget| !of_kind(target, RouteKind::HttpRouteGroup).is_empty();
+    let http = |target: &TrafficTarget| target.rules.iter().any(|rule| rule.kind == RouteKind::HttpRouteGroup);
     let includes = |wide: &RouteRef, narrow: &RouteRef| {
         wide.kind == narrow.kind
             && wide.name == narrow.name
@@ -89,18 +112,18 @@ fn covers(by: &TrafficTarget, target: &TrafficTarget) -> bool {
                 (Some(wide), Some(narrow)) => narrow.iter().all(|name| wide.contains(name)),
             }
     };
-    let routes = |target: &TrafficTarget| {
-        let relevant = target.rules.iter().filter(|rule| rule.kind != RouteKind::UdpRoute);
-        relevant.cloned().collect::<Vec<_>>()
+    let tcp = |target: &TrafficTarget| -> BTreeSet<String> {
+        target.rules.iter().filter(|rule| rule.kind == RouteKind::TcpRoute).map(|rule| rule.name.clone()).collect()
     };
+    let mut routes = target.rules.iter().filter(|rule| rule.kind != RouteKind::UdpRoute);
     // Names of routes are those of the own namespace.
     by.name.namespace == target.name.namespace
         && by.destination == target.destination
         && by.port == target.port
         && target.sources.iter().all(|source| by.sources.contains(source))
         && http(by) == http(target)
-        && of_kind(by, RouteKind::TcpRoute) == of_kind(target, RouteKind::TcpRoute)
-        && routes(target).iter().all(|narrow| by.rules.iter().any(|wide| includes(wide, narrow)))
+        && routes.all(|narrow| by.rules.iter().any(|wide| includes(wide, narrow)))
+        && tcp(by) == tcp(target)
 }
 
 /// What a pattern admits beyond what it looks like.

@@ -67,7 +67,7 @@ pub struct RuleSpec {
 }
 
 /// The sorts of routes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 pub enum RouteKind {
     /// HTTP requests.
     #[serde(rename = "HTTPRouteGroup")]

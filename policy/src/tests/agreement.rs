@@ -18,7 +18,7 @@ use crate::explain::{Outcome, RuleName};
 use crate::istio::authorization_policy;
 use crate::{
     CatchAllDeny, Decision, Explanation, Family, ObjectName, Policy, PolicySet, Provider, ProviderKind, Providers,
-    Reason, RuleRef, Settings, SmiMode, Verdict,
+    Reason, Residual, RuleRef, Settings, SmiMode, Verdict,
 };
 
 type Fields = &'static [(&'static str, &'static [&'static str])];
@@ -494,21 +494,54 @@ proptest! {
 
     #[test]
     fn connections_with_equal_essential_facts_have_one_residual(
-        documents in documents(),
+        documents in prop_oneof![4 => documents(), 1 => many_documents()],
+        asking in prop::option::of(custom_document(4)),
+        smi in smi::everything(),
         mesh in mesh(),
-        calls in prop::collection::vec(call(), 12),
+        calls in prop::collection::vec(near_calls(), 12),
     ) {
-        let set = compile(&documents, &Smi::default(), &mesh);
-        for (one, other) in calls.iter().zip(calls.iter().skip(1)) {
-            // Made for the one, asked by the other.
-            let other = Call { tcp: one.tcp, ..other.clone() };
-            if set.essential(&one.facts()) == set.essential(&other.facts()) {
-                let fingerprint = |call: &Call| set.essential(&call.facts()).fingerprint();
-                prop_assert_eq!(fingerprint(one), fingerprint(&other));
-                let residual = set.reduce(&one.facts());
-                let decided = if other.tcp { residual.decide_connection() } else { residual.decide(&other.request()) };
-                prop_assert_eq!(as_naive(decided), naive::decide(&documents, &Smi::default(), &mesh, &other));
+        let documents: Vec<Document> = documents.into_iter().chain(asking).collect();
+        let set = compile(&documents, &smi, &mesh);
+        for (one, other) in &calls {
+            if set.essential(&one.facts()) != set.essential(&other.facts()) {
+                continue;
             }
+            let fingerprint = |call: &Call| set.essential(&call.facts()).fingerprint();
+            prop_assert_eq!(fingerprint(one), fingerprint(other));
+            // Made for the one, asked by the other.
+            let (residual, fresh) = (set.reduce(&one.facts()), set.reduce(&other.facts()));
+            let decided = if other.tcp { residual.decide_connection() } else { residual.decide(&other.request()) };
+            prop_assert_eq!(as_naive(decided), naive::decide(&documents, &smi, &mesh, other));
+            let asked = |residual: &Residual| {
+                let custom = if other.tcp { residual.custom_connection() } else { residual.custom(&other.request()) };
+                custom.map(|custom| (custom.rule.to_string(), custom.fault))
+            };
+            prop_assert_eq!(asked(&residual), asked(&fresh));
+            prop_assert_eq!(residual.fixed().map(as_naive), fresh.fixed().map(as_naive));
         }
     }
+}
+
+/// A call, and one whose connection differs from it in few facts.
+fn near_calls() -> impl Strategy<Value = (Call, Call)> {
+    (call(), call(), 0..64_u8).prop_map(|(one, other, same)| {
+        let keep = |bit: u8| same & (1 << bit) != 0;
+        let mut near = Call { tcp: one.tcp, ..other };
+        if keep(0) || keep(1) {
+            near.peer = one.peer.clone();
+        }
+        if keep(2) {
+            (near.source_ip, near.fixed_remote_ip) = (one.source_ip, one.fixed_remote_ip);
+        }
+        if keep(3) {
+            near.destination = one.destination;
+        }
+        if keep(4) {
+            near.sni = one.sni.clone();
+        }
+        if keep(5) || keep(0) {
+            near.service_port = one.service_port;
+        }
+        (one, near)
+    })
 }

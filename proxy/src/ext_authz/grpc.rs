@@ -24,6 +24,9 @@ use crate::http::headers;
 use crate::http::pool::Lease;
 use crate::worker::Worker;
 
+/// Headers of one answer: a request would not hold more of them either (Envoy takes 100 of a client).
+const CHANGES_MAX: usize = 1000;
+
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// A flag for compression and the length of the message.
@@ -214,41 +217,52 @@ pub(super) fn read(mut framed: Bytes) -> Result<Answer, Failure> {
     }
     let response = proto::CheckResponse::decode(framed).map_err(|error| wrong(&error.to_string()))?;
     let code = response.status.map_or(OK, |status| status.code);
-    Ok(match (code, response.ok_response, response.denied_response) {
-        (OK, ok, _) => Answer::Allow(ok.map(allowed).unwrap_or_default()),
-        (_, _, denied) => Answer::Deny(denied.map_or_else(|| Refusal::status(StatusCode::FORBIDDEN), refusal)),
-    })
+    match (code, response.ok_response, response.denied_response) {
+        (OK, ok, _) => ok.map_or_else(|| Ok(Changes::default()), allowed).map(Answer::Allow).map_err(|why| wrong(&why)),
+        (_, _, denied) => Ok(Answer::Deny(denied.map_or_else(|| Refusal::status(StatusCode::FORBIDDEN), refusal))),
+    }
 }
 
-fn allowed(ok: proto::OkHttpResponse) -> Changes {
+/// A header that cannot be set is no yes: the caller's own would stay where the provider meant to replace it.
+fn allowed(ok: proto::OkHttpResponse) -> Result<Changes, String> {
     let name = |name: &String| HeaderName::try_from(name.as_str()).ok();
     // Measured on Envoy 1.40: in a request, what is to be appended goes only behind what is there.
     let behind = |change: Change| match change.how {
         How::Append => Change { how: How::AppendIfPresent, ..change },
         _ => change,
     };
-    Changes {
-        headers: ok.headers.iter().filter_map(change).map(behind).collect(),
+    if ok.headers.len() + ok.response_headers_to_add.len() > CHANGES_MAX {
+        return Err("it changes too many headers".to_owned());
+    }
+    let changes = |options: &[proto::HeaderValueOption]| -> Result<Vec<Change>, String> {
+        options.iter().filter_map(|option| change(option).transpose()).collect()
+    };
+    Ok(Changes {
+        headers: changes(&ok.headers)?.into_iter().map(behind).collect(),
         remove: ok.headers_to_remove.iter().filter_map(name).collect(),
         query_set: ok.query_parameters_to_set.into_iter().map(|set| (set.key, set.value)).collect(),
         query_remove: ok.query_parameters_to_remove,
-        downstream: ok.response_headers_to_add.iter().filter_map(change).collect(),
-    }
+        downstream: changes(&ok.response_headers_to_add)?,
+    })
 }
 
 fn refusal(denied: proto::DeniedHttpResponse) -> Refusal {
     let code = denied.status.and_then(|status| u16::try_from(status.code).ok());
     let status = code.and_then(|code| StatusCode::from_u16(code).ok()).filter(|status| !status.is_informational());
-    let changes: Vec<Change> =
-        denied.headers.iter().filter_map(change).filter(|change| !headers::is_of_hop(&change.name)).collect();
+    // A no stays a no: what cannot be told to the caller is left out.
+    let told = denied.headers.iter().take(CHANGES_MAX).filter_map(|option| change(option).ok().flatten());
+    let changes: Vec<Change> = told.filter(|change| !headers::is_of_hop(&change.name)).collect();
     let mut headers = HeaderMap::new();
     super::change(&changes, &mut headers);
     Refusal { status: status.unwrap_or(StatusCode::FORBIDDEN), headers, body: denied.body.into() }
 }
 
 /// A header to change; `None` when it is none, as pseudo-headers are not.
-fn change(option: &proto::HeaderValueOption) -> Option<Change> {
-    let header = option.header.as_ref()?;
+///
+/// # Errors
+/// The name or the value cannot stand in a header.
+fn change(option: &proto::HeaderValueOption) -> Result<Option<Change>, String> {
+    let Some(header) = option.header.as_ref().filter(|header| !header.key.starts_with(':')) else { return Ok(None) };
     let value = if header.raw_value.is_empty() { header.value.as_bytes() } else { &header.raw_value };
     let how = match (option.append.as_ref(), option.append_action) {
         (Some(append), _) if append.value => How::Append,
@@ -257,8 +271,9 @@ fn change(option: &proto::HeaderValueOption) -> Option<Change> {
         // In ext_authz a header without `append` replaces, whatever its enumeration's first value says.
         _ => How::Replace,
     };
-    let name = HeaderName::try_from(header.key.as_str()).ok()?;
-    Some(Change { name, value: HeaderValue::from_bytes(value).ok()?, how })
+    let name = HeaderName::try_from(header.key.as_str()).map_err(|_| "it has a header that is none".to_owned())?;
+    let value = HeaderValue::from_bytes(value).map_err(|_| format!("its value for {name} cannot stand in a header"))?;
+    Ok(Some(Change { name, value, how }))
 }
 
 #[cfg(test)]

@@ -158,6 +158,10 @@ impl Side {
             return None;
         }
         exchange.request.headers_mut().remove(&ext_authz::FAILURE_MODE_ALLOWED);
+        // A provider would take a caller's word for a token's; what the provider says there goes with the tokens' own layer.
+        if let Some(rules) = &plan.authentication {
+            rules.remove_reserved(exchange.request.headers_mut());
+        }
         let custom = plan.residual.custom(&self.view(&exchange.request, None))?;
         Some(Question::new(&custom))
     }

@@ -38,3 +38,17 @@ fn a_port_declared_tcp_is_never_parsed_but_still_takes_mutual_tls() {
         assert_eq!(admit(mode, detected, AppProtocol::Tcp), expected, "{mode:?} {detected:?}");
     }
 }
+
+#[test]
+fn a_port_declared_http_is_parsed_whatever_the_caller_sends_and_when() {
+    use Detected::{Http1, Http2, Opaque, TimedOut};
+    for (mode, detected, hint, expected) in [
+        (MtlsMode::Permissive, Opaque, AppProtocol::Http, Protocol::Http1),
+        (MtlsMode::Permissive, TimedOut, AppProtocol::Http, Protocol::Http1),
+        (MtlsMode::Disable, Opaque, AppProtocol::Http2, Protocol::Http2),
+        (MtlsMode::Disable, Http2, AppProtocol::Http, Protocol::Http2),
+        (MtlsMode::Disable, Http1, AppProtocol::Http2, Protocol::Http1),
+    ] {
+        assert_eq!(admit(mode, detected, hint), Admission::Plain(expected), "{mode:?} {detected:?} {hint:?}");
+    }
+}

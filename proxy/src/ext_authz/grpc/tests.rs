@@ -119,3 +119,51 @@ fn what_is_not_one_message_is_no_answer() {
         assert!(matches!(read(framed), Err(Failure::Answer(_))), "{wrong}");
     }
 }
+
+/// An answer with one field of headers, and the names and values in it.
+fn with_headers<'a>(field: u32, headers: impl Iterator<Item = (&'a str, &'a [u8])>) -> proto::CheckResponse {
+    let option = |(key, value): (&str, &[u8])| proto::HeaderValueOption {
+        header: Some(proto::Header {
+            key: key.to_owned(),
+            value: String::new(),
+            raw_value: Bytes::copy_from_slice(value),
+        }),
+        ..Default::default()
+    };
+    let options: Vec<_> = headers.map(option).collect();
+    let mut response = proto::CheckResponse::default();
+    match field {
+        2 => response.ok_response = Some(proto::OkHttpResponse { headers: options, ..Default::default() }),
+        6 => {
+            let ok = proto::OkHttpResponse { response_headers_to_add: options, ..Default::default() };
+            response.ok_response = Some(ok);
+        }
+        _ => {
+            response.status = Some(proto::Status { code: 7 });
+            response.denied_response = Some(proto::DeniedHttpResponse { headers: options, ..Default::default() });
+        }
+    }
+    response
+}
+
+#[test]
+fn a_yes_with_a_header_that_cannot_be_set_is_no_yes() {
+    for (key, value) in [("x-role", b"user\r\nx-evil: 1".as_slice()), ("x-role", b"\0"), ("x role", b"1"), ("", b"1")] {
+        for field in [2, 6] {
+            let message = with_headers(field, [("x-user", b"alice".as_slice()), (key, value)].into_iter());
+            let answer = read(framed(&message.encode_to_vec()));
+            assert!(matches!(answer, Err(Failure::Answer(_))), "{field} {key:?} {value:?}: {answer:?}");
+        }
+        let message = with_headers(0, [("x-why", b"no".as_slice()), (key, value)].into_iter());
+        let Ok(Answer::Deny(refusal)) = read(framed(&message.encode_to_vec())) else { panic!("not a no") };
+        assert_eq!(refusal.headers.len(), 1, "a no stays one");
+    }
+}
+
+#[test]
+fn more_headers_than_a_message_can_hold_end_no_connection() {
+    let names: Vec<String> = (0..26_000).map(|number| format!("{number:x}")).collect();
+    let all = || names.iter().map(|name| (name.as_str(), b"".as_slice()));
+    assert!(matches!(read(framed(&with_headers(2, all()).encode_to_vec())), Err(Failure::Answer(_))));
+    assert!(matches!(read(framed(&with_headers(0, all()).encode_to_vec())), Ok(Answer::Deny(_))));
+}

@@ -8,7 +8,7 @@ use meshgate_tests::run;
 use super::{call, custom, get, http_provider, mesh, only};
 use crate::support::app::{App, full, ok};
 use crate::support::backend::FRONTEND;
-use crate::support::client::{Client, MESH_HTTP2, handshake, tls};
+use crate::support::client::{Client, MESH_HTTP2, MESH_TCP, handshake, tls};
 use crate::support::mesh::{BACKEND, logged_path, pod, policy};
 use crate::support::pki::Authority;
 
@@ -54,6 +54,27 @@ fn only_what_a_rule_matches_is_asked_about_and_is_shown_as_configured() {
         assert!(line["ext_authz_duration"].is_number() && line["reason"] == "no_policy", "{line:#}");
         let series = "mesh_ext_authz_requests_total{provider=\"p\",result=\"allow\"}";
         mesh.backend().until_metric(series, |count| count == 3.0).await.unwrap();
+    });
+}
+
+#[test]
+fn a_provider_is_shown_no_header_that_only_a_token_may_set() {
+    run(async {
+        let (app, provider) = (App::ok().await, App::ok().await);
+        let fields = ", includeRequestHeadersInCheck: [\"x*\"]";
+        let mesh = mesh(&app, &http_provider("p", &provider, fields)).await;
+        // No key is needed for a request without a token.
+        let tokens = "apiVersion: security.istio.io/v1\nkind: RequestAuthentication\n\
+                      metadata: {name: jwt, namespace: default}\n\
+                      spec: {jwtRules: [{issuer: i, jwksUri: \"http://127.0.0.1:9/\", \
+                      outputClaimToHeaders: [{header: x-user, claim: sub}]}]}\n---\n";
+        mesh.policies(&(custom("custom", "p", ADMIN) + tokens)).await;
+        let headers = "x-user: mallory\r\nx_user: mallory\r\nx-other: 1\r\n";
+        assert_eq!(mesh.wire().await.ask(get("/admin", headers)).await.status(), 200);
+        for seen in [only(&provider), only(&app)] {
+            assert_eq!((seen.field("x-user"), seen.field("x_user")), (None, None));
+            assert_eq!(seen.field("x-other"), Some("1"));
+        }
     });
 }
 
@@ -244,6 +265,28 @@ fn a_provider_in_the_mesh_is_asked_over_mutual_tls() {
         assert_eq!(provider.take_seen().len(), 0);
         let line = logged_path(mesh.backend(), "/after").await;
         assert_eq!(line["reason"], "custom_failed");
+    });
+}
+
+#[test]
+fn nobody_gets_past_a_provider_by_sending_bytes_to_a_port_declared_http() {
+    run(async {
+        let app = App::ok().await;
+        let provider = App::http1(|_| "HTTP/1.1 401 No\r\ncontent-length: 0\r\n\r\n".to_owned()).await;
+        let mesh = mesh(&app, &(http_provider("p", &provider, "") + "timeouts: {detect: 100ms}\n")).await;
+        mesh.policies(&custom("custom", "p", "[{}]")).await;
+        for request in [format!("\r\n{}", get("/", "")), get("/", "").replace("GET", "get")] {
+            assert_eq!(mesh.outside().await.ask(request).await.status(), 401);
+        }
+        let mut late = mesh.outside().await;
+        let timed_out = "mesh_detections_total{direction=\"inbound\",outcome=\"timeout\"}";
+        mesh.backend().until_metric(timed_out, |count| count >= 1.0).await.unwrap();
+        assert_eq!(late.ask(get("/", "")).await.status(), 401);
+        let frontend = Authority::of(&mesh.sandbox).issue(FRONTEND);
+        let config = Arc::new(tls(Some(&frontend), MESH_TCP));
+        let mut client = Client::http1(handshake(mesh.backend().inbound(), &config).await.unwrap()).await;
+        assert_eq!(client.get("/").await.unwrap().0, 401);
+        assert!(app.take_seen().is_empty());
     });
 }
 
