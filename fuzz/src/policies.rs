@@ -48,6 +48,7 @@ pub(crate) fn facts(peer: Option<&SpiffeId>) -> ConnectionFacts<'_> {
         remote_ip: RemoteIp::PerRequest,
         destination: ([10, 0, 0, 2], 8080).into(),
         service_port: None,
+        opaque_port: false,
         sni: None,
         protocol: Protocol::Http,
     }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{Action, Policy};
-use crate::request::Protocol;
+use crate::model::Policy;
+use crate::request::{ConnectionFacts, Protocol};
 
 /// What is known of the mesh's extension providers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,14 +46,38 @@ pub enum ProviderFault {
     Unknown,
     /// The workload's CUSTOM policies name different ones.
     Several,
+    /// It speaks HTTP, and there are no requests on a port that no service declares to carry none. Were it passed over here,
+    /// a caller whose first bytes do not look like HTTP would pass it.
+    NoRequests,
 }
 
 /// What holds for all CUSTOM policies of one workload.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Asked {
-    pub(crate) fault: Option<ProviderFault>,
+    fault: Option<ProviderFault>,
     /// The one provider speaks HTTP, and has nothing to say where there is none.
     http_only: bool,
+}
+
+/// How the CUSTOM policies of a workload stand on one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// The provider is asked.
+    Asks,
+    /// It cannot be: what the rules match is refused.
+    Fault(ProviderFault),
+    /// They have no effect: there are no requests to ask an HTTP provider about, and a service says so.
+    PassedOver,
+}
+
+impl Standing {
+    /// Why nobody can be asked, if so.
+    pub(crate) fn fault(self) -> Option<ProviderFault> {
+        match self {
+            Standing::Fault(fault) => Some(fault),
+            Standing::Asks | Standing::PassedOver => None,
+        }
+    }
 }
 
 impl Providers {
@@ -80,9 +104,14 @@ impl Asked {
         }
     }
 
-    /// Whether the policy has no effect on such a connection.
-    pub(crate) fn passes_over(self, policy: &Policy, protocol: Protocol) -> bool {
-        self.http_only && protocol == Protocol::Tcp && policy.action == Action::Custom
+    /// What follows for one connection.
+    pub(crate) fn standing(self, facts: &ConnectionFacts<'_>) -> Standing {
+        match self.fault {
+            Some(fault) => Standing::Fault(fault),
+            None if !self.http_only || facts.protocol == Protocol::Http => Standing::Asks,
+            None if facts.opaque_port => Standing::PassedOver,
+            None => Standing::Fault(ProviderFault::NoRequests),
+        }
     }
 }
 
@@ -90,6 +119,9 @@ impl fmt::Display for ProviderFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             ProviderFault::Unknown => "no extension provider of this name is configured",
+            ProviderFault::NoRequests => {
+                "the provider speaks HTTP, and this connection has no requests although no service declares its port to be TCP"
+            }
             ProviderFault::Several => "the CUSTOM policies of this workload name different providers",
         })
     }

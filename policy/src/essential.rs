@@ -19,6 +19,7 @@ use crate::set::PolicySet;
 pub struct Essential<T> {
     protocol: Protocol,
     service_port: Option<u16>,
+    opaque_port: bool,
     has_peer: bool,
     principal: Option<T>,
     namespace: Option<T>,
@@ -51,6 +52,7 @@ impl Essential<&str> {
         Essential {
             protocol: self.protocol,
             service_port: self.service_port,
+            opaque_port: self.opaque_port,
             has_peer: self.has_peer,
             principal: self.principal.map(Into::into),
             namespace: self.namespace.map(Into::into),
@@ -70,6 +72,7 @@ impl Essential<Box<str>> {
         Essential {
             protocol: self.protocol,
             service_port: self.service_port,
+            opaque_port: self.opaque_port,
             has_peer: self.has_peer,
             principal: self.principal.as_deref(),
             namespace: self.namespace.as_deref(),
@@ -98,6 +101,7 @@ impl PolicySet {
             protocol: facts.protocol,
             // It follows from the destination, of which a workload has few.
             service_port: facts.service_port,
+            opaque_port: facts.opaque_port,
             has_peer: (looks.peer || looks.principal || looks.namespace || looks.trust_domain) && peer.is_some(),
             principal: peer.filter(|_| looks.principal).map(SpiffeId::principal),
             namespace: peer.filter(|_| looks.namespace && !looks.principal).and_then(SpiffeId::namespace),

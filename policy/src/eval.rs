@@ -7,11 +7,11 @@ use std::sync::Arc;
 use http::HeaderName;
 
 use crate::condition::{Condition, RequestTest};
-use crate::custom::ProviderFault;
+use crate::custom::{ProviderFault, Standing};
 use crate::decision::{Decision, Reason, RuleRef, Verdict};
 use crate::guard::Opened;
 use crate::model::{Action, Family, Policy, Rule};
-use crate::request::{Protocol, RequestView};
+use crate::request::{ConnectionFacts, Protocol, RequestView};
 use crate::residual::{Kind, Program, ResidualRule, Section};
 use crate::set::{Compiled, CompiledRule};
 
@@ -22,6 +22,8 @@ pub struct Residual(Arc<Left>);
 struct Left {
     compiled: Arc<Compiled>,
     protocol: Protocol,
+    /// How the CUSTOM rules stand on this connection.
+    custom: Standing,
     /// Beside the rules that all connections share.
     own: Program,
     /// Of the guards of shared rules.
@@ -29,8 +31,9 @@ struct Left {
 }
 
 impl Residual {
-    pub(crate) fn new(compiled: Arc<Compiled>, protocol: Protocol, own: Program, open: Opened) -> Residual {
-        Residual(Arc::new(Left { compiled, protocol, own, open }))
+    pub(crate) fn new(compiled: Arc<Compiled>, facts: &ConnectionFacts<'_>, own: Program, open: Opened) -> Residual {
+        let custom = compiled.asked.standing(facts);
+        Residual(Arc::new(Left { compiled, protocol: facts.protocol, custom, own, open }))
     }
 
     /// The verdict on a request. Does not allocate.
@@ -50,7 +53,7 @@ impl Residual {
         if self.headers().iter().all(|name| kept.contains(name)) {
             return self.decide(request);
         }
-        let Left { compiled, protocol, own, open } = &*self.0;
+        let Left { compiled, protocol, own, open, .. } = &*self.0;
         let Ok(decision) = self.conclude(|kind| {
             let holds = |condition: &Condition<RequestTest>| match condition.header() {
                 Some(name) if !kept.contains(name) => !kind.lets_in(),
@@ -103,6 +106,9 @@ impl Residual {
 
     /// The CUSTOM rule that matches on a connection whose requests are not seen.
     pub fn custom_connection(&self) -> Option<Custom<'_>> {
+        if self.0.custom == Standing::PassedOver {
+            return None;
+        }
         let first = |section| self.first_open(section).map(|rule| rule.number);
         let number = earlier(first(self.own(Kind::Custom)), first(self.shared(Kind::Custom)))?;
         Some(self.asking(number))
@@ -128,7 +134,7 @@ impl Residual {
     }
 
     fn first(&self, kind: Kind, request: &RequestView<'_>) -> Option<u32> {
-        let Left { compiled, protocol, own, open } = &*self.0;
+        let Left { compiled, protocol, own, open, .. } = &*self.0;
         if !compiled.in_force.has(kind) {
             return None;
         }
@@ -148,7 +154,7 @@ impl Residual {
     fn asking(&self, number: u32) -> Custom<'_> {
         let rule = self.0.compiled.rule(number);
         let provider = rule.policy.provider.as_deref().unwrap_or_default();
-        Custom { provider, rule: rule.name(), fault: self.0.compiled.asked.fault }
+        Custom { provider, rule: rule.name(), fault: self.0.custom.fault() }
     }
 
     /// Asks the kinds in order; `first` finds the first rule of a kind that matches.

@@ -8,7 +8,7 @@ mod text;
 use serde::Serialize;
 
 use crate::condition::{Condition, ConnectionTest};
-use crate::custom::Asked;
+use crate::custom::Standing;
 use crate::decision::{Decision, Reason, RuleRef, Verdict};
 use crate::eval::Custom;
 use crate::model::{Action, AnyCondition, Clause, Family, Policy, Rule};
@@ -148,7 +148,7 @@ impl PolicySet {
         };
         let would_be =
             |(verdict, rule): (Verdict, Option<RuleRef<'_>>)| WouldBe { verdict, rule: rule.map(RuleName::from) };
-        let walk = Walk { facts, request, asked: self.compiled.asked };
+        let walk = Walk { facts, request, custom: self.compiled.asked.standing(facts) };
         let nearest = residual.nearest(&decision, facts, request);
         Explanation {
             verdict: decision.verdict,
@@ -170,7 +170,7 @@ impl PolicySet {
 struct Walk<'a> {
     facts: &'a ConnectionFacts<'a>,
     request: Option<&'a RequestView<'a>>,
-    asked: Asked,
+    custom: Standing,
 }
 
 /// What became of a clause or a group.
@@ -189,7 +189,7 @@ impl Walk<'_> {
             action: policy.action,
             dry_run: policy.dry_run,
             unreadable: policy.unreadable.clone(),
-            rules: match self.asked.passes_over(policy, self.facts.protocol) {
+            rules: match policy.action == Action::Custom && self.custom == Standing::PassedOver {
                 true => rules.map(|rule| without_provider(rule.index)).collect(),
                 false => rules.map(|rule| self.rule(rule)).collect(),
             },

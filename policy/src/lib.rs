@@ -31,6 +31,7 @@
 //!     remote_ip: RemoteIp::PerRequest,
 //!     destination: ([10, 0, 0, 2], 80).into(),
 //!     service_port: None,
+//!     opaque_port: false,
 //!     sni: None,
 //!     protocol: Protocol::Http,
 //! });

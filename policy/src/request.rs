@@ -23,6 +23,9 @@ pub struct ConnectionFacts<'a> {
     pub destination: SocketAddr,
     /// The port of the service that the called address belongs to, where there is one.
     pub service_port: Option<u16>,
+    /// Whether a service declares the port to carry no requests. Where none does, [`Protocol::Tcp`] is no more than what
+    /// the caller's bytes look like.
+    pub opaque_port: bool,
     /// The server name of the TLS hello, as sent.
     pub sni: Option<&'a str>,
     /// How the bytes are read.

@@ -87,9 +87,6 @@ impl PolicySet {
         let mut own = Program::default();
         for number in compiled.candidates(facts) {
             let rule = compiled.rule(number);
-            if compiled.asked.passes_over(rule.policy, facts.protocol) {
-                continue;
-            }
             let kind = Kind::of(rule.policy);
             if shared.section(kind).always().is_none_or(|always| number < always.number) {
                 own.add(number, rule, facts, None);
@@ -101,7 +98,7 @@ impl PolicySet {
             // No rule has a guard there.
             Protocol::Tcp => Opened::default(),
         };
-        Residual::new(Arc::clone(compiled), facts.protocol, own, open)
+        Residual::new(Arc::clone(compiled), facts, own, open)
     }
 
     /// Whether no policy selects the workload, and none has to.
@@ -162,9 +159,7 @@ impl Compiled {
                 http_asking.extend(guard.is_none().then_some(number));
             } else {
                 http.add(number, rule, &nobody(Protocol::Http), None);
-                if !self.asked.passes_over(rule.policy, Protocol::Tcp) {
-                    tcp.add(number, rule, &nobody(Protocol::Tcp), None);
-                }
+                tcp.add(number, rule, &nobody(Protocol::Tcp), None);
             }
         }
         http.finish();
@@ -249,6 +244,7 @@ pub(crate) fn nobody(protocol: Protocol) -> ConnectionFacts<'static> {
         remote_ip: RemoteIp::PerRequest,
         destination: SocketAddr::new(address, 0),
         service_port: None,
+        opaque_port: false,
         sni: None,
         protocol,
     }

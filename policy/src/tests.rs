@@ -72,6 +72,7 @@ pub(crate) struct Call {
     fixed_remote_ip: Option<IpAddr>,
     destination: SocketAddr,
     service_port: Option<u16>,
+    opaque_port: bool,
     sni: Option<String>,
     tcp: bool,
     method: String,
@@ -91,6 +92,7 @@ impl Call {
             fixed_remote_ip: None,
             destination: ([10, 0, 0, 2], 8080).into(),
             service_port: None,
+            opaque_port: false,
             sni: Some("outbound_.80_._.backend.default".into()),
             tcp: false,
             method: method.into(),
@@ -153,6 +155,7 @@ impl Call {
             remote_ip: self.fixed_remote_ip.map_or(RemoteIp::PerRequest, RemoteIp::Fixed),
             destination: self.destination,
             service_port: self.service_port,
+            opaque_port: self.opaque_port,
             sni: self.sni.as_deref(),
             protocol: if self.tcp { Protocol::Tcp } else { Protocol::Http },
         }

@@ -186,12 +186,14 @@ fn facts<'a>(
     protocol: Protocol,
 ) -> ConnectionFacts<'a> {
     let per_request = protocol != Protocol::Tcp && worker.shared.bootstrap.authorization.num_trusted_proxies > 0;
+    let service = snapshot.services.endpoint(destination);
     ConnectionFacts {
         peer: peer.id.as_ref(),
         source_ip: connection.remote.ip(),
         remote_ip: if per_request { RemoteIp::PerRequest } else { RemoteIp::Fixed(connection.remote.ip()) },
         destination,
-        service_port: snapshot.services.endpoint(destination).map(|(port, _)| port.port),
+        service_port: service.as_ref().map(|(port, _)| port.port),
+        opaque_port: service.is_some_and(|(port, _)| port.app_protocol == AppProtocol::Tcp),
         sni: peer.sni.as_deref(),
         protocol: protocol.for_policy(),
     }

@@ -80,6 +80,7 @@ impl Judge<'_> {
             remote_ip: RemoteIp::Fixed(case.remote_ip.or(forwarded).unwrap_or(source_ip)),
             destination,
             service_port: self.service_port(case, destination),
+            opaque_port: self.hint(destination) == AppProtocol::Tcp,
             sni: case.sni.as_deref().filter(|_| !tls_is_not_ours),
             protocol: if tcp { meshgate_policy::Protocol::Tcp } else { meshgate_policy::Protocol::Http },
         };

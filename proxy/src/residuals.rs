@@ -91,6 +91,7 @@ mod tests {
             remote_ip: RemoteIp::Fixed(ip),
             destination: (ip, 80).into(),
             service_port: Some(service_port),
+            opaque_port: false,
             sni: None,
             protocol: Protocol::Http,
         }

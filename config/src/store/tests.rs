@@ -38,6 +38,7 @@ fn verdict(store: &ConfigStore) -> (Verdict, Reason) {
         remote_ip: RemoteIp::Fixed(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         destination: "10.0.0.1:80".parse().unwrap(),
         service_port: None,
+        opaque_port: false,
         sni: None,
         protocol: Protocol::Tcp,
     });

@@ -300,7 +300,7 @@ fn call() -> impl Strategy<Value = Call> {
         addresses(),
         (prop::sample::select(vec![80, 8080]), prop::option::of(prop::sample::select(vec![80, 443]))),
         prop::sample::select(vec![None, Some("a.example"), Some("A.Example"), Some("b")]),
-        prop::bool::weighted(0.3),
+        (prop::bool::weighted(0.3), prop::bool::ANY),
     );
     let request = (
         prop::sample::select(vec!["GET", "POST", "PUT", "CONNECT"]),
@@ -311,7 +311,7 @@ fn call() -> impl Strategy<Value = Call> {
         prop::option::of(claims()),
     );
     (connection, request).prop_map(|(connection, (method, path, host, lines, remote_ip, claims))| {
-        let (peer, source_ip, fixed, destination, (port, service_port), sni, tcp) = connection;
+        let (peer, source_ip, fixed, destination, (port, service_port), sni, (tcp, opaque_port)) = connection;
         let mut headers = HeaderMap::new();
         for line in lines {
             headers.append("x-a", HeaderValue::from_static(line));
@@ -322,6 +322,7 @@ fn call() -> impl Strategy<Value = Call> {
             fixed_remote_ip: fixed.map(|address| address.parse().unwrap()),
             destination: (destination.parse::<std::net::IpAddr>().unwrap(), port).into(),
             service_port,
+            opaque_port,
             sni: sni.map(str::to_owned),
             tcp,
             method: method.to_owned(),

@@ -65,7 +65,15 @@ fn an_unknown_provider_and_two_of_them_cannot_be_asked() {
 
 #[test]
 fn on_tcp_an_http_provider_is_not_asked_and_a_grpc_provider_is_asked_more() {
-    assert_eq!(asks(&[custom("p", "http", json!([{}]))], &Call::tcp()), "");
+    let opaque = Call { opaque_port: true, ..Call::tcp() };
+    assert_eq!(asks(&[custom("p", "http", json!([{}]))], &opaque), "");
+    assert_eq!(asks(&[custom("p", "grpc", json!([{}]))], &opaque), "grpc default/p rule 0");
+    // Only the caller's bytes say that there are no requests: whoever can choose that must not pass for it.
+    let undeclared = asks(&[custom("p", "http", paths("/a"))], &Call::tcp());
+    assert!(
+        undeclared.starts_with("http default/p rule 0: the provider speaks HTTP, and this connection"),
+        "{undeclared}"
+    );
     assert_eq!(asks(&[custom("p", "grpc", paths("/a"))], &Call::tcp()), "grpc default/p rule 0");
     let port = json!([{"to": [{"operation": {"paths": ["/a"], "ports": ["1"]}}]}]);
     assert_eq!(asks(&[custom("p", "grpc", port)], &Call::tcp()), "");
@@ -125,7 +133,9 @@ CUSTOM default/p
 ";
     assert_eq!(explain(&all, &Call::get("/a")), text);
     assert!(!explain(&all, &Call::get("/b")).contains("asks"));
-    assert!(explain(&all, &Call::tcp()).contains("void\n    provider: its provider speaks HTTP"));
+    let opaque = Call { opaque_port: true, ..Call::tcp() };
+    assert!(explain(&all, &Call::tcp()).starts_with("deny: custom_failed, default/p rule 0\n"));
+    assert!(explain(&all, &opaque).contains("void\n    provider: its provider speaks HTTP"));
     let text = explain(&[custom("p", "nobody", paths("/a"))], &Call::get("/a"));
     assert!(text.starts_with("deny: custom_failed, default/p rule 0\ncannot ask provider \"nobody\""), "{text}");
 }

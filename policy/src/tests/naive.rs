@@ -104,12 +104,13 @@ pub(super) fn asks(documents: &[Document], mesh: &Mesh, call: &Call) -> Option<(
     custom.sort_by_key(|document| (document.namespace != "istio-system", &document.namespace, &document.name));
     let named: Vec<_> = custom.iter().map(|document| document.spec.provider.as_ref().unwrap().name.as_str()).collect();
     let several = named.iter().any(|name| *name != named[0]);
-    if !several && call.tcp && named.first() == Some(&"http") {
+    let without_requests = !several && call.tcp && named.first() == Some(&"http");
+    if without_requests && call.opaque_port {
         return None;
     }
     custom.iter().find_map(|document| {
         rules(document).iter().enumerate().find_map(|(index, rule)| {
-            let possible = !several && named[0] != "nobody";
+            let possible = !several && named[0] != "nobody" && !without_requests;
             rule_matches(document, rule, mesh, call)
                 .then(|| (format!("{}/{} rule {index}", document.namespace, document.name), possible))
         })

@@ -148,6 +148,7 @@ impl Call {
             remote_ip: RemoteIp::Fixed([10, 0, 0, 1].into()),
             destination: ([10, 0, 0, 2], self.port).into(),
             service_port: None,
+            opaque_port: false,
             sni: Some("backend.default"),
             protocol: Protocol::Http,
         }

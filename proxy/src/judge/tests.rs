@@ -12,6 +12,7 @@ fn answered(provider: ProviderAnswer, path: bool) -> Answer {
         remote_ip: RemoteIp::PerRequest,
         destination: SocketAddr::new(SOMEWHERE, 80),
         service_port: None,
+        opaque_port: false,
         sni: None,
         protocol: meshgate_policy::Protocol::Tcp,
     };
