@@ -40,9 +40,13 @@ pub async fn forward(
             HttpVersion::Http2 => Version::HTTP_2,
         };
         report.upstream(&slot);
-        let Some(sent) = unless_withdrawn(&report, client::send(worker, &slot, request, progress.clone())).await else {
-            return Err(Refused::withdrawn(report));
-        };
+        // Pinned where it is made: it is large, and moving it would show in a profile.
+        let mut sending = pin!(client::send(worker, &slot, request, progress.clone()));
+        let sent = poll_fn(|cx| match report.poll_withdrawn(cx) {
+            Poll::Ready(()) => Poll::Ready(None),
+            Poll::Pending => sending.as_mut().poll(cx).map(Some),
+        });
+        let Some(sent) = sent.await else { return Err(Refused::withdrawn(report)) };
         match sent {
             Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 // Upgrade was taken out of the request. Whatever comes behind this head is no HTTP: the connection is closed.
@@ -63,14 +67,4 @@ pub async fn forward(
     }
     let error = failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try"));
     Err(Refused::failed(error, report))
-}
-
-/// What `sending` comes to; `None` when a new configuration ends the exchange before.
-async fn unless_withdrawn<T>(report: &Report, sending: impl Future<Output = T>) -> Option<T> {
-    let mut sending = pin!(sending);
-    poll_fn(|cx| match report.poll_withdrawn(cx) {
-        Poll::Ready(()) => Poll::Ready(None),
-        Poll::Pending => sending.as_mut().poll(cx).map(Some),
-    })
-    .await
 }

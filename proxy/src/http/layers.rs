@@ -218,9 +218,7 @@ where
         };
         let (side, mut inner) = (Rc::clone(&self.side), self.inner.clone());
         Either::Right(Box::pin(async move {
-            let (mut exchange, added) = side.ask(question, exchange).await?;
-            // What is in progress is judged again after a change; so is what a provider has thought about meanwhile.
-            exchange.plan = Some(side.plan());
+            let (exchange, added) = side.ask(question, exchange).await?;
             let mut response = inner.call(exchange).await?;
             ext_authz::change(&added, response.headers_mut());
             Ok(response)

@@ -139,7 +139,7 @@ impl Side {
     }
 
     /// The plan under the configuration in force now.
-    pub fn plan(&self) -> Rc<Plan> {
+    fn plan(&self) -> Rc<Plan> {
         let current = self.worker.generation();
         if self.plan.borrow().generation != current {
             let snapshot = self.worker.snapshot();
@@ -151,7 +151,7 @@ impl Side {
     }
 
     /// What has to be asked about a request before it is authorized. The plan that says so is kept with the request, which is
-    /// judged by it unless somebody is asked. Costs a look at an empty list where no CUSTOM policy applies.
+    /// let in by it or not. Costs a look at an empty list where no CUSTOM policy applies.
     pub fn question(&self, exchange: &mut Exchange) -> Option<Question> {
         let plan = exchange.plan.insert(self.plan());
         if !plan.residual.may_ask() || !plan.admitted {
