@@ -1,5 +1,7 @@
 //! CUSTOM policies beside Envoy's ext_authz filter over HTTP, configured as istiod does it, with one provider for both.
 
+#![expect(clippy::needless_pass_by_value, reason = "values are written where they are used, with json!")]
+
 use std::fmt::Write;
 use std::net::SocketAddr;
 
