@@ -29,6 +29,7 @@ pub struct Explanation {
     /// The TrafficTarget that lets it in, where an ALLOW policy had to do so as well.
     pub target: Option<RuleName>,
     /// The CUSTOM rule that asks a provider first; the verdict is the one after a yes.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub asks: Option<Asks>,
     /// The first AUDIT rule that matched.
     pub audit: Option<RuleName>,

@@ -5,12 +5,14 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use meshgate_policy::Authentication;
 
 use crate::http::headers;
 use crate::http::pool::Lease;
@@ -44,6 +46,8 @@ pub struct Received {
     /// What was read of it ahead of time.
     read: Option<Box<Read>>,
     rest: Incoming,
+    /// Whose headers its trailers may not have either.
+    tokens: Option<Arc<Authentication>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,7 +61,22 @@ struct Read {
 impl Received {
     /// Nothing of it is read yet.
     pub fn new(rest: Incoming) -> Self {
-        Self { read: None, rest }
+        Self { read: None, rest, tokens: None }
+    }
+
+    /// Keeps out of the trailers what only a good token may put into a request's headers: many servers take one for the other.
+    pub fn reserve(&mut self, tokens: &Arc<Authentication>) {
+        if !self.is_end_stream() {
+            self.tokens = Some(Arc::clone(tokens));
+        }
+    }
+
+    fn sanitise(&self, frame: &mut Option<Result<Frame<Bytes>, hyper::Error>>) {
+        if let (Some(tokens), Some(Ok(frame))) = (&self.tokens, frame)
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            tokens.remove_reserved(trailers);
+        }
     }
 
     /// What has not been read yet.
@@ -176,7 +195,9 @@ impl Body for RequestBody {
         }
         let mut frame = match &mut self.inner {
             Sent::Received(received) => {
-                std::task::ready!(Pin::new(received).poll_frame(cx)).map(|frame| frame.map_err(Broken::Off))
+                let mut frame = std::task::ready!(Pin::new(&mut *received).poll_frame(cx));
+                received.sanitise(&mut frame);
+                frame.map(|frame| frame.map_err(Broken::Off))
             }
             Sent::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         };

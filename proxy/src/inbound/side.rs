@@ -191,11 +191,14 @@ impl Side {
     ///
     /// # Errors
     /// A token is there and not good.
-    pub fn authenticate(&self, exchange: Exchange) -> Result<Exchange, Refused> {
+    pub fn authenticate(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
         let plan = exchange.plan.clone().unwrap_or_else(|| self.plan());
         match &plan.authentication {
             None => Ok(exchange),
-            Some(rules) => authenticate(&self.worker, rules, plan.generation, self.scheme(), exchange),
+            Some(rules) => {
+                exchange.request.body_mut().reserve(rules);
+                authenticate(&self.worker, rules, plan.generation, self.scheme(), exchange)
+            }
         }
     }
 

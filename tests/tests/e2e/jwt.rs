@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use meshgate::sandbox::until;
 use meshgate_tests::run;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::support::app::{App, Local, full, ok};
@@ -276,5 +277,33 @@ fn over_http_2_a_token_is_cut_from_the_query_and_the_header_alike() {
         }
         let expected = ["/a false", "/b?x=1 false", "/c false"].map(|rest| format!("http://{BACKEND}{rest}"));
         assert_eq!(*seen.borrow(), expected);
+    });
+}
+
+#[test]
+fn trailers_do_not_say_what_only_a_token_may_say() {
+    run(async {
+        let seen = Rc::new(RefCell::new(String::new()));
+        let kept = Rc::clone(&seen);
+        let app = App::tcp(async move |mut stream| {
+            let mut bytes = Vec::new();
+            while !bytes.ends_with(b"\r\n\r\n") || !bytes.windows(5).any(|end| end == b"\r\n0\r\n") {
+                stream.read_buf(&mut bytes).await.unwrap();
+            }
+            *kept.borrow_mut() = String::from_utf8(bytes).unwrap();
+            let _ = stream.write_all(ok("").as_bytes()).await;
+        })
+        .await;
+        let mesh = Mesh::of(app.address()).await;
+        let issuer = Issuer::new("1");
+        let output = json!({"outputClaimToHeaders": [{"header": "x-user", "claim": "sub"}]});
+        mesh.policies(&authentication(&rule(&issuer, output))).await;
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: {BACKEND}\r\ntransfer-encoding: chunked\r\ntrailer: x-user, x-sum\r\n\r\n\
+             1\r\na\r\n0\r\nx-user: mallory\r\nx-sum: 1\r\n\r\n"
+        );
+        assert_eq!(mesh.outside().await.ask(request).await.status(), 200);
+        let seen = seen.borrow();
+        assert!(seen.contains("x-sum: 1") && !seen.contains("mallory"), "{seen}");
     });
 }
