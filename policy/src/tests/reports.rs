@@ -99,7 +99,7 @@ fn is_stable_json() {
         json!({
             "verdict": "deny", "reason": "deny_rule", "family": "istio", "rule": {"policy": "default/p", "rule": 0},
             "target": null,
-            "asks": null, "audit": null, "dry_run_allow": null, "dry_run_deny": null, "nearest": null,
+            "audit": null, "dry_run_allow": null, "dry_run_deny": null, "nearest": null,
             "policies": [{
                 "kind": "AuthorizationPolicy", "policy": "default/p", "family": "istio", "action": "DENY", "dry_run": false, "unreadable": null,
                 "rules": [{"rule": 0, "outcome": "matched", "baseline": false, "because": []}],

@@ -221,11 +221,11 @@ fn bytes_that_are_no_http_go_nowhere_where_nothing_says_where() {
         }
         assert_eq!(app.connections(), 0);
         logged(&mesh.frontend, |line| line["response_flags"] == "NR" && line["protocol"] == "TCP").await;
-        // At the backend's door they are TCP, and a rule that asks for HTTP refuses them.
+        // At the backend's door the port is declared HTTP, and they are no request, whatever the policies say.
         mesh.policies(&policy("get", "ALLOW", "[{to: [{operation: {methods: [GET]}}]}]")).await;
         let mut client = mesh.outside().await;
         client.send("\0\0\0\0").await;
-        assert_eq!(client.rest().await, b"");
+        assert!(client.rest().await.starts_with(b"HTTP/1.1 400 "));
         assert_eq!(app.connections(), 0);
     });
 }
