@@ -19,7 +19,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use ::http::{HeaderName, HeaderValue, Request, Response, StatusCode};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use bytes::Bytes;
 use hyper::body::Incoming;
 use meshgate_config::{ExtensionProvider, HttpCheck, ProviderTransport};
@@ -48,7 +48,13 @@ const ANSWER_BYTES_MAX: usize = 256 * 1024;
 
 /// Tells the application that nobody said yes: the provider could not be asked and has `failOpen`. Envoy's name.
 /// Only we may say it: where a CUSTOM policy applies, a caller's is taken out.
-pub static FAILURE_MODE_ALLOWED: HeaderName = HeaderName::from_static("x-envoy-auth-failure-mode-allowed");
+static FAILURE_MODE_ALLOWED: HeaderName = HeaderName::from_static("x-envoy-auth-failure-mode-allowed");
+
+/// Only we may say that: also not in the spelling that many servers take for the same.
+pub fn remove_failure_mode(headers: &mut HeaderMap) {
+    headers.remove(&FAILURE_MODE_ALLOWED);
+    headers.remove("x_envoy_auth_failure_mode_allowed");
+}
 
 /// What a CUSTOM rule wants to be asked.
 #[derive(Debug)]

@@ -64,6 +64,12 @@ impl Judge<'_> {
         if !tcp {
             answer.method = Some(case.method.as_ref().map_or("GET", Method::as_str).to_owned());
         }
+        let hint = self.hint(destination);
+        if tcp && !tls_is_not_ours && matches!(hint, AppProtocol::Http | AppProtocol::Http2) {
+            let why = "not a request, on a port that a service declares to carry requests";
+            answer.refuse_malformed("", &ProxyError::new(ErrorKind::BadRequest, why));
+            return Ok(answer);
+        }
         let request = if tcp { Ok(None) } else { self.sound(case).map(Some) };
         let request = match request {
             Ok(request) => request,

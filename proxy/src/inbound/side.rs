@@ -157,7 +157,7 @@ impl Side {
         if !plan.residual.may_ask() || !plan.admitted {
             return None;
         }
-        exchange.request.headers_mut().remove(&ext_authz::FAILURE_MODE_ALLOWED);
+        ext_authz::remove_failure_mode(exchange.request.headers_mut());
         // A provider would take a caller's word for a token's; what the provider says there goes with the tokens' own layer.
         if let Some(rules) = &plan.authentication {
             rules.remove_reserved(exchange.request.headers_mut());
