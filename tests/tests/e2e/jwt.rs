@@ -5,8 +5,10 @@
 mod hostile;
 mod issuer;
 mod keys;
+mod openssl;
 
 use std::cell::RefCell;
+use std::io::Write;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -233,8 +235,9 @@ fn a_rule_that_was_never_readable_denies_what_it_selects() {
 #[test]
 fn a_token_by_openssl_passes() {
     run(async {
-        let Some((key, sign)) = issuer::openssl() else {
-            eprintln!("SKIPPED: this test needs openssl");
+        let Some((key, sign)) = openssl::openssl() else {
+            // Straight to the descriptor: the harness keeps what eprintln! writes in a test that passes.
+            let _ = std::io::stderr().write_all(b"\n*** SKIPPED: a token by openssl: there is no openssl ***\n");
             return;
         };
         let app = App::http1(|_| ok("ok")).await;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "values are written where they are used, with json!")]
 
+#[path = "../e2e/jwt/issuer.rs"]
 mod issuer;
 
 use std::fmt::Write;
