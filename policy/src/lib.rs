@@ -58,6 +58,7 @@ mod model;
 mod nearest;
 pub mod normalize;
 mod peer_authentication;
+pub mod percent;
 mod request;
 mod residual;
 mod select;

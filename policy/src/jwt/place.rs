@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, header};
 
+use crate::percent;
+
 /// One place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
@@ -40,8 +42,8 @@ impl Place {
             Place::Parameter(name) => {
                 for pair in query.into_iter().flat_map(|query| query.split('&')) {
                     let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    if *percent_decoded(key) == *name.as_bytes() {
-                        each(percent_decoded(value));
+                    if *percent::decoded(key) == *name.as_bytes() {
+                        each(percent::decoded(value));
                     }
                 }
             }
@@ -61,7 +63,7 @@ impl Place {
 /// What is left of a query without these parameters; `None` when nothing is.
 pub(super) fn without_parameters(query: &str, names: &[Box<str>]) -> Option<String> {
     let stays = |pair: &&str| {
-        let key = percent_decoded(pair.split('=').next().unwrap_or_default());
+        let key = percent::decoded(pair.split('=').next().unwrap_or_default());
         !names.iter().any(|name| *name.as_bytes() == *key)
     };
     let left: Vec<&str> = query.split('&').filter(stays).collect();
@@ -91,33 +93,4 @@ fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
 
 fn unquoted(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
-}
-
-/// With `%XX` read once; what is no such escape stays as it is.
-fn percent_decoded(text: &str) -> Cow<'_, [u8]> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text.as_bytes());
-    }
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        let escaped = (byte == b'%')
-            .then(|| tail.split_at_checked(2))
-            .flatten()
-            .and_then(|(digits, after)| {
-                Some((u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?, digits, after))
-            })
-            .filter(|(_, digits, _)| digits.iter().all(u8::is_ascii_hexdigit));
-        match escaped {
-            Some((value, _, after)) => {
-                decoded.push(value);
-                rest = after;
-            }
-            None => {
-                decoded.push(byte);
-                rest = tail;
-            }
-        }
-    }
-    Cow::Owned(decoded)
 }

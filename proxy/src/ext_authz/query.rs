@@ -3,6 +3,8 @@
 //! Names are compared as servers read them, decoded: otherwise `%64ebug=1` would keep a parameter that the provider took
 //! out. What is not changed stays as it was written.
 
+use meshgate_policy::percent;
+
 /// The query with parameters set and removed. A parameter that is set stands there once, at the end.
 pub(super) fn changed(query: &str, set: &[(String, String)], remove: &[String]) -> String {
     let goes = |pair: &&str| {
@@ -20,26 +22,9 @@ pub(super) fn changed(query: &str, set: &[(String, String)], remove: &[String]) 
     pairs.join("&")
 }
 
+/// As a form has it: `+` stands for a blank.
 fn decoded(text: &str) -> Vec<u8> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        let mut rest = bytes.clone();
-        let digits = (byte == b'%').then(|| Some((hex(rest.next()?)?, hex(rest.next()?)?))).flatten();
-        match (digits, byte) {
-            (Some((high, low)), _) => {
-                out.push(high << 4 | low);
-                bytes = rest;
-            }
-            (None, b'+') => out.push(b' '),
-            (None, other) => out.push(other),
-        }
-    }
-    out
-}
-
-fn hex(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|digit| u8::try_from(digit).ok())
+    percent::decoded(&text.replace('+', " ")).into_owned()
 }
 
 /// As the provider wrote it, escapes included, but nothing in it ends the parameter.
