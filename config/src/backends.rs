@@ -11,6 +11,7 @@ use std::sync::Arc;
 use meshgate_policy::ObjectName;
 use meshgate_policy::smi::Reach;
 
+use crate::clusters::{Balancer, Share, Spread};
 use crate::endpoints::{EndpointSlice, Endpoints, Subset};
 use crate::kept::Standing;
 use crate::problem::Problem;
@@ -108,6 +109,7 @@ impl<'a> Sources<'a> {
                     workload: found.map(|record| record.name.clone()),
                     identity: found.map_or(EndpointIdentity::Unknown, |record| record.identity.clone()),
                     in_reach: found.is_none_or(|record| includes(reach, record)),
+                    remote: None,
                 });
                 if candidate.ready { endpoints.push(endpoint) } else { entry.not_ready.push((index, endpoint)) }
             }
@@ -119,6 +121,8 @@ impl<'a> Sources<'a> {
                 app_protocol: AppProtocol::of(port.app_protocol.as_deref(), port.name.as_deref(), port.number),
                 endpoints,
                 not_ready: entry.not_ready.iter().filter(|(of, _)| *of == index).count(),
+                spread: Spread { own: Some(Share::DEFAULT), fail_over: false },
+                balancer: Balancer::default(),
             }));
         }
         entry

@@ -10,6 +10,7 @@ mod document;
 mod environment;
 mod labels;
 mod listeners;
+mod multicluster;
 pub(crate) mod providers;
 mod validate;
 
@@ -24,9 +25,11 @@ use meshgate_policy::smi::PathMatch;
 use meshgate_policy::{CatchAllDeny, Settings, SmiMode, Workload};
 use serde::Deserialize;
 
+use crate::clusters::ClusterKey;
 use crate::files;
 use crate::problem::Problem;
 use crate::yaml;
+pub use multicluster::{GatewaySettings, Multicluster, OutlierDetection, PeerCluster, PeerGateway, Retries};
 use providers::ExtensionProvider;
 
 /// Settings of this process, checked.
@@ -35,7 +38,7 @@ pub struct Bootstrap {
     /// What this process is in the mesh.
     pub role: Role,
     /// Which cluster this is: `region/zone/group/cluster`.
-    pub cluster_key: String,
+    pub cluster_key: ClusterKey,
     /// The mesh's own trust domain.
     pub trust_domain: TrustDomain,
     /// Former or additional names of the trust domain, which principals in policies may use.
@@ -54,6 +57,14 @@ pub struct Bootstrap {
     pub inbound: Inbound,
     /// From the local application.
     pub outbound: Outbound,
+    /// Other clusters.
+    pub multicluster: Multicluster,
+    /// Toward other clusters; of a gateway only.
+    pub gateway: GatewaySettings,
+    /// When requests are tried again.
+    pub retries: Retries,
+    /// When endpoints are out of rotation.
+    pub outlier_detection: OutlierDetection,
     /// The admin endpoint.
     pub admin: Admin,
     /// How policies are applied.
@@ -81,7 +92,7 @@ pub enum Role {
     /// Stands beside one workload.
     #[default]
     Sidecar,
-    /// Stands at the edge of a cluster. Refused by [`Bootstrap::load`] until this version has one.
+    /// Stands at the edge of a cluster.
     Gateway,
 }
 

@@ -32,6 +32,7 @@ mod backends;
 mod body;
 mod bootstrap;
 pub mod check;
+mod clusters;
 mod endpoints;
 mod files;
 mod folder;
@@ -63,12 +64,16 @@ pub use bootstrap::providers::{
 pub use meshgate_policy::duration;
 
 pub use bootstrap::{
-    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Inbound, InboundListener, Jwks, Limits, LogFormat,
-    LogSettings, OriginalDestination, Outbound, OutboundListener, ResourceSettings, Role, Timeouts, TrafficPolicy,
-    WorkloadSettings,
+    AccessLog, Admin, Authorization, Bootstrap, GatewaySettings, IdentitySettings, Inbound, InboundListener, Jwks,
+    Limits, LogFormat, LogSettings, Multicluster, OriginalDestination, Outbound, OutboundListener, OutlierDetection,
+    PeerCluster, PeerGateway, ResourceSettings, Retries, Role, Timeouts, TrafficPolicy, WorkloadSettings,
+};
+pub use clusters::{
+    Balancer, CLUSTERSET_DOMAIN, ClusterKey, ClusterKeyError, Discovered, DiscoveredExport, DiscoveredPort, Export,
+    ExportedPort, Exports, GatewayAddress, HashOn, PathRewrite, Remote, Share, Spread,
 };
 pub use problem::{Problem, Severity};
 pub use services::{AppProtocol, Endpoint, EndpointIdentity, ServicePort, Services};
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, Surroundings};
 pub use store::{ConfigStore, Outcome, ReloadReport};
 pub use workloads::WorkloadRecord;

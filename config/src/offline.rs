@@ -3,6 +3,7 @@
 //! The one idea: what a proxy decides from is a [`Snapshot`], so that is what is made here, for whichever workload is
 //! asked about. Nothing is watched, and nothing from before is kept.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,7 +13,7 @@ use meshgate_policy::{MtlsModes, ObjectName, Policy, Settings, Workload};
 use crate::folder::Folder;
 use crate::kept::{Reading, Standing};
 use crate::problem::Problem;
-use crate::snapshot::{Context, Mesh, Snapshot, rules};
+use crate::snapshot::{Context, Mesh, Snapshot, Surroundings, rules};
 use crate::suggest::nearest;
 use crate::workloads::WorkloadRecord;
 
@@ -26,28 +27,28 @@ pub struct Resources {
     policies: Vec<Arc<Policy>>,
     problems: Vec<Problem>,
     settings: Settings,
-    cluster_domain: String,
+    surroundings: Surroundings,
     workloads: Vec<WorkloadRecord>,
 }
 
 impl Resources {
     /// Reads the folder once. Whatever is wrong with it is in [`Resources::problems`].
-    pub fn read(directory: &Path, settings: &Settings, cluster_domain: &str) -> Resources {
-        Resources::read_all(&[directory], settings, cluster_domain)
+    pub fn read(directory: &Path, settings: &Settings, surroundings: &Surroundings) -> Resources {
+        Resources::read_all(&[directory], settings, surroundings)
     }
 
     /// Reads several folders, or single files, as if all were in one folder.
-    pub fn read_all(places: &[impl AsRef<Path>], settings: &Settings, cluster_domain: &str) -> Resources {
+    pub fn read_all(places: &[impl AsRef<Path>], settings: &Settings, surroundings: &Surroundings) -> Resources {
         let reading = Reading::new(&Folder::read_all(places), &settings.root_namespace);
         let (standing, problems) = Standing::default().after(reading, &settings.root_namespace);
-        let workloads = Mesh::compose(&standing, settings, &Reach::default(), cluster_domain).workloads;
+        let workloads = Mesh::compose(&standing, settings, &Reach::default(), &surroundings.cluster_domain).workloads;
         let (policies, ..) = rules(&standing, settings);
         Resources {
             standing,
             policies,
             problems,
             settings: settings.clone(),
-            cluster_domain: cluster_domain.to_owned(),
+            surroundings: surroundings.clone(),
             workloads,
         }
     }
@@ -69,8 +70,8 @@ impl Resources {
 
     /// What the proxy beside a workload would have in force.
     pub fn snapshot(&self, own: Workload) -> Snapshot {
-        let context = Context { settings: self.settings.clone(), cluster_domain: self.cluster_domain.clone(), own };
-        Snapshot::compose(&self.standing, &context, self.problems.clone(), 1)
+        let context = Context { settings: self.settings.clone(), surroundings: self.surroundings.clone(), own };
+        Snapshot::compose(&self.standing, &context, &BTreeMap::new(), self.problems.clone(), 1)
     }
 
     /// The workload that is meant by `namespace/name`, or by `namespace/label=value` where all with that label are

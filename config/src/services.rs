@@ -5,11 +5,14 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use meshgate_identity::SpiffeId;
+use meshgate_identity::{SpiffeId, TrustDomain};
 use meshgate_policy::ObjectName;
+
+use crate::clusters::{Balancer, Remote, Spread};
 
 /// All services of a snapshot.
 #[derive(Debug, Default)]
@@ -37,16 +40,22 @@ pub struct ServicePort {
     pub name: Option<String>,
     /// What is spoken on it.
     pub app_protocol: AppProtocol,
-    /// Ready endpoints, sorted by address, each address once.
+    /// Endpoints that are ready, or elsewhere: those of this cluster sorted by address, each address once, then those of other
+    /// clusters that the spread asks for, by cluster.
     pub endpoints: Vec<Arc<Endpoint>>,
-    /// How many more there are that are not ready.
+    /// How many more there are in this cluster that are not ready.
     pub not_ready: usize,
+    /// How requests are spread over clusters.
+    pub spread: Spread,
+    /// How one endpoint of a cluster is chosen.
+    pub balancer: Balancer,
 }
 
-/// One address of one workload.
+/// One address of one workload, or of a gateway that leads to some.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Where it listens.
+    /// Where it listens. Behind a gateway this is the gateway's, as far as it is known without asking (the address is
+    /// unspecified when it is not); what is dialled is looked up when it is.
     pub address: SocketAddr,
     /// The Pod or WorkloadEntry there, if one is known.
     pub workload: Option<ObjectName>,
@@ -54,6 +63,8 @@ pub struct Endpoint {
     pub identity: EndpointIdentity,
     /// Whether TrafficTargets, where they are in force, let this proxy's own workload call whoever is there.
     pub in_reach: bool,
+    /// Which other cluster it is in, and how it is reached there; `None` = this one.
+    pub remote: Option<Arc<Remote>>,
 }
 
 /// Who must answer at an address.
@@ -61,6 +72,13 @@ pub struct Endpoint {
 pub enum EndpointIdentity {
     /// A workload of the mesh: mutual TLS, with this identity in its certificate.
     Mesh(SpiffeId),
+    /// A workload of the mesh in another cluster, of which its exporter said that any account of this namespace runs it.
+    Namespace {
+        /// Its trust domain.
+        trust_domain: TrustDomain,
+        /// Its name.
+        namespace: Arc<str>,
+    },
     /// A workload labelled `security.istio.io/tlsMode: disabled`: plaintext.
     Plaintext,
     /// No Pod or WorkloadEntry is known at the address, or several that differ: who answers cannot be checked, so that
@@ -80,6 +98,19 @@ pub enum AppProtocol {
     Http2,
     /// Anything that is not to be parsed.
     Tcp,
+}
+
+impl fmt::Display for Endpoint {
+    /// Its address, or its cluster and what stands before it there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.remote {
+            None => self.address.fmt(f),
+            Some(remote) => match &remote.gateway {
+                Some(gateway) => gateway.fmt(f),
+                None => write!(f, "{} ({})", remote.cluster, self.address),
+            },
+        }
+    }
 }
 
 impl Services {

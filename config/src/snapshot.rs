@@ -3,6 +3,7 @@
 //! The one idea: all that can be worked out from the resources alone (who is behind which service, what applies to this
 //! proxy's own workload) is worked out here, once, off the data path. A connection takes a snapshot and keeps it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -13,6 +14,8 @@ use meshgate_policy::{
 };
 
 use crate::backends;
+use crate::bootstrap::{Bootstrap, Multicluster};
+use crate::clusters::{ClusterKey, Discovered, Exports};
 use crate::kept::Standing;
 use crate::problem::{self, Problem};
 use crate::references;
@@ -29,6 +32,8 @@ pub struct Snapshot {
     pub loaded_at: SystemTime,
     /// Where things are.
     pub services: Services,
+    /// What other clusters may call.
+    pub exports: Exports,
     /// Pods and WorkloadEntries.
     pub workloads: Vec<WorkloadRecord>,
     /// AuthorizationPolicies and TrafficTargets of the whole mesh, and refusals that stand for what was never readable.
@@ -49,11 +54,43 @@ pub struct Snapshot {
     pub problems: Vec<Problem>,
 }
 
+/// Which cluster the resources are those of, and what is known of others besides.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// DNS suffix of service names, without a dot at either end.
+    pub cluster_domain: String,
+    /// Which cluster this is.
+    pub cluster_key: ClusterKey,
+    /// Other clusters.
+    pub multicluster: Multicluster,
+}
+
+impl Surroundings {
+    /// A cluster that knows of no other.
+    pub fn alone(cluster_domain: &str) -> Self {
+        Self {
+            cluster_domain: cluster_domain.to_owned(),
+            cluster_key: ClusterKey::default(),
+            multicluster: Multicluster::default(),
+        }
+    }
+}
+
+impl From<&Bootstrap> for Surroundings {
+    fn from(bootstrap: &Bootstrap) -> Self {
+        Self {
+            cluster_domain: bootstrap.cluster_domain.clone(),
+            cluster_key: bootstrap.cluster_key.clone(),
+            multicluster: bootstrap.multicluster.clone(),
+        }
+    }
+}
+
 /// What a snapshot depends on besides the resources.
 #[derive(Clone, Debug)]
 pub(crate) struct Context {
     pub(crate) settings: Settings,
-    pub(crate) cluster_domain: String,
+    pub(crate) surroundings: Surroundings,
     pub(crate) own: Workload,
 }
 
@@ -87,10 +124,12 @@ impl Snapshot {
     pub(crate) fn compose(
         standing: &Standing,
         context: &Context,
+        _discovered: &BTreeMap<ClusterKey, Discovered>,
         mut problems: Vec<Problem>,
         generation: u64,
     ) -> Snapshot {
-        let Context { settings, cluster_domain, own } = context;
+        let Context { settings, surroundings, own } = context;
+        let cluster_domain = &surroundings.cluster_domain;
         let (policies, settings, doubts) = rules(standing, settings);
         let reach = Reach::of(own, &policies, settings.smi);
         let mesh = Mesh::compose(standing, &settings, &reach, cluster_domain);
@@ -104,6 +143,7 @@ impl Snapshot {
             generation,
             loaded_at: SystemTime::now(),
             services: mesh.services,
+            exports: Exports::default(),
             workloads: mesh.workloads,
             inbound_policy: PolicySet::compile(&policies, own, &settings),
             mtls: MtlsModes::for_workload(&peer_authentications, own, &settings.root_namespace),

@@ -8,6 +8,7 @@
 //!
 //! It starts no thread and watches nothing: see [`crate::watch`].
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use crate::bootstrap::Bootstrap;
+use crate::clusters::{ClusterKey, Discovered};
 use crate::folder::Folder;
 use crate::kept::{Reading, Standing};
 use crate::problem::Problem;
@@ -43,6 +45,8 @@ struct State {
     standing: Standing,
     /// Of the reading, without the doubts that composing adds.
     problems: Vec<Problem>,
+    /// What other clusters' gateways said last.
+    discovered: BTreeMap<ClusterKey, Discovered>,
 }
 
 /// What a reload came to.
@@ -75,13 +79,13 @@ impl ConfigStore {
         let directory = bootstrap.resources.directory.clone();
         let context = Context {
             settings: bootstrap.policy_settings(),
-            cluster_domain: bootstrap.cluster_domain.clone(),
             own: bootstrap.workload(),
+            surroundings: bootstrap.into(),
         };
         let folder = Folder::read(&directory);
         let reading = Reading::new(&folder, &context.settings.root_namespace);
         let (standing, problems) = Standing::default().after(reading, &context.settings.root_namespace);
-        let snapshot = Snapshot::compose(&standing, &context, problems.clone(), 1);
+        let snapshot = Snapshot::compose(&standing, &context, &BTreeMap::new(), problems.clone(), 1);
         if snapshot.problems.iter().any(Problem::is_error) {
             return Err(snapshot.problems);
         }
@@ -89,7 +93,7 @@ impl ConfigStore {
         Ok(ConfigStore {
             directory,
             context,
-            state: Mutex::new(State { folder: Some(folder), standing, problems }),
+            state: Mutex::new(State { folder: Some(folder), standing, problems, discovered: BTreeMap::new() }),
             snapshot: sender,
         })
     }
@@ -135,8 +139,24 @@ impl ConfigStore {
             return self.report(Outcome::Unchanged);
         }
         let generation = self.snapshot.borrow().generation + 1;
-        let snapshot = Snapshot::compose(&standing, &self.context, problems.clone(), generation);
-        *state = State { folder, standing, problems };
+        let snapshot = Snapshot::compose(&standing, &self.context, &state.discovered, problems.clone(), generation);
+        state.folder = folder;
+        state.standing = standing;
+        state.problems = problems;
+        self.snapshot.send_replace(Arc::new(snapshot));
+        self.report(Outcome::Published)
+    }
+
+    /// Takes what another cluster's gateway says it exports to us, in the place of what it said before.
+    pub fn discovered(&self, cluster: &ClusterKey, said: Discovered) -> ReloadReport {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.discovered.get(cluster) == Some(&said) {
+            return self.report(Outcome::Unchanged);
+        }
+        state.discovered.insert(cluster.clone(), said);
+        let generation = self.snapshot.borrow().generation + 1;
+        let problems = state.problems.clone();
+        let snapshot = Snapshot::compose(&state.standing, &self.context, &state.discovered, problems, generation);
         self.snapshot.send_replace(Arc::new(snapshot));
         self.report(Outcome::Published)
     }

@@ -4,8 +4,8 @@ use std::sync::LazyLock;
 
 use meshgate::case::Case;
 use meshgate::judge::Judge;
-use meshgate_config::Snapshot;
 use meshgate_config::offline::Resources;
+use meshgate_config::{Snapshot, Surroundings};
 use meshgate_policy::normalize::Level;
 
 use super::policies::{settings, workload};
@@ -26,7 +26,7 @@ const RESOURCES: &str = r#"
 static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("all.yaml"), RESOURCES).expect("a file");
-    let resources = Resources::read(folder.path(), &settings(), "cluster.local");
+    let resources = Resources::read(folder.path(), &settings(), &Surroundings::alone("cluster.local"));
     assert!(resources.problems().is_empty(), "{:?}", resources.problems());
     resources.snapshot(workload())
 });

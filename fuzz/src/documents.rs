@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use meshgate_config::offline::Resources;
-use meshgate_config::{Bootstrap, Problem, check};
+use meshgate_config::{Bootstrap, Problem, Surroundings, check};
 use meshgate_policy::Workload;
 use tempfile::TempDir;
 
@@ -39,7 +39,7 @@ pub fn yaml_resources(data: &[u8]) {
     let workload = Workload { namespace: "default".into(), ..Workload::default() };
     let own = check::Own { workload: workload.clone(), ..check::Own::default() };
     look_at(&check::check(&folder, &settings(), Some(&own)));
-    let _ = Resources::read(&folder, &settings(), "cluster.local").snapshot(workload);
+    let _ = Resources::read(&folder, &settings(), &Surroundings::alone("cluster.local")).snapshot(workload);
 }
 
 /// A bootstrap file, and behind a NUL, which no such file has, the environment: `NAME=value` lines.

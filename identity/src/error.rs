@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use rustls_pki_types::pem;
 
 use crate::certificate::rfc3339;
-use crate::{SpiffeId, SpiffeIdError, TrustDomain};
+use crate::{Expected, SpiffeId, SpiffeIdError, TrustDomain};
 
 /// Why a set of identity files was not taken into use.
 #[derive(Debug, thiserror::Error)]
@@ -251,7 +251,7 @@ pub enum PeerError {
     #[error("the server is {found}, expected was {expected}")]
     UnexpectedServer {
         /// Whom the connection was for.
-        expected: SpiffeId,
+        expected: Box<Expected>,
         /// Who answered; verified.
         found: SpiffeId,
     },

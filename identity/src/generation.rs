@@ -16,7 +16,7 @@ use webpki::KeyUsage;
 use crate::files::Material;
 use crate::tls::{self, ClientConfigs};
 use crate::verify::PeerVerifier;
-use crate::{ClientAlpn, IdentityError, SpiffeId, Svid, TrustBundles, TrustDomain};
+use crate::{ClientAlpn, Expected, IdentityError, SpiffeId, Svid, TrustBundles, TrustDomain};
 
 /// Where an identity comes from. All files are PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,11 +98,11 @@ impl Identity {
         Arc::clone(&self.server)
     }
 
-    /// A configuration for connections to one workload: we present our certificate, and the server's must carry exactly
-    /// the `expected` ID. The server name given to rustls only becomes the SNI.
+    /// A configuration for connections to one workload: we present our certificate, and the server's must carry an
+    /// ID that is `expected`. The server name given to rustls only becomes the SNI.
     ///
     /// Cheap, but a new one each time: connections that are to be compared or pooled by it should share one.
-    pub fn client_config(&self, expected: &SpiffeId, alpn: ClientAlpn) -> Arc<ClientConfig> {
+    pub fn client_config(&self, expected: &Expected, alpn: ClientAlpn) -> Arc<ClientConfig> {
         Arc::new(self.clients.expecting(expected, alpn))
     }
 }

@@ -17,7 +17,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, Error as TlsError, ServerConfig, SupportedProtocolVersion};
 
 use crate::verify::{ClientVerifier, PeerVerifier, ServerVerifier};
-use crate::{ClientAlpn, SpiffeId, Svid, alpn};
+use crate::{ClientAlpn, Expected, Svid, alpn};
 
 const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13];
 
@@ -55,7 +55,7 @@ pub(crate) struct ClientConfigs {
 impl ClientConfigs {
     pub(crate) fn new(svid: &Svid, peers: Arc<PeerVerifier>, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
         // The template itself is never used: it expects ourselves, and `expecting` replaces that.
-        let itself = ServerVerifier { peers: Arc::clone(&peers), expected: svid.id().clone() };
+        let itself = ServerVerifier { peers: Arc::clone(&peers), expected: svid.id().clone().into() };
         let mut template = ClientConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(VERSIONS)?
             .dangerous()
@@ -66,8 +66,8 @@ impl ClientConfigs {
         Ok(Self { peers, template })
     }
 
-    /// A configuration for connections to exactly this workload.
-    pub(crate) fn expecting(&self, expected: &SpiffeId, alpn: ClientAlpn) -> ClientConfig {
+    /// A configuration for connections to whom is expected.
+    pub(crate) fn expecting(&self, expected: &Expected, alpn: ClientAlpn) -> ClientConfig {
         let verifier = ServerVerifier { peers: Arc::clone(&self.peers), expected: expected.clone() };
         let mut config = self.template.clone();
         config.dangerous().set_certificate_verifier(Arc::new(verifier));

@@ -21,7 +21,7 @@ use rustls::{DigitallySignedStruct, DistinguishedName, Error as TlsError, Signat
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
-use crate::{PeerError, SpiffeId, TrustBundles, certificate, peer_identity};
+use crate::{Expected, PeerError, SpiffeId, TrustBundles, certificate, peer_identity};
 
 /// webpki builds paths of at most 6 intermediates; a few that do not belong to the path are let pass, as others do, and
 /// more are refused before any signature is checked.
@@ -121,11 +121,11 @@ impl ClientCertVerifier for ClientVerifier {
     }
 }
 
-/// Accepts one workload.
+/// Accepts the workload that a connection is for.
 #[derive(Debug)]
 pub(crate) struct ServerVerifier {
     pub(crate) peers: Arc<PeerVerifier>,
-    pub(crate) expected: SpiffeId,
+    pub(crate) expected: Expected,
 }
 
 impl ServerCertVerifier for ServerVerifier {
@@ -138,8 +138,9 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
         let found = self.peers.verify(end_entity, intermediates, KeyUsage::server_auth(), now)?;
-        if found != self.expected {
-            return Err(PeerError::UnexpectedServer { expected: self.expected.clone(), found }.into());
+        if !self.expected.who.includes(&found) {
+            let expected = Box::new(self.expected.clone());
+            return Err(PeerError::UnexpectedServer { expected, found }.into());
         }
         Ok(ServerCertVerified::assertion())
     }

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::access_log::{Sink, Writer};
 use crate::balance::Cursors;
+use crate::clusters::Clusters;
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Drain, Phase};
 use crate::limits::Permits;
@@ -115,6 +116,7 @@ impl App {
             metrics: Metrics::default(),
             readiness: Readiness::new(["listeners", jwks::FIRST_FETCH]),
             cursors: Cursors::default(),
+            clusters: Clusters::default(),
             own,
             permits: Permits::new(bootstrap.limits.connections),
             bootstrap,

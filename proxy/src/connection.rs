@@ -5,13 +5,15 @@ use std::net::SocketAddr;
 use meshgate_identity::SpiffeId;
 use tokio::time::Instant;
 
-/// Toward the local application, or from it.
+/// Which way a connection goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     /// Toward the local application.
     Inbound,
     /// From the local application.
     Outbound,
+    /// From other clusters, through a gateway.
+    Gateway,
 }
 
 impl Direction {
@@ -20,6 +22,7 @@ impl Direction {
         match self {
             Self::Inbound => "inbound",
             Self::Outbound => "outbound",
+            Self::Gateway => "gateway",
         }
     }
 }

@@ -211,6 +211,7 @@ fn upstream(worker: &Worker, listener: &InboundListener, destination: SocketAddr
         security: Security::Plaintext,
         source: redirected.then_some(source),
         connect_timeout: worker.shared.bootstrap.timeouts.connect_local,
+        via: None,
     }
 }
 

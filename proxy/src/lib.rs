@@ -15,6 +15,7 @@ pub mod balance;
 pub mod case;
 pub mod changes;
 pub mod cli;
+pub mod clusters;
 pub mod connection;
 pub mod copy;
 pub mod detect;

@@ -136,7 +136,7 @@ type Count = Rc<Cell<usize>>;
 impl Open {
     fn of(&self, direction: Direction) -> (Count, Rc<tokio::sync::Notify>) {
         let count = match direction {
-            Direction::Inbound => &self.inbound,
+            Direction::Inbound | Direction::Gateway => &self.inbound,
             Direction::Outbound => &self.outbound,
         };
         (Rc::clone(count), Rc::clone(&self.changed))

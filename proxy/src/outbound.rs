@@ -5,19 +5,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Response;
 use meshgate_config::{
-    AppProtocol, Endpoint, EndpointIdentity, OutboundListener, ServicePort, Snapshot, TrafficPolicy,
+    AppProtocol, Endpoint, EndpointIdentity, OutboundListener, Remote, ServicePort, Snapshot, TrafficPolicy,
 };
+use meshgate_identity::{Expected, Who};
 use meshgate_policy::SmiMode;
 use tokio::net::TcpStream;
 
 use crate::access_log::Line;
-use crate::balance::Family;
+use crate::balance::{Caller, Family};
 use crate::connection::{Connection, Direction, Protocol};
 use crate::detect::{self, Detected};
 use crate::drain::Phase;
@@ -38,7 +40,7 @@ use crate::{drain, orig_dst, socket, tcp};
 /// The port of a Host without one.
 const HTTP_PORT: u16 = 80;
 
-/// Addresses that a log line lists.
+/// Endpoints that a log line lists.
 const LISTED: usize = 8;
 
 /// What will be done with what goes to one destination.
@@ -53,9 +55,9 @@ pub enum Plan {
         /// Those that may be used.
         endpoints: Vec<Hop>,
         /// Those left out, because nobody could say whom to expect there.
-        left_out: Vec<SocketAddr>,
+        left_out: Vec<Arc<Endpoint>>,
         /// Those left out, because no TrafficTarget lets this workload call them.
-        out_of_reach: Vec<SocketAddr>,
+        out_of_reach: Vec<Arc<Endpoint>>,
     },
     /// One endpoint that was called by its own address.
     Endpoint {
@@ -80,10 +82,12 @@ pub enum Plan {
 /// One way to one endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hop {
-    /// Where it is.
+    /// Where it is; see [`Endpoint::address`].
     pub address: SocketAddr,
     /// How it is protected.
     pub security: Security,
+    /// Which other cluster it is in, and how it is reached there.
+    pub remote: Option<Arc<Remote>>,
 }
 
 /// Where a connection or request wants to go.
@@ -116,10 +120,10 @@ pub fn plan(snapshot: &Snapshot, namespace: &str, unknown: TrafficPolicy, wanted
         return Plan::Refuse { service: None, kind: ErrorKind::NoRoute, detail };
     };
     if let Some((service, endpoint)) = snapshot.services.endpoint(address) {
-        return match hop(&service, endpoint.address, &endpoint.identity) {
-            Some(_) if !endpoint.in_reach => out_of_reach(service, &[address]),
+        return match hop(&service, &endpoint) {
+            Some(_) if !endpoint.in_reach => out_of_reach(service, &[endpoint]),
             Some(hop) => Plan::Endpoint { service, hop },
-            None => no_identity(service, &[address]),
+            None => no_identity(service, &[endpoint]),
         };
     }
     // Passed through, it would come without an identity to who refuses just that.
@@ -140,10 +144,10 @@ fn balance(service: Arc<ServicePort>, family: Family) -> Plan {
     let mut endpoints = Vec::with_capacity(service.endpoints.len());
     let (mut left_out, mut forbidden) = (Vec::new(), Vec::new());
     for endpoint in eligible(&service.endpoints, family) {
-        match hop(&service, endpoint.address, &endpoint.identity) {
-            Some(_) if !endpoint.in_reach => forbidden.push(endpoint.address),
+        match hop(&service, endpoint) {
+            Some(_) if !endpoint.in_reach => forbidden.push(Arc::clone(endpoint)),
             Some(hop) => endpoints.push(hop),
-            None => left_out.push(endpoint.address),
+            None => left_out.push(Arc::clone(endpoint)),
         }
     }
     if !endpoints.is_empty() {
@@ -161,44 +165,50 @@ fn balance(service: Arc<ServicePort>, family: Family) -> Plan {
 }
 
 /// The endpoints of a family, or all where there is none of it; and one address of each workload, in the order they came.
-fn eligible(all: &[Arc<Endpoint>], family: Family) -> Vec<&Endpoint> {
+fn eligible(all: &[Arc<Endpoint>], family: Family) -> Vec<&Arc<Endpoint>> {
     let family = if all.iter().any(|endpoint| family.has(endpoint.address)) { family } else { Family::Any };
     let mut seen = HashSet::new();
     let mut is_first = |endpoint: &Endpoint| {
         endpoint.workload.as_ref().is_none_or(|workload| seen.insert((workload.clone(), endpoint.address.port())))
     };
-    all.iter().map(Arc::as_ref).filter(|endpoint| family.has(endpoint.address) && is_first(endpoint)).collect()
+    all.iter().filter(|endpoint| family.has(endpoint.address) && is_first(endpoint)).collect()
 }
 
-fn hop(service: &ServicePort, address: SocketAddr, identity: &EndpointIdentity) -> Option<Hop> {
-    let security = match identity {
-        EndpointIdentity::Mesh(id) => {
-            Security::Mtls { expected: id.clone(), server_name: Arc::from(service.host.as_str()) }
+fn hop(service: &ServicePort, endpoint: &Endpoint) -> Option<Hop> {
+    let who = match &endpoint.identity {
+        EndpointIdentity::Mesh(id) => Some(Who::Exactly(id.clone())),
+        EndpointIdentity::Namespace { trust_domain, namespace } => {
+            Some(Who::Namespace { trust_domain: trust_domain.clone(), namespace: Arc::clone(namespace) })
         }
-        EndpointIdentity::Plaintext => Security::Plaintext,
+        EndpointIdentity::Plaintext => None,
         EndpointIdentity::Unknown => return None,
     };
-    Some(Hop { address, security })
+    let remote = endpoint.remote.clone();
+    let security = who.map_or(Security::Plaintext, |who| Security::Mtls {
+        expected: Expected { who, cluster: remote.as_ref().map(|remote| remote.cluster.shared()) },
+        server_name: Arc::from(service.host.as_str()),
+    });
+    Some(Hop { address: endpoint.address, security, remote })
 }
 
-fn out_of_reach(service: Arc<ServicePort>, addresses: &[SocketAddr]) -> Plan {
+fn out_of_reach(service: Arc<ServicePort>, endpoints: &[Arc<Endpoint>]) -> Plan {
     let (host, port) = (&service.host, service.port);
-    let detail = format!("no TrafficTarget lets this workload call {host}:{port}: left out {}", listed(addresses));
+    let detail = format!("no TrafficTarget lets this workload call {host}:{port}: left out {}", listed(endpoints));
     Plan::Refuse { service: Some(service), kind: ErrorKind::OutOfReach, detail }
 }
 
-/// Addresses for the log; of many, the first.
-pub fn listed(addresses: &[SocketAddr]) -> String {
-    let shown: Vec<_> = addresses.iter().take(LISTED).map(ToString::to_string).collect();
-    let rest = match addresses.len().checked_sub(LISTED) {
+/// Endpoints for the log; of many, the first.
+pub fn listed(endpoints: &[impl Display]) -> String {
+    let shown: Vec<_> = endpoints.iter().take(LISTED).map(ToString::to_string).collect();
+    let rest = match endpoints.len().checked_sub(LISTED) {
         Some(more @ 1..) => format!(" and {more} more"),
         _ => String::new(),
     };
     format!("{}{rest}", shown.join(", "))
 }
 
-fn no_identity(service: Arc<ServicePort>, addresses: &[SocketAddr]) -> Plan {
-    let detail = format!("no Pod or WorkloadEntry says which service account to expect at {addresses:?}");
+fn no_identity(service: Arc<ServicePort>, endpoints: &[Arc<Endpoint>]) -> Plan {
+    let detail = format!("nothing says which service account to expect at {}", listed(endpoints));
     Plan::Refuse { service: Some(service), kind: ErrorKind::NoEndpoint, detail }
 }
 
@@ -347,8 +357,8 @@ impl Side {
             report.service(host);
         }
         report.left_out(route.left_out());
-        match route.upstreams() {
-            Ok(upstreams) => {
+        match route.candidates(Caller { source: self.connection.remote.ip(), headers: None }) {
+            Ok(candidates) => {
                 let made_under = Cell::new(generation);
                 // Asked at the beginning, too, when the plan is fresh.
                 let allowed = || {
@@ -356,7 +366,7 @@ impl Side {
                     made_under.replace(current) == current
                         || !matches!(self.plan(None).0, Plan::Refuse { kind: ErrorKind::OutOfReach, .. })
                 };
-                tcp::forward(&self.worker, stream, upstreams, report, allowed).await;
+                tcp::forward(&self.worker, stream, candidates, report, allowed).await;
             }
             Err(error) => {
                 report.failed(&error);
@@ -378,8 +388,9 @@ pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<Resp
         report.destination(route.counters(), host);
     }
     report.left_out(route.left_out());
-    match route.upstreams() {
-        Ok(upstreams) => forward_http(&side.worker, upstreams, request, report).await,
+    let caller = Caller { source: side.connection.remote.ip(), headers: Some(request.headers()) };
+    match route.candidates(caller) {
+        Ok(candidates) => forward_http(&side.worker, candidates, request, report).await,
         Err(error) => Err(Refused::unsent(error, Exchange { request, token, report, plan })),
     }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use meshgate_config::ServicePort;
 
-use crate::balance::{Cursor, Family};
+use crate::balance::{Caller, Candidate, Cursor, Family};
 use crate::error::{ErrorKind, ProxyError};
-use crate::http::pool::{HttpVersion, Security, Slot, Upstream};
+use crate::http::pool::{HttpVersion, Security, Upstream, Via};
 use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
 use crate::outbound::{Hop, Plan, listed};
 use crate::report::NO_FLAGS;
@@ -34,7 +34,7 @@ pub struct Route {
 
 #[derive(Debug)]
 enum Target {
-    Slots { slots: Vec<Rc<Slot>>, cursor: Arc<Cursor> },
+    Candidates { candidates: Vec<Rc<Candidate>>, cursor: Arc<Cursor> },
     Refuse { kind: ErrorKind, detail: String },
 }
 
@@ -75,12 +75,15 @@ impl Route {
                 forbidden = (!out_of_reach.is_empty()).then(|| listed(&out_of_reach));
                 if !left_out.is_empty() {
                     let host = &service.host;
-                    tracing::warn!(service = %host, ?left_out, "endpoints without Pod or WorkloadEntry are not used");
+                    let left_out = listed(&left_out);
+                    tracing::warn!(service = %host, left_out, "endpoints of which nobody knows the account are not used");
                 }
                 (Some(service), Ok(endpoints))
             }
             Plan::Endpoint { service, hop } => (Some(service), Ok(vec![hop])),
-            Plan::Passthrough(address) => (None, Ok(vec![Hop { address, security: Security::Plaintext }])),
+            Plan::Passthrough(address) => {
+                (None, Ok(vec![Hop { address, security: Security::Plaintext, remote: None }]))
+            }
             Plan::Refuse { service, kind, detail } => (service, Err((kind, detail))),
         };
         let first = hops.as_ref().ok().and_then(|hops| hops.first());
@@ -88,8 +91,8 @@ impl Route {
         let host = service.as_ref().map_or(UNKNOWN, |service| &service.host);
         let labels = source_labels(worker, host, &security, "http");
         let target = match hops {
-            Ok(hops) => Target::Slots {
-                slots: hops.into_iter().map(|hop| worker.pool.slot(&upstream(worker, hop, version))).collect(),
+            Ok(hops) => Target::Candidates {
+                candidates: hops.into_iter().map(|hop| candidate(worker, hop, version)).collect(),
                 cursor: service.as_ref().map_or_else(Arc::default, |service| {
                     worker.shared.cursors.of(&service.service, service.port, meant)
                 }),
@@ -100,17 +103,17 @@ impl Route {
         Self { generation, service, target, left_out: forbidden, counters }
     }
 
-    /// The upstreams to try for one request, the next in turn first.
+    /// What to try for one request, the next in turn first.
     ///
     /// # Errors
     /// The plan was a refusal.
-    pub fn upstreams(&self) -> Result<impl Iterator<Item = Rc<Slot>>, ProxyError> {
+    pub fn candidates(&self, _caller: Caller<'_>) -> Result<impl Iterator<Item = Rc<Candidate>> + use<>, ProxyError> {
         match &self.target {
             Target::Refuse { kind, detail } => Err(ProxyError::new(*kind, detail.clone())),
-            Target::Slots { slots, cursor } => {
-                let next = cursor.next(slots.len());
-                let turn = slots.iter().cycle().skip(next).take(slots.len().min(TRIES));
-                Ok(turn.map(Rc::clone))
+            Target::Candidates { candidates, cursor } => {
+                let next = cursor.next(candidates.len());
+                let turn = candidates.iter().cycle().skip(next).take(candidates.len().min(TRIES));
+                Ok(turn.map(Rc::clone).collect::<Vec<_>>().into_iter())
             }
         }
     }
@@ -131,9 +134,13 @@ impl Route {
     }
 }
 
-fn upstream(worker: &Worker, hop: Hop, version: HttpVersion) -> Upstream {
-    let Hop { address, security } = hop;
-    Upstream { address, version, security, source: None, connect_timeout: worker.shared.bootstrap.timeouts.connect }
+fn candidate(worker: &Worker, hop: Hop, version: HttpVersion) -> Rc<Candidate> {
+    let Hop { address, security, remote } = hop;
+    let gateway = remote.as_ref().and_then(|remote| Some((remote.gateway.clone()?, Arc::clone(&remote.authority))));
+    let via = gateway.map(|(gateway, authority)| Via { gateway, authority });
+    let connect_timeout = worker.shared.bootstrap.timeouts.connect;
+    let upstream = Upstream { address, version, security, source: None, connect_timeout, via };
+    Candidate::new(worker.pool.slot(&upstream), remote)
 }
 
 /// Labels at the source's side. A service whose endpoints have several identities is counted under the first one's.

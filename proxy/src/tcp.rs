@@ -9,11 +9,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use crate::access_log::Line;
+use crate::balance::{Candidate, Outcome};
 use crate::connection::Direction;
 use crate::copy::{Copy, End};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
-use crate::http::pool::{Slot, Upstream};
+use crate::http::pool::Upstream;
 use crate::metrics::TcpLabels;
 use crate::report::{self, NO_FLAGS, Totals, describe};
 use crate::tls::connect::{self, Connected};
@@ -162,27 +163,33 @@ pub async fn hang_up<I: AsyncRead + AsyncWrite + Unpin>(mut stream: I) {
 pub async fn forward<I>(
     worker: &WorkerRef,
     downstream: I,
-    upstreams: impl Iterator<Item = Rc<Slot>>,
+    candidates: impl Iterator<Item = Rc<Candidate>>,
     mut report: Report,
     allowed: impl Fn() -> bool,
 ) where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let mut failed: Option<ProxyError> = None;
-    for slot in upstreams {
+    for candidate in candidates {
+        let slot = candidate.slot();
+        let attempt = candidate.begin();
         // The last one is logged with the report.
         if let Some(earlier) = &failed {
             earlier.log();
         }
         match connect::connect(worker, slot.upstream(), ClientAlpn::Tcp).await {
             Ok(stream) => {
+                attempt.went(Outcome::Connected);
                 report.upstream(slot.upstream());
                 return match stream {
                     Connected::Plain(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
                     Connected::Tls(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
                 };
             }
-            Err(error) => failed = Some(error),
+            Err(error) => {
+                attempt.went(Outcome::Failed(error.kind));
+                failed = Some(error);
+            }
         }
     }
     report.failed(&failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try")));

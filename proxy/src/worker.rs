@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::access_log::Sink;
 use crate::balance::Cursors;
 use crate::changes::Changes;
+use crate::clusters::Clusters;
 use crate::drain::{Drain, Phase};
 use crate::ext_authz::Resolver;
 use crate::http::pool::Pool;
@@ -37,6 +38,8 @@ pub struct Shared {
     pub readiness: Readiness,
     /// Where each service's round robin stands.
     pub cursors: Cursors,
+    /// Gateways of other clusters.
+    pub clusters: Clusters,
     /// Our own listeners, which must never be dialled.
     pub own: OwnAddresses,
     /// How many downstream connections there may be.

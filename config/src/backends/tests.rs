@@ -23,6 +23,7 @@ fn endpoints(services: &Services, host: &str, port: u16) -> (Vec<String>, usize)
         let workload = endpoint.workload.as_ref().map_or("-".to_owned(), ToString::to_string);
         let identity = match &endpoint.identity {
             EndpointIdentity::Mesh(id) => id.principal().to_owned(),
+            EndpointIdentity::Namespace { trust_domain, namespace } => format!("{trust_domain}/ns/{namespace}/sa/*"),
             EndpointIdentity::Plaintext => "plaintext".to_owned(),
             EndpointIdentity::Unknown => "unknown".to_owned(),
         };

@@ -8,6 +8,7 @@ use meshgate_policy::smi::PathMatch;
 use meshgate_policy::{CatchAllDeny, SmiMode};
 use serde::Deserialize;
 
+use super::multicluster::{RawGateway, RawMulticluster, RawOutlierDetection, RawRetries};
 use super::providers::document::RawProvider;
 use super::{LogFormat, Role, TrafficPolicy};
 
@@ -32,6 +33,14 @@ pub(super) struct Raw {
     pub(super) inbound: RawInbound,
     #[serde(default)]
     pub(super) outbound: RawOutbound,
+    #[serde(default)]
+    pub(super) multicluster: RawMulticluster,
+    #[serde(default)]
+    pub(super) gateway: RawGateway,
+    #[serde(default)]
+    pub(super) retries: RawRetries,
+    #[serde(default)]
+    pub(super) outlier_detection: RawOutlierDetection,
     #[serde(default)]
     pub(super) admin: RawAdmin,
     #[serde(default)]

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use super::document::{RawInbound, RawInboundListener, RawOutbound, RawOutboundListener};
 use super::validate::Validator;
-use super::{Inbound, InboundListener, OriginalDestination, Outbound, OutboundListener};
+use super::{Inbound, InboundListener, OriginalDestination, Outbound, OutboundListener, Role};
 
 /// Reads both sides. `admin` is where the admin endpoint listens, which nothing else may.
 pub(super) fn listeners(
@@ -12,9 +12,12 @@ pub(super) fn listeners(
     inbound: RawInbound,
     outbound: RawOutbound,
     admin: Option<SocketAddr>,
+    role: Role,
 ) -> (Inbound, Outbound) {
     let inbound_listeners = match inbound.listeners {
         Some(raw) => raw.iter().enumerate().filter_map(|(i, raw)| inbound_listener(v, i, raw)).collect(),
+        // What a gateway takes comes in tunnels.
+        None if role == Role::Gateway => Vec::new(),
         None => vec![InboundListener {
             address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 15006)),
             original_destination: OriginalDestination::Kernel,
@@ -23,6 +26,7 @@ pub(super) fn listeners(
     };
     let outbound_listeners = match outbound.listeners {
         Some(raw) => raw.iter().enumerate().filter_map(|(i, raw)| outbound_listener(v, i, raw)).collect(),
+        None if role == Role::Gateway => Vec::new(),
         None => vec![OutboundListener {
             address: SocketAddr::from((Ipv4Addr::LOCALHOST, 15001)),
             original_destination: OriginalDestination::Kernel,
@@ -36,7 +40,7 @@ pub(super) fn listeners(
         .chain(inbound_fields.map(|(i, listener)| (format!("inbound.listeners[{i}].address"), listener.address)))
         .chain(outbound_fields.map(|(i, listener)| (format!("outbound.listeners[{i}].address"), listener.address)))
         .collect();
-    if inbound_listeners.is_empty() && outbound_listeners.is_empty() {
+    if role == Role::Sidecar && inbound_listeners.is_empty() && outbound_listeners.is_empty() {
         v.fail("inbound.listeners", "there is no listener on either side: this proxy would do nothing");
     }
     refuse_collisions(v, &bound);

@@ -30,7 +30,7 @@ fn problems(text: &str) -> Vec<String> {
 fn defaults_are_as_documented() {
     let bootstrap = load(MINIMAL, &[]).unwrap();
     assert_eq!(bootstrap.role, Role::Sidecar);
-    assert_eq!(bootstrap.cluster_key, "default/default/default/local");
+    assert_eq!(bootstrap.cluster_key.as_str(), "default/default/default/local");
     assert_eq!(bootstrap.trust_domain.as_str(), "cluster.local");
     assert_eq!(bootstrap.cluster_domain, "cluster.local");
     assert_eq!(bootstrap.root_namespace, "istio-system");
@@ -121,7 +121,7 @@ fn a_misspelt_field_is_named_with_its_line_and_the_likely_word() {
 
 #[test]
 fn all_problems_are_reported_at_once() {
-    let text = r#"role: gateway
+    let text = r#"gateway: {listeners: []}
 clusterKey: one/two
 trustDomain: Not A Domain
 clusterDomain: .cluster.local
@@ -136,7 +136,7 @@ jwks: {refresh: 0s}
 "#;
     let found = problems(text);
     for (start, part) in [
-        ("bootstrap.yaml:1: role: ", "no gateway yet"),
+        ("bootstrap.yaml:1: gateway: ", "is for `role: gateway`"),
         ("bootstrap.yaml:2: clusterKey: ", "region/zone/group/cluster"),
         ("bootstrap.yaml:3: trustDomain: ", "is not a trust domain"),
         ("bootstrap.yaml:4: clusterDomain: ", "DNS name"),
@@ -217,7 +217,7 @@ fn the_environment_overrides_the_file() {
     let bootstrap = load(MINIMAL, &env).unwrap();
     assert_eq!(bootstrap.workload.name, "backend-7");
     assert_eq!(bootstrap.spiffe_id().unwrap().as_str(), "spiffe://example.org/ns/prod/sa/other");
-    assert_eq!(bootstrap.cluster_key, "a/b/c/d");
+    assert_eq!(bootstrap.cluster_key.as_str(), "a/b/c/d");
     assert_eq!(bootstrap.admin.address.port(), 0);
     assert_eq!((bootstrap.log.level.as_str(), bootstrap.workers), ("debug", 3));
 }
@@ -233,7 +233,10 @@ fn a_wrong_variable_is_named() {
         )
     );
     assert!(found[1].ends_with(" (did you mean MESHGATE_LOG_LEVEL?)"));
-    assert_eq!(found[2], "bootstrap.yaml: MESHGATE_CLUSTER_KEY: `x` is not of the form region/zone/group/cluster");
+    assert_eq!(
+        found[2],
+        "bootstrap.yaml: MESHGATE_CLUSTER_KEY: `x` is not a cluster key: expected region/zone/group/cluster, each of letters, digits, -, _ and ."
+    );
 }
 
 #[test]

@@ -11,9 +11,10 @@ use meshgate_identity::{SpiffeId, TrustDomain};
 
 use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload};
 use super::{
-    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings, Role,
-    Timeouts, WorkloadSettings, labels, listeners, providers,
+    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings,
+    Timeouts, WorkloadSettings, labels, listeners, multicluster, providers,
 };
+use crate::clusters::ClusterKey;
 use crate::duration;
 use crate::files;
 use crate::problem::Problem;
@@ -83,7 +84,7 @@ impl<'a> Validator<'a> {
     }
 
     /// A path as written, relative to the bootstrap file's folder.
-    fn resolve(&self, written: &str) -> PathBuf {
+    pub(super) fn resolve(&self, written: &str) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(written)
     }
 
@@ -102,10 +103,30 @@ impl<'a> Validator<'a> {
         default
     }
 
-    fn at_least<T: PartialOrd + Display + Copy>(&mut self, field: &str, value: Option<T>, least: T, default: T) -> T {
+    pub(super) fn at_least<T: PartialOrd + Display + Copy>(
+        &mut self,
+        field: &str,
+        value: Option<T>,
+        least: T,
+        default: T,
+    ) -> T {
         let value = value.unwrap_or(default);
         if value < least {
             self.fail(field, format!("{value} is too little: the least is {least}"));
+        }
+        value
+    }
+
+    pub(super) fn at_most<T: PartialOrd + Display + Copy>(
+        &mut self,
+        field: &str,
+        value: Option<T>,
+        most: T,
+        default: T,
+    ) -> T {
+        let value = value.unwrap_or(default);
+        if value > most {
+            self.fail(field, format!("{value} is too much: the most is {most}"));
         }
         value
     }
@@ -113,9 +134,6 @@ impl<'a> Validator<'a> {
 
 /// Checks everything; problems gathered before (by the environment) count.
 pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec<Problem>> {
-    if raw.role == Role::Gateway {
-        v.fail("role", "this version has no gateway yet: the only role is `sidecar`");
-    }
     let trust_domain = trust_domain(&mut v, raw.trust_domain);
     let workload = workload(&mut v, raw.workload, trust_domain.as_ref());
     let aliases = raw.trust_domain_aliases.iter().enumerate();
@@ -126,26 +144,27 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let directory = resources(&mut v, raw.resources.directory);
     let admin_address = raw.admin.address.unwrap_or_else(|| "127.0.0.1:15000".to_owned());
     let admin = v.address("admin.address", &admin_address);
-    let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin);
+    let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin, raw.role);
     let cluster_key = cluster_key(&mut v, raw.cluster_key);
+    let own = cluster_key.as_ref().map_or("", ClusterKey::as_str);
+    let multicluster = multicluster::multicluster(&mut v, raw.multicluster, own, trust_domain.as_ref());
+    let gateway = multicluster::gateway(&mut v, raw.gateway, raw.role);
+    let retries = multicluster::retries(&mut v, raw.retries);
+    let outlier_detection = multicluster::outlier_detection(&mut v, raw.outlier_detection);
     let cluster_domain = cluster_domain(&mut v, raw.cluster_domain);
     let root_namespace = raw.root_namespace.unwrap_or_else(|| "istio-system".to_owned());
     if root_namespace.is_empty() {
         v.fail("rootNamespace", "is empty");
     }
     let extension_providers = providers::read(&mut v, raw.extension_providers);
-    let access_log = match raw.access_log.path.as_deref() {
-        Some("off") => AccessLog { path: None },
-        Some(path) => AccessLog { path: Some(v.resolve(path)) },
-        None => AccessLog { path: Some(PathBuf::from("/dev/stdout")) },
-    };
+    let access_log = access_log(&v, raw.access_log.path.as_deref());
     let jwks = jwks(&mut v, raw.jwks);
     let log = log(&mut v, raw.log);
     let timeouts = timeouts(&mut v, raw.timeouts);
     let limits = limits(&mut v, &raw.limits);
-    match (trust_domain, admin) {
-        (Some(trust_domain), Some(address)) if v.problems.is_empty() => Ok(Bootstrap {
-            role: Role::Sidecar,
+    match (trust_domain, cluster_key, admin) {
+        (Some(trust_domain), Some(cluster_key), Some(address)) if v.problems.is_empty() => Ok(Bootstrap {
+            role: raw.role,
             cluster_key,
             trust_domain,
             trust_domain_aliases,
@@ -156,6 +175,10 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             resources: ResourceSettings { directory },
             inbound,
             outbound,
+            multicluster,
+            gateway,
+            retries,
+            outlier_detection,
             admin: Admin { address },
             authorization: authorization(&raw.authorization),
             extension_providers,
@@ -168,6 +191,15 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
         }),
         _ => Err(v.problems),
     }
+}
+
+fn access_log(v: &Validator<'_>, written: Option<&str>) -> AccessLog {
+    let path = match written {
+        Some("off") => None,
+        Some(path) => Some(v.resolve(path)),
+        None => Some(PathBuf::from("/dev/stdout")),
+    };
+    AccessLog { path }
 }
 
 fn authorization(raw: &RawAuthorization) -> Authorization {
@@ -238,13 +270,9 @@ fn resources(v: &mut Validator<'_>, written: Option<String>) -> PathBuf {
     directory
 }
 
-fn cluster_key(v: &mut Validator<'_>, written: Option<String>) -> String {
-    let key = written.unwrap_or_else(|| "default/default/default/local".to_owned());
-    let parts: Vec<&str> = key.split('/').collect();
-    if parts.len() != 4 || parts.iter().any(|part| part.is_empty()) {
-        v.fail("clusterKey", format!("`{key}` is not of the form region/zone/group/cluster"));
-    }
-    key
+fn cluster_key(v: &mut Validator<'_>, written: Option<String>) -> Option<ClusterKey> {
+    let Some(key) = written else { return Some(ClusterKey::default()) };
+    v.parse("clusterKey", &key, "a cluster key")
 }
 
 fn cluster_domain(v: &mut Validator<'_>, written: Option<String>) -> String {

@@ -272,7 +272,8 @@ fn a_policy_that_selects_nobody_known_is_doubtful() {
 fn policies_are_those_a_proxy_would_start_with() {
     let broken = DENY_ALL_BACKEND.replace("DENY", "DENNY");
     let folder = Folder::new(&[("a.yaml", ALLOW_NOTHING), ("b.yaml", &broken)]);
-    let resources = crate::offline::Resources::read(&folder.resources(), &settings(), "cluster.local");
+    let resources =
+        crate::offline::Resources::read(&folder.resources(), &settings(), &crate::Surroundings::alone("cluster.local"));
     let (policies, problems) = (resources.policies(), resources.problems());
     let readable: Vec<_> =
         policies.iter().map(|policy| (policy.name().to_string(), policy.unreadable_because().is_none())).collect();

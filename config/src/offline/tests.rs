@@ -28,7 +28,7 @@ spec: {selector: {matchLabels: {canary: yes1}}}
 
 fn found(wanted: &str) -> Result<String, String> {
     let folder = Folder::new(&[("mesh.yaml", MESH)]);
-    let resources = Resources::read(&folder.resources(), &settings(), "cluster.local");
+    let resources = Resources::read(&folder.resources(), &settings(), &Surroundings::alone("cluster.local"));
     assert_eq!(resources.problems(), []);
     resources.find(wanted).map(|record| record.name.to_string())
 }
@@ -65,7 +65,7 @@ fn names_near_ones() {
 #[test]
 fn two_workloads_of_one_folder_have_their_own_policies() {
     let folder = Folder::new(&[("mesh.yaml", MESH)]);
-    let resources = Resources::read(&folder.resources(), &settings(), "cluster.local");
+    let resources = Resources::read(&folder.resources(), &settings(), &Surroundings::alone("cluster.local"));
     let snapshot = |name: &str| resources.snapshot(resources.find(name).unwrap().workload.clone());
     assert!(snapshot("shop/web").inbound_policy.is_empty());
     assert!(!snapshot("shop/web-2").inbound_policy.is_empty());

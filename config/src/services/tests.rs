@@ -7,6 +7,7 @@ fn port(namespace: &str, name: &str, port: u16, endpoints: &[&str]) -> Arc<Servi
             workload: None,
             identity: EndpointIdentity::Unknown,
             in_reach: true,
+            remote: None,
         })
     };
     Arc::new(ServicePort {
@@ -17,6 +18,8 @@ fn port(namespace: &str, name: &str, port: u16, endpoints: &[&str]) -> Arc<Servi
         app_protocol: AppProtocol::Auto,
         endpoints: endpoints.iter().map(endpoint).collect(),
         not_ready: 0,
+        spread: Spread::default(),
+        balancer: Balancer::default(),
     })
 }
 

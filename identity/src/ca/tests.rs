@@ -41,7 +41,7 @@ fn what_it_issues_is_accepted_at_both_ends() {
     let (dir, authority) = authority();
     let frontend = identity(dir.path(), &authority, FRONTEND, "frontend");
     let backend = identity(dir.path(), &authority, BACKEND, "backend");
-    let client = frontend.client_config(&id(BACKEND), ClientAlpn::Http2);
+    let client = frontend.client_config(&id(BACKEND).into(), ClientAlpn::Http2);
     let handshake = Handshake::run(client, backend.server_config());
     assert_eq!((handshake.client_result, handshake.server_result), (Ok(()), Ok(())));
 }

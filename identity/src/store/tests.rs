@@ -118,7 +118,7 @@ fn configurations_of_an_earlier_generation_go_on_working() {
     fixture.store.reload().unwrap();
     let second = fixture.store.current();
     for (client, server) in [(&first, &second), (&second, &first), (&first, &first)] {
-        let client = client.client_config(&id(FRONTEND), ClientAlpn::Http2);
+        let client = client.client_config(&id(FRONTEND).into(), ClientAlpn::Http2);
         let handshake = Handshake::run(client, server.server_config());
         assert_eq!((handshake.client_result, handshake.server_result), (Ok(()), Ok(())));
     }
@@ -131,7 +131,7 @@ fn a_root_that_was_taken_out_is_trusted_no_more() {
     let store = IdentityStore::open(new.workload(BACKEND).write(dir.path(), &[&old, &new], &[])).unwrap();
     let frontend = old.workload(FRONTEND).identity(&[&old, &new], &[]);
     let handshake = || {
-        let client = frontend.client_config(&id(BACKEND), ClientAlpn::Http2);
+        let client = frontend.client_config(&id(BACKEND).into(), ClientAlpn::Http2);
         Handshake::run(client, store.current().server_config()).server_result
     };
     assert_eq!(handshake(), Ok(()));

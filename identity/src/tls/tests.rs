@@ -18,7 +18,7 @@ fn mesh_peers_agree_on_tls_13_and_on_what_is_spoken() {
         (ClientAlpn::Http2, alpn::ISTIO_H2, Negotiated::Http2),
         (ClientAlpn::Tcp, alpn::ISTIO_PEER_EXCHANGE, Negotiated::Tcp),
     ] {
-        let handshake = Handshake::run(frontend.client_config(&id(BACKEND), alpn), backend.server_config());
+        let handshake = Handshake::run(frontend.client_config(&id(BACKEND).into(), alpn), backend.server_config());
         assert_eq!((handshake.client_result, handshake.server_result), (Ok(()), Ok(())));
         assert_eq!(handshake.client.protocol_version(), Some(ProtocolVersion::TLSv1_3));
         for negotiated in [handshake.client.alpn_protocol(), handshake.server.alpn_protocol()] {
@@ -31,7 +31,7 @@ fn mesh_peers_agree_on_tls_13_and_on_what_is_spoken() {
 #[test]
 fn refuses_protocols_it_does_not_know_and_accepts_none() {
     let (frontend, backend) = pair();
-    let mut config = (*frontend.client_config(&id(BACKEND), ClientAlpn::Http1)).clone();
+    let mut config = (*frontend.client_config(&id(BACKEND).into(), ClientAlpn::Http1)).clone();
     config.alpn_protocols = vec![b"spdy/3".to_vec()];
     let handshake = Handshake::run(Arc::new(config.clone()), backend.server_config());
     assert_eq!(handshake.server_result, Err(TlsError::NoApplicationProtocol));
@@ -44,7 +44,7 @@ fn refuses_protocols_it_does_not_know_and_accepts_none() {
 fn a_peer_is_never_resumed() {
     let (frontend, backend) = pair();
     // A client that would like to: rustls's default remembers sessions and asks for tickets.
-    let mut config = (*frontend.client_config(&id(BACKEND), ClientAlpn::Http2)).clone();
+    let mut config = (*frontend.client_config(&id(BACKEND).into(), ClientAlpn::Http2)).clone();
     config.resumption = Resumption::default();
     config.enable_early_data = true;
     let config = Arc::new(config);
@@ -60,7 +60,7 @@ fn a_peer_is_never_resumed() {
     assert!(!server.session_storage.can_cache());
     assert!(!server.ticketer.enabled());
     assert_eq!((server.send_tls13_tickets, server.max_early_data_size), (0, 0));
-    assert!(!frontend.client_config(&id(BACKEND), ClientAlpn::Http2).enable_early_data);
+    assert!(!frontend.client_config(&id(BACKEND).into(), ClientAlpn::Http2).enable_early_data);
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn we_do_not_resume_as_a_client_either() {
     let mut config = (*backend.server_config()).clone();
     config.session_storage = rustls::server::ServerSessionMemoryCache::new(8);
     config.send_tls13_tickets = 2;
-    let (client, server) = (frontend.client_config(&id(BACKEND), ClientAlpn::Http2), Arc::new(config));
+    let (client, server) = (frontend.client_config(&id(BACKEND).into(), ClientAlpn::Http2), Arc::new(config));
     for _ in 0..2 {
         let handshake = Handshake::run(Arc::clone(&client), Arc::clone(&server));
         assert_eq!((&handshake.client_result, &handshake.server_result), (&Ok(()), &Ok(())));
@@ -99,8 +99,8 @@ fn the_post_quantum_hybrid_is_offered() {
 #[test]
 fn client_configurations_share_what_costs() {
     let (frontend, _) = pair();
-    let one = frontend.client_config(&id(BACKEND), ClientAlpn::Http1);
-    let two = frontend.client_config(&id(FRONTEND), ClientAlpn::Tcp);
+    let one = frontend.client_config(&id(BACKEND).into(), ClientAlpn::Http1);
+    let two = frontend.client_config(&id(FRONTEND).into(), ClientAlpn::Tcp);
     assert!(Arc::ptr_eq(&one.client_auth_cert_resolver, &two.client_auth_cert_resolver));
     assert!(Arc::ptr_eq(one.crypto_provider(), two.crypto_provider()));
 }

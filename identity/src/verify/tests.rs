@@ -36,7 +36,7 @@ impl Mesh {
 
     /// What our server makes of a client with this certificate.
     fn as_client(&self, client: &Workload) -> Result<SpiffeId, TlsError> {
-        let mut config = (*self.frontend.client_config(&id(BACKEND), ClientAlpn::Http2)).clone();
+        let mut config = (*self.frontend.client_config(&id(BACKEND).into(), ClientAlpn::Http2)).clone();
         config.client_auth_cert_resolver = client.resolver();
         let handshake = Handshake::run(Arc::new(config), self.backend.server_config());
         handshake.server_result?;
@@ -47,7 +47,7 @@ impl Mesh {
     fn as_server(&self, server: &Workload, expected: &str) -> Result<SpiffeId, TlsError> {
         let mut config = (*self.backend.server_config()).clone();
         config.cert_resolver = server.resolver();
-        let client = self.frontend.client_config(&id(expected), ClientAlpn::Http2);
+        let client = self.frontend.client_config(&id(expected).into(), ClientAlpn::Http2);
         let handshake = Handshake::run(client, Arc::new(config));
         handshake.client_result?;
         Ok(peer_identity(&handshake.client.peer_certificates().unwrap()[0]).unwrap())
@@ -250,7 +250,7 @@ fn refuses_a_client_without_a_certificate() {
                 Arc::new(TrustBundles::of_one(HOME, &mesh.home.pem)),
                 crate::tls::provider().signature_verification_algorithms,
             )),
-            expected: id(BACKEND),
+            expected: id(BACKEND).into(),
         }))
         .with_no_client_auth();
     let handshake = Handshake::run(Arc::new(config), mesh.backend.server_config());
@@ -355,7 +355,7 @@ fn old_and_new_roots_overlap() {
     let (old, new) = (Signer::root("root"), Signer::root("root"));
     let frontend = old.workload(FRONTEND).identity(&[&old, &new], &[]);
     let backend = new.workload(BACKEND).identity(&[&new, &old], &[]);
-    let client = frontend.client_config(&id(BACKEND), ClientAlpn::Http1);
+    let client = frontend.client_config(&id(BACKEND).into(), ClientAlpn::Http1);
     let handshake = Handshake::run(client, backend.server_config());
     assert_eq!((handshake.client_result, handshake.server_result), (Ok(()), Ok(())));
 }
@@ -405,7 +405,7 @@ fn the_checks_have_stable_names() {
         (PeerError::Identity(crate::PeerIdentityError::NoKeyUsage), "identity"),
         (PeerError::UnknownTrustDomain { peer: peer.clone() }, "trust_domain"),
         (PeerError::IntermediateMayNotSign { peer: peer.clone() }, "chain"),
-        (PeerError::UnexpectedServer { expected: id(BACKEND), found: peer }, "server_identity"),
+        (PeerError::UnexpectedServer { expected: Box::new(id(BACKEND).into()), found: peer }, "server_identity"),
     ] {
         assert_eq!(error.check(), name);
         assert_eq!(PeerError::of(&error.clone().into()), Some(&error));

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use meshgate_config::Problem;
 use meshgate_config::offline::Resources;
 use meshgate_config::source::{OneOrMany, Source, Written};
+use meshgate_config::{Problem, Surroundings};
 use meshgate_policy::Workload;
 
 use crate::case::Case;
@@ -157,8 +157,8 @@ fn decide(
     output: Output,
 ) -> Result<Vec<Explained>, ExitCode> {
     let Seen { directory, settings, bootstrap } = perspective.resolve()?;
-    let cluster_domain = bootstrap.as_ref().map_or(DNS_SUFFIX, |bootstrap| &bootstrap.cluster_domain);
-    let resources = Resources::read(&directory, &settings, cluster_domain);
+    let surroundings = bootstrap.as_ref().map_or_else(|| Surroundings::alone(DNS_SUFFIX), Surroundings::from);
+    let resources = Resources::read(&directory, &settings, &surroundings);
     if resources.problems().iter().any(Problem::is_error) {
         return Err(fail_with(resources.problems()));
     }

@@ -3,11 +3,12 @@
 //! What the mesh knows is reached as the mesh does it, and nothing else: a provider that is a service without a usable
 //! endpoint is not looked for elsewhere in plaintext.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 
 use meshgate_config::{ProviderService, TrafficPolicy};
 
+use crate::balance::Caller;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::{HttpVersion, Slot};
 use crate::outbound::{self, Plan, Wanted};
@@ -26,6 +27,8 @@ pub(super) async fn upstreams(
     version: HttpVersion,
 ) -> Result<Vec<Rc<Slot>>, ProxyError> {
     let snapshot = worker.snapshot();
+    // Nobody but this proxy asks.
+    let caller = Caller { source: IpAddr::V4(Ipv4Addr::LOCALHOST), headers: None };
     let ProviderService { namespace, host, port } = service;
     let own = namespace.as_deref().unwrap_or(&worker.shared.bootstrap.workload.namespace);
     if snapshot.services.host_known(host, own) {
@@ -39,13 +42,14 @@ pub(super) async fn upstreams(
             return Err(ProxyError::new(ErrorKind::NoRoute, detail));
         }
         let route = worker.routes.route(worker, plan, snapshot.generation, version);
-        return Ok(route.upstreams()?.collect());
+        return Ok(route.candidates(caller)?.map(|candidate| Rc::clone(candidate.slot())).collect());
     }
     let mut slots = Vec::new();
     for address in addresses(worker, host, *port).await? {
         let wanted = Wanted { destination: Some(address), host: None };
         let plan = outbound::plan(&snapshot, own, TrafficPolicy::AllowAny, wanted);
-        slots.extend(worker.routes.route(worker, plan, snapshot.generation, version).upstreams()?);
+        let route = worker.routes.route(worker, plan, snapshot.generation, version);
+        slots.extend(route.candidates(caller)?.map(|candidate| Rc::clone(candidate.slot())));
     }
     slots.truncate(TRIES);
     Ok(slots)

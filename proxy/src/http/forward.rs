@@ -7,21 +7,22 @@ use std::task::Poll;
 
 use http::{Request, Response, StatusCode, Version};
 
+use crate::balance::{Candidate, Outcome};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Received, RequestBody, ResponseBody};
 use crate::http::layers::Refused;
-use crate::http::pool::{HttpVersion, Slot};
+use crate::http::pool::HttpVersion;
 use crate::http::{client, headers};
 use crate::report::Report;
 use crate::worker::WorkerRef;
 
-/// Tries `upstreams` in turn while nothing of the request has been sent.
+/// Tries `candidates` in turn while nothing of the request has been sent.
 ///
 /// # Errors
 /// The last upstream's error, or [`ErrorKind::NoEndpoint`] when there was none.
 pub async fn forward(
     worker: &WorkerRef,
-    upstreams: impl Iterator<Item = Rc<Slot>>,
+    candidates: impl Iterator<Item = Rc<Candidate>>,
     request: Request<Received>,
     mut report: Report,
 ) -> Result<Response<ResponseBody>, Refused> {
@@ -30,7 +31,9 @@ pub async fn forward(
     report.receiving(progress.clone());
     let mut request = Request::from_parts(parts, body);
     let mut failed: Option<ProxyError> = None;
-    for slot in upstreams {
+    for candidate in candidates {
+        let slot = candidate.slot();
+        let attempt = candidate.begin();
         // The last one is logged with the report.
         if let Some(earlier) = &failed {
             earlier.log();
@@ -39,9 +42,9 @@ pub async fn forward(
             HttpVersion::Http1 => Version::HTTP_11,
             HttpVersion::Http2 => Version::HTTP_2,
         };
-        report.upstream(&slot);
+        report.upstream(slot);
         // Pinned where it is made: it is large, and moving it would show in a profile.
-        let mut sending = pin!(client::send(worker, &slot, request, progress.clone()));
+        let mut sending = pin!(client::send(worker, slot, request, progress.clone()));
         let sent = poll_fn(|cx| match report.poll_withdrawn(cx) {
             Poll::Ready(()) => Poll::Ready(None),
             Poll::Pending => sending.as_mut().poll(cx).map(Some),
@@ -54,15 +57,20 @@ pub async fn forward(
                 return Err(Refused::failed(error, report));
             }
             Ok((mut response, lease)) => {
+                attempt.went(Outcome::Answered(response.status().as_u16()));
                 headers::sanitise_response(&mut response);
                 report.status(response.status().as_u16());
                 return Ok(response.map(|body| ResponseBody::upstream(body, Some(lease), report)));
             }
             Err(client::Failed { error, request: Some(unsent) }) => {
+                attempt.went(Outcome::Failed(error.kind));
                 request = unsent;
                 failed = Some(error);
             }
-            Err(client::Failed { error, request: None }) => return Err(Refused::failed(error, report)),
+            Err(client::Failed { error, request: None }) => {
+                attempt.went(Outcome::Failed(error.kind));
+                return Err(Refused::failed(error, report));
+            }
         }
     }
     let error = failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try"));

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
-use meshgate_identity::SpiffeId;
+use meshgate_config::GatewayAddress;
+use meshgate_identity::Expected;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -30,10 +31,10 @@ pub const STREAMS_MAX: u32 = 100;
 pub enum Security {
     /// Not at all: the local application, or a workload that says it is outside the mesh.
     Plaintext,
-    /// Mutual TLS with exactly this identity at the far end.
+    /// Mutual TLS with this identity at the far end.
     Mtls {
         /// Whom we must find there.
-        expected: SpiffeId,
+        expected: Expected,
         /// The server name sent in the hello: the service's host name.
         server_name: Arc<str>,
     },
@@ -61,6 +62,17 @@ pub struct Upstream {
     pub source: Option<IpAddr>,
     /// How long connecting and handshake may take together.
     pub connect_timeout: Duration,
+    /// The tunnel to go through instead of connecting to the address.
+    pub via: Option<Via>,
+}
+
+/// A way through another cluster's gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Via {
+    /// The gateway.
+    pub gateway: Arc<GatewayAddress>,
+    /// What it is asked for.
+    pub authority: Arc<str>,
 }
 
 /// The upstream connections of one worker.

@@ -11,6 +11,7 @@ use meshgate_policy::{ConnectionFacts, RequestView, Token, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Plan, facts, labels, plan, prefix, upstream};
+use crate::balance::Candidate;
 use crate::connection::{Connection, Direction, Peer, Protocol};
 use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::{self, Change, Question, Subject};
@@ -134,7 +135,7 @@ impl Side {
                 && custom.is_none_or(|custom| custom.fault.is_none() && Some(custom.provider) == asked)
                 && plan.residual.decide_connection().verdict == Verdict::Allow
         };
-        let application = std::iter::once(Rc::clone(&self.slot));
+        let application = std::iter::once(Candidate::new(Rc::clone(&self.slot), None));
         tcp::forward(&self.worker, stream, application, report, allowed).await;
     }
 
@@ -260,6 +261,6 @@ impl Side {
 /// # Errors
 /// The application could not be reached or broke off.
 pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
-    let slot = Rc::clone(&side.slot);
-    forward_http(&side.worker, std::iter::once(slot), exchange.request, exchange.report).await
+    let application = Candidate::new(Rc::clone(&side.slot), None);
+    forward_http(&side.worker, std::iter::once(application), exchange.request, exchange.report).await
 }

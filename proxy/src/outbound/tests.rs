@@ -74,16 +74,18 @@ fn snapshot_with(more: &str) -> Arc<Snapshot> {
 fn words(plan: &Plan) -> String {
     let hop = |hop: &Hop| match &hop.security {
         Security::Plaintext => format!("{} plaintext", hop.address),
-        Security::Mtls { expected, .. } => format!("{} {}", hop.address, expected.principal()),
+        Security::Mtls { expected, .. } => {
+            format!("{} {}", hop.address, expected.to_string().trim_start_matches("spiffe://"))
+        }
     };
-    let reach = |addresses: &[SocketAddr]| match addresses {
+    let reach = |endpoints: &[Arc<Endpoint>]| match endpoints {
         [] => String::new(),
-        _ => format!(" out of reach {}", listed(addresses)),
+        _ => format!(" out of reach {}", listed(endpoints)),
     };
     match plan {
         Plan::Service { service, endpoints, left_out, out_of_reach, .. } => {
             let hops: Vec<_> = endpoints.iter().map(hop).collect();
-            format!("{}: {} without {left_out:?}{}", service.service, hops.join(", "), reach(out_of_reach))
+            format!("{}: {} without [{}]{}", service.service, hops.join(", "), listed(left_out), reach(out_of_reach))
         }
         Plan::Endpoint { hop: only, .. } => format!("only {}", hop(only)),
         Plan::Passthrough(address) => format!("through to {address}"),
@@ -208,7 +210,7 @@ fn of_a_workload_with_two_addresses_one_is_used() {
     let endpoint = |address: &str, workload: Option<&str>| {
         let name = |name: &str| meshgate_policy::ObjectName { namespace: "a".into(), name: name.into() };
         let (address, workload) = (address.parse().unwrap(), workload.map(name));
-        Arc::new(Endpoint { address, workload, identity: EndpointIdentity::Unknown, in_reach: true })
+        Arc::new(Endpoint { address, workload, identity: EndpointIdentity::Unknown, in_reach: true, remote: None })
     };
     let dual = [
         endpoint("10.0.0.1:80", Some("one")),

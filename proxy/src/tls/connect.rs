@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use meshgate_identity::{ClientAlpn, SpiffeId};
+use meshgate_identity::{ClientAlpn, Expected};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::time::timeout;
@@ -37,11 +37,11 @@ pub struct Configs(RefCell<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     generation: u64,
-    configs: HashMap<(SpiffeId, ClientAlpn), Arc<ClientConfig>>,
+    configs: HashMap<(Expected, ClientAlpn), Arc<ClientConfig>>,
 }
 
 impl Configs {
-    fn for_peer(&self, worker: &Worker, expected: &SpiffeId, alpn: ClientAlpn) -> Arc<ClientConfig> {
+    fn for_peer(&self, worker: &Worker, expected: &Expected, alpn: ClientAlpn) -> Arc<ClientConfig> {
         let identity = worker.identity.borrow();
         let mut kept = self.0.borrow_mut();
         if kept.generation != identity.generation() || kept.configs.len() >= KEPT_MAX {

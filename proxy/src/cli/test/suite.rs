@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use meshgate_config::Problem;
 use meshgate_config::offline::Resources;
+use meshgate_config::{Problem, Surroundings};
 use meshgate_policy::{Settings, Workload};
 use tokio::time::Instant;
 
@@ -18,10 +18,12 @@ use crate::cli::offline::{Offline, Own};
 pub(super) fn run<'a>(test: &'a Test<'a>, given: &Given, coverage: &mut Coverage) -> Result<Outcome<'a>, Vec<Problem>> {
     let (written, spec) = (test.written, &test.spec);
     let settings = settings(given, &spec.settings);
-    let own_domain = given.bootstrap.as_ref().map(|bootstrap| &*bootstrap.cluster_domain);
-    let domain = spec.settings.cluster_domain.as_deref().or(own_domain).unwrap_or(DNS_SUFFIX);
+    let mut surroundings = given.bootstrap.as_ref().map_or_else(|| Surroundings::alone(DNS_SUFFIX), Surroundings::from);
+    if let Some(domain) = &spec.settings.cluster_domain {
+        surroundings.cluster_domain.clone_from(domain);
+    }
     let places = places(test, given);
-    let resources = Resources::read_all(&places, &settings, domain);
+    let resources = Resources::read_all(&places, &settings, &surroundings);
     if resources.problems().iter().any(Problem::is_error) {
         return Err(resources.problems().iter().filter(|problem| problem.is_error()).cloned().collect());
     }

@@ -1,0 +1,100 @@
+//! Other clusters' gateways: where they are, whether they answer, and what is ready behind them.
+//!
+//! The one idea: what is known of a gateway is kept apart from what is known of each service behind it, and what is not known is
+//! not bad. The data path reads ([`Gateway`]); one task for each gateway, on the main thread, writes.
+
+pub mod wire;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use meshgate_config::GatewayAddress;
+use tokio::sync::watch;
+
+/// All gateways that are known; shared by all threads.
+#[derive(Debug, Default)]
+pub struct Clusters {
+    gateways: Mutex<HashMap<Arc<GatewayAddress>, Arc<Gateway>>>,
+    version: Arc<AtomicU64>,
+}
+
+/// One gateway as it was last seen.
+#[derive(Debug)]
+pub struct Gateway {
+    address: Arc<GatewayAddress>,
+    seen: watch::Sender<Seen>,
+    version: Arc<AtomicU64>,
+}
+
+/// What has been seen of a gateway.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Whether it answers; `None` until the first try has ended.
+    pub up: Option<bool>,
+    /// Where its host is, as last looked up; empty = ask for what the configuration says.
+    pub addresses: Vec<SocketAddr>,
+    /// Ready endpoints by authority (`name.namespace.svc.clusterset.local:port`), as it last said; `None` = it has never said.
+    pub ready: Option<HashMap<Arc<str>, u32>>,
+}
+
+impl Clusters {
+    /// A gateway; known from now on.
+    pub fn gateway(&self, address: &Arc<GatewayAddress>) -> Arc<Gateway> {
+        let mut gateways = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        let gateway = gateways.entry(Arc::clone(address)).or_insert_with(|| {
+            let (address, version) = (Arc::clone(address), Arc::clone(&self.version));
+            Arc::new(Gateway { address, seen: watch::Sender::new(Seen::default()), version })
+        });
+        Arc::clone(gateway)
+    }
+
+    /// Greater whenever something that was seen has changed.
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+}
+
+impl Gateway {
+    /// Which one.
+    pub fn address(&self) -> &Arc<GatewayAddress> {
+        &self.address
+    }
+
+    /// Whether it is known not to answer.
+    pub fn is_down(&self) -> bool {
+        self.seen().up == Some(false)
+    }
+
+    /// Ready endpoints behind it for an authority; `None` while it has not said. What it does not export has none.
+    pub fn ready(&self, authority: &str) -> Option<u32> {
+        Some(self.seen().ready.as_ref()?.get(authority).copied().unwrap_or(0))
+    }
+
+    /// Where to connect, in the order to try; empty when its name has no address.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let seen = self.seen();
+        if !seen.addresses.is_empty() {
+            return seen.addresses.clone();
+        }
+        let address = |ip| SocketAddr::new(ip, self.address.port);
+        self.address.ip.map(address).into_iter().collect()
+    }
+
+    /// Changes what has been seen; nobody is told when it comes to the same.
+    pub fn update(&self, change: impl FnOnce(&mut Seen)) {
+        let changed = self.seen.send_if_modified(|seen| {
+            let before = seen.clone();
+            change(seen);
+            *seen != before
+        });
+        if changed {
+            self.version.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn seen(&self) -> watch::Ref<'_, Seen> {
+        self.seen.borrow()
+    }
+}
