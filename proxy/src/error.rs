@@ -203,6 +203,18 @@ impl ProxyError {
         self
     }
 
+    /// For operators: the detail with all that caused it.
+    pub fn detail_with_cause(&self) -> String {
+        let mut text = self.detail.to_string();
+        let mut cause = self.source.as_deref().map(|e| e as &dyn std::error::Error);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
     /// Writes the error to the log at the level its side calls for, unless this thread has written much of late.
     pub fn log(&self) {
         if self.kind.side() == Side::Downstream {
@@ -219,13 +231,7 @@ impl ProxyError {
 
 impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.body(), self.detail)?;
-        let mut cause = self.source.as_deref().map(|e| e as &dyn std::error::Error);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        write!(f, "{}: {}", self.kind.body(), self.detail_with_cause())
     }
 }
 

@@ -117,7 +117,7 @@ impl Report {
 
     fn upstream(&mut self, upstream: &Upstream) {
         if let Some(line) = &mut self.line {
-            line.address("upstream_host", upstream.address);
+            line.display("upstream_host", upstream);
         }
     }
 }

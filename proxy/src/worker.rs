@@ -26,6 +26,7 @@ use crate::readiness::Readiness;
 use crate::residuals::Residuals;
 use crate::route::Routes;
 use crate::tls;
+use crate::tunnel::Tunnels;
 
 /// Shared by all threads of the process; everything in it is either fixed or atomic.
 #[derive(Debug)]
@@ -61,6 +62,8 @@ pub struct Worker {
     pub tokens: RefCell<VerifiedTokens>,
     /// Upstream connections.
     pub pool: Pool,
+    /// Connections to other clusters' gateways.
+    pub tunnels: Tunnels,
     /// Routes under the current configuration.
     pub routes: Routes,
     /// Counters of policy decisions.
@@ -98,6 +101,7 @@ impl Worker {
             keys,
             tokens: RefCell::default(),
             pool: Pool::default(),
+            tunnels: Tunnels::default(),
             routes: Routes::default(),
             decisions: DecisionCounters::default(),
             resolver: Resolver::default(),
@@ -128,7 +132,11 @@ impl Worker {
                 () = drained.as_mut() => break,
                 // Without a sender nothing changes any more; that happens only as the process ends.
                 Ok(()) = config.changed() => self.changes.announce(),
-                _ = tick.tick() => self.pool.sweep(self.shared.bootstrap.timeouts.upstream_idle),
+                _ = tick.tick() => {
+                    let idle = self.shared.bootstrap.timeouts.upstream_idle;
+                    self.pool.sweep(idle);
+                    self.tunnels.sweep(idle);
+                }
             }
         }
     }
