@@ -61,6 +61,12 @@ pub enum ErrorKind {
     TunnelRefused,
     /// A gateway answers and lets us through, and has no endpoint behind it that takes a connection.
     TunnelNoEndpoint,
+    /// Asked of a gateway, and not exported.
+    NotExported,
+    /// Asked of a gateway, and not exported to the caller's cluster.
+    NotForCaller,
+    /// The caller has as much as one caller may have.
+    TooMany,
     /// A defect in this process.
     Internal,
 }
@@ -74,6 +80,9 @@ impl ErrorKind {
             | Self::DownstreamTls
             | Self::DownstreamGone
             | Self::OutOfReach
+            | Self::NotExported
+            | Self::NotForCaller
+            | Self::TooMany
             | Self::Loop => Side::Downstream,
             Self::NoRoute
             | Self::NoEndpoint
@@ -94,7 +103,9 @@ impl ErrorKind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest | Self::DownstreamGone => StatusCode::BAD_REQUEST,
-            Self::DownstreamTls | Self::OutOfReach => StatusCode::FORBIDDEN,
+            Self::DownstreamTls | Self::OutOfReach | Self::NotForCaller => StatusCode::FORBIDDEN,
+            Self::NotExported => StatusCode::NOT_FOUND,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::ConnectNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute
             | Self::NoEndpoint
@@ -117,9 +128,10 @@ impl ErrorKind {
         match self {
             Self::BadRequest | Self::UpstreamProtocol | Self::Internal | Self::Loop => "13",
             Self::DownstreamGone => "1",
-            Self::NoRoute | Self::ConnectNotAllowed => "12",
+            Self::NoRoute | Self::NotExported | Self::ConnectNotAllowed => "12",
             Self::DownstreamTls => "16",
-            Self::OutOfReach => "7",
+            Self::OutOfReach | Self::NotForCaller => "7",
+            Self::TooMany => "8",
             Self::NoEndpoint
             | Self::ConnectFailed
             | Self::ConnectTimeout
@@ -138,9 +150,10 @@ impl ErrorKind {
             Self::BadRequest | Self::ConnectNotAllowed => "DPE",
             Self::DownstreamTls => "DOWNSTREAM_TLS",
             Self::DownstreamGone => "DC",
-            Self::NoRoute => "NR",
+            Self::NoRoute | Self::NotExported => "NR",
             Self::NoEndpoint | Self::TunnelNoEndpoint => "UH",
-            Self::OutOfReach => "RBAC",
+            Self::OutOfReach | Self::NotForCaller => "RBAC",
+            Self::TooMany => "RL",
             Self::Loop => "LOOP",
             Self::ConnectFailed | Self::ConnectTimeout => "UF",
             Self::GatewayFailed => "GATEWAY",
@@ -165,9 +178,10 @@ impl ErrorKind {
             Self::ConnectNotAllowed => "CONNECT is not allowed",
             Self::DownstreamTls => "mutual TLS required",
             Self::DownstreamGone => "client closed the request",
-            Self::NoRoute => "no route to this host",
+            Self::NoRoute | Self::NotExported => "no route to this host",
             Self::NoEndpoint | Self::TunnelNoEndpoint => "no usable endpoint",
-            Self::OutOfReach => "RBAC: access denied",
+            Self::OutOfReach | Self::NotForCaller => "RBAC: access denied",
+            Self::TooMany => "too many requests",
             Self::Loop => "loop detected",
             Self::ConnectFailed | Self::ConnectTimeout | Self::GatewayFailed | Self::TunnelRefused => {
                 "upstream connect error"

@@ -22,6 +22,7 @@ pub mod detect;
 pub mod drain;
 pub mod error;
 pub mod ext_authz;
+pub mod gateway;
 pub mod http;
 pub mod inbound;
 pub mod judge;

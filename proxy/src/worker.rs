@@ -16,6 +16,7 @@ use crate::changes::Changes;
 use crate::clusters::Clusters;
 use crate::drain::{Drain, Phase};
 use crate::ext_authz::Resolver;
+use crate::gateway::Gateways;
 use crate::http::pool::Pool;
 use crate::jwks::Keys;
 use crate::limits::Permits;
@@ -41,6 +42,8 @@ pub struct Shared {
     pub cursors: Cursors,
     /// Gateways of other clusters.
     pub clusters: Clusters,
+    /// What the workers of a gateway share.
+    pub gateways: Gateways,
     /// Our own listeners, which must never be dialled.
     pub own: OwnAddresses,
     /// How many downstream connections there may be.
