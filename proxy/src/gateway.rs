@@ -76,7 +76,6 @@ pub struct Caller {
 #[derive(Debug)]
 pub struct Side {
     worker: WorkerRef,
-    connection: Connection,
     destination: SocketAddr,
     caller: Caller,
     sni: Option<String>,
@@ -132,7 +131,6 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
     let caller = Caller { id, cluster, source: connection.remote.ip() };
     let side = Side {
         worker: Rc::clone(worker),
-        connection: *connection,
         destination,
         prefix: prefix(connection, destination, &caller),
         caller,
@@ -157,7 +155,7 @@ fn prefix(connection: &Connection, destination: SocketAddr, caller: &Caller) -> 
     })
 }
 
-fn builder(tunnels: u32) -> server::Builder {
+pub(crate) fn builder(tunnels: u32) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .initial_window_size(WINDOW)
