@@ -15,7 +15,6 @@ use crate::balance::Cursors;
 use crate::changes::Changes;
 use crate::clusters::Clusters;
 use crate::drain::{Drain, Phase};
-use crate::ext_authz::Resolver;
 use crate::http::pool::Pool;
 use crate::jwks::Keys;
 use crate::limits::Permits;
@@ -24,6 +23,7 @@ use crate::metrics::{DecisionCounters, Metrics};
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
 use crate::residuals::Residuals;
+use crate::resolve::Resolver;
 use crate::route::Routes;
 use crate::tls;
 
