@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::access_log::{Sink, Writer};
-use crate::balance::Cursors;
+use crate::balance::{self, Ledgers};
 use crate::clusters::Clusters;
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Drain, Phase};
@@ -112,10 +112,11 @@ impl App {
             Some(path) => Some(open_access_log(path)?),
             None => None,
         };
+        let metrics = Metrics::default();
         let shared = Arc::new(Shared {
-            metrics: Metrics::default(),
+            ledgers: Ledgers::new(bootstrap.outlier_detection, &metrics),
+            metrics,
             readiness: Readiness::new(["listeners", jwks::FIRST_FETCH]),
-            cursors: Cursors::default(),
             clusters: Clusters::default(),
             own,
             permits: Permits::new(bootstrap.limits.connections),
@@ -141,6 +142,7 @@ impl App {
         let _watcher = watch_files(&shared, &config, &identity)?;
         let (fetcher, keys) = jwks::channel(&shared, jwks);
         tokio::task::spawn_local(fetcher.serve(config.subscribe()));
+        tokio::task::spawn_local(balance::keep(Arc::clone(&shared)));
         let workers = sockets
             .into_iter()
             .enumerate()
@@ -251,9 +253,9 @@ fn reload_config(shared: &Shared, config: &ConfigStore) {
     if report.outcome == Outcome::Published {
         metrics.config_generation.set(report.generation);
         let snapshot = config.current();
-        shared.cursors.retain(|service, port| {
-            snapshot.services.iter().any(|known| known.service == *service && known.port == port)
-        });
+        shared
+            .ledgers
+            .retain(|host, port| snapshot.services.iter().any(|known| known.host == host && known.port == port));
         tracing::info!(generation = report.generation, problems = report.problems.len(), "configuration in force");
     }
 }
