@@ -86,7 +86,11 @@ impl Clusters {
     /// Whether a gateway of this cluster answers; `None` while that is not known of any, and none does.
     fn is_up(&self, cluster: &ClusterKey) -> Option<bool> {
         let gateways = self.gateways();
-        gateways.values().filter(|gateway| gateway.address.cluster == *cluster).filter_map(|gateway| gateway.seen().up).max()
+        gateways
+            .values()
+            .filter(|gateway| gateway.address.cluster == *cluster)
+            .filter_map(|gateway| gateway.seen().up)
+            .max()
     }
 
     /// Greater whenever something that was seen has changed.
@@ -123,6 +127,11 @@ impl Gateway {
         }
         let address = |ip| SocketAddr::new(ip, self.address.port);
         self.address.ip.map(address).into_iter().collect()
+    }
+
+    /// As [`Clusters::version`].
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
     }
 
     /// Changes what has been seen; nobody is told when it comes to the same.

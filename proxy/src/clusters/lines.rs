@@ -29,7 +29,9 @@ impl Lines {
     /// A line is too long; nothing is to be taken from this stream any more.
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, TooLong> {
         let mut lines = Vec::new();
-        while let Some((line, rest)) = bytes.iter().position(|byte| *byte == b'\n').and_then(|at| bytes.split_at_checked(at)) {
+        while let Some((line, rest)) =
+            bytes.iter().position(|byte| *byte == b'\n').and_then(|at| bytes.split_at_checked(at))
+        {
             self.extend(line)?;
             lines.push(std::mem::take(&mut self.partial));
             bytes = rest.get(1..).unwrap_or_default();

@@ -59,7 +59,9 @@ impl<'a> Lookup<'a> {
         let address = self.gateway.address();
         match timeout(PATIENCE, self.resolver.addresses(&address.host, address.port)).await {
             Ok(Ok(found)) => self.take(&found),
-            Ok(Err(error)) => tracing::debug!(gateway = %address, %error, "look-up failed; what was found before stays"),
+            Ok(Err(error)) => {
+                tracing::debug!(gateway = %address, %error, "look-up failed; what was found before stays")
+            }
             Err(_) => tracing::debug!(gateway = %address, "look-up took too long; what was found before stays"),
         }
     }

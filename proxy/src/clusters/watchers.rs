@@ -114,7 +114,8 @@ fn address_of(peer: &PeerCluster) -> Option<GatewayAddress> {
 
 /// What the configuration leads through. Endpoints elsewhere stand at the end of their service's.
 fn gateways_of(snapshot: &Snapshot) -> impl Iterator<Item = Arc<GatewayAddress>> {
-    let remotes = snapshot.services.iter().flat_map(|port| port.endpoints.iter().rev().map_while(|end| end.remote.as_ref()));
+    let remotes =
+        snapshot.services.iter().flat_map(|port| port.endpoints.iter().rev().map_while(|end| end.remote.as_ref()));
     remotes.filter_map(|remote| remote.gateway.clone())
 }
 

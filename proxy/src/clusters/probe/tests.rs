@@ -333,7 +333,8 @@ fn somebody_else_is_refused_at_the_first_try() {
 
 #[test]
 fn a_gateway_that_says_it_is_another_clusters_is_refused() {
-    let line = "{\"clusterKey\":\"default/default/default/cluster-2\",\"trustDomain\":\"cluster.local\",\"exports\":[]}\n";
+    let line =
+        "{\"clusterKey\":\"default/default/default/cluster-2\",\"trustDomain\":\"cluster.local\",\"exports\":[]}\n";
     let script = Script::new(Does::Talks(line));
     run(&script, async |seen| {
         assert!(seen.until(Some(false)).await < SOON);

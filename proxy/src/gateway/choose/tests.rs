@@ -38,16 +38,17 @@ fn export(balancer: Balancer, session_sticky: bool) -> Export {
 const THREE: [&str; 3] = ["10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"];
 
 fn firsts(export: &Export, service: &ServicePort, callers: &[[u8; 4]], loads: &Loads) -> Vec<String> {
-    let turn = Cursor::default();
-    let first = |caller: &[u8; 4]| order(export, service, (*caller).into(), &turn, loads)[0].address.to_string();
-    callers.iter().map(first).collect()
+    let first = |(turn, caller): (usize, &[u8; 4])| {
+        order(export, service, (*caller).into(), turn, loads)[0].address.to_string()
+    };
+    callers.iter().enumerate().map(first).collect()
 }
 
 #[test]
 fn takes_turns_and_tries_the_others_next() {
     let (export, service, loads) = (export(Balancer::RoundRobin, false), service(&THREE), Loads::default());
     assert_eq!(firsts(&export, &service, &[[1, 1, 1, 1]; 4], &loads), [THREE[0], THREE[1], THREE[2], THREE[0]]);
-    let all = order(&export, &service, [1, 1, 1, 1].into(), &Cursor::default(), &loads);
+    let all = order(&export, &service, [1, 1, 1, 1].into(), 0, &loads);
     assert_eq!(all.len(), 3);
 }
 
