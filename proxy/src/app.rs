@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use meshgate_config::watch::Watcher;
 use meshgate_config::{Bootstrap, ConfigStore, InboundListener, OutboundListener, Outcome, Problem, Snapshot};
 use meshgate_identity::{Identity, IdentityError, IdentityStore, Reload, SpiffeIdError};
+use meshgate_policy::ObjectName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -19,6 +20,7 @@ use crate::balance::Cursors;
 use crate::clusters::Clusters;
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Drain, Phase};
+use crate::http::retry::Budgets;
 use crate::limits::Permits;
 use crate::listen::{accept_loop, bind_all};
 use crate::metrics::{Metrics, ResultLabels};
@@ -116,6 +118,7 @@ impl App {
             metrics: Metrics::default(),
             readiness: Readiness::new(["listeners", jwks::FIRST_FETCH]),
             cursors: Cursors::default(),
+            retry_budgets: Budgets::new(bootstrap.retries),
             clusters: Clusters::default(),
             own,
             permits: Permits::new(bootstrap.limits.connections),
@@ -251,9 +254,11 @@ fn reload_config(shared: &Shared, config: &ConfigStore) {
     if report.outcome == Outcome::Published {
         metrics.config_generation.set(report.generation);
         let snapshot = config.current();
-        shared.cursors.retain(|service, port| {
+        let known = |service: &ObjectName, port| {
             snapshot.services.iter().any(|known| known.service == *service && known.port == port)
-        });
+        };
+        shared.cursors.retain(known);
+        shared.retry_budgets.retain(known);
         tracing::info!(generation = report.generation, problems = report.problems.len(), "configuration in force");
     }
 }

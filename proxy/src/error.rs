@@ -51,6 +51,8 @@ pub enum ErrorKind {
     UpstreamTls,
     /// The upstream closed or reset the connection before a complete answer.
     UpstreamReset,
+    /// The head of the upstream's answer did not come in time.
+    UpstreamTimeout,
     /// The upstream's answer is not valid HTTP.
     UpstreamProtocol,
     /// A defect in this process.
@@ -73,6 +75,7 @@ impl ErrorKind {
             | Self::ConnectTimeout
             | Self::UpstreamTls
             | Self::UpstreamReset
+            | Self::UpstreamTimeout
             | Self::UpstreamProtocol => Side::Upstream,
             Self::Internal => Side::Local,
         }
@@ -90,6 +93,7 @@ impl ErrorKind {
             | Self::ConnectTimeout
             | Self::UpstreamTls
             | Self::UpstreamReset => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -104,9 +108,12 @@ impl ErrorKind {
             Self::NoRoute | Self::ConnectNotAllowed => "12",
             Self::DownstreamTls => "16",
             Self::OutOfReach => "7",
-            Self::NoEndpoint | Self::ConnectFailed | Self::ConnectTimeout | Self::UpstreamTls | Self::UpstreamReset => {
-                "14"
-            }
+            Self::NoEndpoint
+            | Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::UpstreamTls
+            | Self::UpstreamReset
+            | Self::UpstreamTimeout => "14",
         }
     }
 
@@ -123,8 +130,29 @@ impl ErrorKind {
             Self::ConnectFailed | Self::ConnectTimeout => "UF",
             Self::UpstreamTls => "TLS_FAILURE",
             Self::UpstreamReset => "UC",
+            Self::UpstreamTimeout => "UT",
             Self::UpstreamProtocol => "UPE",
             Self::Internal => "LR",
+        }
+    }
+
+    /// As [`ErrorKind::flag`], of the last of as many tries as there may be: Envoy's `URX` beside it.
+    pub fn flag_of_last_try(self) -> &'static str {
+        match self {
+            Self::ConnectFailed | Self::ConnectTimeout => "UF,URX",
+            Self::UpstreamTls => "TLS_FAILURE,URX",
+            Self::UpstreamReset => "UC,URX",
+            Self::UpstreamTimeout => "UT,URX",
+            Self::UpstreamProtocol => "UPE,URX",
+            Self::BadRequest
+            | Self::ConnectNotAllowed
+            | Self::DownstreamTls
+            | Self::DownstreamGone
+            | Self::NoRoute
+            | Self::NoEndpoint
+            | Self::OutOfReach
+            | Self::Loop
+            | Self::Internal => self.flag(),
         }
     }
 
@@ -148,6 +176,7 @@ impl ErrorKind {
             Self::ConnectFailed | Self::ConnectTimeout => "upstream connect error",
             Self::UpstreamTls => "upstream identity not accepted",
             Self::UpstreamReset => "upstream closed the connection",
+            Self::UpstreamTimeout => "upstream request timeout",
             Self::UpstreamProtocol => "upstream protocol error",
             Self::Internal => "internal error",
         }

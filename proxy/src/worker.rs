@@ -17,6 +17,7 @@ use crate::clusters::Clusters;
 use crate::drain::{Drain, Phase};
 use crate::ext_authz::Resolver;
 use crate::http::pool::Pool;
+use crate::http::retry::Budgets;
 use crate::jwks::Keys;
 use crate::limits::Permits;
 use crate::listen::Open;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub readiness: Readiness,
     /// Where each service's round robin stands.
     pub cursors: Cursors,
+    /// What each service may spend on trying again.
+    pub retry_budgets: Budgets,
     /// Gateways of other clusters.
     pub clusters: Clusters,
     /// Our own listeners, which must never be dialled.
