@@ -22,6 +22,7 @@ use crate::clusters::{Clusters, Watchers};
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Drain, Phase};
 use crate::gateway::Gateways;
+use crate::http::retry::Budgets;
 use crate::limits::Permits;
 use crate::listen::{accept_loop, bind_all};
 use crate::metrics::{Metrics, ResultLabels};
@@ -122,6 +123,7 @@ impl App {
             ledgers: Ledgers::new(bootstrap.outlier_detection, &metrics),
             metrics,
             readiness: Readiness::new(["listeners", jwks::FIRST_FETCH]),
+            retry_budgets: Budgets::new(bootstrap.retries),
             clusters: Clusters::default(),
             gateways: Gateways::default(),
             own,
@@ -294,6 +296,9 @@ fn in_force(shared: &Shared, config: &ConfigStore) {
     let snapshot = config.current();
     shared.metrics.config_generation.set(snapshot.generation);
     shared.ledgers.retain(|host, port| snapshot.services.iter().any(|known| known.host == host && known.port == port));
+    shared
+        .retry_budgets
+        .retain(|service, port| snapshot.services.iter().any(|known| known.service == *service && known.port == port));
     tracing::info!(generation = snapshot.generation, problems = snapshot.problems.len(), "configuration in force");
 }
 
