@@ -116,6 +116,7 @@ impl App {
             metrics: Metrics::default(),
             readiness: Readiness::new(["listeners", jwks::FIRST_FETCH]),
             cursors: Cursors::default(),
+            splits: Cursors::default(),
             clusters: Clusters::default(),
             own,
             permits: Permits::new(bootstrap.limits.connections),
@@ -253,6 +254,10 @@ fn reload_config(shared: &Shared, config: &ConfigStore) {
         let snapshot = config.current();
         shared.cursors.retain(|service, port| {
             snapshot.services.iter().any(|known| known.service == *service && known.port == port)
+        });
+        shared.splits.retain(|split, port| {
+            let at_port = snapshot.services.iter().filter(|known| known.port == port);
+            at_port.flat_map(|known| &known.split).flat_map(|all| &all.rules).any(|rule| rule.name == *split)
         });
         tracing::info!(generation = report.generation, problems = report.problems.len(), "configuration in force");
     }

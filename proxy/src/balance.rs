@@ -5,6 +5,8 @@
 
 mod candidate;
 mod cursor;
+mod split;
 
 pub use candidate::{Attempt, Caller, Candidate, Outcome};
 pub use cursor::{Cursor, Cursors, Family};
+pub use split::Turns;

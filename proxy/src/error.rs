@@ -41,6 +41,8 @@ pub enum ErrorKind {
     /// Traffic policy mode, and no TrafficTarget lets this workload call who is there. The caller gets no answer at all where
     /// that can be had; see [`ErrorKind::is_silent`].
     OutOfReach,
+    /// As [`ErrorKind::OutOfReach`], of one backend of a TrafficSplit where others may be called: somebody answers.
+    BackendOutOfReach,
     /// The connection would come back to this proxy.
     Loop,
     /// The upstream did not accept a connection.
@@ -66,6 +68,7 @@ impl ErrorKind {
             | Self::DownstreamTls
             | Self::DownstreamGone
             | Self::OutOfReach
+            | Self::BackendOutOfReach
             | Self::Loop => Side::Downstream,
             Self::NoRoute
             | Self::NoEndpoint
@@ -82,7 +85,7 @@ impl ErrorKind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest | Self::DownstreamGone => StatusCode::BAD_REQUEST,
-            Self::DownstreamTls | Self::OutOfReach => StatusCode::FORBIDDEN,
+            Self::DownstreamTls | Self::OutOfReach | Self::BackendOutOfReach => StatusCode::FORBIDDEN,
             Self::ConnectNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute
             | Self::NoEndpoint
@@ -103,7 +106,7 @@ impl ErrorKind {
             Self::DownstreamGone => "1",
             Self::NoRoute | Self::ConnectNotAllowed => "12",
             Self::DownstreamTls => "16",
-            Self::OutOfReach => "7",
+            Self::OutOfReach | Self::BackendOutOfReach => "7",
             Self::NoEndpoint | Self::ConnectFailed | Self::ConnectTimeout | Self::UpstreamTls | Self::UpstreamReset => {
                 "14"
             }
@@ -118,7 +121,7 @@ impl ErrorKind {
             Self::DownstreamGone => "DC",
             Self::NoRoute => "NR",
             Self::NoEndpoint => "UH",
-            Self::OutOfReach => "RBAC",
+            Self::OutOfReach | Self::BackendOutOfReach => "RBAC",
             Self::Loop => "LOOP",
             Self::ConnectFailed | Self::ConnectTimeout => "UF",
             Self::UpstreamTls => "TLS_FAILURE",
@@ -143,7 +146,7 @@ impl ErrorKind {
             Self::DownstreamGone => "client closed the request",
             Self::NoRoute => "no route to this host",
             Self::NoEndpoint => "no usable endpoint",
-            Self::OutOfReach => "RBAC: access denied",
+            Self::OutOfReach | Self::BackendOutOfReach => "RBAC: access denied",
             Self::Loop => "loop detected",
             Self::ConnectFailed | Self::ConnectTimeout => "upstream connect error",
             Self::UpstreamTls => "upstream identity not accepted",

@@ -1,6 +1,8 @@
 //! A plan made ready to use: its endpoints' connection slots, its cursor and its counters, made once per service and
 //! configuration and shared by a worker's connections.
 
+mod fork;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -15,6 +17,7 @@ use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
 use crate::outbound::{Hop, Plan, listed};
 use crate::report::NO_FLAGS;
 use crate::worker::{Worker, WorkerRef};
+use fork::Branches;
 
 /// Endpoints tried for one request while nothing of it was sent: enough to get past a pod that has just gone, few enough
 /// that a dead service is reported soon.
@@ -30,6 +33,8 @@ pub struct Route {
     /// The endpoints that no TrafficTarget lets this workload call, for the log.
     left_out: Option<String>,
     counters: Rc<RequestCounters>,
+    /// Who else serves what is sent to the service.
+    branches: Option<Branches>,
 }
 
 #[derive(Debug)]
@@ -45,23 +50,37 @@ pub struct Routes(RefCell<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     generation: u64,
-    routes: HashMap<(String, u16, Family, HttpVersion), Rc<Route>>,
+    routes: HashMap<RouteKey, Rc<Route>>,
+    /// Of services with TrafficSplits.
+    forks: HashMap<RouteKey, Rc<Route>>,
 }
+
+type RouteKey = (String, u16, Family, HttpVersion);
 
 impl Routes {
     /// The route of a plan made under configuration `generation`. Routes to services are kept; others are cheap to make.
     pub fn route(&self, worker: &WorkerRef, plan: Plan, generation: u64, version: HttpVersion) -> Rc<Route> {
+        let plan = match plan {
+            Plan::Split(fork) => return self.fork(worker, *fork, generation, version),
+            plan => plan,
+        };
         let Plan::Service { service, family, .. } = &plan else {
             return Rc::new(Route::new(worker, plan, generation, version));
         };
         let mut kept = self.0.borrow_mut();
-        if kept.generation != generation {
-            kept.routes.clear();
-            kept.generation = generation;
-        }
+        kept.of(generation);
         let key = (service.host.clone(), service.port, *family, version);
         let route = kept.routes.entry(key).or_insert_with(|| Rc::new(Route::new(worker, plan, generation, version)));
         Rc::clone(route)
+    }
+}
+
+impl Kept {
+    /// Forgets what was made under another configuration.
+    fn of(&mut self, generation: u64) {
+        if self.generation != generation {
+            *self = Kept { generation, ..Kept::default() };
+        }
     }
 }
 
@@ -85,6 +104,8 @@ impl Route {
                 (None, Ok(vec![Hop { address, security: Security::Plaintext, remote: None }]))
             }
             Plan::Refuse { service, kind, detail } => (service, Err((kind, detail))),
+            // What no TrafficSplit applies to.
+            Plan::Split(fork) => return Self::new(worker, fork.rest, generation, version),
         };
         let first = hops.as_ref().ok().and_then(|hops| hops.first());
         let security = first.map_or(Security::Plaintext, |hop| hop.security.clone());
@@ -100,7 +121,7 @@ impl Route {
             Err((kind, detail)) => Target::Refuse { kind, detail },
         };
         let counters = Rc::new(RequestCounters::new(labels));
-        Self { generation, service, target, left_out: forbidden, counters }
+        Self { generation, service, target, left_out: forbidden, counters, branches: None }
     }
 
     /// What to try for one request, the next in turn first.
@@ -116,6 +137,11 @@ impl Route {
                 Ok(turn.map(Rc::clone).collect::<Vec<_>>().into_iter())
             }
         }
+    }
+
+    /// The service, if it is one.
+    pub fn service(&self) -> Option<&Arc<ServicePort>> {
+        self.service.as_ref()
     }
 
     /// The service's host name, if it is a service.

@@ -38,6 +38,8 @@ pub struct Shared {
     pub readiness: Readiness,
     /// Where each service's round robin stands.
     pub cursors: Cursors,
+    /// Where each TrafficSplit's turns stand, by its name and the root's port.
+    pub splits: Cursors,
     /// Gateways of other clusters.
     pub clusters: Clusters,
     /// Our own listeners, which must never be dialled.

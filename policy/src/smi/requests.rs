@@ -39,9 +39,11 @@ impl PartialEq for Requests {
     fn eq(&self, other: &Requests) -> bool {
         let is_same = |(one, other): (&Asked, &Asked)| one.field == other.field && one.values == other.values;
         self.matches.len() == other.matches.len()
-            && self.matches.iter().zip(&other.matches).all(|(one, other)| {
-                one.len() == other.len() && one.iter().zip(other).all(is_same)
-            })
+            && self
+                .matches
+                .iter()
+                .zip(&other.matches)
+                .all(|(one, other)| one.len() == other.len() && one.iter().zip(other).all(is_same))
     }
 }
 
@@ -100,7 +102,10 @@ mod tests {
             let requests = Requests::of(both, part);
             assert_eq!(requests.include(&request), expected, "{method} {path} {user:?}");
             assert!(!Requests::default().include(&request), "no group, no request");
-            assert_eq!((requests == Requests::of(both, part), requests == Requests::of([&*reads], part)), (true, false));
+            assert_eq!(
+                (requests == Requests::of(both, part), requests == Requests::of([&*reads], part)),
+                (true, false)
+            );
         }
     }
 }
