@@ -18,6 +18,7 @@ mod jwt;
 mod outbound;
 mod reload;
 mod smi;
+mod split;
 mod start;
 mod streaming;
 mod support;
