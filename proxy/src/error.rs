@@ -55,6 +55,14 @@ pub enum ErrorKind {
     UpstreamReset,
     /// The upstream's answer is not valid HTTP.
     UpstreamProtocol,
+    /// Another cluster's gateway could not be reached, or broke.
+    GatewayFailed,
+    /// Another cluster's gateway is not who it must be, or does not accept us.
+    GatewayTls,
+    /// A gateway answers, and does not let us through: not exported, not to us, too many at once.
+    TunnelRefused,
+    /// A gateway answers and lets us through, and has no endpoint behind it that takes a connection.
+    TunnelNoEndpoint,
     /// A defect in this process.
     Internal,
 }
@@ -76,7 +84,11 @@ impl ErrorKind {
             | Self::ConnectTimeout
             | Self::UpstreamTls
             | Self::UpstreamReset
-            | Self::UpstreamProtocol => Side::Upstream,
+            | Self::UpstreamProtocol
+            | Self::GatewayFailed
+            | Self::GatewayTls
+            | Self::TunnelRefused
+            | Self::TunnelNoEndpoint => Side::Upstream,
             Self::Internal => Side::Local,
         }
     }
@@ -92,7 +104,11 @@ impl ErrorKind {
             | Self::ConnectFailed
             | Self::ConnectTimeout
             | Self::UpstreamTls
-            | Self::UpstreamReset => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::UpstreamReset
+            | Self::GatewayFailed
+            | Self::GatewayTls
+            | Self::TunnelRefused
+            | Self::TunnelNoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -107,9 +123,15 @@ impl ErrorKind {
             Self::NoRoute | Self::ConnectNotAllowed => "12",
             Self::DownstreamTls => "16",
             Self::OutOfReach | Self::BackendOutOfReach => "7",
-            Self::NoEndpoint | Self::ConnectFailed | Self::ConnectTimeout | Self::UpstreamTls | Self::UpstreamReset => {
-                "14"
-            }
+            Self::NoEndpoint
+            | Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::UpstreamTls
+            | Self::UpstreamReset
+            | Self::GatewayFailed
+            | Self::GatewayTls
+            | Self::TunnelRefused
+            | Self::TunnelNoEndpoint => "14",
         }
     }
 
@@ -120,11 +142,13 @@ impl ErrorKind {
             Self::DownstreamTls => "DOWNSTREAM_TLS",
             Self::DownstreamGone => "DC",
             Self::NoRoute => "NR",
-            Self::NoEndpoint => "UH",
+            Self::NoEndpoint | Self::TunnelNoEndpoint => "UH",
             Self::OutOfReach | Self::BackendOutOfReach => "RBAC",
             Self::Loop => "LOOP",
             Self::ConnectFailed | Self::ConnectTimeout => "UF",
-            Self::UpstreamTls => "TLS_FAILURE",
+            Self::GatewayFailed => "GATEWAY",
+            Self::TunnelRefused => "GATEWAY_REFUSED",
+            Self::UpstreamTls | Self::GatewayTls => "TLS_FAILURE",
             Self::UpstreamReset => "UC",
             Self::UpstreamProtocol => "UPE",
             Self::Internal => "LR",
@@ -145,11 +169,13 @@ impl ErrorKind {
             Self::DownstreamTls => "mutual TLS required",
             Self::DownstreamGone => "client closed the request",
             Self::NoRoute => "no route to this host",
-            Self::NoEndpoint => "no usable endpoint",
+            Self::NoEndpoint | Self::TunnelNoEndpoint => "no usable endpoint",
             Self::OutOfReach | Self::BackendOutOfReach => "RBAC: access denied",
             Self::Loop => "loop detected",
-            Self::ConnectFailed | Self::ConnectTimeout => "upstream connect error",
-            Self::UpstreamTls => "upstream identity not accepted",
+            Self::ConnectFailed | Self::ConnectTimeout | Self::GatewayFailed | Self::TunnelRefused => {
+                "upstream connect error"
+            }
+            Self::UpstreamTls | Self::GatewayTls => "upstream identity not accepted",
             Self::UpstreamReset => "upstream closed the connection",
             Self::UpstreamProtocol => "upstream protocol error",
             Self::Internal => "internal error",

@@ -44,4 +44,5 @@ pub mod stream;
 pub mod tcp;
 pub mod throttle;
 pub mod tls;
+pub mod tunnel;
 pub mod worker;

@@ -13,9 +13,8 @@ use crate::support::mesh::{logged, logged_path, pod};
 use crate::support::wire::Wire;
 
 const ROOT: &str = "shop.default.svc.cluster.local";
-/// Where connections of the frontend count as redirected from the root's address, and those to its port for bytes.
+/// Where connections of the frontend count as redirected from the root's address.
 const VIRTUAL_PORT: u16 = 15101;
-const BYTES_PORT: u16 = 15102;
 
 /// A caller, and two versions of a service, each with a sidecar and a service account of its own.
 struct Shop {
@@ -24,11 +23,11 @@ struct Shop {
     _versions: [Sidecar; 2],
 }
 
-fn service(name: &str, address: u8, selector: &str) -> String {
+fn service(name: &str, port: &str, address: u8, selector: &str) -> String {
     format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
-         spec: {{clusterIP: 10.96.0.{address}, selector: {{{selector}}}, ports: [{{name: http, port: 80, targetPort: {POD_PORT}}}, \
-         {{name: tcp-raw, port: 90, targetPort: {POD_PORT}}}]}}\n---\n"
+         spec: {{clusterIP: 10.96.0.{address}, selector: {{{selector}}}, \
+         ports: [{{name: {port}, port: 80, targetPort: {POD_PORT}}}]}}\n---\n"
     )
 }
 
@@ -63,13 +62,17 @@ fn strict(accounts: &[&str]) -> String {
 
 impl Shop {
     async fn start(applications: [&App; 2], splits: &str) -> Self {
+        Self::with_port("http", applications, splits).await
+    }
+
+    async fn with_port(port: &str, applications: [&App; 2], splits: &str) -> Self {
         let mut sandbox = Sandbox::new(crate::binary()).unwrap();
         let addresses: [IpAddr; 3] = std::array::from_fn(|_| sandbox.next_address());
         let yaml = [
-            service("shop", 10, "tier: shop"),
-            service("shop-v1", 11, "app: shop-v1"),
-            service("shop-v2", 12, "app: shop-v2"),
-            service("shop-empty", 13, "app: nobody"),
+            service("shop", port, 10, "tier: shop"),
+            service("shop-v1", port, 11, "app: shop-v1"),
+            service("shop-v2", port, 12, "app: shop-v2"),
+            service("shop-empty", port, 13, "app: nobody"),
             pod("frontend", "frontend", addresses[0], ""),
             pod("shop-v1", "shop-v1", addresses[1], ", tier: shop"),
             pod("shop-v2", "shop-v2", addresses[2], ", tier: shop"),
@@ -87,7 +90,6 @@ impl Shop {
         let second = sandbox.start(&spec("shop-v2", Some(applications[1])), addresses[2]).await.unwrap();
         let mut caller = spec("frontend", None);
         caller.outbound.push((VIRTUAL_PORT, "10.96.0.10:80".parse().unwrap()));
-        caller.outbound.push((BYTES_PORT, "10.96.0.10:90".parse().unwrap()));
         caller.bootstrap = "workers: 2\n".to_owned();
         let frontend = sandbox.start(&caller, addresses[0]).await.unwrap();
         Self { sandbox, frontend, _versions: [first, second] }
@@ -223,10 +225,10 @@ fn connections_are_split_as_requests_are_and_matches_are_not_for_them() {
             |word: &'static str| App::tcp(async move |mut stream| stream.write_all(word.as_bytes()).await.unwrap());
         let apps = [say("1").await, say("2").await];
         let splits = GROUP.to_owned() + &split("a", TESTERS) + &split("b", CANARY);
-        let shop = Shop::start([&apps[0], &apps[1]], &splits).await;
+        let shop = Shop::with_port("tcp-raw", [&apps[0], &apps[1]], &splits).await;
         let mut found = BTreeMap::new();
         for _ in 0..20 {
-            let heard = String::from_utf8(shop.at(BYTES_PORT).await.exactly(1).await.unwrap()).unwrap();
+            let heard = String::from_utf8(shop.at(VIRTUAL_PORT).await.exactly(1).await.unwrap()).unwrap();
             *found.entry(heard).or_default() += 1;
         }
         assert_eq!(found, counts(&[("1", 18), ("2", 2)]));
