@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use meshgate_policy::ObjectName;
-use meshgate_policy::smi::Reach;
+use meshgate_policy::smi::{PathMatch, Reach};
 
 use crate::clusters::{Balancer, Share, Spread};
 use crate::endpoints::{EndpointSlice, Endpoints, Subset};
@@ -18,6 +18,7 @@ use crate::problem::Problem;
 use crate::resource::{Key, Object, Place};
 use crate::service::{Port, Service, Target};
 use crate::services::{AppProtocol, Endpoint, EndpointIdentity, Entry, ServicePort, Services};
+use crate::split;
 use crate::workload::{Pod, WorkloadEntry};
 use crate::workloads::{WorkloadRecord, Workloads};
 
@@ -42,6 +43,7 @@ pub(crate) fn services(
     workloads: &Workloads,
     reach: &Reach,
     cluster_domain: &str,
+    path_match: PathMatch,
     problems: &mut Vec<Problem>,
 ) -> Services {
     let sources = Sources::new(standing);
@@ -60,6 +62,7 @@ pub(crate) fn services(
         entries.push(entry);
     }
     problems.extend(orphans(standing, &places));
+    split::attach(standing, &mut entries, cluster_domain, path_match, problems);
     let (services, collisions) = Services::new(cluster_domain, entries);
     for collision in collisions {
         if let Some((key, place)) = places.get(&collision.loser) {
@@ -123,6 +126,7 @@ impl<'a> Sources<'a> {
                 not_ready: entry.not_ready.iter().filter(|(of, _)| *of == index).count(),
                 spread: Spread { own: Some(Share::DEFAULT), fail_over: false },
                 balancer: Balancer::default(),
+                split: None,
             }));
         }
         entry

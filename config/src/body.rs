@@ -13,6 +13,7 @@ use crate::resource::{Key, Metadata, Object};
 use crate::security::PolicyDocument;
 use crate::service::ServiceDocument;
 use crate::smi::{GroupDocument, MeshConfigDocument, TcpRouteDocument};
+use crate::split::SplitDocument;
 use crate::workload::{PodDocument, WorkloadEntryDocument};
 
 /// A document as written, not yet checked beyond its types.
@@ -28,6 +29,7 @@ pub(crate) enum Body {
     HttpRouteGroup(GroupDocument),
     TcpRoute(TcpRouteDocument),
     MeshConfig(MeshConfigDocument),
+    TrafficSplit(SplitDocument),
     RequestAuthentication(PolicyDocument<RequestAuthenticationSpec>),
     /// Refused by [`Body::build`]; its kind has been found wrong before.
     UnknownSecurity,
@@ -55,6 +57,7 @@ impl<'de> DeserializeSeed<'de> for BodySeed {
             Kind::HttpRouteGroup => GroupDocument::deserialize(deserializer).map(Body::HttpRouteGroup),
             Kind::TcpRoute => TcpRouteDocument::deserialize(deserializer).map(Body::TcpRoute),
             Kind::MeshConfig => MeshConfigDocument::deserialize(deserializer).map(Body::MeshConfig),
+            Kind::TrafficSplit => SplitDocument::deserialize(deserializer).map(Body::TrafficSplit),
             Kind::UdpRoute => ignore(deserializer).map(|_| Body::Named(Object::UdpRoute)),
             Kind::Namespace => ignore(deserializer).map(|_| Body::Named(Object::Namespace)),
             Kind::ServiceAccount => ignore(deserializer).map(|_| Body::Named(Object::ServiceAccount)),
@@ -91,6 +94,7 @@ impl Body {
             Body::HttpRouteGroup(document) => Ok(Object::HttpRouteGroup(Arc::new(document.build()?))),
             Body::TcpRoute(document) => Ok(Object::TcpRoute(Arc::new(document.build()?))),
             Body::MeshConfig(document) => Ok(Object::MeshConfig(document.mode())),
+            Body::TrafficSplit(document) => document.build(key).map(Object::TrafficSplit),
             Body::RequestAuthentication(document) => {
                 let object = document.build(key.object_name())?;
                 Ok(Object::RequestAuthentication(Arc::new(object)))

@@ -27,6 +27,7 @@ pub(crate) enum Kind {
     TcpRoute,
     UdpRoute,
     MeshConfig,
+    TrafficSplit,
     /// Something in the security group that is none of its kinds.
     UnknownSecurity,
 }
@@ -54,6 +55,7 @@ const NETWORKING: &str = "networking.istio.io";
 const DISCOVERY: &str = "discovery.k8s.io";
 const SMI_ACCESS: &str = "access.smi-spec.io";
 const SMI_SPECS: &str = "specs.smi-spec.io";
+const SMI_SPLIT: &str = "split.smi-spec.io";
 const FLOMESH_CONFIG: &str = "config.flomesh.io";
 
 /// Istio's networking kinds, other than WorkloadEntry.
@@ -72,16 +74,17 @@ const OTHER_NETWORKING: [&str; 8] = [
 const OTHER_FLOMESH: [&str; 1] = ["MeshRootCertificate"];
 
 /// Groups that meshgate will read but does not yet.
-const LATER_GROUPS: [&str; 3] = ["split.smi-spec.io", "flomesh.io", "multicluster.flomesh.io"];
+const LATER_GROUPS: [&str; 2] = ["flomesh.io", "multicluster.flomesh.io"];
 
 /// Group, versions and kinds of what is read.
-const READ: [(&str, &[&str], &[Kind]); 7] = [
+const READ: [(&str, &[&str], &[Kind]); 8] = [
     ("", &["v1"], &[Kind::Service, Kind::Endpoints, Kind::Pod, Kind::Namespace, Kind::ServiceAccount]),
     (DISCOVERY, &["v1"], &[Kind::EndpointSlice]),
     (NETWORKING, &["v1", "v1beta1", "v1alpha3"], &[Kind::WorkloadEntry]),
     (SECURITY, &["v1", "v1beta1"], &[Kind::AuthorizationPolicy, Kind::PeerAuthentication, Kind::RequestAuthentication]),
     (SMI_ACCESS, &["v1alpha3", "v1alpha2"], &[Kind::TrafficTarget]),
     (SMI_SPECS, &["v1alpha4", "v1alpha3", "v1alpha2"], &[Kind::HttpRouteGroup, Kind::TcpRoute, Kind::UdpRoute]),
+    (SMI_SPLIT, &["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"], &[Kind::TrafficSplit]),
     (FLOMESH_CONFIG, &["v1alpha3", "v1alpha2", "v1alpha1"], &[Kind::MeshConfig]),
 ];
 
@@ -104,6 +107,7 @@ impl Kind {
             Kind::TcpRoute => "TCPRoute",
             Kind::UdpRoute => "UDPRoute",
             Kind::MeshConfig => "MeshConfig",
+            Kind::TrafficSplit => "TrafficSplit",
             Kind::UnknownSecurity => "unknown security kind",
         }
     }
@@ -244,7 +248,7 @@ mod tests {
             ("specs.smi-spec.io/v1alpha4", "UDPRoute", Class::Read(Kind::UdpRoute)),
             ("config.flomesh.io/v1alpha3", "MeshConfig", Class::Read(Kind::MeshConfig)),
             ("config.flomesh.io/v1alpha2", "MeshRootCertificate", Class::NoEffect),
-            ("split.smi-spec.io/v1alpha4", "TrafficSplit", Class::NoEffect),
+            ("split.smi-spec.io/v1alpha4", "TrafficSplit", Class::Read(Kind::TrafficSplit)),
             ("multicluster.flomesh.io/v1alpha1", "ServiceImport", Class::NoEffect),
         ] {
             assert_eq!(classify(api_version, kind), expected, "{api_version} {kind}");

@@ -49,6 +49,7 @@ mod services;
 mod smi;
 mod snapshot;
 pub mod source;
+mod split;
 mod store;
 mod suggest;
 #[cfg(test)]
@@ -75,5 +76,6 @@ pub use clusters::{
 pub use problem::{Problem, Severity};
 pub use services::{AppProtocol, Endpoint, EndpointIdentity, ServicePort, Services};
 pub use snapshot::{Snapshot, Surroundings};
+pub use split::{Split, SplitBackend, SplitRule};
 pub use store::{ConfigStore, Outcome, ReloadReport};
 pub use workloads::WorkloadRecord;

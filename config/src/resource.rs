@@ -15,6 +15,7 @@ use crate::endpoints::{EndpointSlice, Endpoints};
 use crate::kind::Kind;
 use crate::problem::Problem;
 use crate::service::Service;
+use crate::split::TrafficSplit;
 use crate::workload::{Pod, WorkloadEntry};
 
 /// What makes an object the same object from one reading to the next.
@@ -100,6 +101,7 @@ pub(crate) enum Object {
     UdpRoute,
     /// The mode it asks for.
     MeshConfig(SmiMode),
+    TrafficSplit(TrafficSplit),
     RequestAuthentication(Arc<RequestAuthentication>),
 }
 

@@ -13,6 +13,7 @@ use meshgate_identity::{SpiffeId, TrustDomain};
 use meshgate_policy::ObjectName;
 
 use crate::clusters::{Balancer, Remote, Spread};
+use crate::split::Split;
 
 /// All services of a snapshot.
 #[derive(Debug, Default)]
@@ -49,6 +50,8 @@ pub struct ServicePort {
     pub spread: Spread,
     /// How one endpoint of a cluster is chosen.
     pub balancer: Balancer,
+    /// Who else serves what is sent to it; `None` = nobody.
+    pub split: Option<Arc<Split>>,
 }
 
 /// One address of one workload, or of a gateway that leads to some.

@@ -192,7 +192,8 @@ fn targets(standing: &Standing) -> impl Iterator<Item = &TrafficTarget> {
     })
 }
 
-fn routes(standing: &Standing) -> Routes {
+/// Every route there is.
+pub(crate) fn routes(standing: &Standing) -> Routes {
     let mut routes = Routes::default();
     for (key, _, object) in standing.good() {
         match object {

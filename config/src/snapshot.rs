@@ -109,7 +109,8 @@ impl Mesh {
         let objects = standing.good().map(|(key, _, object)| (key, object));
         let workloads = Workloads::new(objects, &settings.trust_domain);
         let mut problems = Vec::new();
-        let services = backends::services(standing, &workloads, reach, cluster_domain, &mut problems);
+        let services =
+            backends::services(standing, &workloads, reach, cluster_domain, settings.smi_path_match, &mut problems);
         problems.extend(references::doubts(standing));
         Mesh { services, workloads: workloads.into_records(), problems }
     }

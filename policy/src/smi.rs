@@ -6,12 +6,13 @@
 //! may this service account call at all?
 //!
 //! The text of SMI leaves corners open. Each is decided here so that what is missing, misspelt or doubtful never lets
-//! anybody in; the user guide lists them. TrafficSplit and TrafficMetrics are none of access control.
+//! anybody in; the user guide lists them. A TrafficSplit is none of access control; what its routes mean is asked here all the same ([`Requests`]).
 
 mod compose;
 pub mod lint;
 mod pattern;
 mod reach;
+mod requests;
 mod route;
 pub mod spec;
 mod target;
@@ -20,6 +21,7 @@ pub use compose::{Composed, Routes, compose};
 pub use pattern::PathMatch;
 pub(crate) use pattern::Pattern;
 pub use reach::{Reach, concerning};
+pub use requests::Requests;
 pub use route::{HttpRouteGroup, TcpRoute, http_route_group, tcp_route};
 pub use spec::{HttpRouteGroupSpec, TcpRouteSpec, TrafficTargetSpec};
 pub use target::{TrafficTarget, traffic_target};

@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::access_log::{Sink, Writer};
-use crate::balance::{self, Ledgers};
+use crate::balance::{self, Cursors, Ledgers};
 use crate::clusters::{Clusters, Watchers};
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Drain, Phase};
@@ -124,6 +124,7 @@ impl App {
             metrics,
             readiness: Readiness::new(["listeners", jwks::FIRST_FETCH]),
             retry_budgets: Budgets::new(bootstrap.retries),
+            splits: Cursors::default(),
             clusters: Clusters::default(),
             gateways: Gateways::default(),
             own,
@@ -299,6 +300,10 @@ fn in_force(shared: &Shared, config: &ConfigStore) {
     shared
         .retry_budgets
         .retain(|service, port| snapshot.services.iter().any(|known| known.service == *service && known.port == port));
+    shared.splits.retain(|split, port| {
+        let at_port = snapshot.services.iter().filter(|known| known.port == port);
+        at_port.flat_map(|known| &known.split).flat_map(|all| &all.rules).any(|rule| rule.name == *split)
+    });
     tracing::info!(generation = snapshot.generation, problems = snapshot.problems.len(), "configuration in force");
 }
 

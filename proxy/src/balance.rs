@@ -10,6 +10,7 @@
 mod blame;
 mod candidate;
 mod choice;
+mod cursor;
 mod cycle;
 mod family;
 mod hash;
@@ -23,6 +24,8 @@ mod testing;
 
 pub use candidate::{Account, Attempt, Behind, Caller, Candidate, Outcome, Weighing};
 pub use choice::{Candidates, Choice, Service};
+pub use cursor::{Cursor, Cursors};
+pub use cycle::Cycle;
 pub use family::Family;
 pub use health::Health;
 pub use ledger::{Key, Ledger, Ledgers, keep};

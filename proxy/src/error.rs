@@ -41,6 +41,8 @@ pub enum ErrorKind {
     /// Traffic policy mode, and no TrafficTarget lets this workload call who is there. The caller gets no answer at all where
     /// that can be had; see [`ErrorKind::is_silent`].
     OutOfReach,
+    /// As [`ErrorKind::OutOfReach`], of one backend of a TrafficSplit where others may be called: somebody answers.
+    BackendOutOfReach,
     /// The connection would come back to this proxy.
     Loop,
     /// The upstream did not accept a connection.
@@ -85,6 +87,7 @@ impl ErrorKind {
             | Self::NotExported
             | Self::NotForCaller
             | Self::TooMany
+            | Self::BackendOutOfReach
             | Self::Loop => Side::Downstream,
             Self::NoRoute
             | Self::NoEndpoint
@@ -106,7 +109,9 @@ impl ErrorKind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest | Self::DownstreamGone => StatusCode::BAD_REQUEST,
-            Self::DownstreamTls | Self::OutOfReach | Self::NotForCaller => StatusCode::FORBIDDEN,
+            Self::DownstreamTls | Self::OutOfReach | Self::BackendOutOfReach | Self::NotForCaller => {
+                StatusCode::FORBIDDEN
+            }
             Self::NotExported => StatusCode::NOT_FOUND,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::ConnectNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
@@ -134,7 +139,7 @@ impl ErrorKind {
             Self::DownstreamGone => "1",
             Self::NoRoute | Self::NotExported | Self::ConnectNotAllowed => "12",
             Self::DownstreamTls => "16",
-            Self::OutOfReach | Self::NotForCaller => "7",
+            Self::OutOfReach | Self::BackendOutOfReach | Self::NotForCaller => "7",
             Self::TooMany => "8",
             Self::NoEndpoint
             | Self::ConnectFailed
@@ -157,7 +162,7 @@ impl ErrorKind {
             Self::DownstreamGone => "DC",
             Self::NoRoute | Self::NotExported => "NR",
             Self::NoEndpoint | Self::TunnelNoEndpoint => "UH",
-            Self::OutOfReach | Self::NotForCaller => "RBAC",
+            Self::OutOfReach | Self::BackendOutOfReach | Self::NotForCaller => "RBAC",
             Self::TooMany => "RL",
             Self::Loop => "LOOP",
             Self::ConnectFailed | Self::ConnectTimeout => "UF",
@@ -189,6 +194,7 @@ impl ErrorKind {
             | Self::NoRoute
             | Self::NoEndpoint
             | Self::OutOfReach
+            | Self::BackendOutOfReach
             | Self::NotExported
             | Self::NotForCaller
             | Self::TooMany
@@ -212,7 +218,7 @@ impl ErrorKind {
             Self::DownstreamGone => "client closed the request",
             Self::NoRoute | Self::NotExported => "no route to this host",
             Self::NoEndpoint | Self::TunnelNoEndpoint => "no usable endpoint",
-            Self::OutOfReach | Self::NotForCaller => "RBAC: access denied",
+            Self::OutOfReach | Self::BackendOutOfReach | Self::NotForCaller => "RBAC: access denied",
             Self::TooMany => "too many requests",
             Self::Loop => "loop detected",
             Self::ConnectFailed | Self::ConnectTimeout | Self::GatewayFailed | Self::TunnelRefused => {

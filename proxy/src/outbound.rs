@@ -3,6 +3,8 @@
 //! [`plan`] decides from the snapshot alone; [`crate::route`] turns its decisions into pooled connections, once per service and
 //! configuration; [`serve`] and [`forward`] carry them out.
 
+pub mod split;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -59,6 +61,8 @@ pub enum Plan {
         /// Those left out, because no TrafficTarget lets this workload call them.
         out_of_reach: Vec<Arc<Endpoint>>,
     },
+    /// Balance over the backends of a service's TrafficSplits.
+    Split(Box<split::Fork>),
     /// One endpoint that was called by its own address.
     Endpoint {
         /// A service that it belongs to.
@@ -104,12 +108,12 @@ pub struct Wanted<'a> {
 pub fn plan(snapshot: &Snapshot, namespace: &str, unknown: TrafficPolicy, wanted: Wanted<'_>) -> Plan {
     let family = Family::of(wanted.destination);
     if let Some(service) = wanted.destination.and_then(|address| snapshot.services.by_address(address)) {
-        return balance(service, family);
+        return split::plan(service, family);
     }
     if let Some((name, port)) = wanted.host.map(split_host) {
         let port = port.or(wanted.destination.map(|address| address.port())).unwrap_or(HTTP_PORT);
         if let Some(service) = snapshot.services.by_host(name, port, namespace) {
-            return balance(service, family);
+            return split::plan(service, family);
         }
     }
     let Some(address) = wanted.destination else {
@@ -253,7 +257,7 @@ async fn try_serve(
     let shared = &worker.shared;
     connection.destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?.map(socket::canonical);
     let snapshot = worker.snapshot();
-    if connection.destination.is_some_and(|address| is_closed(&snapshot, address)) {
+    if connection.destination.is_some_and(|address| split::is_closed(&snapshot, address)) {
         // Whatever it would speak, it hears nothing.
         Side::new(worker, *connection, Protocol::Tcp).run_tcp(Stream::new(stream)).await;
         return Ok(());
@@ -282,17 +286,6 @@ async fn try_serve(
         server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers, |_| true).await;
     }
     Ok(())
-}
-
-/// Whether this is the address of a service of which no endpoint may be called: then no Host leads elsewhere.
-fn is_closed(snapshot: &Snapshot, address: SocketAddr) -> bool {
-    let is_refused = |service: Arc<ServicePort>| {
-        let mut endpoints = service.endpoints.iter();
-        // Asked for every connection, and nearly always there is one that may be called.
-        endpoints.all(|endpoint| !endpoint.in_reach || endpoint.identity == EndpointIdentity::Unknown)
-            && matches!(balance(service, Family::of(Some(address))), Plan::Refuse { kind: ErrorKind::OutOfReach, .. })
-    };
-    snapshot.smi == SmiMode::TrafficPolicy && snapshot.services.by_address(address).is_some_and(is_refused)
 }
 
 /// What a service says is spoken at this address, its own or one of its endpoints'.
@@ -346,7 +339,8 @@ impl Side {
 
     async fn run_tcp(&self, stream: Stream) {
         let (plan, generation) = self.plan(None);
-        let route = self.worker.routes.route(&self.worker, plan, generation, self.version);
+        let root = self.worker.routes.route(&self.worker, plan, generation, self.version);
+        let (route, split) = root.branch(None);
         let mut report = tcp::Report::begin(
             &self.worker,
             Direction::Outbound,
@@ -356,6 +350,7 @@ impl Side {
         if let Some(host) = route.host() {
             report.service(host);
         }
+        report.split(split);
         report.left_out(route.left_out());
         match route.candidates(Caller { source: self.connection.remote.ip(), headers: None }) {
             Ok(candidates) => {
@@ -364,7 +359,7 @@ impl Side {
                 let allowed = || {
                     let current = self.worker.generation();
                     made_under.replace(current) == current
-                        || !matches!(self.plan(None).0, Plan::Refuse { kind: ErrorKind::OutOfReach, .. })
+                        || !self.plan(None).0.is_out_of_reach() && split.is_none_or(|_| self.still_reaches(route))
                 };
                 tcp::forward(&self.worker, stream, candidates, report, allowed).await;
             }
@@ -383,10 +378,13 @@ impl Side {
 /// There is no service or endpoint, or none of those tried could be reached.
 pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
     let Exchange { request, token, mut report, plan } = exchange;
-    let route = side.route(headers::host(&request).unwrap_or_default());
+    let root = side.route(headers::host(&request).unwrap_or_default());
+    let view = root.looks_at_requests().then(|| side.view(&request));
+    let (route, split) = root.branch(view.as_ref());
     if let Some(host) = route.host() {
         report.destination(route.counters(), host);
     }
+    report.split(split);
     report.left_out(route.left_out());
     let caller = Caller { source: side.connection.remote.ip(), headers: Some(request.headers()) };
     match route.candidates(caller) {

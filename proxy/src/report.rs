@@ -187,6 +187,13 @@ impl Report {
         }
     }
 
+    /// The TrafficSplit by which it goes where it goes.
+    pub fn split(&mut self, name: Option<&str>) {
+        if let (Some(line), Some(name)) = (&mut self.0.line, name) {
+            line.text("split", name);
+        }
+    }
+
     /// Endpoints that no TrafficTarget lets this workload call.
     pub fn left_out(&mut self, endpoints: Option<&str>) {
         if let (Some(line), Some(endpoints)) = (&mut self.0.line, endpoints) {

@@ -1,6 +1,8 @@
 //! A plan made ready to use: the ways to its endpoints, the choice among them and its counters, made once per service and
 //! configuration and shared by a worker's connections.
 
+mod fork;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -16,6 +18,7 @@ use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
 use crate::outbound::{Hop, Plan, listed};
 use crate::report::NO_FLAGS;
 use crate::worker::{Worker, WorkerRef};
+use fork::Branches;
 
 /// Where requests go.
 #[derive(Debug)]
@@ -28,6 +31,8 @@ pub struct Route {
     left_out: Option<String>,
     counters: Rc<RequestCounters>,
     terms: Terms,
+    /// Who else serves what is sent to the service.
+    branches: Option<Branches>,
 }
 
 #[derive(Debug)]
@@ -43,23 +48,37 @@ pub struct Routes(RefCell<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     generation: u64,
-    routes: HashMap<(String, u16, Family, HttpVersion), Rc<Route>>,
+    routes: HashMap<RouteKey, Rc<Route>>,
+    /// Of services with TrafficSplits.
+    forks: HashMap<RouteKey, Rc<Route>>,
 }
+
+type RouteKey = (String, u16, Family, HttpVersion);
 
 impl Routes {
     /// The route of a plan made under configuration `generation`. Routes to services are kept; others are cheap to make.
     pub fn route(&self, worker: &WorkerRef, plan: Plan, generation: u64, version: HttpVersion) -> Rc<Route> {
+        let plan = match plan {
+            Plan::Split(fork) => return self.fork(worker, *fork, generation, version),
+            plan => plan,
+        };
         let Plan::Service { service, family, .. } = &plan else {
             return Rc::new(Route::new(worker, plan, generation, version));
         };
         let mut kept = self.0.borrow_mut();
-        if kept.generation != generation {
-            kept.routes.clear();
-            kept.generation = generation;
-        }
+        kept.of(generation);
         let key = (service.host.clone(), service.port, *family, version);
         let route = kept.routes.entry(key).or_insert_with(|| Rc::new(Route::new(worker, plan, generation, version)));
         Rc::clone(route)
+    }
+}
+
+impl Kept {
+    /// Forgets what was made under another configuration.
+    fn of(&mut self, generation: u64) {
+        if self.generation != generation {
+            *self = Kept { generation, ..Kept::default() };
+        }
     }
 }
 
@@ -83,6 +102,8 @@ impl Route {
                 (None, Ok(vec![Hop { address, security: Security::Plaintext, remote: None }]))
             }
             Plan::Refuse { service, kind, detail } => (service, Err((kind, detail))),
+            // What no TrafficSplit applies to.
+            Plan::Split(fork) => return Self::new(worker, fork.rest, generation, version),
         };
         let first = hops.as_ref().ok().and_then(|hops| hops.first());
         let security = first.map_or(Security::Plaintext, |hop| hop.security.clone());
@@ -100,7 +121,7 @@ impl Route {
             budget: Some(worker.shared.retry_budgets.of(&service.service, service.port)),
             fail_over: service.spread.fail_over,
         });
-        Self { generation, service, target, left_out: forbidden, counters, terms }
+        Self { generation, service, target, left_out: forbidden, counters, terms, branches: None }
     }
 
     /// What to try for one request, the next in turn first.
@@ -117,6 +138,11 @@ impl Route {
     /// Whether an answer that says that the server failed may be asked for once more in another cluster.
     pub fn fails_over(&self) -> bool {
         self.service.as_ref().is_some_and(|service| service.spread.fail_over)
+    }
+
+    /// The service, if it is one.
+    pub fn service(&self) -> Option<&Arc<ServicePort>> {
+        self.service.as_ref()
     }
 
     /// The service's host name, if it is a service.

@@ -11,7 +11,7 @@ use meshgate_policy::jwt::VerifiedTokens;
 use tokio::sync::watch;
 
 use crate::access_log::Sink;
-use crate::balance::Ledgers;
+use crate::balance::{Cursors, Ledgers};
 use crate::changes::Changes;
 use crate::clusters::Clusters;
 use crate::drain::{Drain, Phase};
@@ -43,6 +43,8 @@ pub struct Shared {
     pub ledgers: Ledgers,
     /// What each service may spend on trying again.
     pub retry_budgets: Budgets,
+    /// Where each TrafficSplit's turns stand, by its name and the root's port.
+    pub splits: Cursors,
     /// Gateways of other clusters.
     pub clusters: Clusters,
     /// What the workers of a gateway share.

@@ -12,7 +12,8 @@ fn composed(text: &str) -> (Services, Vec<String>) {
     let objects = standing.good().map(|(key, _, object)| (key, object));
     let workloads = Workloads::new(objects, &settings().trust_domain);
     let mut problems = Vec::new();
-    let services = services(&standing, &workloads, &Reach::default(), "cluster.local", &mut problems);
+    let services =
+        services(&standing, &workloads, &Reach::default(), "cluster.local", Default::default(), &mut problems);
     (services, problems.iter().map(ToString::to_string).collect())
 }
 

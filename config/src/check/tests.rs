@@ -196,8 +196,8 @@ fn the_messages_of_other_documents() {
              `network`, `locality`, `weight`",
         ),
         (
-            "apiVersion: split.smi-spec.io/v1alpha4\nkind: TrafficSplit\nmetadata: {name: t}\n".to_owned(),
-            "a.yaml:2: TrafficSplit is not read by this version: it has no effect",
+            "apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: t}\n".to_owned(),
+            "a.yaml:2: VirtualService is not read by this version: it has no effect",
         ),
         ("apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: t}\n".to_owned(), ""),
     ] {

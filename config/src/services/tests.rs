@@ -20,6 +20,7 @@ fn port(namespace: &str, name: &str, port: u16, endpoints: &[&str]) -> Arc<Servi
         not_ready: 0,
         spread: Spread::default(),
         balancer: Balancer::default(),
+        split: None,
     })
 }
 

@@ -1,7 +1,7 @@
 //! All lints there are.
 //!
 //! Codes are never used again for something else. MG020 to MG029 are SMI's, MG030 to MG039 tokens', MG040 to MG049 external
-//! providers'.
+//! providers', MG060 to MG069 TrafficSplits'.
 
 /// A lint, for lists and for the switch that turns it off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,4 +90,18 @@ catalogue! {
         "the provider of a CUSTOM policy lets requests pass when it cannot be asked";
     PROVIDER_WITHOUT_TCP "MG043" "provider-without-tcp"
         "a CUSTOM policy with an HTTP provider asks nobody on a TCP port";
+    SPLIT_WITHOUT_ROOT "MG060" "split-without-root"
+        "a TrafficSplit has no effect: its root Service is not there";
+    SPLIT_BACKEND_MISSING "MG061" "split-backend-missing"
+        "a backend of a TrafficSplit is no Service that is there, and its share is refused";
+    SPLIT_ROUTE_MISSING "MG062" "split-route-missing"
+        "a TrafficSplit names an HTTPRouteGroup that is not there, and so applies to fewer requests";
+    SPLIT_WITHOUT_BACKEND "MG063" "split-without-backend"
+        "a TrafficSplit leaves no backend for a port, where every request is refused";
+    SPLIT_PORT_MISSING "MG064" "split-port-missing"
+        "a backend of a TrafficSplit lacks a port of the root Service, and the others get its share there";
+    NESTED_SPLIT "MG065" "nested-split"
+        "a backend of a TrafficSplit is the root of another one, which is not followed";
+    COVERED_SPLIT "MG066" "covered-split"
+        "a TrafficSplit never applies: another one of the same Service takes everything before it";
 }

@@ -145,33 +145,11 @@ impl Composer<'_> {
                 self.find(MISSING_ROUTE, message);
             }
         }
-        let clauses: Vec<Clause> = group.matches.iter().filter(chosen).map(|one| self.request(one)).collect();
+        let clauses: Vec<Clause> = group.matches.iter().filter(chosen).map(|one| clause(one, self.part)).collect();
         if clauses.is_empty() {
             return vec![vec![nothing(&format!("HTTPRouteGroup {name} has none of the matches"))]];
         }
         clauses
-    }
-
-    fn request(&self, one: &HttpMatch) -> Clause {
-        let name = one.name.as_deref().unwrap_or_default();
-        let field = |field: &str| format!("matches[{name}].{field}");
-        let any = one.methods.is_empty() || one.methods.iter().any(|method| method == "*");
-        let listed = one.methods.iter().filter(|method| *method != "*").map(|method| method.as_str().into()).collect();
-        let written = if one.methods.is_empty() { vec!["*".to_owned()] } else { one.methods.clone() };
-        let mut clause = vec![request(&field("methods"), written, RequestTest::MethodList { any, listed })];
-        if let Some(path) = &one.path {
-            let values = vec![path.clone()];
-            clause.push(match Pattern::parse(path, self.part) {
-                Ok(pattern) => request(&field("pathRegex"), values, RequestTest::PathRegex(pattern)),
-                // Read once already with the group; should one reading accept what the other does not, nothing passes.
-                Err(message) => nothing(&format!("{}: {message}", field("pathRegex"))),
-            });
-        }
-        for header in &one.headers {
-            let test = RequestTest::HeaderRegex { name: header.name.clone(), pattern: header.pattern.clone() };
-            clause.push(request(&field(&format!("headers[{}]", header.name)), vec![header.written.clone()], test));
-        }
-        clause
     }
 
     fn in_own_namespace(&self, name: &str) -> ObjectName {
@@ -181,6 +159,29 @@ impl Composer<'_> {
     fn find(&mut self, code: &'static str, message: String) {
         self.findings.push(Lint { code, about: About::TrafficTarget, policy: self.target.name.clone(), message });
     }
+}
+
+/// What a match asks of a request; all of it must hold. `part` is how much of a path a `pathRegex` must cover.
+pub(super) fn clause(one: &HttpMatch, part: PathMatch) -> Clause {
+    let name = one.name.as_deref().unwrap_or_default();
+    let field = |field: &str| format!("matches[{name}].{field}");
+    let any = one.methods.is_empty() || one.methods.iter().any(|method| method == "*");
+    let listed = one.methods.iter().filter(|method| *method != "*").map(|method| method.as_str().into()).collect();
+    let written = if one.methods.is_empty() { vec!["*".to_owned()] } else { one.methods.clone() };
+    let mut clause = vec![request(&field("methods"), written, RequestTest::MethodList { any, listed })];
+    if let Some(path) = &one.path {
+        let values = vec![path.clone()];
+        clause.push(match Pattern::parse(path, part) {
+            Ok(pattern) => request(&field("pathRegex"), values, RequestTest::PathRegex(pattern)),
+            // Read once already with the group; should one reading accept what the other does not, nothing passes.
+            Err(message) => nothing(&format!("{}: {message}", field("pathRegex"))),
+        });
+    }
+    for header in &one.headers {
+        let test = RequestTest::HeaderRegex { name: header.name.clone(), pattern: header.pattern.clone() };
+        clause.push(request(&field(&format!("headers[{}]", header.name)), vec![header.written.clone()], test));
+    }
+    clause
 }
 
 fn connection(field: &str, values: Vec<String>, test: ConnectionTest) -> AnyCondition {

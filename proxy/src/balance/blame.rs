@@ -33,6 +33,7 @@ pub(super) fn blames(kind: ErrorKind) -> Blame {
         | ErrorKind::DownstreamGone
         | ErrorKind::NoRoute
         | ErrorKind::OutOfReach
+        | ErrorKind::BackendOutOfReach
         | ErrorKind::Loop
         | ErrorKind::NotExported
         | ErrorKind::NotForCaller

@@ -11,7 +11,7 @@ const STEPS_MAX: u64 = 4096;
 
 /// The order of one cycle.
 #[derive(Debug)]
-pub(super) struct Cycle {
+pub struct Cycle {
     steps: Box<[Turn]>,
     /// Turns of each member in a cycle.
     weights: Box<[usize]>,
@@ -19,7 +19,7 @@ pub(super) struct Cycle {
 
 /// Whose turn it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Turn {
+pub struct Turn {
     /// The position of its weight.
     pub member: usize,
     /// How many turns it has had before.
@@ -28,7 +28,7 @@ pub(super) struct Turn {
 
 impl Cycle {
     /// The cycle of members with these weights; one of 0 counts as 1.
-    pub(super) fn new(weights: &[u32]) -> Self {
+    pub fn new(weights: &[u32]) -> Self {
         let weights = scaled(weights);
         let total: u64 = weights.iter().sum();
         // Each gets its weight's worth of credit a step, and who has most pays the whole sum for the turn: credits add up to 0.
@@ -46,7 +46,7 @@ impl Cycle {
     }
 
     /// Whose turn the `count`th is.
-    pub(super) fn at(&self, count: usize) -> Turn {
+    pub fn at(&self, count: usize) -> Turn {
         let length = self.steps.len().max(1);
         let (rounds, step) = (count / length, count % length);
         let Some(turn) = self.steps.get(step) else { return Turn { member: 0, nth: count } };

@@ -11,7 +11,7 @@ use meshgate_config::{ProviderService, TrafficPolicy};
 use crate::balance::Caller;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::{HttpVersion, Slot};
-use crate::outbound::{self, Plan, Wanted};
+use crate::outbound::{self, Wanted};
 use crate::worker::WorkerRef;
 
 /// Addresses tried for one check.
@@ -35,13 +35,14 @@ pub(super) async fn upstreams(
         let authority = format!("{host}:{port}");
         let wanted = Wanted { destination: None, host: Some(&authority) };
         let plan = outbound::plan(&snapshot, own, TrafficPolicy::RegistryOnly, wanted);
-        if let (Plan::Service { service, .. }, Some(namespace)) = (&plan, namespace)
+        if let (Some(service), Some(namespace)) = (plan.service(), namespace)
             && service.service.namespace != *namespace
         {
             let detail = format!("{host} is not in namespace {namespace}");
             return Err(ProxyError::new(ErrorKind::NoRoute, detail));
         }
         let route = worker.routes.route(worker, plan, snapshot.generation, version);
+        let (route, _) = route.branch(None);
         return Ok(route.candidates(caller)?.map(|candidate| Rc::clone(candidate.slot())).collect());
     }
     let mut slots = Vec::new();
@@ -49,6 +50,7 @@ pub(super) async fn upstreams(
         let wanted = Wanted { destination: Some(address), host: None };
         let plan = outbound::plan(&snapshot, own, TrafficPolicy::AllowAny, wanted);
         let route = worker.routes.route(worker, plan, snapshot.generation, version);
+        let (route, _) = route.branch(None);
         slots.extend(route.candidates(caller)?.map(|candidate| Rc::clone(candidate.slot())));
     }
     slots.truncate(TRIES);

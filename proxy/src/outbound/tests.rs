@@ -60,7 +60,7 @@ fn snapshot() -> Arc<Snapshot> {
     snapshot_with("")
 }
 
-fn snapshot_with(more: &str) -> Arc<Snapshot> {
+pub(super) fn snapshot_with(more: &str) -> Arc<Snapshot> {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("resources")).unwrap();
     fs::write(dir.path().join("resources/mesh.yaml"), MESH).unwrap();
@@ -71,7 +71,7 @@ fn snapshot_with(more: &str) -> Arc<Snapshot> {
 }
 
 /// A plan in a few words, for tables.
-fn words(plan: &Plan) -> String {
+pub(super) fn words(plan: &Plan) -> String {
     let hop = |hop: &Hop| match &hop.security {
         Security::Plaintext => format!("{} plaintext", hop.address),
         Security::Mtls { expected, .. } => {
@@ -86,6 +86,14 @@ fn words(plan: &Plan) -> String {
         Plan::Service { service, endpoints, left_out, out_of_reach, .. } => {
             let hops: Vec<_> = endpoints.iter().map(hop).collect();
             format!("{}: {} without [{}]{}", service.service, hops.join(", "), listed(left_out), reach(out_of_reach))
+        }
+        Plan::Split(fork) => {
+            let branch = |branch: &Vec<(u32, Plan)>| {
+                let all: Vec<_> = branch.iter().map(|(weight, plan)| format!("{weight} {}", words(plan))).collect();
+                all.join(" | ")
+            };
+            let branches: Vec<_> = fork.branches.iter().map(branch).collect();
+            format!("split {}: {} or {}", fork.service.service, branches.join(" or "), words(&fork.rest))
         }
         Plan::Endpoint { hop: only, .. } => format!("only {}", hop(only)),
         Plan::Passthrough(address) => format!("through to {address}"),
@@ -189,7 +197,7 @@ fn in_traffic_policy_mode_only_endpoints_in_reach_are_used() {
             assert_eq!(words(&plan), expected, "{destination:?} {host:?}");
         }
         let virtual_address = "10.96.0.10:80".parse().unwrap();
-        assert_eq!(is_closed(&snapshot, virtual_address), *yaml == nobody);
+        assert_eq!(split::is_closed(&snapshot, virtual_address), *yaml == nobody);
     }
     let address = "10.96.0.10:81".parse().unwrap();
     let permissive =

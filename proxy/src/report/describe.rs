@@ -64,7 +64,7 @@ pub fn nearest(nearest: Option<Nearest<'_>>, line: &mut Line) {
 
 /// Writes the verdict that an error stands for, if it is one.
 pub fn refusal(kind: ErrorKind, line: &mut Line) {
-    if kind == ErrorKind::OutOfReach {
+    if matches!(kind, ErrorKind::OutOfReach | ErrorKind::BackendOutOfReach) {
         line.text("verdict", verdict(Verdict::Deny));
         line.text("reason", Reason::NoTargetMatched.as_str());
     }

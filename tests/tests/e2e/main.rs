@@ -19,6 +19,7 @@ mod jwt;
 mod outbound;
 mod reload;
 mod smi;
+mod split;
 mod start;
 mod streaming;
 mod support;

@@ -20,6 +20,7 @@ fn service(addresses: &[&str]) -> ServicePort {
         not_ready: 0,
         spread: Spread::default(),
         balancer: Balancer::RoundRobin,
+        split: None,
     }
 }
 

@@ -199,6 +199,7 @@ impl Proxy {
             metrics,
             readiness: readiness::Readiness::new([]),
             gateways: crate::gateway::Gateways::default(),
+            splits: crate::balance::Cursors::default(),
             retry_budgets: Budgets::new(bootstrap.retries),
             clusters: crate::clusters::Clusters::default(),
             own: orig_dst::OwnAddresses::new([]),
