@@ -1,4 +1,4 @@
-//! Whom a service account may call at all: what a caller's own proxy can know before it sends anything.
+//! Whom a service account may call at all, and in which clusters: what a caller's own proxy can know before it sends anything.
 //!
 //! Paths, methods and ports are left to the called side, which is the one that counts.
 

@@ -71,7 +71,14 @@ pub fn traffic_target(name: ObjectName, spec: TrafficTargetSpec) -> Result<Traff
         .map(|(index, source)| account(format!("spec.sources[{index}]"), source.name, source.namespace))
         .collect();
     let rules = rules.into_iter().enumerate().map(|(index, rule)| route_ref(index, rule, &mut report)).collect();
-    report.finish(TrafficTarget { name, destination: called, port: destination.port, sources, rules, clusters: Box::default() })
+    report.finish(TrafficTarget {
+        name,
+        destination: called,
+        port: destination.port,
+        sources,
+        rules,
+        clusters: Box::default(),
+    })
 }
 
 fn route_ref(index: usize, rule: RuleSpec, report: &mut Report) -> RouteRef {
