@@ -57,7 +57,7 @@ pub struct SplitBackend {
 /// Hangs every split on the ports of its root. What looks wrong goes to `problems` as warnings.
 pub(crate) fn attach(
     standing: &Standing,
-    entries: &mut [Entry],
+    entries: &mut [Entry<'_>],
     cluster_domain: &str,
     part: PathMatch,
     problems: &mut Vec<Problem>,
