@@ -6,6 +6,7 @@
 
 pub mod callers;
 pub mod choose;
+pub mod compatibility;
 pub mod plan;
 
 mod exports;
