@@ -120,8 +120,7 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
         return Err(ProxyError::new(ErrorKind::Internal, "a handshake without an identity"));
     };
     let settings = &shared.bootstrap.gateway;
-    let admitted =
-        shared.gateways.callers.admit(&id, settings.connections_per_caller, settings.tunnels_per_caller);
+    let admitted = shared.gateways.callers.admit(&id, settings.connections_per_caller, settings.tunnels_per_caller);
     let Some(admitted) = admitted else {
         if let Some(left_out) = throttle::admit() {
             tracing::warn!(peer = %id, left_out, "connection refused: gateway.connectionsPerCaller reached");
@@ -276,3 +275,6 @@ impl Side {
         self.worker.residuals.residual(snapshot, &facts)
     }
 }
+
+#[cfg(test)]
+mod tests;

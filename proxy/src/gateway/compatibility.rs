@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, Request, Response};
-use meshgate_config::{Export, Exports, ExportedPort, ServicePort, Snapshot};
+use meshgate_config::{Export, ExportedPort, Exports, ServicePort, Snapshot};
 use meshgate_policy::{ConnectionFacts, Decision, Reason, RemoteIp, RequestView, Residual};
 use tokio::net::TcpStream;
 

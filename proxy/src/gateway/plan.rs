@@ -120,9 +120,7 @@ fn passed(headers: &HeaderMap, own: &ClusterKey) -> bool {
     let lines = headers.get_all(FORWARDED).iter().filter_map(|line| line.to_str().ok());
     let mut parameters = lines.flat_map(|line| line.split([',', ';']));
     parameters.any(|parameter| match parameter.split_once('=') {
-        Some((name, value)) => {
-            name.trim().eq_ignore_ascii_case("by") && value.trim().trim_matches('"') == own.as_str()
-        }
+        Some((name, value)) => name.trim().eq_ignore_ascii_case("by") && value.trim().trim_matches('"') == own.as_str(),
         None => false,
     })
 }
