@@ -6,6 +6,7 @@
 
 pub mod callers;
 pub mod choose;
+pub mod compatibility;
 pub mod plan;
 
 mod exports;
@@ -274,3 +275,6 @@ impl Side {
         self.worker.residuals.residual(snapshot, &facts)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,11 @@ impl Callers {
         let permit = entry.connections.take()?;
         Some(Admitted { callers: self.clone(), id: id.clone(), permit: Some(permit), tunnels: entry.tunnels.clone() })
     }
+
+    /// Whether it has a connection now.
+    pub fn is_connected(&self, id: &SpiffeId) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains_key(id)
+    }
 }
 
 impl Admitted {

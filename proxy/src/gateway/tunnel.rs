@@ -50,12 +50,12 @@ pub(super) async fn serve(side: Rc<Side>, head: Parts, recv: RecvStream, mut res
             tracing::warn!(peer = %side.caller.id, left_out, "tunnel refused: gateway.tunnelsPerCaller reached");
         }
         let error = ProxyError::new(ErrorKind::TooMany, "the caller has too many tunnels");
-        return refuse(&mut call.report(None), Refused::Failed(error), respond);
+        return refuse(&mut call.report(None), &Refused::Failed(error), respond);
     };
     let (mut report, target) = call.judge();
     let target = match target {
         Ok(target) => target,
-        Err(refused) => return refuse(&mut report, refused, respond),
+        Err(refused) => return refuse(&mut report, &refused, respond),
     };
     let opened = tokio::select! {
         biased;
@@ -68,7 +68,7 @@ pub(super) async fn serve(side: Rc<Side>, head: Parts, recv: RecvStream, mut res
     };
     let (stream, endpoint) = match opened {
         Ok(opened) => opened,
-        Err(error) => return refuse(&mut report, Refused::Failed(error), respond),
+        Err(error) => return refuse(&mut report, &Refused::Failed(error), respond),
     };
     side.taken_back.set(side.taken_back.get().saturating_sub(1));
     report.upstream_address(endpoint.address);
@@ -117,8 +117,8 @@ async fn connect(side: &Side, target: &Target) -> Result<(TcpStream, Arc<Endpoin
     Err(failed.unwrap_or_else(none))
 }
 
-fn refuse(report: &mut Report, refused: Refused, respond: SendResponse<Bytes>) {
-    let (status, reason) = match &refused {
+fn refuse(report: &mut Report, refused: &Refused, respond: SendResponse<Bytes>) {
+    let (status, reason) = match refused {
         Refused::Denied => {
             report.refused();
             (StatusCode::FORBIDDEN, None)

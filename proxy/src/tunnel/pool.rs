@@ -38,8 +38,14 @@ struct Connections {
     open: RefCell<Vec<Rc<Connection>>>,
     connecting: Cell<bool>,
     connected: Notify,
-    /// How many tries have failed, and how the last one did: whoever waited for it does not make the same one again.
-    failed: RefCell<(u64, Option<(ErrorKind, Arc<str>)>)>,
+    failed: RefCell<Failed>,
+}
+
+/// Tries that failed: whoever waited for one does not make the same one again.
+#[derive(Debug, Default)]
+struct Failed {
+    times: u64,
+    last: Option<(ErrorKind, String)>,
 }
 
 #[derive(Debug)]
@@ -126,17 +132,17 @@ impl Connections {
         generation: u64,
         deadline: Instant,
     ) -> Result<(Rc<Connection>, Held), ProxyError> {
-        let seen = self.failed.borrow().0;
+        let seen = self.failed.borrow().times;
         loop {
             // Registered before the look, so that a connection made in between is not missed.
             let connected = self.connected.notified();
             if let Some(found) = self.open.borrow().iter().find(|known| known.takes_another(generation)) {
                 return Ok((Rc::clone(found), found.tunnels.hold()));
             }
-            if let (times, Some((kind, detail))) = &*self.failed.borrow()
+            if let Failed { times, last: Some((kind, detail)) } = &*self.failed.borrow()
                 && *times != seen
             {
-                return Err(ProxyError::new(*kind, detail.to_string()));
+                return Err(ProxyError::new(*kind, detail.clone()));
             }
             if !self.connecting.replace(true) {
                 return self.connect(worker, via, generation, deadline).await;
@@ -164,7 +170,7 @@ impl Connections {
             }
             Err(error) => {
                 let mut failed = self.failed.borrow_mut();
-                *failed = (failed.0 + 1, Some((error.kind, error.detail_with_cause().into())));
+                *failed = Failed { times: failed.times + 1, last: Some((error.kind, error.detail_with_cause())) };
                 Err(error)
             }
         }
