@@ -19,6 +19,7 @@ mod jwt;
 mod outbound;
 mod outlier;
 mod reload;
+mod retries;
 mod smi;
 mod split;
 mod start;
