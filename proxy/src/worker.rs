@@ -55,6 +55,25 @@ pub struct Shared {
     pub permits: Permits,
 }
 
+impl Shared {
+    /// What a process starts with: nothing has happened yet.
+    pub fn new(bootstrap: Bootstrap, own: OwnAddresses, readiness: Readiness) -> Self {
+        let metrics = Metrics::default();
+        Self {
+            ledgers: Ledgers::new(bootstrap.outlier_detection, &metrics),
+            metrics,
+            readiness,
+            retry_budgets: Budgets::new(bootstrap.retries),
+            splits: Cursors::default(),
+            clusters: Clusters::default(),
+            gateways: Gateways::default(),
+            own,
+            permits: Permits::new(bootstrap.limits.connections),
+            bootstrap,
+        }
+    }
+}
+
 /// One worker's own things. A connection, its upstream connections and its tasks never leave their worker.
 #[derive(Debug)]
 pub struct Worker {

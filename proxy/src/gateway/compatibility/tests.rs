@@ -15,6 +15,7 @@ fn export(name: &str, path: &str, exact: bool) -> Export {
         not_ready: 0,
         spread: Spread::default(),
         balancer: Balancer::RoundRobin,
+        split: None,
     };
     Export {
         service,

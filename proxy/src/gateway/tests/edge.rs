@@ -20,7 +20,6 @@ use tokio::task::spawn_local;
 use tokio::time::{Duration, Instant};
 
 use crate::access_log::{Sink, Writer};
-use crate::balance::Cursors;
 use crate::clusters::Clusters;
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Phase};
@@ -161,6 +160,7 @@ fn export(name: &str, endpoints: &[SocketAddr], targets: &[&str]) -> Export {
         not_ready: 0,
         spread: Spread::default(),
         balancer: Balancer::RoundRobin,
+        split: None,
     };
     Export {
         service,
@@ -215,16 +215,7 @@ fn process(folder: &Path, id: &str, role: &str, other: &str) -> Process {
     let (config, snapshots) = watch::channel(Arc::new(read(folder, id)));
     let (identities, identity) = watch::channel(Arc::new(identity(&bootstrap)));
     let (controller, drain) = drain::channel();
-    let shared = Arc::new(Shared {
-        metrics: Metrics::default(),
-        readiness: Readiness::new([]),
-        cursors: Cursors::default(),
-        clusters: Clusters::default(),
-        gateways: Gateways::default(),
-        own: OwnAddresses::default(),
-        permits: Permits::new(1000),
-        bootstrap,
-    });
+    let shared = Arc::new(Shared::new(bootstrap, OwnAddresses::default(), Readiness::new([])));
     let (_, keys) = jwks::channel(&shared, jwks::Client::new(None).unwrap());
     let log = folder.join(format!("{}.access.log", file(id)));
     let sink = Writer::open(&log).unwrap().sink(shared.metrics.access_log_dropped.clone());

@@ -194,19 +194,7 @@ impl Proxy {
             ))),
             fail_over: false,
         });
-        let metrics = Metrics::default();
-        let shared = Arc::new(Shared {
-            ledgers: crate::balance::Ledgers::new(bootstrap.outlier_detection, &metrics),
-            metrics,
-            readiness: readiness::Readiness::new([]),
-            gateways: crate::gateway::Gateways::default(),
-            splits: crate::balance::Cursors::default(),
-            retry_budgets: Budgets::new(bootstrap.retries),
-            clusters: crate::clusters::Clusters::default(),
-            own: orig_dst::OwnAddresses::new([]),
-            permits: limits::Permits::new(1),
-            bootstrap,
-        });
+        let shared = Arc::new(Shared::new(bootstrap, orig_dst::OwnAddresses::new([]), readiness::Readiness::new([])));
         let log = Writer::open(&sandbox.path("access.log")).unwrap();
         let sink = log.sink(shared.metrics.access_log_dropped.clone());
         let (_, keys) = jwks::channel(&shared, jwks);
