@@ -14,15 +14,11 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::access_log::{Sink, Writer};
-use crate::balance::{self, Cursors, Ledgers};
-use crate::clusters::{Clusters, Watchers};
+use crate::balance::{self};
+use crate::clusters::Watchers;
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Drain, Phase};
-use crate::gateway::Gateways;
-use crate::http::retry::Budgets;
-use crate::limits::Permits;
 use crate::listen::{accept_loop, bind_all};
-use crate::metrics::Metrics;
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
 use crate::worker::{Shared, Worker};

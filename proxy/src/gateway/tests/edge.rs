@@ -20,16 +20,13 @@ use tokio::task::spawn_local;
 use tokio::time::{Duration, Instant};
 
 use crate::access_log::{Sink, Writer};
-use crate::clusters::Clusters;
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Phase};
 use crate::error::ProxyError;
-use crate::gateway::{self, Gateways};
+use crate::gateway::{self};
 use crate::http::pool::Via;
 use crate::jwks;
-use crate::limits::Permits;
 use crate::listen::accept_loop;
-use crate::metrics::Metrics;
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
 use crate::tunnel::{TunnelStream, pool};

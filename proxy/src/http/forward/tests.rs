@@ -17,12 +17,12 @@ use crate::access_log::Writer;
 use crate::connection::Protocol;
 use crate::http::layers::{self, Exchange};
 use crate::http::pool::{HttpVersion, Security, Upstream};
-use crate::http::retry::{Budget, Budgets};
+use crate::http::retry::Budget;
 use crate::http::server::{self, Reporting};
-use crate::metrics::{Metrics, RequestCounters};
+use crate::metrics::RequestCounters;
 use crate::sandbox::{PodSpec, Sandbox, until};
 use crate::worker::{Shared, Worker};
-use crate::{drain, jwks, limits, orig_dst, readiness, route, runtime};
+use crate::{drain, jwks, orig_dst, readiness, route, runtime};
 
 mod answers;
 mod bodies;
