@@ -92,7 +92,8 @@ impl Offline {
         let calling =
             Calling { snapshot: &snapshot, caller: &own.workload, settings: &self.calls, live: None };
         let mut called = calling.judge(case)?;
-        called.workload = Some(own.described());
+        let unnamed = || format!("a workload in {}, service account {}", own.workload.namespace, own.workload.service_account);
+        called.workload = Some(own.name.as_ref().map_or_else(unnamed, ToString::to_string));
         Ok(called)
     }
 
