@@ -36,7 +36,7 @@ fn calls(us: &Identity, caller: &Workload) -> Result<Option<Arc<str>>, String> {
     let mut config = (*expecting(us, us.svid().id().as_str(), None)).clone();
     config.client_auth_cert_resolver = caller.resolver();
     let handshake = Handshake::run(Arc::new(config), us.server_config());
-    handshake.server_result.map_err(why)?;
+    handshake.server_result.map_err(|error| why(&error))?;
     Ok(us.cluster_of(handshake.server.peer_certificates().unwrap()))
 }
 
@@ -44,11 +44,11 @@ fn calls(us: &Identity, caller: &Workload) -> Result<Option<Arc<str>>, String> {
 fn answers(us: &Identity, server: &Workload, id: &str, cluster: Option<&str>) -> Result<(), String> {
     let mut config = (*us.server_config()).clone();
     config.cert_resolver = server.resolver();
-    Handshake::run(expecting(us, id, cluster), Arc::new(config)).client_result.map_err(why)
+    Handshake::run(expecting(us, id, cluster), Arc::new(config)).client_result.map_err(|error| why(&error))
 }
 
-fn why(error: TlsError) -> String {
-    PeerError::of(&error).map_or_else(|| format!("another error: {error}"), ToString::to_string)
+fn why(error: &TlsError) -> String {
+    PeerError::of(error).map_or_else(|| format!("another error: {error}"), ToString::to_string)
 }
 
 fn expecting(us: &Identity, id: &str, cluster: Option<&str>) -> Arc<rustls::ClientConfig> {
