@@ -28,6 +28,13 @@ pub(crate) enum Kind {
     UdpRoute,
     MeshConfig,
     TrafficSplit,
+    ServiceExport,
+    ServiceImport,
+    GlobalTrafficPolicy,
+    /// The MCS API's; both dialects may be in one cluster.
+    McsServiceExport,
+    /// The MCS API's.
+    McsServiceImport,
     /// Something in the security group that is none of its kinds.
     UnknownSecurity,
 }
@@ -57,6 +64,9 @@ const SMI_ACCESS: &str = "access.smi-spec.io";
 const SMI_SPECS: &str = "specs.smi-spec.io";
 const SMI_SPLIT: &str = "split.smi-spec.io";
 const FLOMESH_CONFIG: &str = "config.flomesh.io";
+/// The older and the newer name of one group.
+const FLOMESH: [&str; 2] = ["flomesh.io", "multicluster.flomesh.io"];
+const MCS: &str = "multicluster.x-k8s.io";
 
 /// Istio's networking kinds, other than WorkloadEntry.
 const OTHER_NETWORKING: [&str; 8] = [
@@ -73,11 +83,8 @@ const OTHER_NETWORKING: [&str; 8] = [
 /// FSM's kinds in the group of its MeshConfig that configure FSM itself.
 const OTHER_FLOMESH: [&str; 1] = ["MeshRootCertificate"];
 
-/// Groups that meshgate will read but does not yet.
-const LATER_GROUPS: [&str; 2] = ["flomesh.io", "multicluster.flomesh.io"];
-
 /// Group, versions and kinds of what is read.
-const READ: [(&str, &[&str], &[Kind]); 8] = [
+const READ: [(&str, &[&str], &[Kind]); 11] = [
     ("", &["v1"], &[Kind::Service, Kind::Endpoints, Kind::Pod, Kind::Namespace, Kind::ServiceAccount]),
     (DISCOVERY, &["v1"], &[Kind::EndpointSlice]),
     (NETWORKING, &["v1", "v1beta1", "v1alpha3"], &[Kind::WorkloadEntry]),
@@ -86,7 +93,12 @@ const READ: [(&str, &[&str], &[Kind]); 8] = [
     (SMI_SPECS, &["v1alpha4", "v1alpha3", "v1alpha2"], &[Kind::HttpRouteGroup, Kind::TcpRoute, Kind::UdpRoute]),
     (SMI_SPLIT, &["v1alpha4", "v1alpha3", "v1alpha2", "v1alpha1"], &[Kind::TrafficSplit]),
     (FLOMESH_CONFIG, &["v1alpha3", "v1alpha2", "v1alpha1"], &[Kind::MeshConfig]),
+    (FLOMESH[0], &["v1alpha1"], &FLOMESH_KINDS),
+    (FLOMESH[1], &["v1alpha1"], &FLOMESH_KINDS),
+    (MCS, &["v1beta1", "v1alpha1"], &[Kind::McsServiceExport, Kind::McsServiceImport]),
 ];
+
+const FLOMESH_KINDS: [Kind; 3] = [Kind::ServiceExport, Kind::ServiceImport, Kind::GlobalTrafficPolicy];
 
 impl Kind {
     /// As it is written.
@@ -108,6 +120,9 @@ impl Kind {
             Kind::UdpRoute => "UDPRoute",
             Kind::MeshConfig => "MeshConfig",
             Kind::TrafficSplit => "TrafficSplit",
+            Kind::ServiceExport | Kind::McsServiceExport => "ServiceExport",
+            Kind::ServiceImport | Kind::McsServiceImport => "ServiceImport",
+            Kind::GlobalTrafficPolicy => "GlobalTrafficPolicy",
             Kind::UnknownSecurity => "unknown security kind",
         }
     }
@@ -122,7 +137,15 @@ impl Kind {
 
     /// Says who may do what, so that a field left empty by mistake must not be read as one left out.
     pub(crate) fn is_about_access(self) -> bool {
-        self.is_security() || matches!(self, Kind::TrafficTarget | Kind::HttpRouteGroup | Kind::TcpRoute)
+        self.is_security()
+            || matches!(
+                self,
+                Kind::TrafficTarget
+                    | Kind::HttpRouteGroup
+                    | Kind::TcpRoute
+                    | Kind::ServiceExport
+                    | Kind::GlobalTrafficPolicy
+            )
     }
 
     /// Has Istio's webhook in front of it in a cluster.
@@ -189,6 +212,8 @@ pub(crate) fn classify(api_version: &str, kind: &str) -> Class {
         },
         // The core group has dozens of kinds that are none of our business.
         None if group.is_empty() || group == DISCOVERY => Class::PassedOver,
+        // FSM keeps many of its own in it.
+        None if FLOMESH.contains(&group) && nearest(kind, names()).is_none() => Class::NoEffect,
         None => {
             let near = nearest(kind, names()).map(|near| format!(" (did you mean `{near}`?)"));
             let expected = names().collect::<Vec<_>>().join(", ");
@@ -204,9 +229,6 @@ pub(crate) fn classify(api_version: &str, kind: &str) -> Class {
 /// Other groups have kinds of the same names (Linkerd has an AuthorizationPolicy), so that only a group that is nearly
 /// one of ours is a mistake.
 fn foreign(group: &str, kind: &str) -> Class {
-    if LATER_GROUPS.contains(&group) {
-        return Class::NoEffect;
-    }
     let is_near = |known: &str| !known.is_empty() && nearest(group, [known]).is_some();
     let Some((near, _, kinds)) = READ.iter().find(|(known, ..)| is_near(known)) else {
         return Class::PassedOver;
@@ -249,7 +271,11 @@ mod tests {
             ("config.flomesh.io/v1alpha3", "MeshConfig", Class::Read(Kind::MeshConfig)),
             ("config.flomesh.io/v1alpha2", "MeshRootCertificate", Class::NoEffect),
             ("split.smi-spec.io/v1alpha4", "TrafficSplit", Class::Read(Kind::TrafficSplit)),
-            ("multicluster.flomesh.io/v1alpha1", "ServiceImport", Class::NoEffect),
+            ("multicluster.flomesh.io/v1alpha1", "ServiceImport", Class::Read(Kind::ServiceImport)),
+            ("flomesh.io/v1alpha1", "GlobalTrafficPolicy", Class::Read(Kind::GlobalTrafficPolicy)),
+            ("flomesh.io/v1alpha1", "Cluster", Class::NoEffect),
+            ("multicluster.x-k8s.io/v1alpha1", "ServiceImport", Class::Read(Kind::McsServiceImport)),
+            ("multicluster.x-k8s.io/v1beta1", "ServiceExport", Class::Read(Kind::McsServiceExport)),
         ] {
             assert_eq!(classify(api_version, kind), expected, "{api_version} {kind}");
         }
@@ -290,6 +316,13 @@ mod tests {
                 "TraficTarget",
                 None,
                 "`TraficTarget` is not a kind of access.smi-spec.io: expected TrafficTarget (did you mean `TrafficTarget`?)",
+            ),
+            (
+                "flomesh.io/v1alpha1",
+                "ServiceExprt",
+                None,
+                "`ServiceExprt` is not a kind of flomesh.io: expected ServiceExport, ServiceImport, GlobalTrafficPolicy (did you \
+                 mean `ServiceExport`?)",
             ),
             ("v2", "Pod", Some(Kind::Pod), "`v2` is not a version of Pod that is read: expected v1"),
             (

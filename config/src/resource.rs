@@ -13,6 +13,9 @@ use serde::{Deserialize, Deserializer};
 
 use crate::endpoints::{EndpointSlice, Endpoints};
 use crate::kind::Kind;
+use crate::multicluster::export::ServiceExport;
+use crate::multicluster::import::ServiceImport;
+use crate::multicluster::policy::GlobalTrafficPolicy;
 use crate::problem::Problem;
 use crate::service::Service;
 use crate::split::TrafficSplit;
@@ -103,6 +106,11 @@ pub(crate) enum Object {
     MeshConfig(SmiMode),
     TrafficSplit(TrafficSplit),
     RequestAuthentication(Arc<RequestAuthentication>),
+    /// Of either dialect.
+    ServiceExport(ServiceExport),
+    /// Of either dialect.
+    ServiceImport(ServiceImport),
+    GlobalTrafficPolicy(GlobalTrafficPolicy),
 }
 
 /// One object found in a file, good or not.
