@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use meshgate_config::offline::Resources;
 use meshgate_config::{AppProtocol, ClusterKey, Export, ExportedPort, Multicluster, Problem, Surroundings};
+use meshgate_policy::lint::{DUPLICATE_EXPORT_PATH, EXPORT_WITHOUT_SERVICE};
 use meshgate_policy::{Settings, Workload};
 
 use super::Complaints;
@@ -56,9 +57,9 @@ pub(super) fn exported(
 /// What goes wrong with an export, or with a Service that may be exported, is said; the rest is `meshgate check`'s affair.
 fn look(problem: &Problem, stands: &BTreeSet<String>, complaints: &mut Complaints) {
     let about = problem.object.as_deref().unwrap_or_default();
-    if about.starts_with(EXPORT) && (problem.is_error() || !stands.contains(about))
-        || about.starts_with("Service ") && problem.is_error()
-    {
+    let costs_a_port = [EXPORT_WITHOUT_SERVICE, DUPLICATE_EXPORT_PATH].map(Some).contains(&problem.field.as_deref());
+    let is_lost = problem.is_error() || costs_a_port || !stands.contains(about);
+    if about.starts_with(EXPORT) && is_lost || about.starts_with("Service ") && problem.is_error() {
         complaints.left_out.push(problem.to_string());
     } else if about.starts_with(EXPORT) {
         complaints.notes.push(problem.to_string());
