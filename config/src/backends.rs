@@ -128,8 +128,8 @@ impl<'a> Sources<'a> {
                 endpoints,
                 not_ready: entry.aside.iter().filter(|(of, _)| *of == index).count(),
                 spread: Spread { own: Some(Share::DEFAULT), fail_over: false },
-                split: None,
                 balancer: service.balancer.clone(),
+                split: None,
             }));
         }
         entry

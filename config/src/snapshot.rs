@@ -141,8 +141,8 @@ impl Mesh {
             lint::Known { entries: &entries, imports: &imports, surroundings: is_certain.then_some(surroundings) };
         let lints = lint::lints(standing, &known);
         let around = Around { imports: &imports, exports: &exports, own, cluster_domain, aliases: &aliases };
-        let spanning = multicluster::compose::spread(&mut entries, standing, &around);
-        split::attach(standing, &mut entries, cluster_domain, settings.smi_path_match, &mut problems);
+        let mut spanning = multicluster::compose::spread(&mut entries, standing, &around);
+        split::attach(standing, [&mut entries, &mut spanning], cluster_domain, settings.smi_path_match, &mut problems);
         let services = indexed(cluster_domain, entries, spanning, &mut problems);
         problems.extend(references::doubts(standing));
         let accounts = imports::accounts(&imports);

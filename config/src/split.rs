@@ -54,10 +54,11 @@ pub struct SplitBackend {
     pub service: Option<Arc<ServicePort>>,
 }
 
-/// Hangs every split on the ports of its root. What looks wrong goes to `problems` as warnings.
+/// Hangs every split on the ports of its root: under its plain names, which are in the first of `lists`, and under those in the
+/// clusterset, which are in the second. What looks wrong goes to `problems` as warnings.
 pub(crate) fn attach(
     standing: &Standing,
-    entries: &mut [Entry<'_>],
+    lists: [&mut Vec<Entry<'_>>; 2],
     cluster_domain: &str,
     part: PathMatch,
     problems: &mut Vec<Problem>,
@@ -66,12 +67,18 @@ pub(crate) fn attach(
     if all.is_empty() {
         return;
     }
+    let [plain, spanning] = lists;
     let routes = smi::routes(standing);
-    let services: HashMap<_, _> = entries.iter().map(|entry| (entry.name.clone(), entry.ports.clone())).collect();
+    let ports_of = |entries: &[Entry<'_>]| -> HashMap<_, _> {
+        entries.iter().map(|entry| (entry.name.clone(), entry.ports.clone())).collect()
+    };
+    let services = ports_of(plain);
+    let mut over_clusters = services.clone();
+    over_clusters.extend(ports_of(spanning));
     let roots = all.keys().cloned().collect();
     let mut composer = Composer { routes, part, services, roots, cluster_domain, problems };
     for (root, splits) in all {
-        let Some(entry) = entries.iter_mut().find(|entry| entry.name == root) else {
+        let Some(entry) = plain.iter_mut().find(|entry| entry.name == root) else {
             for split in splits {
                 split.doubt(
                     SPLIT_WITHOUT_ROOT,
@@ -85,9 +92,9 @@ pub(crate) fn attach(
         for split in &splits {
             composer.look(split, &root);
         }
-        for port in &mut entry.ports {
-            let rules = splits.iter().map(|split| composer.rule(split, &root, port.port)).collect();
-            *port = Arc::new(ServicePort { split: Some(Arc::new(Split { rules })), ..ServicePort::clone(port) });
+        composer.hang(&splits, entry, &composer.services);
+        if let Some(entry) = spanning.iter_mut().find(|entry| entry.name == root) {
+            composer.hang(&splits, entry, &over_clusters);
         }
     }
 }
@@ -122,10 +129,13 @@ fn splits<'a>(standing: &'a Standing, cluster_domain: &str) -> BTreeMap<ObjectNa
     all
 }
 
+/// The ports of each service, without splits.
+type Ports = HashMap<ObjectName, Vec<Arc<ServicePort>>>;
+
 struct Composer<'a> {
     routes: Routes,
     part: PathMatch,
-    services: HashMap<ObjectName, Vec<Arc<ServicePort>>>,
+    services: Ports,
     roots: BTreeSet<ObjectName>,
     cluster_domain: &'a str,
     problems: &'a mut Vec<Problem>,
@@ -182,7 +192,14 @@ impl Composer<'_> {
         }
     }
 
-    fn rule(&self, standee: &Standee<'_>, root: &ObjectName, port: u16) -> SplitRule {
+    fn hang(&self, splits: &[Standee<'_>], root: &mut Entry<'_>, services: &Ports) {
+        for port in &mut root.ports {
+            let rules = splits.iter().map(|split| self.rule(split, port.port, services)).collect();
+            *port = Arc::new(ServicePort { split: Some(Arc::new(Split { rules })), ..ServicePort::clone(port) });
+        }
+    }
+
+    fn rule(&self, standee: &Standee<'_>, port: u16, services: &Ports) -> SplitRule {
         let requests = standee.split.groups.as_ref().map(|groups| {
             let found = groups.iter().filter_map(|group| self.routes.http.get(&standee.namespaced(group)));
             Requests::of(found.map(Arc::as_ref), self.part)
@@ -190,13 +207,13 @@ impl Composer<'_> {
         let backends = standee.split.backends.iter().filter(|backend| backend.weight > 0);
         let backends = backends.filter_map(|backend| {
             let name = standee.namespaced(&backend.service.service(self.cluster_domain));
-            debug_assert_eq!(name.namespace, root.namespace);
-            let service = match self.services.get(&name) {
+            let service = match services.get(&name) {
                 // SMI: a backend without the port is left out.
                 Some(ports) => Some(Arc::clone(ports.iter().find(|own| own.port == port)?)),
                 None => None,
             };
-            let host = format!("{}.{}.svc.{}", name.name, name.namespace, self.cluster_domain);
+            let plain = || format!("{}.{}.svc.{}", name.name, name.namespace, self.cluster_domain);
+            let host = service.as_ref().map_or_else(plain, |service| service.host.clone());
             Some(SplitBackend { weight: backend.weight, host, service })
         });
         SplitRule { name: standee.key.object_name(), requests, backends: backends.collect() }

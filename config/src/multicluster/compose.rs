@@ -169,8 +169,8 @@ impl<'a, 'b> One<'a, 'b> {
             balancer: local.map_or_else(by_import, |local| local.balancer.clone()),
             endpoints: self.remotes(number, shares),
             not_ready: 0,
-            split: None,
             spread: shares.spread,
+            split: None,
         })
     }
 

@@ -5,6 +5,7 @@ mod calling;
 mod check;
 mod docs;
 mod explain;
+mod import;
 mod policy_tests;
 mod remote;
 
@@ -51,7 +52,7 @@ fn help_lists_the_commands() {
     let dir = TempDir::new().unwrap();
     let (status, text, errors) = meshgate(dir.path(), &["--help"]);
     assert_eq!((status, errors.as_str()), (0, ""));
-    for command in ["run", "demo", "check", "explain", "test", "ca", "iptables"] {
+    for command in ["run", "demo", "check", "explain", "import", "test", "ca", "iptables"] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{command}: {text}");
         let (status, text, _) = meshgate(dir.path(), &[command, "--help"]);
         assert!(status == 0 && text.contains("Usage:"), "{command}: {text}");
