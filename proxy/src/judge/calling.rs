@@ -13,7 +13,9 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use meshgate_config::{AppProtocol, Bootstrap, Endpoint, EndpointIdentity, OriginalDestination, ServicePort};
+use meshgate_config::{
+    AppProtocol, Bootstrap, Endpoint, EndpointIdentity, OriginalDestination, ServicePort, SplitRule,
+};
 use meshgate_config::{Snapshot, TrafficPolicy};
 use meshgate_policy::smi::concerning;
 use meshgate_policy::{ObjectName, SmiMode, Workload};
@@ -104,7 +106,7 @@ impl Calling<'_> {
         let hint = service_of(&plan).map_or(AppProtocol::Auto, |service| service.app_protocol);
         called.tcp = to.is_tcp() || hint == AppProtocol::Tcp;
         if called.tcp && !to.is_tcp() {
-            called.notes.push("the service says that this port is TCP: nothing on it is read as a request");
+            called.notes.push("the service says that this port is TCP: nothing on it is read as a request".into());
         }
         self.say(&mut called, plan, Family::of(destination), self.alone(&to, destination));
         Ok(called)
@@ -141,6 +143,11 @@ impl Calling<'_> {
                 if !called.endpoints.iter().any(|seen| seen.state == State::Used) {
                     called.refuse(ErrorKind::NoEndpoint, "none of its endpoints can be used now".to_owned());
                 }
+            }
+            Plan::Split(fork) => {
+                let rules = fork.split.rules.iter().zip(&fork.branches);
+                called.notes.extend(rules.map(|(rule, plans)| split_note(rule, plans).into()));
+                self.say(called, fork.rest, family, alone);
             }
             Plan::Endpoint { service, hop } => {
                 // There is no other one to take instead.
@@ -256,8 +263,20 @@ fn service_of(plan: &Plan) -> Option<&Arc<ServicePort>> {
     match plan {
         Plan::Service { service, .. } | Plan::Endpoint { service, .. } => Some(service),
         Plan::Refuse { service, .. } => service.as_ref(),
+        Plan::Split(fork) => Some(&fork.service),
         Plan::Passthrough(_) => None,
     }
+}
+
+/// What a TrafficSplit does with the requests it applies to.
+fn split_note(rule: &SplitRule, plans: &[(u32, Plan)]) -> String {
+    let backends = rule.backends.iter().zip(plans).map(|(backend, (weight, plan))| match plan {
+        Plan::Refuse { detail, .. } => format!("{weight} to {} (refused: {detail})", backend.host),
+        _ => format!("{weight} to {}", backend.host),
+    });
+    let which = if rule.requests.is_some() { "requests that match it" } else { "everything" };
+    let shares = backends.collect::<Vec<_>>().join(", ");
+    format!("TrafficSplit {} sends {which} elsewhere, in shares of {shares}", rule.name)
 }
 
 #[cfg(test)]

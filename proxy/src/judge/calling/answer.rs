@@ -1,5 +1,6 @@
 //! What becomes of a call, with everything that led to it; its JSON is what `docs/explain.md` describes.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use meshgate_config::{Balancer, Endpoint, HashOn, ServicePort, Share};
@@ -37,7 +38,7 @@ pub struct Called {
     /// The service that is meant.
     pub service: Option<ServiceSeen>,
     /// What the proxy makes of the call.
-    pub notes: Vec<&'static str>,
+    pub notes: Vec<Cow<'static, str>>,
     /// Our own first, then others by key; empty where no service is balanced.
     pub clusters: Vec<ClusterSeen>,
     /// In the order of the configuration.

@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::fs;
 
 use meshgate_config::offline::Resources;
@@ -280,6 +281,7 @@ fn spanning(spread: Spread, shares: [Share; 3]) -> (Arc<ServicePort>, Vec<Hop>) 
         not_ready: 0,
         spread,
         balancer: Balancer::PeakEwma,
+        split: None,
     };
     let hops = service.endpoints.iter().map(|endpoint| match outbound::standing(&service, endpoint) {
         Standing::Usable(hop) => hop,
@@ -356,7 +358,8 @@ fn a_running_proxy_says_what_it_has_seen() {
     assert!(text.contains("its gateway has not said yet what is ready"), "{text}");
 
     gateway(0).update(|seen| seen.up = Some(false));
-    let ready = |count| [("backend.shop.svc.clusterset.local:80".into(), count)].into_iter().collect();
+    let ready =
+        |count| [("backend.shop.svc.clusterset.local:80".into(), count)].into_iter().collect::<HashMap<_, _>>().into();
     gateway(1).update(|seen| (seen.up, seen.ready) = (Some(true), Some(ready(0))));
     gateway(2).update(|seen| (seen.up, seen.ready) = (Some(true), Some(ready(2))));
     let (verdict, found, text) = whys(live);
