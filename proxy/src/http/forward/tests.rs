@@ -127,7 +127,7 @@ async fn serve(mut stream: TcpStream, acts: &(Vec<Act>, Cell<usize>), seen: &Ref
             Act::AnswerAndClose(text) => return stream.write_all(text.as_bytes()).await.unwrap(),
             Act::Close => return,
             Act::Reset | Act::ResetAt(_) => {
-                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                stream.set_zero_linger().unwrap();
                 return;
             }
             // Until the other end has had enough.
