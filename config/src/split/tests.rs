@@ -150,46 +150,63 @@ fn applies_to_the_requests_of_its_groups() {
     assert_eq!(matched("[{kind: HTTPRouteGroup, name: gone}]"), [false, false]);
 }
 
+/// That such a split is refused with this message, where it stands.
+fn assert_refused(version: &str, spec: &str, expected: &str) {
+    let folder = Folder::new(&[("s.yaml", &split("s", version, spec))]);
+    let problems = folder.shown(&ConfigStore::open(&folder.bootstrap()).unwrap_err());
+    let message = format!("TrafficSplit default/s: {expected}");
+    let found = problems.iter().any(|problem| problem.starts_with("s.yaml:") && problem.contains(&message));
+    assert!(found, "{spec}: {problems:#?}");
+}
+
 #[test]
-fn what_is_wrong_by_itself_is_an_error_where_it_stands() {
-    const ONE: &str = "backends: [{service: a, weight: 1}]";
+fn services_and_weights_that_are_none_are_errors_where_they_stand() {
     for (version, spec, expected) in [
-        ("v1alpha4", "{service: shop}".to_owned(), "spec.backends: must name at least one Service"),
+        ("v1alpha4", "{service: shop}", "spec.backends: must name at least one Service"),
         (
             "v1alpha4",
-            "{service: shop, backends: [{service: a, weight: 0}, {service: b, weight: 0}]}".to_owned(),
+            "{service: shop, backends: [{service: a, weight: 0}, {service: b, weight: 0}]}",
             "spec.backends: every weight is 0: nobody would serve a request",
         ),
         (
             "v1alpha4",
-            "{service: shop, backends: [{service: a, weight: 500m}]}".to_owned(),
+            "{service: shop, backends: [{service: a, weight: 500m}]}",
             "spec.backends[0].weight: `500m` is not a weight: expected a whole number, 0 or more",
         ),
         (
             "v1alpha4",
-            "{service: shop, backends: [{service: a, weight: -1}]}".to_owned(),
+            "{service: shop, backends: [{service: a, weight: -1}]}",
             "spec.backends[0].weight: `-1` is not a weight: expected a whole number, 0 or more",
         ),
         (
             "v1alpha1",
-            "{service: shop, backends: [{service: a, weight: 1k}]}".to_owned(),
+            "{service: shop, backends: [{service: a, weight: 1k}]}",
             "spec.backends[0].weight: `1k` is not a weight: expected a quantity such as 1, 0.5 or 500m",
         ),
         (
             "v1alpha4",
-            "{service: shop, backends: [{service: a, weight: 1}, {service: a.default, weight: 1}]}".to_owned(),
+            "{service: shop, backends: [{service: a, weight: 1}, {service: a.default, weight: 1}]}",
             "spec.backends[1].service: a is a backend already",
         ),
         (
             "v1alpha4",
-            "{service: shop.other, backends: [{service: a, weight: 1}]}".to_owned(),
+            "{service: shop.other, backends: [{service: a, weight: 1}]}",
             "spec.service: `shop.other` is in another namespace: a TrafficSplit is about Services of its own, default",
         ),
         (
             "v1alpha4",
-            "{service: shop, backends: [{service: a.default.pod, weight: 1}]}".to_owned(),
+            "{service: shop, backends: [{service: a.default.pod, weight: 1}]}",
             "spec.backends[0].service: `a.default.pod` is not the name of a Service: expected `name` or `name.default.svc.<domain>`",
         ),
+    ] {
+        assert_refused(version, spec, expected);
+    }
+}
+
+#[test]
+fn matches_and_fields_that_are_none_are_errors_where_they_stand() {
+    const ONE: &str = "backends: [{service: a, weight: 1}]";
+    for (version, spec, expected) in [
         (
             "v1alpha4",
             format!("{{service: shop, matches: [], {ONE}}}"),
@@ -216,12 +233,7 @@ fn what_is_wrong_by_itself_is_an_error_where_it_stands() {
             "spec.backend: unknown field `backend`, expected one of `service`, `matches`, `backends`",
         ),
     ] {
-        let folder = Folder::new(&[("s.yaml", &split("s", version, &spec))]);
-        let problems = folder.shown(&ConfigStore::open(&folder.bootstrap()).unwrap_err());
-        let found = problems.iter().any(|problem| {
-            problem.starts_with("s.yaml:") && problem.contains(&format!("TrafficSplit default/s: {expected}"))
-        });
-        assert!(found, "{spec}: {problems:#?}");
+        assert_refused(version, &spec, expected);
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) fn exported(
     for export in snapshot.exports.iter() {
         match refusal(export, importer) {
             Some(why) if importer.is_none() => {
-                complaints.left_out.push(format!("{} of {}: {why}", export.service, from.key))
+                complaints.left_out.push(format!("{} of {}: {why}", export.service, from.key));
             }
             Some(_) => {}
             None => exports.push(service(export)),

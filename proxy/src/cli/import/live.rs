@@ -75,7 +75,7 @@ fn address(from: &FromGateway, bootstrap: &Bootstrap) -> anyhow::Result<GatewayA
 }
 
 /// Asks, and reads the first line.
-async fn list(stream: impl AsyncRead + AsyncWrite + Unpin) -> anyhow::Result<Exported> {
+pub(super) async fn list(stream: impl AsyncRead + AsyncWrite + Unpin) -> anyhow::Result<Exported> {
     let (sender, connection) = client::handshake(stream).await?;
     let exchange = async {
         let request = Request::get(format!("https://gateway{PATH}")).header(header::ACCEPT, CONTENT_TYPE).body(())?;

@@ -181,3 +181,41 @@ fn the_command_line_says_where_gateways_are() {
     assert_eq!(from("a/b/c/d=gw.example:81"), Ok(Some("a/b/c/d".to_owned())));
     assert!(from("cluster-1=gw.example:81").is_err());
 }
+
+/// What a gateway that writes these pieces is understood to say.
+async fn told(pieces: &'static [&'static str]) -> Result<Exported, String> {
+    let (ours, theirs) = tokio::io::duplex(64 * 1024);
+    let gateway = async move {
+        let mut connection = h2::server::handshake(theirs).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            assert_eq!(request.uri().path(), crate::clusters::wire::PATH);
+            let mut stream = respond.send_response(http::Response::new(()), false).unwrap();
+            for (index, piece) in pieces.iter().enumerate() {
+                stream.send_data(bytes::Bytes::from(*piece), index + 1 == pieces.len()).unwrap();
+            }
+        }
+    };
+    tokio::select! {
+        exported = live::list(ours) => exported.map_err(|error| error.to_string()),
+        () = gateway => panic!("the gateway has ended first"),
+    }
+}
+
+#[test]
+fn a_gateways_first_list_is_what_it_exports() {
+    const LIST: &str = r#"{"clusterKey":"default/default/default/a","trustDomain":"cluster.local","exports":[{"namespace":"httpbin",
+"name":"web","serviceAccountName":"x","ports":[{"port":80,"path":"/a","ready":2}]}]}"#;
+    runtime::local().unwrap().block_on(async {
+        let expected = offer(
+            "a",
+            "gw:1",
+            vec![Service { ports: vec![Port { ready: 2, ..port(80, "/a") }], ..service("web", "x", vec![]) }],
+        );
+        let (begin, end) = LIST.split_once('\n').unwrap();
+        // Heartbeats before it, and in pieces.
+        let pieces: &'static [&'static str] = Vec::leak(vec!["\n", "\n\n{", &begin[1..], end, "\n\n"]);
+        assert_eq!(told(pieces).await, Ok(expected.exported));
+        assert_eq!(told(&["\n", "{\"clusterKey\":"]).await, Err("it has ended its answer".to_owned()));
+        assert_eq!(told(&["[]\n"]).await, Err("what it says is no list of exports".to_owned()));
+    });
+}
