@@ -2,6 +2,7 @@
 
 mod report;
 mod walkthrough_a;
+mod walkthrough_b;
 mod walkthrough_c;
 
 use std::process::ExitCode;
@@ -19,6 +20,9 @@ pub(super) struct Args {
     /// Leave the mesh running afterwards, and say what to try on it
     #[arg(long)]
     keep: bool,
+    /// In walk-through B, let gateways say what they export instead of reading ServiceImports
+    #[arg(long)]
+    discover: bool,
     /// Only this step, for example A3
     #[arg(long, value_name = "STEP", value_parser = step_name)]
     step: Option<String>,
@@ -27,7 +31,7 @@ pub(super) struct Args {
 /// Checks a step's name.
 fn step_name(text: &str) -> Result<String, String> {
     let name = text.to_ascii_uppercase();
-    let known = || walkthrough_a::STEPS.into_iter().chain(walkthrough_c::STEPS);
+    let known = || walkthrough_a::STEPS.into_iter().chain(walkthrough_b::STEPS).chain(walkthrough_c::STEPS);
     if known().any(|step| step == name) {
         Ok(name)
     } else {
@@ -68,15 +72,20 @@ async fn walk(args: &Args) -> Result<(), Stopped> {
     let is_wanted = |steps: &[&str]| only.is_none_or(|only| steps.contains(&only));
     let steps = async {
         let mut hints = Vec::new();
-        // Kept until the end: with --keep both meshes can be tried.
-        let (mut first, mut second) = (None, None);
+        // Kept until the end: with --keep all meshes can be tried.
+        let (mut first, mut second, mut third) = (None, None, None);
         if is_wanted(&walkthrough_a::STEPS) {
             let mesh = first.insert(walkthrough_a::Mesh::start(&reporter).await?);
             mesh.walk(&reporter, only).await?;
             hints.extend(mesh.hints());
         }
+        if is_wanted(&walkthrough_b::STEPS) {
+            let mesh = second.insert(walkthrough_b::Mesh::start(&reporter, args.discover).await?);
+            mesh.walk(&reporter, only).await?;
+            hints.extend(mesh.hints());
+        }
         if is_wanted(&walkthrough_c::STEPS) {
-            let mesh = second.insert(walkthrough_c::Mesh::start(&reporter).await?);
+            let mesh = third.insert(walkthrough_c::Mesh::start(&reporter).await?);
             mesh.walk(&reporter, only).await?;
             hints.extend(mesh.hints());
         }
