@@ -317,7 +317,15 @@ impl Bootstrap {
             key: self.identity.key.clone(),
             trust_bundle: self.identity.trust_bundle.clone(),
             federated: self.identity.federated.clone(),
+            clusters: self.multicluster.roots(),
+            cluster: self.multicluster.sets_apart(&self.trust_domain).then(|| self.cluster_key.to_string()),
         })
+    }
+
+    /// The trust domains beside the mesh's own whose workloads can prove who they are.
+    pub(crate) fn known_domains(&self) -> impl Iterator<Item = &TrustDomain> {
+        let clusters = self.multicluster.clusters.iter().map(|cluster| &cluster.trust_domain);
+        self.identity.federated.keys().chain(clusters)
     }
 
     /// The workload of this proxy, as policies see it.

@@ -35,7 +35,7 @@ impl From<&Bootstrap> for Own {
     fn from(bootstrap: &Bootstrap) -> Own {
         Own {
             workload: bootstrap.workload(),
-            federated: Some(bootstrap.identity.federated.keys().cloned().collect()),
+            federated: Some(bootstrap.known_domains().cloned().collect()),
             num_trusted_proxies: Some(bootstrap.authorization.num_trusted_proxies),
         }
     }

@@ -178,6 +178,12 @@ pub struct PathRewrite {
 }
 
 impl Exports {
+    /// These, in the order of their names.
+    pub fn new(mut exports: Vec<Arc<Export>>) -> Self {
+        exports.sort_by(|a, b| a.service.cmp(&b.service));
+        Self(exports)
+    }
+
     /// All of them, by namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Export>> {
         self.0.iter()

@@ -70,7 +70,7 @@ impl Resources {
 
     /// What the proxy beside a workload would have in force.
     pub fn snapshot(&self, own: Workload) -> Snapshot {
-        let context = Context { settings: self.settings.clone(), surroundings: self.surroundings.clone(), own };
+        let context = Context { settings: self.settings.clone(), surroundings: self.surroundings.clone(), own, is_gateway: false };
         Snapshot::compose(&self.standing, &context, &BTreeMap::new(), self.problems.clone(), 1)
     }
 

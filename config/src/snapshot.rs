@@ -92,6 +92,8 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) surroundings: Surroundings,
     pub(crate) own: Workload,
+    /// Traffic-policy mode does not close a gateway: the workload's own proxy, which sees who calls inside the tunnel, decides.
+    pub(crate) is_gateway: bool,
 }
 
 /// The parts that do not depend on which workload this proxy is.
@@ -128,9 +130,11 @@ impl Snapshot {
         mut problems: Vec<Problem>,
         generation: u64,
     ) -> Snapshot {
-        let Context { settings, surroundings, own } = context;
+        let Context { settings, surroundings, own, is_gateway } = context;
         let cluster_domain = &surroundings.cluster_domain;
         let (policies, settings, doubts) = rules(standing, settings);
+        let smi = if *is_gateway { SmiMode::Permissive } else { settings.smi };
+        let judged_by = Settings { smi, ..settings.clone() };
         let reach = Reach::of(own, &policies, settings.smi);
         let mesh = Mesh::compose(standing, &settings, &reach, cluster_domain);
         problems.extend(doubts);
@@ -145,7 +149,7 @@ impl Snapshot {
             services: mesh.services,
             exports: Exports::default(),
             workloads: mesh.workloads,
-            inbound_policy: PolicySet::compile(&policies, own, &settings),
+            inbound_policy: PolicySet::compile(&policies, own, &judged_by),
             mtls: MtlsModes::for_workload(&peer_authentications, own, &settings.root_namespace),
             authentication: Arc::new(authentication),
             policies,

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::bootstrap::Bootstrap;
+use crate::bootstrap::{Bootstrap, Role};
 use crate::clusters::{ClusterKey, Discovered};
 use crate::folder::Folder;
 use crate::kept::{Reading, Standing};
@@ -80,6 +80,7 @@ impl ConfigStore {
         let context = Context {
             settings: bootstrap.policy_settings(),
             own: bootstrap.workload(),
+            is_gateway: bootstrap.role == Role::Gateway,
             surroundings: bootstrap.into(),
         };
         let folder = Folder::read(&directory);

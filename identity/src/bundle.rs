@@ -1,22 +1,32 @@
-//! Trust bundles: for each trust domain, the roots that may vouch for its workloads.
+//! Trust bundles: for each trust domain, the roots that may vouch for its workloads; and for each other cluster that has roots
+//! of its own, those.
 //!
-//! The one idea: there is no list of all roots. A root is only ever reached through the trust domain it was given for, so
-//! that one federated domain's root cannot vouch for another domain's workload.
+//! The one idea: there is no list of all roots. A root is only ever reached through the trust domain or the cluster it was given
+//! for, so that one federated domain's root cannot vouch for another domain's workload, nor one cluster's for another's.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
 use crate::certificate::{self, MIN_RSA_BITS};
-use crate::files::Contents;
+use crate::files::{Contents, Material};
 use crate::{IdentityError, TrustDomain};
 
-/// The roots of our own trust domain and of each federated one. Every one of them has at least one root.
+/// The roots of our own trust domain, of each federated one, and of each other cluster with roots of its own. Every one of
+/// them has at least one root.
 pub struct TrustBundles {
     bundles: BTreeMap<TrustDomain, Bundle>,
+    clusters: BTreeMap<Arc<str>, ClusterBundle>,
+}
+
+/// What vouches for the workloads of one other cluster, and for nobody else's.
+pub(crate) struct ClusterBundle {
+    pub(crate) trust_domain: TrustDomain,
+    pub(crate) bundle: Bundle,
 }
 
 /// The roots of one trust domain; several while an old and a new one overlap. The three lists run side by side, because
@@ -28,12 +38,19 @@ pub(crate) struct Bundle {
 }
 
 impl TrustBundles {
-    pub(crate) fn from_pem(files: &BTreeMap<TrustDomain, Contents>) -> Result<Self, IdentityError> {
+    pub(crate) fn from_pem(material: &Material) -> Result<Self, IdentityError> {
         let bundle = |(domain, file): (&TrustDomain, &Contents)| Ok((domain.clone(), Bundle::from_pem(file)?));
-        Ok(Self { bundles: files.iter().map(bundle).collect::<Result<_, _>>()? })
+        let cluster = |(key, (trust_domain, file)): (&Arc<str>, &(TrustDomain, Contents))| {
+            let bundle = Bundle::from_pem(file)?;
+            Ok((Arc::clone(key), ClusterBundle { trust_domain: trust_domain.clone(), bundle }))
+        };
+        Ok(Self {
+            bundles: material.bundles.iter().map(bundle).collect::<Result<_, _>>()?,
+            clusters: material.clusters.iter().map(cluster).collect::<Result<_, _>>()?,
+        })
     }
 
-    /// The trust domains that have a bundle, in order.
+    /// The trust domains that have a bundle of their own, in order: ours and the federated ones.
     pub fn trust_domains(&self) -> impl Iterator<Item = &TrustDomain> {
         self.bundles.keys()
     }
@@ -43,15 +60,31 @@ impl TrustBundles {
         self.of(trust_domain.as_str()).map_or(&[], |bundle| &bundle.certificates)
     }
 
+    /// The clusters that have roots of their own, in order, with the trust domain of each.
+    pub fn clusters(&self) -> impl Iterator<Item = (&str, &TrustDomain)> {
+        self.clusters.iter().map(|(key, cluster)| (&**key, &cluster.trust_domain))
+    }
+
     pub(crate) fn of(&self, trust_domain: &str) -> Option<&Bundle> {
         self.bundles.get(trust_domain)
+    }
+
+    pub(crate) fn of_cluster(&self, key: &str) -> Option<&ClusterBundle> {
+        self.clusters.get(key)
+    }
+
+    /// The clusters of a trust domain, each with its own roots.
+    pub(crate) fn clusters_of(&self, trust_domain: &str) -> impl Iterator<Item = (&Arc<str>, &Bundle)> {
+        let all = self.clusters.iter().filter(move |(_, cluster)| cluster.trust_domain.as_str() == trust_domain);
+        all.map(|(key, cluster)| (key, &cluster.bundle))
     }
 }
 
 impl fmt::Debug for TrustBundles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let roots = |(domain, bundle): (_, &Bundle)| (domain, bundle.certificates.len());
-        f.debug_map().entries(self.bundles.iter().map(roots)).finish()
+        let of_cluster = |(key, cluster): (_, &ClusterBundle)| (key, cluster.bundle.certificates.len());
+        f.debug_map().entries(self.bundles.iter().map(roots)).entries(self.clusters.iter().map(of_cluster)).finish()
     }
 }
 
@@ -107,6 +140,7 @@ impl TrustBundles {
     /// For tests: one trust domain, its roots as PEM.
     pub(crate) fn of_one(trust_domain: &str, pem: &str) -> Self {
         let contents = Contents { file: "roots.pem".into(), bytes: pem.as_bytes().to_vec() };
-        Self::from_pem(&BTreeMap::from([(trust_domain.parse().unwrap(), contents)])).unwrap()
+        let bundle = Bundle::from_pem(&contents).unwrap();
+        Self { bundles: BTreeMap::from([(trust_domain.parse().unwrap(), bundle)]), clusters: BTreeMap::new() }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls_pki_types::pem;
@@ -233,11 +234,23 @@ pub enum PeerError {
         /// How many are accepted.
         limit: usize,
     },
-    /// No valid chain leads from the certificate to a root of the trust domain it claims.
-    #[error("the peer claims to be {peer}, its certificate chain is not valid: {}", chain_fault(source))]
+    /// The endpoint is in a cluster whose roots vouch for another trust domain.
+    #[error("the server claims to be {peer}, the roots of {cluster} vouch for {trust_domain} only")]
+    NotOfCluster {
+        /// What it claims; not verified.
+        peer: SpiffeId,
+        /// The cluster that the endpoint is in.
+        cluster: Arc<str>,
+        /// The trust domain of that cluster's workloads.
+        trust_domain: TrustDomain,
+    },
+    /// No valid chain leads from the certificate to a root that was asked: of the trust domain it claims, or of one cluster.
+    #[error("the peer claims to be {peer}, its certificate chain is not valid: {}", chain_fault(source, cluster.as_deref()))]
     Chain {
         /// What it claims; not verified.
         peer: SpiffeId,
+        /// Whose own roots were asked; `None` = those of the trust domain.
+        cluster: Option<Arc<str>>,
         /// Which check failed.
         source: webpki::Error,
     },
@@ -270,7 +283,9 @@ impl PeerError {
     pub fn check(&self) -> &'static str {
         match self {
             PeerError::Identity(_) => "identity",
-            PeerError::UnknownTrustDomain { .. } | PeerError::NoValidRoot { .. } => "trust_domain",
+            PeerError::UnknownTrustDomain { .. } | PeerError::NoValidRoot { .. } | PeerError::NotOfCluster { .. } => {
+                "trust_domain"
+            }
             PeerError::TooManyIntermediates { .. }
             | PeerError::Chain { .. }
             | PeerError::IntermediateMayNotSign { .. } => "chain",
@@ -283,16 +298,19 @@ impl From<PeerError> for rustls::Error {
     /// One form for every reason: the peer gets the alert `certificate_unknown` and learns nothing from it, the log
     /// gets everything.
     fn from(error: PeerError) -> Self {
-        rustls::CertificateError::Other(rustls::OtherError(std::sync::Arc::new(error))).into()
+        rustls::CertificateError::Other(rustls::OtherError(Arc::new(error))).into()
     }
 }
 
 /// A webpki error in words; the crate's own text is the variant's name.
-fn chain_fault(error: &webpki::Error) -> String {
+fn chain_fault(error: &webpki::Error, cluster: Option<&str>) -> String {
     match error {
         webpki::Error::CertExpired { .. } => "a certificate of it has expired".to_owned(),
         webpki::Error::CertNotValidYet { .. } => "a certificate of it is not valid yet".to_owned(),
-        webpki::Error::UnknownIssuer => "it does not lead to a root of that trust domain".to_owned(),
+        webpki::Error::UnknownIssuer => match cluster {
+            Some(cluster) => format!("it does not lead to a root of {cluster}"),
+            None => "it does not lead to a root of that trust domain".to_owned(),
+        },
         webpki::Error::RequiredEkuNotFoundContext(_) => "its extended key usage is not that of a workload".to_owned(),
         other => format!("{other:?}"),
     }

@@ -14,7 +14,7 @@ pub struct Expected {
     /// Who.
     pub who: Who,
     /// The cluster (`region/zone/group/cluster`) whose own roots must vouch for it, where that cluster has roots of its own;
-    /// `None`, or a cluster without: any root of the trust domain.
+    /// `None`, or a cluster without: the bundle of the trust domain, and no cluster's roots.
     pub cluster: Option<Arc<str>>,
 }
 

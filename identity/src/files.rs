@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::{IdentityError, Sources, TrustDomain};
+use crate::{ClusterRoots, IdentityError, Sources, TrustDomain};
 
 /// Bytes. A certificate is about 1 KiB in PEM; a bundle of hundreds of roots still fits, an endless device does not.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -29,6 +30,8 @@ pub(crate) struct Material {
     pub(crate) certificate: Contents,
     pub(crate) key: Contents,
     pub(crate) bundles: BTreeMap<TrustDomain, Contents>,
+    /// By cluster key, with the trust domain that the cluster's workloads are of.
+    pub(crate) clusters: BTreeMap<Arc<str>, (TrustDomain, Contents)>,
 }
 
 impl Material {
@@ -42,7 +45,12 @@ impl Material {
             bundles.insert(trust_domain.clone(), Contents::read(file)?);
         }
         bundles.insert(sources.id.trust_domain(), Contents::read(&sources.trust_bundle)?);
-        Ok(Self { certificate: Contents::read(&sources.certificate)?, key: Contents::read(&sources.key)?, bundles })
+        let cluster = |(key, roots): (&String, &ClusterRoots)| {
+            Ok((Arc::from(key.as_str()), (roots.trust_domain.clone(), Contents::read(&roots.file)?)))
+        };
+        let clusters = sources.clusters.iter().map(cluster).collect::<Result<_, IdentityError>>()?;
+        let (certificate, key) = (Contents::read(&sources.certificate)?, Contents::read(&sources.key)?);
+        Ok(Self { certificate, key, bundles, clusters })
     }
 }
 

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use rustls::{ClientConfig, ServerConfig};
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::KeyUsage;
 
 use crate::files::Material;
 use crate::tls::{self, ClientConfigs};
-use crate::verify::PeerVerifier;
+use crate::verify::{PeerVerifier, Voucher};
 use crate::{ClientAlpn, Expected, IdentityError, SpiffeId, Svid, TrustBundles, TrustDomain};
 
 /// Where an identity comes from. All files are PEM.
@@ -31,13 +31,29 @@ pub struct Sources {
     pub trust_bundle: PathBuf,
     /// The roots of each other trust domain whose workloads we know.
     pub federated: BTreeMap<TrustDomain, PathBuf>,
+    /// By key (`region/zone/group/cluster`): the other clusters that have roots of their own. Such a cluster's workloads are
+    /// believed by the word of these roots alone.
+    pub clusters: BTreeMap<String, ClusterRoots>,
+    /// Our own cluster's key, when nobody but it is vouched for by `trust_bundle`; `None` when others may share its roots, so
+    /// that they do not tell where a workload is.
+    pub cluster: Option<String>,
+}
+
+/// Where the roots of one other cluster come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterRoots {
+    /// Of its workloads; may be ours, whose own bundle these roots never become part of.
+    pub trust_domain: TrustDomain,
+    /// PEM.
+    pub file: PathBuf,
 }
 
 /// One consistent, validated generation of certificate, key and trust bundles, with the TLS configurations made of them.
 pub struct Identity {
     generation: u64,
     svid: Svid,
-    bundles: Arc<TrustBundles>,
+    cluster: Option<Arc<str>>,
+    peers: Arc<PeerVerifier>,
     server: Arc<ServerConfig>,
     clients: ClientConfigs,
 }
@@ -64,8 +80,8 @@ impl Identity {
             let (found, configured) = (svid.id().clone(), sources.id.clone());
             return Err(IdentityError::WrongWorkload { file: file(), found, configured });
         }
-        let bundles = Arc::new(TrustBundles::from_pem(&material.bundles)?);
-        let peers = Arc::new(PeerVerifier::new(Arc::clone(&bundles), provider.signature_verification_algorithms));
+        let bundles = TrustBundles::from_pem(material)?;
+        let peers = Arc::new(PeerVerifier::new(bundles, provider.signature_verification_algorithms));
         verify_ourselves(&svid, &peers).map_err(|source| IdentityError::Untrusted {
             file: file(),
             bundle: sources.trust_bundle.clone(),
@@ -73,8 +89,8 @@ impl Identity {
         })?;
         let tls = |source| IdentityError::Tls { file: file(), source };
         let server = Arc::new(tls::server_config(&svid, &peers, &provider).map_err(tls)?);
-        let clients = ClientConfigs::new(&svid, peers, &provider).map_err(tls)?;
-        Ok(Self { generation, svid, bundles, server, clients })
+        let clients = ClientConfigs::new(&svid, Arc::clone(&peers), &provider).map_err(tls)?;
+        Ok(Self { generation, svid, cluster: sources.cluster.as_deref().map(Arc::from), peers, server, clients })
     }
 
     /// Our certificate.
@@ -84,7 +100,23 @@ impl Identity {
 
     /// Whom we trust to vouch for peers.
     pub fn bundles(&self) -> &TrustBundles {
-        &self.bundles
+        self.peers.bundles()
+    }
+
+    /// The key of the cluster that a peer is of, told by whose roots vouch for the chain it showed (leaf first) as a client.
+    ///
+    /// The key of the one cluster whose own roots do, if nobody else's do; our own cluster's, if our own bundle alone does and no
+    /// other cluster is known to share it. `None` when nothing tells: the bundle of a federated domain does not say which of its
+    /// clusters it vouched in, and roots that stand in two places tell neither.
+    ///
+    /// Verifies signatures anew, some hundred microseconds: once a connection, not once a request.
+    pub fn cluster_of(&self, chain: &[CertificateDer<'_>]) -> Option<Arc<str>> {
+        let (leaf, intermediates) = chain.split_first()?;
+        match self.peers.vouchers(leaf, intermediates, UnixTime::now()).as_slice() {
+            [Voucher::Cluster(key)] => Some(Arc::clone(key)),
+            [Voucher::Domain(domain)] if *domain == self.svid.id().trust_domain_str() => self.cluster.clone(),
+            _ => None,
+        }
     }
 
     /// 1 for the first set of files taken into use, one more for each that followed.
@@ -112,7 +144,7 @@ impl fmt::Debug for Identity {
         f.debug_struct("Identity")
             .field("generation", &self.generation)
             .field("svid", &self.svid)
-            .field("bundles", &self.bundles)
+            .field("bundles", self.bundles())
             .finish_non_exhaustive()
     }
 }
@@ -122,8 +154,10 @@ impl fmt::Debug for Identity {
 fn verify_ourselves(svid: &Svid, peers: &PeerVerifier) -> Result<(), crate::PeerError> {
     if let Some((leaf, intermediates)) = svid.chain().split_first() {
         let now = UnixTime::now();
-        peers.verify(leaf, intermediates, KeyUsage::server_auth(), now)?;
-        peers.verify(leaf, intermediates, KeyUsage::client_auth(), now)?;
+        // By our own bundle, whatever other clusters' roots would say.
+        for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
+            peers.verify(leaf, intermediates, usage, now, None)?;
+        }
     }
     Ok(())
 }

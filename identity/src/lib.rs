@@ -30,7 +30,7 @@ pub use alpn::ClientAlpn;
 pub use bundle::TrustBundles;
 pub use error::{IdentityError, PeerError, PeerIdentityError};
 pub use expected::{Expected, Who};
-pub use generation::{Identity, Sources};
+pub use generation::{ClusterRoots, Identity, Sources};
 pub use leaf::peer_identity;
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use store::{IdentityStore, Reload};

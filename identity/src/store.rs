@@ -75,7 +75,8 @@ impl IdentityStore {
     /// The files to watch, each once.
     pub fn paths(&self) -> Vec<PathBuf> {
         let own = [&self.sources.certificate, &self.sources.key, &self.sources.trust_bundle];
-        let mut paths: Vec<_> = own.into_iter().chain(self.sources.federated.values()).cloned().collect();
+        let clusters = self.sources.clusters.values().map(|roots| &roots.file);
+        let mut paths: Vec<_> = own.into_iter().chain(self.sources.federated.values()).chain(clusters).cloned().collect();
         paths.sort();
         paths.dedup();
         paths

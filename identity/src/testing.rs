@@ -153,6 +153,8 @@ impl Workload {
                 .iter()
                 .map(|(domain, root)| (domain.parse().unwrap(), write(&format!("{domain}.pem"), root.pem.clone())))
                 .collect::<BTreeMap<_, _>>(),
+            clusters: BTreeMap::new(),
+            cluster: None,
         }
     }
 }

@@ -1,8 +1,9 @@
 //! The verifiers of the handshake: is the peer the workload it claims to be?
 //!
 //! The one idea: who, then by whose word. The ID is read first, strictly; it says which trust bundle is asked; the chain
-//! must end in a root of that bundle and no other. A server must besides be the very workload the connection is for. DNS
-//! names and common names are never looked at.
+//! must end in a root of that bundle and no other. A server must besides be the very workload the connection is for, and where
+//! its cluster has roots of its own, by their word and no other. A caller may be of any cluster of its trust domain: their
+//! bundles are asked one by one and never as one. DNS names and common names are never looked at.
 //!
 //! rustls-webpki is used directly, not through rustls's own two verifiers: theirs for servers insists on a DNS name or an
 //! address, and neither shows the verified path, whose intermediates must be checked for `keyCertSign` here because webpki
@@ -18,9 +19,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error as TlsError, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
+use crate::bundle::Bundle;
 use crate::{Expected, PeerError, SpiffeId, TrustBundles, certificate, peer_identity};
 
 /// webpki builds paths of at most 6 intermediates; a few that do not belong to the path are let pass, as others do, and
@@ -29,46 +31,162 @@ const MAX_INTERMEDIATES: usize = 10;
 
 /// What the two verifiers share.
 pub(crate) struct PeerVerifier {
-    bundles: Arc<TrustBundles>,
+    bundles: TrustBundles,
     algorithms: WebPkiSupportedAlgorithms,
 }
 
+/// Who vouches for a chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Voucher<'a> {
+    /// The bundle of the trust domain it claims.
+    Domain(&'a str),
+    /// A cluster of that trust domain, by roots of its own.
+    Cluster(Arc<str>),
+}
+
 impl PeerVerifier {
-    pub(crate) fn new(bundles: Arc<TrustBundles>, algorithms: WebPkiSupportedAlgorithms) -> Self {
+    pub(crate) fn new(bundles: TrustBundles, algorithms: WebPkiSupportedAlgorithms) -> Self {
         Self { bundles, algorithms }
     }
 
-    /// The verified ID of the workload that `leaf` belongs to.
+    pub(crate) fn bundles(&self) -> &TrustBundles {
+        &self.bundles
+    }
+
+    /// The verified ID of the workload that `leaf` belongs to, in `cluster` if that is one with roots of its own: they alone
+    /// are asked then. Else the bundle of the trust domain is, and no cluster's roots are.
     pub(crate) fn verify(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         usage: KeyUsage,
         now: UnixTime,
+        cluster: Option<&Arc<str>>,
     ) -> Result<SpiffeId, PeerError> {
         let peer = peer_identity(leaf)?;
-        let Some(bundle) = self.bundles.of(peer.trust_domain_str()) else {
-            return Err(PeerError::UnknownTrustDomain { peer });
-        };
-        if intermediates.len() > MAX_INTERMEDIATES {
-            return Err(PeerError::TooManyIntermediates { peer, sent: intermediates.len(), limit: MAX_INTERMEDIATES });
+        let own = cluster.and_then(|key| Some((key, self.bundles.of_cluster(key)?)));
+        if let Some((cluster, roots)) = own
+            && roots.trust_domain.as_str() != peer.trust_domain_str()
+        {
+            let (cluster, trust_domain) = (Arc::clone(cluster), roots.trust_domain.clone());
+            return Err(PeerError::NotOfCluster { peer, cluster, trust_domain });
         }
-        let anchors = bundle.anchors_at(now);
-        if anchors.is_empty() {
-            return Err(PeerError::NoValidRoot { peer });
-        }
-        let chain = |source| PeerError::Chain { peer: peer.clone(), source };
-        let end_entity = EndEntityCert::try_from(leaf).map_err(chain)?;
-        let path = end_entity
-            .verify_for_usage(self.algorithms.all, &anchors, intermediates, now, usage, None, None)
-            .map_err(chain)?;
-        for intermediate in path.intermediate_certificates() {
-            if !certificate::parse(&intermediate.der()).is_ok_and(|ca| certificate::may_sign_certificates(&ca)) {
-                return Err(PeerError::IntermediateMayNotSign { peer });
-            }
-        }
+        let bundle = own.map(|(_, roots)| &roots.bundle).or_else(|| self.bundles.of(peer.trust_domain_str()));
+        let Some(bundle) = bundle else { return Err(PeerError::UnknownTrustDomain { peer }) };
+        let shown = self.shown(&peer, leaf, intermediates, usage, now)?;
+        shown.leads_to(bundle, own.map(|(key, _)| key))?;
         Ok(peer)
     }
+
+    /// The verified ID of a caller. Nothing says beforehand which cluster it is in, so the bundle of its trust domain may vouch
+    /// for it, or a cluster of that trust domain: each is asked by itself, so that no chain is ever made of what two of them
+    /// would each let pass in part.
+    fn verify_caller(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<SpiffeId, PeerError> {
+        let peer = peer_identity(leaf)?;
+        self.vouched(&self.shown(&peer, leaf, intermediates, KeyUsage::client_auth(), now)?)?;
+        Ok(peer)
+    }
+
+    fn vouched(&self, shown: &Shown<'_>) -> Result<(), PeerError> {
+        let mut failed = PeerError::UnknownTrustDomain { peer: shown.peer.clone() };
+        for (cluster, bundle) in self.candidates(shown.peer.trust_domain_str()) {
+            match shown.leads_to(bundle, cluster) {
+                Ok(()) => return Ok(()),
+                // Of several, the first that knew the chain's issuer has more to say than those that did not.
+                Err(error) => {
+                    let unknown = matches!(failed, PeerError::UnknownTrustDomain { .. });
+                    if unknown || (is_stranger(&failed) && !is_stranger(&error)) {
+                        failed = error;
+                    }
+                }
+            }
+        }
+        Err(failed)
+    }
+
+    /// Everybody who vouches for what a caller showed: the trust domain's bundle first, then clusters by key.
+    pub(crate) fn vouchers(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Vec<Voucher<'_>> {
+        let Ok(peer) = peer_identity(leaf) else { return Vec::new() };
+        let Ok(shown) = self.shown(&peer, leaf, intermediates, KeyUsage::client_auth(), now) else { return Vec::new() };
+        let domain = self.bundles.trust_domains().find(|domain| domain.as_str() == peer.trust_domain_str());
+        let vouching = self.candidates(peer.trust_domain_str());
+        let vouching = vouching.filter(|(cluster, bundle)| shown.leads_to(bundle, *cluster).is_ok());
+        vouching
+            .filter_map(|(cluster, _)| match cluster {
+                Some(key) => Some(Voucher::Cluster(Arc::clone(key))),
+                None => domain.map(|domain| Voucher::Domain(domain.as_str())),
+            })
+            .collect()
+    }
+
+    /// Whoever may vouch for callers of a trust domain.
+    fn candidates(&self, trust_domain: &str) -> impl Iterator<Item = (Option<&Arc<str>>, &Bundle)> {
+        let domain = self.bundles.of(trust_domain).map(|bundle| (None, bundle));
+        domain.into_iter().chain(self.bundles.clusters_of(trust_domain).map(|(key, bundle)| (Some(key), bundle)))
+    }
+
+    fn shown<'a>(
+        &self,
+        peer: &'a SpiffeId,
+        leaf: &'a CertificateDer<'a>,
+        intermediates: &'a [CertificateDer<'a>],
+        usage: KeyUsage,
+        now: UnixTime,
+    ) -> Result<Shown<'a>, PeerError> {
+        if intermediates.len() > MAX_INTERMEDIATES {
+            let (peer, sent) = (peer.clone(), intermediates.len());
+            return Err(PeerError::TooManyIntermediates { peer, sent, limit: MAX_INTERMEDIATES });
+        }
+        let chain = |source| PeerError::Chain { peer: peer.clone(), cluster: None, source };
+        let leaf = EndEntityCert::try_from(leaf).map_err(chain)?;
+        Ok(Shown { peer, leaf, intermediates, usage, now, algorithms: self.algorithms.all })
+    }
+}
+
+/// What a peer showed, and what it is to be good for.
+struct Shown<'a> {
+    /// What it claims.
+    peer: &'a SpiffeId,
+    leaf: EndEntityCert<'a>,
+    intermediates: &'a [CertificateDer<'a>],
+    usage: KeyUsage,
+    now: UnixTime,
+    algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
+}
+
+impl Shown<'_> {
+    /// Whether a chain of it ends in a root of this bundle, which is `cluster`'s own or that of the trust domain.
+    fn leads_to(&self, bundle: &Bundle, cluster: Option<&Arc<str>>) -> Result<(), PeerError> {
+        let anchors = bundle.anchors_at(self.now);
+        if anchors.is_empty() {
+            return Err(PeerError::NoValidRoot { peer: self.peer.clone() });
+        }
+        let path = self
+            .leaf
+            .verify_for_usage(self.algorithms, &anchors, self.intermediates, self.now, self.usage, None, None)
+            .map_err(|source| PeerError::Chain { peer: self.peer.clone(), cluster: cluster.cloned(), source })?;
+        for intermediate in path.intermediate_certificates() {
+            if !certificate::parse(&intermediate.der()).is_ok_and(|ca| certificate::may_sign_certificates(&ca)) {
+                return Err(PeerError::IntermediateMayNotSign { peer: self.peer.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a bundle knew nothing of a chain.
+fn is_stranger(error: &PeerError) -> bool {
+    matches!(error, PeerError::NoValidRoot { .. } | PeerError::Chain { source: webpki::Error::UnknownIssuer, .. })
 }
 
 impl fmt::Debug for PeerVerifier {
@@ -77,7 +195,7 @@ impl fmt::Debug for PeerVerifier {
     }
 }
 
-/// Accepts every workload of every trust domain that has a bundle; whom of them we serve is policy's affair.
+/// Accepts every workload of every trust domain and cluster that has a bundle; whom of them we serve is policy's affair.
 #[derive(Debug)]
 pub(crate) struct ClientVerifier(pub(crate) Arc<PeerVerifier>);
 
@@ -94,7 +212,7 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, TlsError> {
-        self.0.verify(end_entity, intermediates, KeyUsage::client_auth(), now)?;
+        self.0.verify_caller(end_entity, intermediates, now)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -137,7 +255,8 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
-        let found = self.peers.verify(end_entity, intermediates, KeyUsage::server_auth(), now)?;
+        let cluster = self.expected.cluster.as_ref();
+        let found = self.peers.verify(end_entity, intermediates, KeyUsage::server_auth(), now, cluster)?;
         if !self.expected.who.includes(&found) {
             let expected = Box::new(self.expected.clone());
             return Err(PeerError::UnexpectedServer { expected, found }.into());
@@ -168,5 +287,7 @@ impl ServerCertVerifier for ServerVerifier {
     }
 }
 
+#[cfg(test)]
+mod across_clusters;
 #[cfg(test)]
 mod tests;

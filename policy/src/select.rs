@@ -38,9 +38,14 @@ pub(crate) enum Scope {
     Workloads(Option<Labels>),
     /// The workloads of its namespace that run as this service account.
     ServiceAccount(Box<str>),
-    /// Gateways or services, by `targetRef`: not the business of a sidecar, which ignores the policy.
+    /// The workloads of its namespace that are one of these gateways, by `targetRef`.
+    Gateways(Box<[Box<str>]>),
+    /// Services and waypoints, by `targetRef`: nothing that is here, so that the policy is ignored.
     Targets,
 }
+
+/// What a workload is labelled with that is a Gateway: its name.
+const GATEWAY_NAME: &str = "gateway.networking.k8s.io/gateway-name";
 
 impl Scope {
     /// Whether every workload that `other` selects, whatever its labels, is selected here too.
@@ -52,8 +57,11 @@ impl Scope {
             }
             (_, Scope::Targets) => true,
             (Scope::ServiceAccount(own), Scope::ServiceAccount(other)) => own == other,
-            (Scope::Workloads(own), Scope::ServiceAccount(_)) => own.as_ref().is_none_or(Labels::is_empty),
-            (Scope::ServiceAccount(_) | Scope::Targets, _) => false,
+            (Scope::Gateways(own), Scope::Gateways(other)) => other.iter().all(|name| own.contains(name)),
+            (Scope::Workloads(own), Scope::ServiceAccount(_) | Scope::Gateways(_)) => {
+                own.as_ref().is_none_or(Labels::is_empty)
+            }
+            (Scope::ServiceAccount(_) | Scope::Gateways(_) | Scope::Targets, _) => false,
         }
     }
 }
@@ -76,7 +84,19 @@ pub(crate) fn selects(name: &ObjectName, scope: &Scope, workload: &Workload, roo
         Scope::ServiceAccount(account) => {
             name.namespace == workload.namespace && **account == *workload.service_account
         }
+        // Nor to targets.
+        Scope::Gateways(names) => {
+            name.namespace == workload.namespace
+                && workload.labels.get(GATEWAY_NAME).is_some_and(|found| names.iter().any(|name| **name == **found))
+        }
         Scope::Targets => false,
+    }
+}
+
+impl Scope {
+    /// Whether workloads with these labels can be among those that `gateways` names.
+    pub(crate) fn may_be_gateway(gateways: &[Box<str>], labels: &Labels) -> bool {
+        labels.iter().all(|(key, value)| key != GATEWAY_NAME || gateways.iter().any(|name| **name == *value))
     }
 }
 
@@ -108,8 +128,9 @@ mod tests {
         let workload = Workload {
             namespace: "default".into(),
             service_account: "backend".into(),
-            labels: labels(&[("app", "backend"), ("version", "v1")]),
+            labels: labels(&[("app", "backend"), ("version", "v1"), (GATEWAY_NAME, "edge")]),
         };
+        let gateways = |names: &[&str]| Scope::Gateways(names.iter().copied().map(Box::from).collect());
         let with = |pairs: &[(&str, &str)]| Scope::Workloads(Some(labels(pairs).into()));
         for (namespace, scope, expected) in [
             ("default", Scope::Workloads(None), true),
@@ -119,6 +140,12 @@ mod tests {
             ("default", with(&[("app", "backend"), ("tier", "x")]), false),
             ("default", with(&[("app", "Backend")]), false),
             ("default", Scope::Targets, false),
+            ("default", gateways(&["edge"]), true),
+            ("default", gateways(&["other", "edge"]), true),
+            ("default", gateways(&["other"]), false),
+            ("default", gateways(&["edg"]), false),
+            ("istio-system", gateways(&["edge"]), false),
+            ("other", gateways(&["edge"]), false),
             ("istio-system", Scope::Workloads(None), true),
             ("istio-system", with(&[("app", "backend")]), true),
             ("istio-system", with(&[("app", "frontend")]), false),
@@ -140,5 +167,11 @@ mod tests {
         assert!(with(&[]).covers(&Scope::Workloads(None)));
         assert!(!with(&[("a", "1")]).covers(&Scope::Workloads(None)));
         assert!(!with(&[("a", "1")]).covers(&with(&[("a", "2")])));
+        let gateways = |names: &[&str]| Scope::Gateways(names.iter().copied().map(Box::from).collect());
+        assert!(gateways(&["a", "b"]).covers(&gateways(&["b"])));
+        assert!(!gateways(&["b"]).covers(&gateways(&["a", "b"])));
+        assert!(Scope::Workloads(None).covers(&gateways(&["a"])));
+        assert!(!with(&[("a", "1")]).covers(&gateways(&["a"])));
+        assert!(!gateways(&["a"]).covers(&Scope::Workloads(None)));
     }
 }

@@ -19,7 +19,7 @@ mod target;
 pub use compose::{Composed, Routes, compose};
 pub use pattern::PathMatch;
 pub(crate) use pattern::Pattern;
-pub use reach::Reach;
+pub use reach::{Reach, concerning};
 pub use route::{HttpRouteGroup, TcpRoute, http_route_group, tcp_route};
 pub use spec::{HttpRouteGroupSpec, TcpRouteSpec, TrafficTargetSpec};
 pub use target::{TrafficTarget, traffic_target};

@@ -19,13 +19,14 @@ use crate::balance::Cursors;
 use crate::clusters::Clusters;
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Drain, Phase};
+use crate::gateway::Gateways;
 use crate::limits::Permits;
 use crate::listen::{accept_loop, bind_all};
 use crate::metrics::{Metrics, ResultLabels};
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
 use crate::worker::{Shared, Worker};
-use crate::{admin, inbound, jwks, outbound, runtime, signal, socket};
+use crate::{admin, gateway, inbound, jwks, outbound, runtime, signal, socket};
 
 /// How often the own certificate is checked for having ended, and idle upstream connections are looked through.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -91,6 +92,8 @@ pub struct App {
 struct Sockets {
     inbound: Vec<(std::net::TcpListener, InboundListener)>,
     outbound: Vec<(std::net::TcpListener, OutboundListener)>,
+    gateway: Vec<std::net::TcpListener>,
+    compatibility: Vec<std::net::TcpListener>,
 }
 
 impl App {
@@ -117,6 +120,7 @@ impl App {
             readiness: Readiness::new(["listeners", jwks::FIRST_FETCH]),
             cursors: Cursors::default(),
             clusters: Clusters::default(),
+            gateways: Gateways::default(),
             own,
             permits: Permits::new(bootstrap.limits.connections),
             bootstrap,
@@ -190,6 +194,16 @@ fn bind(bootstrap: &Bootstrap) -> Result<(Vec<Sockets>, OwnAddresses), StartErro
         for (worker, socket) in sockets.iter_mut().zip(bound) {
             worker.outbound.push((socket, *listener));
         }
+    }
+    for (index, address) in bootstrap.gateway.listeners.iter().enumerate() {
+        let bound = bind_one(&format!("gateway.listeners[{index}]"), *address, || bind_all(*address, workers))?;
+        note(&mut own, &bound, Direction::Gateway);
+        sockets.iter_mut().zip(bound).for_each(|(worker, socket)| worker.gateway.push(socket));
+    }
+    for (index, address) in bootstrap.gateway.compatibility.iter().enumerate() {
+        let bound = bind_one(&format!("gateway.compatibility[{index}]"), *address, || bind_all(*address, workers))?;
+        note(&mut own, &bound, Direction::Gateway);
+        sockets.iter_mut().zip(bound).for_each(|(worker, socket)| worker.compatibility.push(socket));
     }
     Ok((sockets, OwnAddresses::new(own)))
 }
@@ -377,6 +391,12 @@ impl WorkerStart {
             };
             let socket = TcpListener::from_std(socket)?;
             let accept = accept_loop(Rc::clone(&worker), socket, Direction::Outbound, Phase::Ended, serve);
+            tokio::task::spawn_local(accept);
+        }
+        for socket in sockets.gateway {
+            let serve = |worker, stream, connection| async move { gateway::serve(&worker, stream, connection).await };
+            let socket = TcpListener::from_std(socket)?;
+            let accept = accept_loop(Rc::clone(&worker), socket, Direction::Gateway, Phase::Draining, serve);
             tokio::task::spawn_local(accept);
         }
         worker.until_drained(HOUSEKEEPING).await;

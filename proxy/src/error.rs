@@ -53,6 +53,20 @@ pub enum ErrorKind {
     UpstreamReset,
     /// The upstream's answer is not valid HTTP.
     UpstreamProtocol,
+    /// Another cluster's gateway could not be reached, or broke.
+    GatewayFailed,
+    /// Another cluster's gateway is not who it must be, or does not accept us.
+    GatewayTls,
+    /// A gateway answers, and does not let us through: not exported, not to us, too many at once.
+    TunnelRefused,
+    /// A gateway answers and lets us through, and has no endpoint behind it that takes a connection.
+    TunnelNoEndpoint,
+    /// Asked of a gateway, and not exported.
+    NotExported,
+    /// Asked of a gateway, and not exported to the caller's cluster.
+    NotForCaller,
+    /// The caller has as much as one caller may have.
+    TooMany,
     /// A defect in this process.
     Internal,
 }
@@ -66,6 +80,9 @@ impl ErrorKind {
             | Self::DownstreamTls
             | Self::DownstreamGone
             | Self::OutOfReach
+            | Self::NotExported
+            | Self::NotForCaller
+            | Self::TooMany
             | Self::Loop => Side::Downstream,
             Self::NoRoute
             | Self::NoEndpoint
@@ -73,7 +90,11 @@ impl ErrorKind {
             | Self::ConnectTimeout
             | Self::UpstreamTls
             | Self::UpstreamReset
-            | Self::UpstreamProtocol => Side::Upstream,
+            | Self::UpstreamProtocol
+            | Self::GatewayFailed
+            | Self::GatewayTls
+            | Self::TunnelRefused
+            | Self::TunnelNoEndpoint => Side::Upstream,
             Self::Internal => Side::Local,
         }
     }
@@ -82,14 +103,20 @@ impl ErrorKind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest | Self::DownstreamGone => StatusCode::BAD_REQUEST,
-            Self::DownstreamTls | Self::OutOfReach => StatusCode::FORBIDDEN,
+            Self::DownstreamTls | Self::OutOfReach | Self::NotForCaller => StatusCode::FORBIDDEN,
+            Self::NotExported => StatusCode::NOT_FOUND,
+            Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::ConnectNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute
             | Self::NoEndpoint
             | Self::ConnectFailed
             | Self::ConnectTimeout
             | Self::UpstreamTls
-            | Self::UpstreamReset => StatusCode::SERVICE_UNAVAILABLE,
+            | Self::UpstreamReset
+            | Self::GatewayFailed
+            | Self::GatewayTls
+            | Self::TunnelRefused
+            | Self::TunnelNoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -101,12 +128,19 @@ impl ErrorKind {
         match self {
             Self::BadRequest | Self::UpstreamProtocol | Self::Internal | Self::Loop => "13",
             Self::DownstreamGone => "1",
-            Self::NoRoute | Self::ConnectNotAllowed => "12",
+            Self::NoRoute | Self::NotExported | Self::ConnectNotAllowed => "12",
             Self::DownstreamTls => "16",
-            Self::OutOfReach => "7",
-            Self::NoEndpoint | Self::ConnectFailed | Self::ConnectTimeout | Self::UpstreamTls | Self::UpstreamReset => {
-                "14"
-            }
+            Self::OutOfReach | Self::NotForCaller => "7",
+            Self::TooMany => "8",
+            Self::NoEndpoint
+            | Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::UpstreamTls
+            | Self::UpstreamReset
+            | Self::GatewayFailed
+            | Self::GatewayTls
+            | Self::TunnelRefused
+            | Self::TunnelNoEndpoint => "14",
         }
     }
 
@@ -116,12 +150,15 @@ impl ErrorKind {
             Self::BadRequest | Self::ConnectNotAllowed => "DPE",
             Self::DownstreamTls => "DOWNSTREAM_TLS",
             Self::DownstreamGone => "DC",
-            Self::NoRoute => "NR",
-            Self::NoEndpoint => "UH",
-            Self::OutOfReach => "RBAC",
+            Self::NoRoute | Self::NotExported => "NR",
+            Self::NoEndpoint | Self::TunnelNoEndpoint => "UH",
+            Self::OutOfReach | Self::NotForCaller => "RBAC",
+            Self::TooMany => "RL",
             Self::Loop => "LOOP",
             Self::ConnectFailed | Self::ConnectTimeout => "UF",
-            Self::UpstreamTls => "TLS_FAILURE",
+            Self::GatewayFailed => "GATEWAY",
+            Self::TunnelRefused => "GATEWAY_REFUSED",
+            Self::UpstreamTls | Self::GatewayTls => "TLS_FAILURE",
             Self::UpstreamReset => "UC",
             Self::UpstreamProtocol => "UPE",
             Self::Internal => "LR",
@@ -141,12 +178,15 @@ impl ErrorKind {
             Self::ConnectNotAllowed => "CONNECT is not allowed",
             Self::DownstreamTls => "mutual TLS required",
             Self::DownstreamGone => "client closed the request",
-            Self::NoRoute => "no route to this host",
-            Self::NoEndpoint => "no usable endpoint",
-            Self::OutOfReach => "RBAC: access denied",
+            Self::NoRoute | Self::NotExported => "no route to this host",
+            Self::NoEndpoint | Self::TunnelNoEndpoint => "no usable endpoint",
+            Self::OutOfReach | Self::NotForCaller => "RBAC: access denied",
+            Self::TooMany => "too many requests",
             Self::Loop => "loop detected",
-            Self::ConnectFailed | Self::ConnectTimeout => "upstream connect error",
-            Self::UpstreamTls => "upstream identity not accepted",
+            Self::ConnectFailed | Self::ConnectTimeout | Self::GatewayFailed | Self::TunnelRefused => {
+                "upstream connect error"
+            }
+            Self::UpstreamTls | Self::GatewayTls => "upstream identity not accepted",
             Self::UpstreamReset => "upstream closed the connection",
             Self::UpstreamProtocol => "upstream protocol error",
             Self::Internal => "internal error",
@@ -177,6 +217,18 @@ impl ProxyError {
         self
     }
 
+    /// For operators: the detail with all that caused it.
+    pub fn detail_with_cause(&self) -> String {
+        let mut text = self.detail.to_string();
+        let mut cause = self.source.as_deref().map(|e| e as &dyn std::error::Error);
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
     /// Writes the error to the log at the level its side calls for, unless this thread has written much of late.
     pub fn log(&self) {
         if self.kind.side() == Side::Downstream {
@@ -193,13 +245,7 @@ impl ProxyError {
 
 impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.kind.body(), self.detail)?;
-        let mut cause = self.source.as_deref().map(|e| e as &dyn std::error::Error);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        write!(f, "{}: {}", self.kind.body(), self.detail_with_cause())
     }
 }
 

@@ -165,7 +165,7 @@ fn balance(service: Arc<ServicePort>, family: Family) -> Plan {
 }
 
 /// The endpoints of a family, or all where there is none of it; and one address of each workload, in the order they came.
-fn eligible(all: &[Arc<Endpoint>], family: Family) -> Vec<&Arc<Endpoint>> {
+pub(crate) fn eligible(all: &[Arc<Endpoint>], family: Family) -> Vec<&Arc<Endpoint>> {
     let family = if all.iter().any(|endpoint| family.has(endpoint.address)) { family } else { Family::Any };
     let mut seen = HashSet::new();
     let mut is_first = |endpoint: &Endpoint| {

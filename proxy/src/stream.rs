@@ -1,4 +1,4 @@
-//! A TCP stream that sends small messages in the cheapest way there is.
+//! The bytes below TLS: a TCP stream that sends small messages in the cheapest way there is, or a tunnel in its place.
 //!
 //! An answer comes as two pieces, head and body, and a TLS record as a list of one. `writev` takes both, but the kernel's way
 //! through it is longer than through `send` (file position, list of buffers, checks for each), which shows when nearly all of a
@@ -11,29 +11,48 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::tunnel::TunnelStream;
+
 /// Pieces of up to this many bytes together are copied into one; above it the copy costs more than it saves.
 const TOGETHER_MAX: usize = 4096;
 
-/// A connected socket.
+/// A connected socket, or a tunnel that stands in for one.
 #[derive(Debug)]
-pub struct Stream(TcpStream);
+pub struct Stream(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Socket(TcpStream),
+    Tunnel(Box<TunnelStream>),
+}
 
 impl Stream {
     /// Takes over a socket; nothing of it changes but how it is written to.
     pub fn new(stream: TcpStream) -> Self {
-        Self(stream)
+        Self(Kind::Socket(stream))
+    }
+
+    /// Takes over a tunnel.
+    pub fn tunnel(tunnel: TunnelStream) -> Self {
+        Self(Kind::Tunnel(Box::new(tunnel)))
     }
 }
 
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        match &mut self.0 {
+            Kind::Socket(stream) => Pin::new(stream).poll_read(cx, buf),
+            Kind::Tunnel(tunnel) => Pin::new(&mut **tunnel).poll_read(cx, buf),
+        }
     }
 }
 
 impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        match &mut self.0 {
+            Kind::Socket(stream) => Pin::new(stream).poll_write(cx, buf),
+            Kind::Tunnel(tunnel) => Pin::new(&mut **tunnel).poll_write(cx, buf),
+        }
     }
 
     fn poll_write_vectored(
@@ -41,16 +60,9 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let stream = Pin::new(&mut self.0);
-        let mut pieces = bufs.iter().filter(|piece| !piece.is_empty());
-        let (Some(first), second) = (pieces.next(), pieces.next()) else { return stream.poll_write(cx, &[]) };
-        if second.is_none() {
-            return stream.poll_write(cx, first);
-        }
-        let mut together = [0; TOGETHER_MAX];
-        match gather(bufs, &mut together) {
-            Some(whole) => stream.poll_write(cx, whole),
-            None => stream.poll_write_vectored(cx, bufs),
+        match &mut self.0 {
+            Kind::Socket(stream) => write_pieces(Pin::new(stream), cx, bufs),
+            Kind::Tunnel(tunnel) => Pin::new(&mut **tunnel).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -59,11 +71,34 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        match &mut self.0 {
+            Kind::Socket(stream) => Pin::new(stream).poll_flush(cx),
+            Kind::Tunnel(tunnel) => Pin::new(&mut **tunnel).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        match &mut self.0 {
+            Kind::Socket(stream) => Pin::new(stream).poll_shutdown(cx),
+            Kind::Tunnel(tunnel) => Pin::new(&mut **tunnel).poll_shutdown(cx),
+        }
+    }
+}
+
+fn write_pieces(
+    stream: Pin<&mut TcpStream>,
+    cx: &mut Context<'_>,
+    bufs: &[io::IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let mut pieces = bufs.iter().filter(|piece| !piece.is_empty());
+    let (Some(first), second) = (pieces.next(), pieces.next()) else { return stream.poll_write(cx, &[]) };
+    if second.is_none() {
+        return stream.poll_write(cx, first);
+    }
+    let mut together = [0; TOGETHER_MAX];
+    match gather(bufs, &mut together) {
+        Some(whole) => stream.poll_write(cx, whole),
+        None => stream.poll_write_vectored(cx, bufs),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Opaque forwarding: bytes to one upstream and back, reported at the end, cut off when a new configuration forbids it.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -36,6 +37,7 @@ pub struct Report {
     started: Instant,
     flags: &'static str,
     detail: Option<String>,
+    code: Option<u16>,
     moved: (u64, u64),
 }
 
@@ -55,6 +57,7 @@ impl Report {
             started: Instant::now(),
             flags: NO_FLAGS,
             detail: None,
+            code: None,
             moved: (0, 0),
         }
     }
@@ -101,6 +104,11 @@ impl Report {
         self.flags = report::DENIED;
     }
 
+    /// Why it ended as it did.
+    pub fn because(&mut self, detail: &str) {
+        self.detail = Some(detail.to_owned());
+    }
+
     /// It failed.
     pub fn failed(&mut self, error: &ProxyError) {
         error.log();
@@ -115,9 +123,28 @@ impl Report {
         self.failed(&ProxyError::new(kind, "while copying").caused_by(error));
     }
 
+    /// What a tunnel was asked for.
+    pub fn authority(&mut self, authority: &str) {
+        if let Some(line) = &mut self.line {
+            line.text("authority", authority);
+        }
+    }
+
+    /// A tunnel was answered with this status.
+    pub fn answered(&mut self, code: u16) {
+        self.code = Some(code);
+    }
+
+    /// Where it goes.
+    pub fn upstream_address(&mut self, address: SocketAddr) {
+        if let Some(line) = &mut self.line {
+            line.address("upstream_host", address);
+        }
+    }
+
     fn upstream(&mut self, upstream: &Upstream) {
         if let Some(line) = &mut self.line {
-            line.address("upstream_host", upstream.address);
+            line.display("upstream_host", upstream);
         }
     }
 }
@@ -134,7 +161,7 @@ impl Drop for Report {
         if let Some(detail) = &self.detail {
             line.text("connection_termination_details", detail);
         }
-        let totals = Totals { code: None, flags: self.flags, received: self.moved.0, sent: self.moved.1 };
+        let totals = Totals { code: self.code, flags: self.flags, received: self.moved.0, sent: self.moved.1 };
         totals.finish(&self.worker, line, self.started.elapsed());
     }
 }
@@ -195,7 +222,9 @@ pub async fn forward<I>(
     report.failed(&failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try")));
 }
 
-async fn run<A, B>(worker: &WorkerRef, mut copy: Copy<A, B>, mut report: Report, allowed: impl Fn() -> bool)
+/// Moves bytes until both sides ended, nothing moved for the idle time, the drain is over, or `allowed` no longer holds under a
+/// new configuration.
+pub async fn run<A, B>(worker: &WorkerRef, mut copy: Copy<A, B>, mut report: Report, allowed: impl Fn() -> bool)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,

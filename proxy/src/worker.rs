@@ -16,6 +16,7 @@ use crate::changes::Changes;
 use crate::clusters::Clusters;
 use crate::drain::{Drain, Phase};
 use crate::ext_authz::Resolver;
+use crate::gateway::Gateways;
 use crate::http::pool::Pool;
 use crate::jwks::Keys;
 use crate::limits::Permits;
@@ -26,6 +27,7 @@ use crate::readiness::Readiness;
 use crate::residuals::Residuals;
 use crate::route::Routes;
 use crate::tls;
+use crate::tunnel::Tunnels;
 
 /// Shared by all threads of the process; everything in it is either fixed or atomic.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub struct Shared {
     pub cursors: Cursors,
     /// Gateways of other clusters.
     pub clusters: Clusters,
+    /// What the workers of a gateway share.
+    pub gateways: Gateways,
     /// Our own listeners, which must never be dialled.
     pub own: OwnAddresses,
     /// How many downstream connections there may be.
@@ -61,6 +65,8 @@ pub struct Worker {
     pub tokens: RefCell<VerifiedTokens>,
     /// Upstream connections.
     pub pool: Pool,
+    /// Connections to other clusters' gateways.
+    pub tunnels: Tunnels,
     /// Routes under the current configuration.
     pub routes: Routes,
     /// Counters of policy decisions.
@@ -98,6 +104,7 @@ impl Worker {
             keys,
             tokens: RefCell::default(),
             pool: Pool::default(),
+            tunnels: Tunnels::default(),
             routes: Routes::default(),
             decisions: DecisionCounters::default(),
             resolver: Resolver::default(),
@@ -128,7 +135,11 @@ impl Worker {
                 () = drained.as_mut() => break,
                 // Without a sender nothing changes any more; that happens only as the process ends.
                 Ok(()) = config.changed() => self.changes.announce(),
-                _ = tick.tick() => self.pool.sweep(self.shared.bootstrap.timeouts.upstream_idle),
+                _ = tick.tick() => {
+                    let idle = self.shared.bootstrap.timeouts.upstream_idle;
+                    self.pool.sweep(idle);
+                    self.tunnels.sweep(idle);
+                }
             }
         }
     }

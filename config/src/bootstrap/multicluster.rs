@@ -1,11 +1,11 @@
 //! What the bootstrap says about other clusters: `multicluster`, `gateway`, `retries` and `outlierDetection`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use meshgate_identity::{SpiffeId, TrustDomain};
+use meshgate_identity::{ClusterRoots, SpiffeId, TrustDomain};
 use serde::Deserialize;
 
 use super::Role;
@@ -40,12 +40,31 @@ pub struct PeerCluster {
     pub key: ClusterKey,
     /// The trust domain of its workloads.
     pub trust_domain: TrustDomain,
-    /// PEM file of the roots that vouch for its workloads, and they alone; `None` = those of its trust domain.
+    /// PEM file of the roots that vouch for its workloads, and they alone; `None` = those of its trust domain, which then has
+    /// some.
     pub trust_bundle: Option<PathBuf>,
     /// Who its gateway is.
     pub gateway_id: SpiffeId,
     /// Where its gateway is asked what it exports; `None` = it is not asked, and only ServiceImports count.
     pub gateway: Option<PeerGateway>,
+}
+
+impl Multicluster {
+    /// What vouches for the clusters that have roots of their own.
+    pub(super) fn roots(&self) -> BTreeMap<String, ClusterRoots> {
+        let roots = |cluster: &PeerCluster| {
+            let (trust_domain, file) = (cluster.trust_domain.clone(), cluster.trust_bundle.clone()?);
+            Some((cluster.key.to_string(), ClusterRoots { trust_domain, file }))
+        };
+        self.clusters.iter().filter_map(roots).collect()
+    }
+
+    /// Whether the roots of `own`, our trust domain, tell that a workload is of our cluster: not while nothing is said of other
+    /// clusters, nor while one of the domain has no roots of its own.
+    pub(super) fn sets_apart(&self, own: &TrustDomain) -> bool {
+        let shares = |cluster: &PeerCluster| cluster.trust_domain == *own && cluster.trust_bundle.is_none();
+        !self.clusters.is_empty() && !self.clusters.iter().any(shares)
+    }
 }
 
 /// Where another cluster's gateway is.
@@ -167,12 +186,21 @@ pub(super) struct RawOutlierDetection {
     success_rate_request_volume: Option<u32>,
 }
 
+/// The trust domains that have a bundle of their own.
+#[derive(Clone, Copy)]
+pub(super) struct Domains<'a> {
+    /// Ours.
+    pub(super) own: Option<&'a TrustDomain>,
+    /// Others.
+    pub(super) federated: &'a BTreeMap<TrustDomain, PathBuf>,
+}
+
 /// Reads `multicluster`; `own` is our own key.
 pub(super) fn multicluster(
     v: &mut Validator<'_>,
     raw: RawMulticluster,
     own: &str,
-    trust_domain: Option<&TrustDomain>,
+    domains: Domains<'_>,
 ) -> Multicluster {
     let gateway_account = match raw.gateway_service_account {
         None => Multicluster::default().gateway_account,
@@ -187,7 +215,7 @@ pub(super) fn multicluster(
         } else if !seen.insert(raw.cluster_key.clone()) {
             v.fail(&format!("{field}.clusterKey"), format!("`{}` is there twice", raw.cluster_key));
         }
-        clusters.extend(cluster(v, &field, raw, &gateway_account, trust_domain));
+        clusters.extend(cluster(v, &field, raw, &gateway_account, domains));
     }
     Multicluster { gateway_account, clusters }
 }
@@ -197,12 +225,12 @@ fn cluster(
     field: &str,
     raw: RawCluster,
     account_of_all: &(String, String),
-    own_domain: Option<&TrustDomain>,
+    domains: Domains<'_>,
 ) -> Option<PeerCluster> {
     let key = v.parse(&format!("{field}.clusterKey"), &raw.cluster_key, "a cluster key");
     let trust_domain = match raw.trust_domain {
         Some(written) => v.parse(&format!("{field}.trustDomain"), &written, "a trust domain"),
-        None => own_domain.cloned(),
+        None => domains.own.cloned(),
     };
     let (mut account_of_this, mut gateway) = (account_of_all.clone(), None);
     if let Some(raw) = raw.gateway {
@@ -221,6 +249,11 @@ fn cluster(
         }
     };
     let trust_bundle = raw.trust_bundle.map(|written| v.resolve(&written));
+    let has_bundle = domains.own == Some(&trust_domain) || domains.federated.contains_key(&trust_domain);
+    if trust_bundle.is_none() && domains.own.is_some() && !has_bundle {
+        let missing = "there are no roots of it: name those of the cluster (trustBundle) or of the domain";
+        v.fail(&format!("{field}.trustDomain"), format!("{trust_domain}: {missing} (identity.federated)"));
+    }
     Some(PeerCluster { key, trust_domain, trust_bundle, gateway_id, gateway })
 }
 

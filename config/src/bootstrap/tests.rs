@@ -102,6 +102,41 @@ limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurren
 }
 
 #[test]
+fn other_clusters_bring_their_roots() {
+    let load_with = |clusters: &str| {
+        let text = format!(
+            "clusterKey: a/b/c/own\nworkload: {{namespace: default, serviceAccount: backend}}\n\
+             identity: {{certificate: c.pem, key: k.pem, trustBundle: r.pem, federated: {{east.example: east.pem}}}}\n\
+             resources: {{directory: resources}}\nmulticluster: {{clusters: [{clusters}]}}\n"
+        );
+        load(&text, &[])
+    };
+    let two = "{clusterKey: a/b/c/two, trustBundle: two.pem}";
+    let west = "{clusterKey: a/b/c/west, trustDomain: west.example, trustBundle: west.pem}";
+    let east = "{clusterKey: a/b/c/east, trustDomain: east.example}";
+    let loaded = load_with(&[two, west, east].join(", ")).unwrap();
+    let sources = loaded.identity_sources().unwrap();
+    let roots = sources.clusters.iter().map(|(key, roots)| {
+        (key.as_str(), roots.trust_domain.as_str(), roots.file.file_name().and_then(|name| name.to_str()).unwrap())
+    });
+    let expected = [("a/b/c/two", "cluster.local", "two.pem"), ("a/b/c/west", "west.example", "west.pem")];
+    assert_eq!(roots.collect::<Vec<_>>(), expected);
+    assert_eq!(sources.cluster.as_deref(), Some("a/b/c/own"));
+    let known: Vec<_> = loaded.known_domains().map(TrustDomain::as_str).collect();
+    assert_eq!(known, ["east.example", "cluster.local", "west.example", "east.example"]);
+
+    // Who shares our roots cannot be told from us; and of whom nothing is said may share them.
+    for sharing in ["{clusterKey: a/b/c/three}", ""] {
+        let clusters = if sharing.is_empty() { String::new() } else { format!("{two}, {sharing}") };
+        assert_eq!(load_with(&clusters).unwrap().identity_sources().unwrap().cluster, None, "{clusters}");
+    }
+    let problems = load_with("{clusterKey: a/b/c/far, trustDomain: far.example}").unwrap_err();
+    let [problem] = problems.as_slice() else { panic!("{problems:?}") };
+    let expected = "bootstrap.yaml:5: multicluster.clusters[0].trustDomain: far.example: there are no roots of it";
+    assert!(problem.starts_with(expected), "{problem}");
+}
+
+#[test]
 fn a_misspelt_field_is_named_with_its_line_and_the_likely_word() {
     assert_eq!(
         problems("workload:\n  namespace: default\n  servicAccount: backend\n"),

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use meshgate_identity::{SpiffeId, TrustDomain};
 
+use super::multicluster::Domains;
 use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload};
 use super::{
     AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings,
@@ -147,7 +148,8 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin, raw.role);
     let cluster_key = cluster_key(&mut v, raw.cluster_key);
     let own = cluster_key.as_ref().map_or("", ClusterKey::as_str);
-    let multicluster = multicluster::multicluster(&mut v, raw.multicluster, own, trust_domain.as_ref());
+    let domains = Domains { own: trust_domain.as_ref(), federated: &identity.federated };
+    let multicluster = multicluster::multicluster(&mut v, raw.multicluster, own, domains);
     let gateway = multicluster::gateway(&mut v, raw.gateway, raw.role);
     let retries = multicluster::retries(&mut v, raw.retries);
     let outlier_detection = multicluster::outlier_detection(&mut v, raw.outlier_detection);

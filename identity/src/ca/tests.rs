@@ -32,6 +32,8 @@ fn identity(dir: &Path, authority: &Authority, id: &str, name: &str) -> Identity
         key: files.key,
         trust_bundle: dir.join(CERTIFICATE_FILE),
         federated: Default::default(),
+        clusters: Default::default(),
+        cluster: None,
     })
     .unwrap()
 }

@@ -247,7 +247,7 @@ fn refuses_a_client_without_a_certificate() {
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(ServerVerifier {
             peers: Arc::new(PeerVerifier::new(
-                Arc::new(TrustBundles::of_one(HOME, &mesh.home.pem)),
+                TrustBundles::of_one(HOME, &mesh.home.pem),
                 crate::tls::provider().signature_verification_algorithms,
             )),
             expected: id(BACKEND).into(),
@@ -362,10 +362,10 @@ fn old_and_new_roots_overlap() {
 
 /// Checks that cannot be reached through a handshake, because the provider does not load such a key.
 fn verify_pem(leaf: &[u8], root: &str, now: UnixTime) -> Result<SpiffeId, PeerError> {
-    let bundles = Arc::new(TrustBundles::of_one(HOME, root));
+    let bundles = TrustBundles::of_one(HOME, root);
     let algorithms = crate::tls::provider().signature_verification_algorithms;
     let leaf = CertificateDer::from_pem_slice(leaf).unwrap();
-    PeerVerifier::new(bundles, algorithms).verify(&leaf, &[], KeyUsage::client_auth(), now)
+    PeerVerifier::new(bundles, algorithms).verify_caller(&leaf, &[], now)
 }
 
 #[test]
@@ -418,9 +418,8 @@ fn no_byte_of_a_certificate_can_be_changed_or_cut() {
     let root = Signer::root("root");
     let leaf = root.workload(FRONTEND).chain.swap_remove(0).to_vec();
     let algorithms = crate::tls::provider().signature_verification_algorithms;
-    let verifier = PeerVerifier::new(Arc::new(TrustBundles::of_one(HOME, &root.pem)), algorithms);
-    let verify =
-        |der: Vec<u8>| verifier.verify(&CertificateDer::from(der), &[], KeyUsage::client_auth(), UnixTime::now());
+    let verifier = PeerVerifier::new(TrustBundles::of_one(HOME, &root.pem), algorithms);
+    let verify = |der: Vec<u8>| verifier.verify_caller(&CertificateDer::from(der), &[], UnixTime::now());
     assert_eq!(verify(leaf.clone()), Ok(id(FRONTEND)));
     for at in 0..leaf.len() {
         for bit in [0x01, 0x20, 0x80] {

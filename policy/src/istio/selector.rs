@@ -34,7 +34,16 @@ pub(super) fn scope(
         check_target(&format!("spec.targetRefs[{index}]"), target, report);
     }
     let labels = labels(selector, report);
-    if target_ref.is_some() || !target_refs.is_empty() { Scope::Targets } else { Scope::Workloads(labels) }
+    if target_ref.is_none() && target_refs.is_empty() {
+        return Scope::Workloads(labels);
+    }
+    let gateways = target_ref.into_iter().chain(target_refs).filter(|target| is_gateway(target));
+    let gateways: Box<[Box<str>]> = gateways.map(|target| target.name.as_str().into()).collect();
+    if gateways.is_empty() { Scope::Targets } else { Scope::Gateways(gateways) }
+}
+
+fn is_gateway(target: &TargetRef) -> bool {
+    (target.group.as_str(), target.kind.as_str()) == ("gateway.networking.k8s.io", "Gateway")
 }
 
 /// The labels of a selector; `None` when there is no selector.

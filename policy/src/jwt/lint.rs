@@ -10,7 +10,7 @@ use crate::lint::{
     About, KEYS_IN_CLEAR, Known, Lint, PLACES_DIFFER, PRIVATE_KEY, SELECTS_NOBODY, TOKEN_NOT_READ, TOKEN_NOT_REQUIRED,
 };
 use crate::model::{Action, AnyCondition, ObjectName, Policy, Rule, Settings};
-use crate::select::{self, Scope};
+use crate::select::{self, Labels, Scope};
 
 /// Everything there is to say about a mesh's tokens, in the order of names.
 pub fn all(
@@ -167,11 +167,26 @@ fn may_meet(a: (&ObjectName, &Scope), b: (&ObjectName, &Scope), root: &str) -> b
     let near = a.0.namespace == b.0.namespace || a.0.namespace == root || b.0.namespace == root;
     near && match (a.1, b.1) {
         (Scope::Targets, _) | (_, Scope::Targets) => false,
+        (Scope::Gateways(own), Scope::Gateways(other)) => {
+            a.0.namespace == b.0.namespace && own.iter().any(|name| other.contains(name))
+        }
+        (Scope::Gateways(gateways), Scope::Workloads(labels)) => may_meet_gateways((a.0, gateways), (b.0, labels), root),
+        (Scope::Workloads(labels), Scope::Gateways(gateways)) => may_meet_gateways((b.0, gateways), (a.0, labels), root),
         (Scope::Workloads(Some(a)), Scope::Workloads(Some(b))) => {
             a.iter().all(|(key, value)| b.iter().all(|(other, found)| other != key || found == value))
         }
         _ => true,
     }
+}
+
+/// Whether one of the gateways, which are in the namespace of what names them, may have the labels.
+fn may_meet_gateways(
+    (by, gateways): (&ObjectName, &[Box<str>]),
+    (name, labels): (&ObjectName, &Option<Labels>),
+    root: &str,
+) -> bool {
+    select::reaches(name, &by.namespace, root)
+        && labels.as_ref().is_none_or(|labels| Scope::may_be_gateway(gateways, labels))
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::condition::ConnectionTest;
-use crate::model::{AnyCondition, Family, Policy, Rule, SmiMode, Workload};
+use crate::model::{AnyCondition, Family, ObjectName, Policy, Rule, SmiMode, Workload};
 use crate::select::Scope;
 
 /// The service accounts that one workload may call.
@@ -24,12 +24,8 @@ impl Reach {
             return Reach::default();
         }
         let mut allowed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for policy in policies.iter().filter(|policy| policy.family == Family::Smi) {
-            if let Scope::ServiceAccount(account) = &policy.scope
-                && policy.rules.iter().any(|rule| lets_in(rule, own))
-            {
-                allowed.entry(policy.name.namespace.clone()).or_default().insert(account.to_string());
-            }
+        for (target, account) in targets(policies).filter(|(target, _)| names(target, own)) {
+            allowed.entry(target.name.namespace.clone()).or_default().insert(account.to_owned());
         }
         Reach { allowed: Some(allowed) }
     }
@@ -39,6 +35,31 @@ impl Reach {
         let Some(allowed) = &self.allowed else { return true };
         allowed.get(namespace).is_some_and(|accounts| accounts.contains(account))
     }
+}
+
+/// The TrafficTargets whose destination is this service account (any of the namespace, where none is given), each with whether
+/// it makes `own` a caller: for people, who ask why.
+pub fn concerning<'a>(
+    own: &'a Workload,
+    policies: &'a [Arc<Policy>],
+    namespace: &'a str,
+    account: Option<&'a str>,
+) -> impl Iterator<Item = (&'a ObjectName, bool)> {
+    targets(policies)
+        .filter(move |(target, meant)| target.name.namespace == namespace && account.is_none_or(|one| one == *meant))
+        .map(|(target, _)| (&target.name, names(target, own)))
+}
+
+/// All TrafficTargets, each with the account that is its destination, in its own namespace.
+fn targets(policies: &[Arc<Policy>]) -> impl Iterator<Item = (&Policy, &str)> {
+    policies.iter().filter(|policy| policy.family == Family::Smi).filter_map(|policy| match &policy.scope {
+        Scope::ServiceAccount(account) => Some((&**policy, &**account)),
+        _ => None,
+    })
+}
+
+fn names(target: &Policy, own: &Workload) -> bool {
+    target.rules.iter().any(|rule| lets_in(rule, own))
 }
 
 fn lets_in(rule: &Rule, own: &Workload) -> bool {

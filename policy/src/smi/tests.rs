@@ -266,6 +266,37 @@ fn a_source_is_an_identity_of_the_own_trust_domain_or_an_alias() {
 }
 
 #[test]
+fn a_cluster_of_another_trust_domain_is_meant_only_by_sameness() {
+    let policies = composed(&target("t", spec(&json!([http(&["metrics"])]))));
+    let same = Settings { trust_domain_aliases: vec!["west.example".parse().unwrap()], ..in_force() };
+    let by = |peer: &str| Call::get("/metrics").by(peer);
+    for (peer, without, with) in [
+        ("cluster.local/ns/default/sa/frontend", true, true),
+        ("west.example/ns/default/sa/frontend", false, true),
+        ("west.example/ns/other/sa/frontend", false, false),
+        ("west.example/ns/default/sa/backend", false, false),
+        ("east.example/ns/default/sa/frontend", false, false),
+        ("west.example.evil/ns/default/sa/frontend", false, false),
+    ] {
+        for (settings, expected) in [(&in_force(), without), (&same, with)] {
+            assert_eq!(says(&policies, settings, &by(peer)).starts_with("allow"), expected, "{peer} {settings:?}");
+        }
+    }
+    // An AuthorizationPolicy that names our own domain means the same ones, and one that names the other domain alone too.
+    for named in ["cluster.local", "west.example"] {
+        let principal = format!("{named}/ns/default/sa/frontend");
+        let rules = json!([{"from": [{"source": {"principals": [principal]}}]}]);
+        let istio = vec![policy("p", json!({"action": "ALLOW", "rules": rules}))];
+        for (peer, with) in [("cluster.local", true), ("west.example", true), ("east.example", false)] {
+            let call = by(&format!("{peer}/ns/default/sa/frontend"));
+            let permissive = |settings: &Settings| Settings { smi: SmiMode::Permissive, ..settings.clone() };
+            assert_eq!(says(&istio, &permissive(&same), &call).starts_with("allow"), with, "{named} {peer}");
+            assert_eq!(says(&istio, &permissive(&in_force()), &call).starts_with("allow"), named == peer, "{named} {peer}");
+        }
+    }
+}
+
+#[test]
 fn a_method_is_exact_and_a_star_is_every_one_but_connect() {
     for (methods, method, expected) in [
         (json!(["GET"]), "GET", true),

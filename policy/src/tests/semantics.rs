@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{Call, decide, decide_with, dry_run, matches, name, policy, rule, settings, workload};
-use crate::{CatchAllDeny, Policy, PolicySet, Settings, Verdict};
+use crate::{CatchAllDeny, Policy, PolicySet, Settings, Verdict, Workload};
 
 fn source(field: &str, values: &[&str]) -> Value {
     json!({"from": [{"source": {field: values}}]})
@@ -66,6 +66,35 @@ fn a_policy_with_a_target_selects_no_workload() {
     let target = json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "edge"});
     for spec in [json!({"targetRef": target}), json!({"targetRefs": [target]})] {
         assert_eq!(decide(&[policy("p", spec)], &Call::get("/")), "allow no_policy");
+    }
+}
+
+#[test]
+fn a_policy_for_a_gateway_is_for_the_workloads_that_are_it() {
+    let target = |kind: &str, name: &str| json!({"group": "gateway.networking.k8s.io", "kind": kind, "name": name});
+    let service = json!({"kind": "Service", "name": "edge"});
+    let gateway = |name: &str| Workload {
+        labels: [("gateway.networking.k8s.io/gateway-name".to_owned(), name.to_owned())].into(),
+        ..workload()
+    };
+    for (object, spec, expected) in [
+        ("p", json!({"targetRef": target("Gateway", "edge")}), true),
+        ("p", json!({"targetRefs": [service, target("Gateway", "edge")]}), true),
+        ("p", json!({"targetRefs": [target("Gateway", "a"), target("Gateway", "edge")]}), true),
+        ("p", json!({"targetRef": target("Gateway", "other")}), false),
+        ("p", json!({"targetRef": service}), false),
+        ("p", json!({"targetRef": target("GatewayClass", "istio-waypoint")}), false),
+        ("other/p", json!({"targetRef": target("Gateway", "edge")}), false),
+        ("istio-system/p", json!({"targetRef": target("Gateway", "edge")}), false),
+    ] {
+        // Without rules: nothing is allowed where it applies.
+        let policies = [policy(object, spec.clone())];
+        let verdict = |own: &Workload| {
+            let set = PolicySet::compile(&policies, own, &settings());
+            Call::get("/").decide_in(&set, |decision| decision.verdict == Verdict::Deny)
+        };
+        assert_eq!(verdict(&gateway("edge")), expected, "{object} {spec}");
+        assert!(!verdict(&workload()), "{object} {spec}");
     }
 }
 

@@ -162,10 +162,10 @@ async fn drive(connection: impl Future<Output = Result<(), hyper::Error>>) {
 }
 
 fn gone(slot: &Slot, error: hyper::Error) -> ProxyError {
-    ProxyError::new(ErrorKind::UpstreamReset, slot.upstream().address.to_string()).caused_by(error)
+    ProxyError::new(ErrorKind::UpstreamReset, slot.label().to_owned()).caused_by(error)
 }
 
 fn broke(slot: &Slot, error: hyper::Error) -> ProxyError {
     let kind = if error.is_parse() { ErrorKind::UpstreamProtocol } else { ErrorKind::UpstreamReset };
-    ProxyError::new(kind, slot.upstream().address.to_string()).caused_by(error)
+    ProxyError::new(kind, slot.label().to_owned()).caused_by(error)
 }

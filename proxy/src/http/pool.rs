@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -75,6 +76,16 @@ pub struct Via {
     pub authority: Arc<str>,
 }
 
+impl fmt::Display for Upstream {
+    /// Its address, or the gateway it is behind.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.via {
+            None => self.address.fmt(f),
+            Some(via) => via.gateway.fmt(f),
+        }
+    }
+}
+
 /// The upstream connections of one worker.
 #[derive(Debug)]
 pub struct Pool {
@@ -99,7 +110,7 @@ impl Pool {
             return Rc::clone(slot);
         }
         let slot = Rc::new(Slot {
-            label: upstream.address.to_string(),
+            label: upstream.to_string(),
             upstream: upstream.clone(),
             idle: RefCell::default(),
             shared: RefCell::default(),
@@ -182,7 +193,7 @@ impl Slot {
         &self.upstream
     }
 
-    /// Its address as the access log has it, written once instead of once a request.
+    /// Where it is as the access log has it, written once instead of once a request.
     pub fn label(&self) -> &str {
         &self.label
     }

@@ -30,10 +30,10 @@ const SEND_BUFFER: usize = 64 * 1024;
 
 /// Streams that a peer may open and reset before we have looked at them; beyond it the connection is closed with
 /// ENHANCE_YOUR_CALM (CVE-2023-44487).
-const PENDING_RESETS: usize = 20;
+pub(crate) const PENDING_RESETS: usize = 20;
 
 /// Streams reset because of the peer's own errors, before the connection is closed likewise (CVE-2025-8671).
-const LOCAL_RESETS: usize = 1024;
+pub(crate) const LOCAL_RESETS: usize = 1024;
 
 /// What hyper takes without being told, and then parses into a buffer on the stack; told a number, even this one, it fills and
 /// moves several kilobytes for every message, which shows in a profile.

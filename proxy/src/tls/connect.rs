@@ -7,15 +7,15 @@ use std::sync::Arc;
 use meshgate_identity::{ClientAlpn, Expected};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::{Security, Upstream};
-use crate::socket;
 use crate::stream::Stream;
-use crate::worker::Worker;
+use crate::worker::{Worker, WorkerRef};
+use crate::{socket, tunnel};
 
 /// Configurations kept before the map is started anew; each is a few hundred bytes around shared parts, and a mesh with more
 /// peer identities than this per worker only makes some again.
@@ -57,32 +57,46 @@ impl Configs {
 /// Connects within the upstream's time-out.
 ///
 /// # Errors
-/// [`ErrorKind::Loop`], [`ErrorKind::ConnectFailed`], [`ErrorKind::ConnectTimeout`] or [`ErrorKind::UpstreamTls`]; nothing of
-/// a request was sent in any of them.
-pub async fn connect(worker: &Worker, upstream: &Upstream, alpn: ClientAlpn) -> Result<Connected, ProxyError> {
+/// [`ErrorKind::Loop`], [`ErrorKind::ConnectFailed`], [`ErrorKind::ConnectTimeout`], [`ErrorKind::UpstreamTls`], or one of
+/// [`tunnel::pool::open`]'s; nothing of a request was sent in any of them.
+pub async fn connect(worker: &WorkerRef, upstream: &Upstream, alpn: ClientAlpn) -> Result<Connected, ProxyError> {
+    let deadline = Instant::now() + upstream.connect_timeout;
+    let late = |_| {
+        let detail = format!("{upstream}: no connection within {:?}", upstream.connect_timeout);
+        ProxyError::new(ErrorKind::ConnectTimeout, detail)
+    };
+    let stream = match &upstream.via {
+        // Has its own deadline, because it knows who was late.
+        Some(via) => Stream::tunnel(tunnel::pool::open(worker, via, deadline).await?),
+        None => timeout_at(deadline, socket(worker, upstream)).await.map_err(late)??,
+    };
+    let Security::Mtls { expected, server_name } = &upstream.security else { return Ok(Connected::Plain(stream)) };
+    let handshake = handshake(worker, upstream, expected, server_name, alpn, stream);
+    timeout_at(deadline, handshake).await.map_err(late)?
+}
+
+async fn socket(worker: &Worker, upstream: &Upstream) -> Result<Stream, ProxyError> {
     let address = upstream.address;
     if worker.shared.own.is_own(address, None) && upstream.security == Security::Plaintext {
         return Err(ProxyError::new(ErrorKind::Loop, format!("{address} is an own listener")));
     }
-    match timeout(upstream.connect_timeout, establish(worker, upstream, alpn)).await {
-        Ok(result) => result,
-        Err(_) => Err(ProxyError::new(
-            ErrorKind::ConnectTimeout,
-            format!("{address}: no connection within {:?}", upstream.connect_timeout),
-        )),
-    }
+    let connected = socket::connect(address, upstream.source).await;
+    connected
+        .map(Stream::new)
+        .map_err(|error| ProxyError::new(ErrorKind::ConnectFailed, address.to_string()).caused_by(error))
 }
 
-async fn establish(worker: &Worker, upstream: &Upstream, alpn: ClientAlpn) -> Result<Connected, ProxyError> {
-    let address = upstream.address;
-    let stream = socket::connect(address, upstream.source)
-        .await
-        .map_err(|error| ProxyError::new(ErrorKind::ConnectFailed, address.to_string()).caused_by(error))?;
-    let stream = Stream::new(stream);
-    let Security::Mtls { expected, server_name } = &upstream.security else { return Ok(Connected::Plain(stream)) };
+async fn handshake(
+    worker: &Worker,
+    upstream: &Upstream,
+    expected: &Expected,
+    server_name: &str,
+    alpn: ClientAlpn,
+    stream: Stream,
+) -> Result<Connected, ProxyError> {
     let config = worker.client_tls.for_peer(worker, expected, alpn);
     // A service name that is no DNS name cannot be sent as SNI; the identity, not the name, is what is verified.
-    let name = ServerName::try_from(&**server_name).map_or_else(|_| address.ip().into(), |name| name.to_owned());
+    let name = ServerName::try_from(server_name).map_or_else(|_| upstream.address.ip().into(), |name| name.to_owned());
     let outcome = TlsConnector::from(config).connect(name, stream).await;
     let result = if outcome.is_ok() { "ok" } else { "error" };
     worker.shared.metrics.handshake(crate::connection::Direction::Outbound, result);
@@ -90,10 +104,11 @@ async fn establish(worker: &Worker, upstream: &Upstream, alpn: ClientAlpn) -> Re
         Ok(stream) => Ok(Connected::Tls(Box::new(stream))),
         // A far side that just closes (full, draining, restarting) has said nothing about identities.
         Err(error) if !super::is_tls(&error) => {
-            Err(ProxyError::new(ErrorKind::ConnectFailed, format!("{address}: in the TLS handshake")).caused_by(error))
+            let detail = format!("{upstream}: in the TLS handshake");
+            Err(ProxyError::new(ErrorKind::ConnectFailed, detail).caused_by(error))
         }
         Err(error) => {
-            let detail = format!("{address}: expected {expected}: {}", super::reason(&error));
+            let detail = format!("{upstream}: expected {expected}: {}", super::reason(&error));
             Err(ProxyError::new(ErrorKind::UpstreamTls, detail))
         }
     }

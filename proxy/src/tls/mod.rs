@@ -8,12 +8,12 @@ use std::io;
 use meshgate_identity::PeerError;
 
 /// Whether a handshake failed of TLS itself, and not of the connection.
-fn is_tls(error: &io::Error) -> bool {
+pub(crate) fn is_tls(error: &io::Error) -> bool {
     error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some()
 }
 
 /// Why a handshake failed, in words: our own verifiers' reason where they gave one, else what the TLS library said.
-fn reason(error: &io::Error) -> String {
+pub(crate) fn reason(error: &io::Error) -> String {
     let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match tls.and_then(PeerError::of) {
         Some(ours) => ours.to_string(),

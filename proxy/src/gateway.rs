@@ -1,0 +1,279 @@
+//! The edge of a cluster: lets other clusters' workloads reach what is exported, through tunnels whose inside it cannot read.
+//!
+//! Mutual TLS always, and HTTP/2 in it. CONNECT opens a tunnel to a ready endpoint of an exported service; a GET tells what the
+//! caller may call. [`plan`] decides and does no I/O, [`choose`] takes the endpoint, [`tunnel`] carries the bytes. Who the caller is
+//! to the workload, and what it asks of it, is between the two: their own TLS runs inside.
+
+pub mod callers;
+pub mod choose;
+pub mod plan;
+
+mod exports;
+mod tunnel;
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use h2::server::{self, SendResponse};
+use h2::{Reason, RecvStream};
+use http::{Method, Request, Response, StatusCode, header};
+use meshgate_config::Snapshot;
+use meshgate_identity::SpiffeId;
+use meshgate_identity::alpn::Negotiated;
+use meshgate_policy::{ConnectionFacts, Protocol, RemoteIp, Residual};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::access_log::Line;
+use crate::clusters::wire;
+use crate::connection::{Connection, Direction};
+use crate::detect::{self, Detected};
+use crate::drain::{self, Phase};
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::server::{LOCAL_RESETS, PENDING_RESETS};
+use crate::tunnel::{FRAME_MAX, Open, SEND_BUFFER, WINDOW, connection_window, pulse};
+use crate::worker::WorkerRef;
+use crate::{report, socket, throttle, tls};
+use callers::{Admitted, Callers};
+use choose::Loads;
+
+/// Bytes of a request's head: a CONNECT has little to say.
+const HEAD_MAX: u32 = 16 * 1024;
+
+/// Streams that a caller may take back before they were answered, more than it let be answered: beyond it the connection is closed
+/// with ENHANCE_YOUR_CALM, because each has cost a connection to an endpoint (CVE-2023-44487).
+const TAKEN_BACK_MAX: usize = 100;
+
+/// What the workers of a gateway share.
+#[derive(Debug, Default)]
+pub struct Gateways {
+    /// Who is connected.
+    pub callers: Callers,
+    /// Where tunnels lead.
+    pub loads: Loads,
+}
+
+/// Who is at the other end of an outer connection.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Its identity.
+    pub id: SpiffeId,
+    /// Its cluster, told by whose roots vouch for it; `None` when nothing tells.
+    pub cluster: Option<Arc<str>>,
+    /// Its address.
+    pub source: IpAddr,
+}
+
+/// One outer connection.
+#[derive(Debug)]
+pub struct Side {
+    worker: WorkerRef,
+    connection: Connection,
+    destination: SocketAddr,
+    caller: Caller,
+    sni: Option<String>,
+    admitted: Admitted,
+    /// The log fields of the connection, see [`Line::prefix`].
+    prefix: Vec<u8>,
+    streams: Open,
+    taken_back: Cell<usize>,
+}
+
+/// Serves an accepted connection to its end.
+pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connection) {
+    if let Err(error) = try_serve(worker, stream, &mut connection).await {
+        report::connection_refused(worker, Direction::Gateway, &connection, &error);
+    }
+}
+
+async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Connection) -> Result<(), ProxyError> {
+    let shared = &worker.shared;
+    let timeouts = &shared.bootstrap.timeouts;
+    let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error);
+    let destination = stream.local_addr().map(socket::canonical).map_err(gone)?;
+    connection.destination = Some(destination);
+    let detecting = drain::before(worker, Phase::Draining, detect::detect(&stream, timeouts.detect));
+    let detected = detecting.await.unwrap_or(Ok(Detected::Closed)).map_err(gone)?;
+    report::count_detection(worker, Direction::Gateway, detected);
+    match detected {
+        Detected::Closed => return Ok(()),
+        Detected::Tls { .. } => {}
+        _ => return Err(ProxyError::new(ErrorKind::DownstreamTls, "plaintext to a gateway")),
+    }
+    let identity = Arc::clone(&worker.identity.borrow());
+    let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
+    let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };
+    shared.metrics.handshake(Direction::Gateway, if outcome.is_ok() { "ok" } else { "error" });
+    let accepted = outcome?;
+    if accepted.negotiated != Negotiated::Http2 {
+        return Err(ProxyError::new(ErrorKind::DownstreamTls, "a gateway speaks HTTP/2 alone"));
+    }
+    let Some(id) = accepted.peer.id else {
+        return Err(ProxyError::new(ErrorKind::Internal, "a handshake without an identity"));
+    };
+    let settings = &shared.bootstrap.gateway;
+    let admitted =
+        shared.gateways.callers.admit(&id, settings.connections_per_caller, settings.tunnels_per_caller);
+    let Some(admitted) = admitted else {
+        if let Some(left_out) = throttle::admit() {
+            tracing::warn!(peer = %id, left_out, "connection refused: gateway.connectionsPerCaller reached");
+        }
+        return Err(ProxyError::new(ErrorKind::TooMany, format!("{id} has too many connections")));
+    };
+    let cluster = identity.cluster_of(accepted.stream.get_ref().1.peer_certificates().unwrap_or_default());
+    let caller = Caller { id, cluster, source: connection.remote.ip() };
+    let side = Side {
+        worker: Rc::clone(worker),
+        connection: *connection,
+        destination,
+        prefix: prefix(connection, destination, &caller),
+        caller,
+        sni: accepted.peer.sni,
+        admitted,
+        streams: Open::default(),
+        taken_back: Cell::new(0),
+    };
+    tracing::debug!(remote = %connection.remote, caller = ?side.caller, "gateway");
+    run(Rc::new(side), accepted.stream).await
+}
+
+fn prefix(connection: &Connection, destination: SocketAddr, caller: &Caller) -> Vec<u8> {
+    Line::prefix(|line| {
+        line.text("direction", Direction::Gateway.as_str());
+        line.address("downstream_remote_address", connection.remote);
+        line.address("downstream_local_address", destination);
+        line.text("peer", caller.id.as_str());
+        if let Some(cluster) = &caller.cluster {
+            line.text("peer_cluster", cluster.as_bytes());
+        }
+    })
+}
+
+fn builder(tunnels: u32) -> server::Builder {
+    let mut builder = server::Builder::new();
+    builder
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(connection_window(tunnels))
+        .max_frame_size(FRAME_MAX)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(HEAD_MAX)
+        .max_concurrent_streams(tunnels)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(Some(LOCAL_RESETS));
+    builder
+}
+
+async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Result<(), ProxyError> {
+    let bootstrap = &side.worker.shared.bootstrap;
+    let broke = |detail| ProxyError::new(ErrorKind::DownstreamGone, detail);
+    let handshake = builder(bootstrap.gateway.tunnels_per_connection).handshake(stream);
+    let mut connection = match timeout(bootstrap.timeouts.request_header, handshake).await {
+        Ok(Ok(connection)) => connection,
+        Ok(Err(error)) => return Err(broke("HTTP/2").caused_by(error)),
+        Err(_) => return Err(broke("no HTTP/2 in time")),
+    };
+    let mut lost = pin!(pulse::lost(connection.ping_pong(), || side.streams.count() > 0));
+    let (idle, mut drain) = (bootstrap.timeouts.idle, side.worker.drain.clone());
+    let (mut next, mut resting) = (Phase::Draining, None);
+    let mut timer = pin!(sleep_until(Instant::now() + idle));
+    loop {
+        tokio::select! {
+            biased;
+            accepted = poll_fn(|cx| connection.poll_accept(cx)) => match accepted {
+                Some(Ok((request, respond))) => start(&side, request, respond),
+                Some(Err(error)) => {
+                    tracing::debug!(peer = %side.caller.id, %error, "gateway connection ended");
+                    return Ok(());
+                }
+                None => return Ok(()),
+            },
+            () = lost.as_mut() => return Err(broke("no answer to PING")),
+            () = drain.reached(next) => {
+                if next == Phase::Ended {
+                    return Ok(());
+                }
+                connection.graceful_shutdown();
+                next = Phase::Ended;
+            }
+            () = timer.as_mut() => {
+                // Rests from one look to the next, so for up to twice as long.
+                match resting {
+                    _ if side.streams.count() > 0 => resting = None,
+                    None => resting = Some(()),
+                    Some(()) => return Ok(()),
+                }
+                timer.as_mut().reset(Instant::now() + idle);
+            }
+        }
+        if side.taken_back.get() > TAKEN_BACK_MAX {
+            tracing::debug!(peer = %side.caller.id, "gateway connection ended: too many streams taken back");
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        }
+    }
+}
+
+/// Serves one request in a task of its own; a panic there ends that one.
+fn start(side: &Rc<Side>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
+    let (side, held) = (Rc::clone(side), side.streams.hold());
+    tokio::task::spawn_local(async move {
+        let worker = Rc::clone(&side.worker);
+        let (head, recv) = request.into_parts();
+        let is_tunnel = head.method == Method::CONNECT && head.extensions.get::<h2::ext::Protocol>().is_none();
+        let serving = async {
+            if is_tunnel {
+                tunnel::serve(side, head, recv, respond, held).await;
+            } else if head.method == Method::GET && head.uri.path() == wire::PATH {
+                exports::serve(side, recv, respond, held).await;
+            } else if head.method == Method::GET {
+                answer(respond, StatusCode::NOT_FOUND, None);
+            } else {
+                answer(respond, StatusCode::METHOD_NOT_ALLOWED, None);
+            }
+        };
+        if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
+            worker.shared.metrics.panics.inc();
+            tracing::error!("a tunnel's task panicked");
+        }
+    });
+}
+
+/// Answers with a status alone.
+fn answer(mut respond: SendResponse<Bytes>, status: StatusCode, reason: Option<&'static str>) {
+    let mut response = Response::builder().status(status);
+    if let Some(reason) = reason {
+        response = response.header(crate::tunnel::REASON, reason);
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        response = response.header(header::ALLOW, "CONNECT, GET");
+    }
+    if let Ok(response) = response.body(()) {
+        // Whoever has gone needs no answer.
+        let _ = respond.send_response(response, true);
+    }
+}
+
+impl Side {
+    /// What the policies that apply to the gateway leave open.
+    fn residual(&self, snapshot: &Snapshot) -> Residual {
+        let source_ip = self.caller.source;
+        let facts = ConnectionFacts {
+            peer: Some(&self.caller.id),
+            source_ip,
+            remote_ip: RemoteIp::Fixed(source_ip),
+            destination: self.destination,
+            service_port: None,
+            opaque_port: false,
+            sni: self.sni.as_deref(),
+            protocol: Protocol::Http,
+        };
+        self.worker.residuals.residual(snapshot, &facts)
+    }
+}

@@ -1,0 +1,76 @@
+//! The way to a workload behind another cluster's gateway.
+//!
+//! Two sessions, one inside the other: an outer one of mutual TLS and HTTP/2 to the gateway, which carries many tunnels, and in
+//! each tunnel (HTTP/2 CONNECT, RFC 9113 section 8.5) an inner one of mutual TLS to the far workload, of which the gateway sees
+//! only bytes. This is about the outer one, at both ends; the inner is made as over any socket.
+
+pub mod dial;
+pub mod pool;
+pub mod pulse;
+pub mod stream;
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+pub use pool::Tunnels;
+pub use stream::TunnelStream;
+
+/// Flow-control window of one tunnel, on either side: what may be in flight in it, and so the most of it that waits in our memory
+/// when whoever reads is slow. Clusters are further apart than pods: it fills 100 Mbit/s at a round trip of 20 ms.
+pub const WINDOW: u32 = 256 * 1024;
+
+/// The greatest DATA frame, on either side. TLS inside a tunnel writes records of 16 KiB and 22 bytes, which HTTP/2's smallest
+/// maximum would cut in two; several of them in one frame save a frame header and a wake-up each.
+pub const FRAME_MAX: u32 = 64 * 1024;
+
+/// Bytes of one tunnel that wait for the connection to be writable.
+pub const SEND_BUFFER: usize = 256 * 1024;
+
+/// Tunnels in one connection before another is made: what gateways allow unless told otherwise.
+pub const TUNNELS_MAX: u32 = 100;
+
+/// Why a gateway has no endpoint for a tunnel that it would let through, in an answer of 503.
+pub const REASON: &str = "x-meshgate-reason";
+
+/// A value of [`REASON`]: none is ready.
+pub const NO_READY_ENDPOINT: &str = "no-ready-endpoint";
+
+/// A value of [`REASON`]: none of those that are ready took the connection.
+pub const CONNECT_FAILED: &str = "connect-failed";
+
+/// The window of a whole connection: enough for all its tunnels, so that those that nobody reads from do not stop the others.
+/// HTTP/2 allows 2^31 - 1.
+pub fn connection_window(tunnels: u32) -> u32 {
+    WINDOW.saturating_mul(tunnels).min((1 << 31) - 1)
+}
+
+/// Counts what is open on a connection.
+#[derive(Debug, Clone, Default)]
+pub struct Open(Rc<Cell<usize>>);
+
+/// One that is open.
+#[derive(Debug)]
+pub struct Held(Open);
+
+impl Open {
+    /// One more, until it is dropped.
+    pub fn hold(&self) -> Held {
+        self.0.set(self.0.get() + 1);
+        Held(self.clone())
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.get()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Self(Open(count)) = self;
+        count.set(count.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,299 @@
+//! Outer connections to gateways, by worker: few connections, many tunnels.
+//!
+//! Each is driven by one task of its worker. It takes tunnels until it has as many as either end allows, is told to go away, is
+//! of an older own certificate, or stops answering; those it has then end by themselves.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use h2::{Reason, client};
+use http::{Method, Request, StatusCode, Version, header};
+use meshgate_config::{GatewayAddress, Role};
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use super::{Held, Open, TunnelStream, pulse};
+use crate::connection::Direction;
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::pool::Via;
+use crate::tunnel::dial;
+use crate::worker::{Worker, WorkerRef};
+
+/// Connections tried for one tunnel. More than one, because a gateway that drains takes no tunnel on a connection that seemed
+/// good a moment ago.
+const TRIES: usize = 3;
+
+/// The gateways that one worker has connections to.
+#[derive(Debug, Default)]
+pub struct Tunnels(RefCell<HashMap<Arc<GatewayAddress>, Rc<Connections>>>);
+
+/// Connections to one gateway.
+#[derive(Debug, Default)]
+struct Connections {
+    open: RefCell<Vec<Rc<Connection>>>,
+    connecting: Cell<bool>,
+    connected: Notify,
+    /// How many tries have failed, and how the last one did: whoever waited for it does not make the same one again.
+    failed: RefCell<(u64, Option<(ErrorKind, Arc<str>)>)>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    sender: SendRequest<Bytes>,
+    generation: u64,
+    tunnels: Open,
+    used: Cell<Instant>,
+    closed: Rc<Cell<bool>>,
+}
+
+impl Connection {
+    fn takes_another(&self, generation: u64) -> bool {
+        let max = self.sender.current_max_send_streams().clamp(1, super::TUNNELS_MAX as usize);
+        self.generation == generation && !self.closed.get() && self.tunnels.count() < max
+    }
+
+    fn is_idle_since(&self, oldest: Instant) -> bool {
+        self.used.get() <= oldest && self.tunnels.count() == 0
+    }
+}
+
+impl Tunnels {
+    /// Closes connections that have had no tunnel for longer than `max`.
+    pub fn sweep(&self, max: Duration) {
+        let now = Instant::now();
+        let Some(oldest) = now.checked_sub(max) else { return };
+        self.0.borrow_mut().retain(|_, connections| {
+            let mut open = connections.open.borrow_mut();
+            for connection in open.iter().filter(|connection| connection.tunnels.count() > 0) {
+                connection.used.set(now);
+            }
+            open.retain(|connection| !connection.closed.get() && !connection.is_idle_since(oldest));
+            !open.is_empty() || Rc::strong_count(connections) > 1
+        });
+    }
+
+    fn to(&self, gateway: &Arc<GatewayAddress>) -> Rc<Connections> {
+        let mut all = self.0.borrow_mut();
+        if let Some(known) = all.get(gateway) {
+            return Rc::clone(known);
+        }
+        Rc::clone(all.entry(Arc::clone(gateway)).or_default())
+    }
+}
+
+/// Opens a tunnel before the deadline.
+///
+/// # Errors
+/// About the gateway: [`ErrorKind::GatewayFailed`], [`ErrorKind::GatewayTls`], [`ErrorKind::Loop`]. From it:
+/// [`ErrorKind::TunnelRefused`], [`ErrorKind::TunnelNoEndpoint`]. Nothing of a request was sent in any of them.
+pub async fn open(worker: &WorkerRef, via: &Via, deadline: Instant) -> Result<TunnelStream, ProxyError> {
+    let connections = worker.tunnels.to(&via.gateway);
+    let generation = worker.identity.borrow().generation();
+    let mut last = None;
+    for _ in 0..TRIES {
+        let late = || error(ErrorKind::GatewayFailed, via, "no connection in time");
+        let found = timeout_at(deadline, connections.connection(worker, via, generation, deadline));
+        let (connection, held) = found.await.map_err(|_| late())??;
+        match timeout_at(deadline, connect(worker, via, &connection, held)).await {
+            Ok(Ok(tunnel)) => return Ok(tunnel),
+            Ok(Err(Unopened::Refused(error))) => return Err(error),
+            Ok(Err(Unopened::NotHere(why))) => {
+                connection.closed.set(true);
+                last = Some(why);
+            }
+            // The gateway itself is asked whether it lives by PING; who is slow here is whoever it connects to.
+            Err(_) => return Err(error(ErrorKind::TunnelNoEndpoint, via, "no answer to CONNECT in time")),
+        }
+    }
+    let failed = error(ErrorKind::GatewayFailed, via, "its connections end as soon as they are used");
+    Err(match last {
+        Some(why) => failed.caused_by(why),
+        None => failed,
+    })
+}
+
+impl Connections {
+    /// A connection that takes another tunnel; waits while somebody else connects.
+    async fn connection(
+        &self,
+        worker: &WorkerRef,
+        via: &Via,
+        generation: u64,
+        deadline: Instant,
+    ) -> Result<(Rc<Connection>, Held), ProxyError> {
+        let seen = self.failed.borrow().0;
+        loop {
+            // Registered before the look, so that a connection made in between is not missed.
+            let connected = self.connected.notified();
+            if let Some(found) = self.open.borrow().iter().find(|known| known.takes_another(generation)) {
+                return Ok((Rc::clone(found), found.tunnels.hold()));
+            }
+            if let (times, Some((kind, detail))) = &*self.failed.borrow()
+                && *times != seen
+            {
+                return Err(ProxyError::new(*kind, detail.to_string()));
+            }
+            if !self.connecting.replace(true) {
+                return self.connect(worker, via, generation, deadline).await;
+            }
+            connected.await;
+        }
+    }
+
+    async fn connect(
+        &self,
+        worker: &WorkerRef,
+        via: &Via,
+        generation: u64,
+        deadline: Instant,
+    ) -> Result<(Rc<Connection>, Held), ProxyError> {
+        let _connecting = Connecting(self);
+        match establish(worker, via, generation, deadline).await {
+            Ok(connection) => {
+                let held = connection.tunnels.hold();
+                let mut open = self.open.borrow_mut();
+                // Those of an older certificate end with their last tunnel.
+                open.retain(|known| known.generation == generation && !known.closed.get());
+                open.push(Rc::clone(&connection));
+                Ok((connection, held))
+            }
+            Err(error) => {
+                let mut failed = self.failed.borrow_mut();
+                *failed = (failed.0 + 1, Some((error.kind, error.detail_with_cause().into())));
+                Err(error)
+            }
+        }
+    }
+}
+
+/// The right to connect. Dropped, it wakes those who wait.
+struct Connecting<'a>(&'a Connections);
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.0.connecting.set(false);
+        self.0.connected.notify_waiters();
+    }
+}
+
+async fn establish(
+    worker: &WorkerRef,
+    via: &Via,
+    generation: u64,
+    deadline: Instant,
+) -> Result<Rc<Connection>, ProxyError> {
+    let gateway = worker.shared.clusters.gateway(&via.gateway);
+    let identity = Arc::clone(&worker.identity.borrow());
+    let left = deadline.saturating_duration_since(Instant::now());
+    let dialled = dial::dial(&gateway, &identity, &worker.shared.own, left).await;
+    let result = if dialled.is_ok() { "ok" } else { "error" };
+    worker.shared.metrics.handshake(Direction::Gateway, result);
+    let (sender, mut connection) = builder()
+        .handshake(dialled?)
+        .await
+        .map_err(|cause| error(ErrorKind::GatewayFailed, via, "HTTP/2").caused_by(cause))?;
+    let (tunnels, closed) = (Open::default(), Rc::new(Cell::new(false)));
+    let made = Connection { sender, generation, tunnels: tunnels.clone(), used: Cell::new(Instant::now()), closed };
+    let (gateway, closed) = (Arc::clone(&via.gateway), Rc::clone(&made.closed));
+    tokio::task::spawn_local(async move {
+        let lost = pulse::lost(connection.ping_pong(), || tunnels.count() > 0);
+        tokio::select! {
+            biased;
+            ended = connection => match ended {
+                Ok(()) => tracing::debug!(%gateway, "gateway connection ended"),
+                Err(error) => tracing::debug!(%gateway, %error, "gateway connection ended"),
+            },
+            () = lost => tracing::warn!(%gateway, tunnels = tunnels.count(), "gateway does not answer; its tunnels end"),
+        }
+        closed.set(true);
+    });
+    Ok(Rc::new(made))
+}
+
+fn builder() -> client::Builder {
+    let mut builder = client::Builder::new();
+    builder
+        .initial_window_size(super::WINDOW)
+        .initial_connection_window_size(super::connection_window(super::TUNNELS_MAX))
+        .max_frame_size(super::FRAME_MAX)
+        .max_send_buffer_size(super::SEND_BUFFER)
+        .initial_max_send_streams(super::TUNNELS_MAX as usize)
+        // An answer to CONNECT has a few short headers.
+        .max_header_list_size(16 * 1024)
+        .enable_push(false);
+    builder
+}
+
+/// Why there is no tunnel.
+enum Unopened {
+    /// This connection does not take it; another may.
+    NotHere(h2::Error),
+    /// The gateway said no.
+    Refused(ProxyError),
+}
+
+async fn connect(worker: &Worker, via: &Via, connection: &Connection, held: Held) -> Result<TunnelStream, Unopened> {
+    let request = request(worker, via).map_err(Unopened::Refused)?;
+    let mut sender = connection.sender.clone().ready().await.map_err(Unopened::NotHere)?;
+    let (answer, send) = sender.send_request(request, false).map_err(Unopened::NotHere)?;
+    let answer = answer.await.map_err(|cause| match cause.reason() {
+        // Told before it looked at it (RFC 9113, sections 6.8 and 8.7).
+        Some(Reason::REFUSED_STREAM | Reason::NO_ERROR) => Unopened::NotHere(cause),
+        _ if cause.is_go_away() => Unopened::NotHere(cause),
+        _ => Unopened::Refused(error(ErrorKind::GatewayFailed, via, "CONNECT").caused_by(cause)),
+    })?;
+    connection.used.set(Instant::now());
+    let (head, recv) = answer.into_parts();
+    if head.status.is_success() {
+        return Ok(TunnelStream::new(send, recv, held));
+    }
+    let reason = head.headers.get(super::REASON).and_then(|reason| reason.to_str().ok());
+    let kind = refusal(head.status, reason);
+    let detail = format!("answered {}{}", head.status, reason.map(|reason| format!(" ({reason})")).unwrap_or_default());
+    Err(Unopened::Refused(error(kind, via, &detail)))
+}
+
+/// Whose fault it is that there is no tunnel: the caller's, of what is behind the gateway, or the gateway's own.
+fn refusal(status: StatusCode, reason: Option<&str>) -> ErrorKind {
+    match reason {
+        _ if status.is_client_error() || status == StatusCode::LOOP_DETECTED => ErrorKind::TunnelRefused,
+        Some(super::NO_READY_ENDPOINT | super::CONNECT_FAILED) => ErrorKind::TunnelNoEndpoint,
+        _ => ErrorKind::GatewayFailed,
+    }
+}
+
+/// A gateway that passes something on says so (RFC 7239), for the next to find loops by.
+fn request(worker: &Worker, via: &Via) -> Result<Request<()>, ProxyError> {
+    let bootstrap = &worker.shared.bootstrap;
+    let mut request = Request::builder().method(Method::CONNECT).uri(&*via.authority).version(Version::HTTP_2);
+    if bootstrap.role == Role::Gateway {
+        request = request.header(header::FORWARDED, format!("by=\"{}\"", bootstrap.cluster_key));
+    }
+    request.body(()).map_err(|cause| error(ErrorKind::Internal, via, "not an authority").caused_by(cause))
+}
+
+fn error(kind: ErrorKind, via: &Via, what: &str) -> ProxyError {
+    ProxyError::new(kind, format!("{} through gateway {}: {what}", via.authority, via.gateway))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_a_refusal_from_a_gateway_that_failed_and_from_a_service_without_endpoints() {
+        let kind = |status: u16, reason| refusal(StatusCode::from_u16(status).unwrap(), reason);
+        for status in [400, 403, 404, 405, 429, 508] {
+            assert_eq!(kind(status, None), ErrorKind::TunnelRefused, "{status}");
+        }
+        assert_eq!(kind(503, Some(super::super::NO_READY_ENDPOINT)), ErrorKind::TunnelNoEndpoint);
+        assert_eq!(kind(503, Some(super::super::CONNECT_FAILED)), ErrorKind::TunnelNoEndpoint);
+        assert_eq!(kind(503, None), ErrorKind::GatewayFailed);
+        assert_eq!(kind(500, Some("else")), ErrorKind::GatewayFailed);
+    }
+}
