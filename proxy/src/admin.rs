@@ -1,14 +1,16 @@
 //! What the outside may ask this process: is it alive, is it ready, what does it count, what would it decide. Read-only,
 //! on its own thread.
 
+mod clusters;
 mod explain;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -18,6 +20,7 @@ use meshgate_config::Snapshot;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::http::headers;
 use crate::worker::Shared;
 
 /// A scraper that sends its request slower than this is none.
@@ -37,6 +40,7 @@ const INDEX: &str = "meshgate admin\n\n\
     GET /ready    200 when ready, else 503 and what is missing\n\
     GET /live     200 while this process answers\n\
     GET /metrics  counters, for Prometheus\n\
+    GET /clusters gateways of other clusters and what is ready behind them, for callers on this machine\n\
     POST /explain what would be decided on the case in the body, for callers on this machine\n";
 
 /// Answers admin requests for as long as it is polled.
@@ -75,8 +79,34 @@ async fn respond(
     match (request.method(), request.uri().path()) {
         (&Method::POST, "/explain") => explain::answer(&shared.bootstrap, snapshot, caller, request).await,
         (_, "/explain") => text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST\n".into()),
+        (&Method::GET | &Method::HEAD, "/clusters") => match stranger(caller, &request) {
+            Some(refusal) => refusal,
+            None => text(StatusCode::OK, JSON, clusters::page(&shared.clusters)),
+        },
         (method, path) => answer(shared, method, path),
     }
+}
+
+/// What tells more than the other pages is for the loopback interface only, and only under an address or `localhost` for a name,
+/// so that no page in somebody's browser gets at it by a name of its own (DNS rebinding).
+fn stranger<B>(caller: SocketAddr, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+    let why = match () {
+        () if !is_on_this_machine(caller.ip()) => "only for callers on this machine\n",
+        () if !headers::host(request).is_some_and(is_own_name) => "only under an IP address or localhost\n",
+        () => return None,
+    };
+    Some(text(StatusCode::FORBIDDEN, TEXT, why.into()))
+}
+
+fn is_on_this_machine(caller: IpAddr) -> bool {
+    caller.to_canonical().is_loopback()
+}
+
+/// An IP address or `localhost`, with or without a port.
+fn is_own_name(host: &str) -> bool {
+    let Ok(authority) = host.parse::<Authority>() else { return false };
+    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
 fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>> {
@@ -104,4 +134,34 @@ fn text(status: StatusCode, content_type: &'static str, body: String) -> Respons
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callers_from_elsewhere_are_not_on_this_machine() {
+        for (caller, expected) in [
+            ("127.0.0.1", true),
+            ("::1", true),
+            ("::ffff:127.0.0.2", true),
+            ("10.0.0.1", false),
+            ("::ffff:10.0.0.1", false),
+        ] {
+            assert_eq!(is_on_this_machine(caller.parse().unwrap()), expected, "{caller}");
+        }
+    }
+
+    #[test]
+    fn names_that_anybody_may_own_are_not_ours() {
+        for host in ["127.0.0.1", "127.0.0.1:15000", "[::1]:15000", "localhost:15000", "LOCALHOST"] {
+            assert!(is_own_name(host), "{host}");
+        }
+        for host in
+            ["", "evil.example", "evil.example:15000", "127.0.0.1.evil.example", "localhost.evil.example", "a b"]
+        {
+            assert!(!is_own_name(host), "{host}");
+        }
+    }
 }

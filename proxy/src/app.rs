@@ -9,14 +9,16 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use meshgate_config::watch::Watcher;
-use meshgate_config::{Bootstrap, ConfigStore, InboundListener, OutboundListener, Outcome, Problem, Snapshot};
+use meshgate_config::{
+    Bootstrap, ClusterKey, ConfigStore, Discovered, InboundListener, OutboundListener, Outcome, Problem, Snapshot,
+};
 use meshgate_identity::{Identity, IdentityError, IdentityStore, Reload, SpiffeIdError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::access_log::{Sink, Writer};
 use crate::balance::Cursors;
-use crate::clusters::Clusters;
+use crate::clusters::{Clusters, Watchers};
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Drain, Phase};
 use crate::gateway::Gateways;
@@ -134,7 +136,10 @@ impl App {
     /// The operating system's, at start; a worker's, if one ends by itself.
     pub fn run(self) -> Result<(), StartError> {
         let runtime = runtime::local()?;
-        runtime.block_on(self.serve())
+        let result = runtime.block_on(self.serve());
+        // A look-up of a name may hang for as long as the system's resolver likes; nobody waits for it any more.
+        runtime.shutdown_background();
+        result
     }
 
     async fn serve(self) -> Result<(), StartError> {
@@ -145,6 +150,8 @@ impl App {
         let _watcher = watch_files(&shared, &config, &identity)?;
         let (fetcher, keys) = jwks::channel(&shared, jwks);
         tokio::task::spawn_local(fetcher.serve(config.subscribe()));
+        let watchers = Watchers::new(Arc::clone(&shared), Arc::clone(&config), identity.subscribe());
+        tokio::task::spawn_local(watchers.serve());
         let workers = sockets
             .into_iter()
             .enumerate()
@@ -263,13 +270,31 @@ fn reload_config(shared: &Shared, config: &ConfigStore) {
         tracing::warn!("{problem}");
     }
     if report.outcome == Outcome::Published {
-        metrics.config_generation.set(report.generation);
-        let snapshot = config.current();
-        shared.cursors.retain(|service, port| {
-            snapshot.services.iter().any(|known| known.service == *service && known.port == port)
-        });
-        tracing::info!(generation = report.generation, problems = report.problems.len(), "configuration in force");
+        in_force(shared, config);
     }
+}
+
+/// Takes what another cluster's gateway says into force. Blocks for as long as the resources are being read.
+pub(crate) fn discovered(shared: &Shared, config: &ConfigStore, cluster: &ClusterKey, said: Discovered) {
+    let before = config.current();
+    let report = config.discovered(cluster, said);
+    if report.outcome == Outcome::Unchanged {
+        return;
+    }
+    shared.metrics.config_problems.set(report.problems.len() as u64);
+    for problem in report.problems.iter().filter(|problem| !before.problems.contains(problem)) {
+        tracing::warn!("{problem}");
+    }
+    in_force(shared, config);
+}
+
+fn in_force(shared: &Shared, config: &ConfigStore) {
+    let snapshot = config.current();
+    shared.metrics.config_generation.set(snapshot.generation);
+    shared.cursors.retain(|service, port| {
+        snapshot.services.iter().any(|known| known.service == *service && known.port == port)
+    });
+    tracing::info!(generation = snapshot.generation, problems = snapshot.problems.len(), "configuration in force");
 }
 
 fn reload_identity(shared: &Shared, identity: &IdentityStore) {

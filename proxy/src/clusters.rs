@@ -1,17 +1,28 @@
 //! Other clusters' gateways: where they are, whether they answer, and what is ready behind them.
 //!
 //! The one idea: what is known of a gateway is kept apart from what is known of each service behind it, and what is not known is
-//! not bad. The data path reads ([`Gateway`]); one task for each gateway, on the main thread, writes.
+//! not bad. The data path reads ([`Gateway`]); one task for each gateway, on the main thread, writes ([`Watchers`]).
 
+mod lines;
+mod list;
+mod lookup;
+mod probe;
+mod session;
+
+mod watchers;
 pub mod wire;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
-use meshgate_config::GatewayAddress;
+use meshgate_config::{ClusterKey, GatewayAddress};
 use tokio::sync::watch;
+
+pub use list::{List, ListError};
+pub use watchers::Watchers;
 
 /// All gateways that are known; shared by all threads.
 #[derive(Debug, Default)]
@@ -25,6 +36,7 @@ pub struct Clusters {
 pub struct Gateway {
     address: Arc<GatewayAddress>,
     seen: watch::Sender<Seen>,
+    told: Mutex<Told>,
     version: Arc<AtomicU64>,
 }
 
@@ -36,23 +48,54 @@ pub struct Seen {
     /// Where its host is, as last looked up; empty = ask for what the configuration says.
     pub addresses: Vec<SocketAddr>,
     /// Ready endpoints by authority (`name.namespace.svc.clusterset.local:port`), as it last said; `None` = it has never said.
-    pub ready: Option<HashMap<Arc<str>, u32>>,
+    pub ready: Option<Arc<HashMap<Arc<str>, u32>>>,
+}
+
+/// What there is to tell an operator about a gateway, and nothing goes by.
+#[derive(Debug, Clone, Default)]
+pub struct Told {
+    /// When it last began, or ceased, to answer.
+    pub since: Option<SystemTime>,
+    /// Why it could not be asked, or what was wrong with what it said, last time; `None` once all is well again.
+    pub error: Option<String>,
 }
 
 impl Clusters {
     /// A gateway; known from now on.
     pub fn gateway(&self, address: &Arc<GatewayAddress>) -> Arc<Gateway> {
-        let mut gateways = self.gateways.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gateways = self.gateways();
         let gateway = gateways.entry(Arc::clone(address)).or_insert_with(|| {
             let (address, version) = (Arc::clone(address), Arc::clone(&self.version));
-            Arc::new(Gateway { address, seen: watch::Sender::new(Seen::default()), version })
+            Arc::new(Gateway { address, seen: watch::Sender::new(Seen::default()), told: Mutex::default(), version })
         });
         Arc::clone(gateway)
+    }
+
+    /// All of them, by cluster, host and port.
+    pub fn all(&self) -> Vec<Arc<Gateway>> {
+        let mut all: Vec<_> = self.gateways().values().cloned().collect();
+        all.sort_by(|one, other| one.address.cmp(&other.address));
+        all
+    }
+
+    /// Forgets all but these.
+    fn retain(&self, wanted: impl Fn(&GatewayAddress) -> bool) {
+        self.gateways().retain(|address, _| wanted(address));
+    }
+
+    /// Whether a gateway of this cluster answers; `None` while that is not known of any, and none does.
+    fn is_up(&self, cluster: &ClusterKey) -> Option<bool> {
+        let gateways = self.gateways();
+        gateways.values().filter(|gateway| gateway.address.cluster == *cluster).filter_map(|gateway| gateway.seen().up).max()
     }
 
     /// Greater whenever something that was seen has changed.
     pub fn version(&self) -> u64 {
         self.version.load(Ordering::Acquire)
+    }
+
+    fn gateways(&self) -> MutexGuard<'_, HashMap<Arc<GatewayAddress>, Arc<Gateway>>> {
+        self.gateways.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,7 +137,17 @@ impl Gateway {
         }
     }
 
-    fn seen(&self) -> watch::Ref<'_, Seen> {
+    /// All that has been seen.
+    pub fn seen(&self) -> watch::Ref<'_, Seen> {
         self.seen.borrow()
+    }
+
+    /// What there is to tell besides.
+    pub fn told(&self) -> Told {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn tell(&self, change: impl FnOnce(&mut Told)) {
+        change(&mut self.told.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

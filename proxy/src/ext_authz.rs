@@ -13,7 +13,6 @@ mod http;
 mod proto;
 mod query;
 mod reach;
-mod resolve;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -39,7 +38,6 @@ use crate::throttle;
 use crate::worker::{Worker, WorkerRef};
 
 pub use answer::{Change, Refusal, change};
-pub use resolve::Resolver;
 
 use answer::Answer;
 

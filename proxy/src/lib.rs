@@ -35,6 +35,7 @@ pub mod outbound;
 pub mod readiness;
 pub mod report;
 pub mod residuals;
+pub mod resolve;
 pub mod rewind;
 pub mod route;
 pub mod runtime;

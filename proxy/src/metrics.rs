@@ -96,6 +96,22 @@ pub struct ProviderLabels {
     pub result: &'static str,
 }
 
+/// Labels of what is known of another cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ClusterLabels {
+    /// Its key.
+    pub cluster: String,
+}
+
+/// Labels of the counter of failed attempts to ask a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProbeLabels {
+    /// Its cluster's key.
+    pub cluster: String,
+    /// Why: `unreachable`, `identity`, `loop`, `silent`, `broken`, `protocol`, `status` or `list`.
+    pub reason: &'static str,
+}
+
 type UnsignedGauge = Gauge<u64, AtomicU64>;
 
 /// Every metric of the process.
@@ -131,6 +147,12 @@ pub struct Metrics {
     pub config_reloads: Family<ResultLabels, Counter>,
     /// Fetches of key sets by result.
     pub jwks_fetches: Family<ResultLabels, Counter>,
+    /// Whether a gateway of another cluster answers, by cluster: 1 or 0; absent until it is known.
+    pub gateway_up: Family<ClusterLabels, UnsignedGauge>,
+    /// Failed attempts to ask a gateway.
+    pub probe_failures: Family<ProbeLabels, Counter>,
+    /// Services that a gateway says it exports to us, where it is asked.
+    pub discovered_exports: Family<ClusterLabels, UnsignedGauge>,
     /// The generation of the identity in force.
     pub identity_generation: UnsignedGauge,
     /// Readings of the identity files by result.
@@ -181,6 +203,9 @@ impl Metrics {
         registry.register("mesh_config_problems", "Problems in the last reading", self.config_problems.clone());
         registry.register("mesh_config_reloads", "Readings of the resources", self.config_reloads.clone());
         registry.register("mesh_jwks_fetches", "Fetches of key sets", self.jwks_fetches.clone());
+        registry.register("mesh_gateway_up", "Whether a gateway answers", self.gateway_up.clone());
+        registry.register("mesh_gateway_probe_failures", "Failed attempts to ask a gateway", self.probe_failures.clone());
+        registry.register("mesh_discovered_exports", "Services that a gateway exports", self.discovered_exports.clone());
         registry.register("mesh_identity_generation", "Generation in force", self.identity_generation.clone());
         registry.register("mesh_identity_reloads", "Readings of the identity files", self.identity_reloads.clone());
         registry.register(

@@ -1,14 +1,11 @@
 //! `POST /explain`: what this proxy would decide now on a described case.
 //!
-//! It tells more than the other pages (the mesh's policies), and takes input. So it answers the loopback interface only,
-//! and only under an address or `localhost` for a name, so that no page in somebody's browser gets at it by a name of
-//! its own (DNS rebinding).
+//! It tells more than most pages (the mesh's policies), and takes input: it answers no [stranger](super::stranger).
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::Authority;
 use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -16,9 +13,8 @@ use meshgate_config::source::Source;
 use meshgate_config::{Bootstrap, Problem, Snapshot};
 use serde_json::json;
 
-use super::{JSON, TEXT, text};
+use super::{JSON, TEXT, stranger, text};
 use crate::case::Case;
-use crate::http::headers;
 use crate::judge::Judge;
 
 /// Bytes of a case. The largest request head that a proxy takes by default is 64 KiB.
@@ -34,11 +30,8 @@ pub(super) async fn answer(
     caller: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
-    if !is_on_this_machine(caller.ip()) {
-        return text(StatusCode::FORBIDDEN, TEXT, "only for callers on this machine\n".into());
-    }
-    if !headers::host(&request).is_some_and(is_own_name) {
-        return text(StatusCode::FORBIDDEN, TEXT, "only under an IP address or localhost\n".into());
+    if let Some(refusal) = stranger(caller, &request) {
+        return refusal;
     }
     let plain = wants_text(request.headers());
     let body = Limited::new(request.into_body(), MAX_CASE).collect();
@@ -85,17 +78,6 @@ fn explain(bootstrap: &Bootstrap, snapshot: &Snapshot, body: &[u8], plain: bool)
     serde_json::to_string_pretty(&answer).map(|json| json + "\n").map_err(|error| source.error(error.to_string()))
 }
 
-fn is_on_this_machine(caller: IpAddr) -> bool {
-    caller.to_canonical().is_loopback()
-}
-
-/// An IP address or `localhost`, with or without a port.
-fn is_own_name(host: &str) -> bool {
-    let Ok(authority) = host.parse::<Authority>() else { return false };
-    let name = authority.host().trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
-}
-
 fn wants_text(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).is_some_and(|accept| accept.as_bytes().starts_with(b"text/plain"))
 }
@@ -103,34 +85,4 @@ fn wants_text(headers: &HeaderMap) -> bool {
 fn complain(status: StatusCode, problem: &Problem) -> Response<Full<Bytes>> {
     let error = json!({ "line": problem.line, "field": problem.field, "message": problem.message });
     text(status, JSON, format!("{}\n", json!({ "error": error })))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn callers_from_elsewhere_are_not_on_this_machine() {
-        for (caller, expected) in [
-            ("127.0.0.1", true),
-            ("::1", true),
-            ("::ffff:127.0.0.2", true),
-            ("10.0.0.1", false),
-            ("::ffff:10.0.0.1", false),
-        ] {
-            assert_eq!(is_on_this_machine(caller.parse().unwrap()), expected, "{caller}");
-        }
-    }
-
-    #[test]
-    fn names_that_anybody_may_own_are_not_ours() {
-        for host in ["127.0.0.1", "127.0.0.1:15000", "[::1]:15000", "localhost:15000", "LOCALHOST"] {
-            assert!(is_own_name(host), "{host}");
-        }
-        for host in
-            ["", "evil.example", "evil.example:15000", "127.0.0.1.evil.example", "localhost.evil.example", "a b"]
-        {
-            assert!(!is_own_name(host), "{host}");
-        }
-    }
 }

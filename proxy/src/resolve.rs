@@ -1,4 +1,5 @@
-//! Addresses of providers that are no services of the mesh: the system's resolver, asked once for many checks.
+//! Addresses of what is no service of the mesh (providers, other clusters' gateways): the system's resolver, asked once for
+//! all who want to know.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,7 +16,8 @@ use crate::error::{ErrorKind, ProxyError};
 /// its answers this long.
 const KEPT: Duration = Duration::from_secs(5);
 
-/// One worker's answers. There is an entry for each provider's name at most, since nothing else is looked up.
+/// The answers that one owner has got. There is an entry for each name that the configuration has, since nothing else is looked
+/// up.
 #[derive(Debug, Default)]
 pub struct Resolver(RefCell<HashMap<(String, u16), Rc<Name>>>);
 
@@ -60,7 +62,7 @@ impl Name {
         let found = match tokio::net::lookup_host((host, port)).await {
             Ok(addresses) => addresses.collect(),
             Err(error) => {
-                tracing::debug!(host, %error, "name of a provider");
+                tracing::debug!(host, %error, "no address for a name");
                 Vec::new()
             }
         };

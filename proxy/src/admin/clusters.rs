@@ -1,0 +1,60 @@
+//! `GET /clusters`: what is known of other clusters' gateways, and how long it has been so.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::access_log::rfc3339;
+use crate::clusters::{Clusters, Gateway};
+
+#[derive(Serialize)]
+struct Page {
+    gateways: Vec<Shown>,
+}
+
+/// Public facts only: no part of a key is known here.
+#[derive(Serialize)]
+struct Shown {
+    cluster: String,
+    host: Arc<str>,
+    port: u16,
+    identity: String,
+    /// In the order in which they are tried.
+    addresses: Vec<SocketAddr>,
+    /// `null` while it is not known.
+    up: Option<bool>,
+    /// Since when it is up or not.
+    since: Option<String>,
+    /// Ready endpoints by authority; `null` while the gateway has not said.
+    ready: Option<BTreeMap<Arc<str>, u32>>,
+    error: Option<String>,
+}
+
+impl Shown {
+    fn new(gateway: &Gateway) -> Self {
+        let (address, told) = (gateway.address(), gateway.told());
+        let addresses = gateway.addresses();
+        let seen = gateway.seen();
+        let ready = seen.ready.as_ref();
+        Self {
+            cluster: address.cluster.to_string(),
+            host: Arc::clone(&address.host),
+            port: address.port,
+            identity: address.identity.to_string(),
+            addresses,
+            up: seen.up,
+            since: told.since.map(rfc3339),
+            ready: ready.map(|ready| ready.iter().map(|(name, count)| (Arc::clone(name), *count)).collect()),
+            error: told.error,
+        }
+    }
+}
+
+/// The page, as JSON.
+pub(super) fn page(clusters: &Clusters) -> String {
+    let page = Page { gateways: clusters.all().iter().map(|gateway| Shown::new(gateway)).collect() };
+    // Strings and numbers can always be written.
+    serde_json::to_string_pretty(&page).unwrap_or_default() + "\n"
+}

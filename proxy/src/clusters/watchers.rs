@@ -1,0 +1,194 @@
+//! Who is watched: every gateway that the bootstrap names or the configuration in force leads through, each by one task.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use meshgate_config::{ConfigStore, Discovered, GatewayAddress, PeerCluster, Snapshot};
+use meshgate_identity::Identity;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_rustls::client::TlsStream;
+
+use super::Gateway;
+use super::lookup::Lookup;
+use super::probe::{Dial, Probe};
+use crate::app;
+use crate::error::ProxyError;
+use crate::metrics::ClusterLabels;
+use crate::stream::Stream;
+use crate::tunnel::dial::dial;
+use crate::worker::Shared;
+
+/// For a session's beginning at the most, however patient the data path is: a gateway's return must be seen within seconds.
+const DIAL_MAX: Duration = Duration::from_secs(2);
+
+/// Between two configurations for what one gateway says. Of what it says in between the last counts.
+const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+/// After a defect.
+const REST: Duration = Duration::from_secs(1);
+
+/// Follows the configuration.
+#[derive(Debug)]
+pub struct Watchers {
+    around: Around,
+    /// Of the bootstrap: these are asked what there is.
+    asked: BTreeSet<Arc<GatewayAddress>>,
+    running: HashMap<Arc<GatewayAddress>, Running>,
+}
+
+/// What all watches have in common.
+#[derive(Debug, Clone)]
+struct Around {
+    shared: Arc<Shared>,
+    config: Arc<ConfigStore>,
+    identity: watch::Receiver<Arc<Identity>>,
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct Running(JoinHandle<()>);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Watchers {
+    /// Nobody is watched yet.
+    pub fn new(shared: Arc<Shared>, config: Arc<ConfigStore>, identity: watch::Receiver<Arc<Identity>>) -> Self {
+        let clusters = &shared.bootstrap.multicluster.clusters;
+        let asked = clusters.iter().filter_map(address_of).map(Arc::new).collect();
+        Self { around: Around { shared, config, identity }, asked, running: HashMap::new() }
+    }
+
+    /// Watches for as long as it is polled. Where nothing goes out, such as at a gateway, nobody needs to be watched.
+    pub async fn serve(mut self) {
+        if self.around.shared.bootstrap.outbound.listeners.is_empty() {
+            return;
+        }
+        let mut config = self.around.config.subscribe();
+        loop {
+            let snapshot = Arc::clone(&config.borrow_and_update());
+            self.follow(&snapshot);
+            drop(snapshot);
+            if config.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn follow(&mut self, snapshot: &Snapshot) {
+        let mut wanted = self.asked.clone();
+        wanted.extend(gateways_of(snapshot));
+        self.running.retain(|address, _| wanted.contains(address));
+        let shared = &self.around.shared;
+        shared.clusters.retain(|address| wanted.contains(address));
+        for address in wanted {
+            let is_asked = self.asked.contains(&address);
+            self.running.entry(address).or_insert_with_key(|address| {
+                let task = self.around.clone().watch(Arc::clone(address), is_asked);
+                Running(tokio::task::spawn_local(task))
+            });
+        }
+    }
+}
+
+/// Where the bootstrap says that a cluster's gateway is.
+fn address_of(peer: &PeerCluster) -> Option<GatewayAddress> {
+    let gateway = peer.gateway.as_ref()?;
+    Some(GatewayAddress {
+        cluster: peer.key.clone(),
+        host: gateway.host.as_str().into(),
+        ip: gateway.host.parse::<IpAddr>().ok(),
+        port: gateway.port,
+        identity: peer.gateway_id.clone(),
+    })
+}
+
+/// What the configuration leads through. Endpoints elsewhere stand at the end of their service's.
+fn gateways_of(snapshot: &Snapshot) -> impl Iterator<Item = Arc<GatewayAddress>> {
+    let remotes = snapshot.services.iter().flat_map(|port| port.endpoints.iter().rev().map_while(|end| end.remote.as_ref()));
+    remotes.filter_map(|remote| remote.gateway.clone())
+}
+
+impl Around {
+    /// Watches one gateway until it is aborted.
+    async fn watch(self, address: Arc<GatewayAddress>, is_asked: bool) {
+        loop {
+            if AssertUnwindSafe(self.watch_once(&address, is_asked)).catch_unwind().await.is_ok() {
+                return;
+            }
+            self.shared.metrics.panics.inc();
+            tracing::error!(gateway = %address, "the watch over a gateway panicked");
+            sleep(REST).await;
+        }
+    }
+
+    async fn watch_once(&self, address: &Arc<GatewayAddress>, is_asked: bool) {
+        let gateway = self.shared.clusters.gateway(address);
+        let (discovered, said) = watch::channel(None);
+        let probe = Probe {
+            gateway: &gateway,
+            clusters: &self.shared.clusters,
+            metrics: &self.shared.metrics,
+            lookup: Lookup::new(&gateway),
+            discovered: &discovered,
+        };
+        probe.lookup.first().await;
+        let dialler = Dialler { gateway: &gateway, shared: &self.shared, identity: self.identity.clone() };
+        let publishing = async {
+            if is_asked {
+                self.publish(&gateway, said).await;
+            }
+        };
+        tokio::join!(probe.lookup.again_and_again(), probe.run(dialler), publishing);
+    }
+
+    /// Puts what a gateway says into force. Elsewhere than on this thread: whoever reads files for the configuration holds it for
+    /// a second, and composing takes its time.
+    async fn publish(&self, gateway: &Gateway, mut said: watch::Receiver<Option<Discovered>>) {
+        let cluster = &gateway.address().cluster;
+        while said.changed().await.is_ok() {
+            let Some(latest) = said.borrow_and_update().clone() else { continue };
+            let labels = ClusterLabels { cluster: cluster.to_string() };
+            self.shared.metrics.discovered_exports.get_or_create(&labels).set(latest.exports.len() as u64);
+            let (shared, config, cluster) = (Arc::clone(&self.shared), Arc::clone(&self.config), cluster.clone());
+            let published = tokio::task::spawn_blocking(move || app::discovered(&shared, &config, &cluster, latest));
+            if let Err(error) = published.await {
+                tracing::error!(%error, "what a gateway said could not be put into force");
+            }
+            sleep(PUBLISH_EVERY).await;
+        }
+    }
+}
+
+/// Dials a gateway under the identity in force.
+struct Dialler<'a> {
+    gateway: &'a Gateway,
+    shared: &'a Shared,
+    identity: watch::Receiver<Arc<Identity>>,
+}
+
+impl Dial for Dialler<'_> {
+    type Stream = TlsStream<Stream>;
+
+    async fn dial(&mut self) -> Result<TlsStream<Stream>, ProxyError> {
+        let identity = Arc::clone(&self.identity.borrow_and_update());
+        let timeout = self.shared.bootstrap.timeouts.connect.min(DIAL_MAX);
+        dial(self.gateway, &identity, &self.shared.own, timeout).await
+    }
+
+    async fn outdated(&mut self) {
+        if self.identity.changed().await.is_err() {
+            // It can't change any more; that happens only as the process ends.
+            std::future::pending().await
+        }
+    }
+}
