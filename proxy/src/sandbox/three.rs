@@ -5,6 +5,7 @@
 
 mod httpbin;
 mod member;
+pub mod setting;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -16,6 +17,7 @@ use crate::sandbox::{Answer, PodSpec, Sandbox, SandboxError, Sidecar, request, u
 pub use httpbin::Httpbin;
 pub use member::Member;
 use member::Plan;
+use setting::Setting;
 
 /// What curl calls.
 pub const HTTPBIN: &str = "httpbin.httpbin:8080";
@@ -46,15 +48,6 @@ pub enum Gateways {
     OneAddress,
     /// On different addresses, at one port.
     OnePort,
-}
-
-/// What is in force in one cluster.
-#[derive(Debug, Clone, Default)]
-pub struct State {
-    /// Whether the pod of `httpbin` is there.
-    pub httpbin: bool,
-    /// Services, exports, imports and rules: YAML documents.
-    pub documents: Vec<String>,
 }
 
 /// Walk-through B's mesh.
@@ -103,12 +96,12 @@ impl ThreeClusters {
     ///
     /// # Errors
     /// They could not be written, or were not read.
-    pub async fn in_force(&mut self, states: [State; 3]) -> Result<(), SandboxError> {
+    pub async fn in_force(&mut self, setting: Setting) -> Result<(), SandboxError> {
         let mut waiting = Vec::new();
-        for (index, state) in states.into_iter().enumerate() {
+        for (index, state) in setting.states().into_iter().enumerate() {
             let documents: Vec<_> = state.documents.iter().map(|document| self.ours(document)).collect();
             let Some(member) = self.members.get_mut(index) else { break };
-            let yaml = documents.join("---\n") + &member.pods(state.httpbin);
+            let yaml = documents.join("---\n") + &member.pods(state.has_httpbin);
             if yaml == member.in_force {
                 continue;
             }

@@ -4,7 +4,6 @@
 //! each puts a [`Setting`] in force and sends requests, every one on a connection of its own unless the step says otherwise.
 
 mod health;
-mod setting;
 mod story;
 mod trust;
 
@@ -15,9 +14,9 @@ use http::Method;
 
 use super::Stopped;
 use super::report::{Reporter, Tried};
+use crate::sandbox::three::setting::Setting;
 use crate::sandbox::three::{Gateways, HTTPBIN, ThreeClusters, VIRTUAL_PORT, counted};
 use crate::sandbox::{Answer, Sidecar, request, until};
-use setting::Setting;
 
 pub(super) const STEPS: [&str; 27] = [
     "S0", "S1", "S2", "S3", "S4", "S5", "S6", "X1", "X2", "X3", "X4", "X5", "X6", "X7", "X8", "X9", "X10", "X11",
@@ -92,7 +91,12 @@ impl Mesh {
     /// Puts a setting in force, and waits until every process has read it.
     async fn in_force(&mut self, reporter: &Reporter, step: &str, text: &str, it: Setting) -> Result<(), Stopped> {
         reporter.heading(step, text)?;
-        Ok(self.clusters.in_force(it.states(self.is_discovered)).await?)
+        self.put(it).await
+    }
+
+    async fn put(&mut self, setting: Setting) -> Result<(), Stopped> {
+        let setting = if self.is_discovered { setting.without_imports() } else { setting };
+        Ok(self.clusters.in_force(setting).await?)
     }
 
     /// S6's setting, which most steps begin with, in force and heard of by curl's sidecar.

@@ -2,9 +2,9 @@
 
 use http::Method;
 
-use super::setting::{FAIL_OVER, LOCALITY, Setting, WEIGHT_ZERO, WEIGHTS};
 use super::{ALL, Mesh, ONE, Stopped, THREE, TWO, compare, in_words};
 use crate::cli::demo::report::{Reporter, Tried};
+use crate::sandbox::three::setting::{FAIL_OVER, LOCALITY, Setting, WEIGHT_ZERO, WEIGHTS};
 use crate::sandbox::three::{Gateways, HTTPBIN, who};
 use crate::sandbox::{Answer, Caller, request};
 
@@ -66,7 +66,7 @@ impl Mesh {
         self.all_three(reporter, step, "S6, and under load httpbin goes from cluster-3").await?;
         let mut answers = self.clusters.who(LOAD / 4).await;
         let gone = Setting::both_targets().without_httpbin(2);
-        self.clusters.in_force(gone.states(self.is_discovered)).await?;
+        self.put(gone).await?;
         answers.extend(self.clusters.who(LOAD - LOAD / 4).await);
         let what = format!("curl GET /, {LOAD} times, the pod going");
         at_most_one_failed(reporter, step, what, &answers)?;

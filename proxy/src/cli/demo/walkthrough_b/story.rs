@@ -1,8 +1,8 @@
 //! S0 to S6: the guide's story.
 
-use super::setting::{Setting, TO_DEFAULT};
 use super::{ALL, Mesh, ONE, Stopped, THREE};
 use crate::cli::demo::report::{Reporter, Tried};
+use crate::sandbox::three::setting::{Setting, TO_DEFAULT};
 
 impl Mesh {
     pub(super) async fn story(&mut self, reporter: &Reporter, step: &'static str) -> Result<(), Stopped> {
@@ -23,17 +23,17 @@ impl Mesh {
             }
             "S3" => {
                 let text = "cluster-2 in traffic-policy mode, no TrafficTarget";
-                self.in_force(reporter, step, text, Setting::active_active().targets(&[])).await?;
+                self.in_force(reporter, step, text, Setting::active_active().targets(1, &[])).await?;
                 self.counts(reporter, step, 6, "6 from closed").await
             }
             "S4" => {
                 let text = "+ curl-to-httpbin: curl may GET from default";
-                self.in_force(reporter, step, text, Setting::active_active().targets(&[TO_DEFAULT])).await?;
+                self.in_force(reporter, step, text, Setting::active_active().targets(1, &[TO_DEFAULT])).await?;
                 self.counts(reporter, step, 60, "60 from cluster-2").await
             }
             "S5" => {
                 let text = "the same: what the gateways say has not changed";
-                self.in_force(reporter, step, text, Setting::active_active().targets(&[TO_DEFAULT])).await?;
+                self.in_force(reporter, step, text, Setting::active_active().targets(1, &[TO_DEFAULT])).await?;
                 self.import(reporter, step)
             }
             _ => {

@@ -2,9 +2,9 @@
 
 use http::Method;
 
-use super::setting::{MISSPELT, Setting, TO_CANARY, TO_HTTPBIN, TO_METRICS};
 use super::{ALL, CLOSED, DENIED, Mesh, OK, ONE, Stopped, THREE, compare};
 use crate::cli::demo::report::{Reporter, Tried};
+use crate::sandbox::three::setting::{MISSPELT, Setting, TO_CANARY, TO_HTTPBIN, TO_METRICS};
 use crate::sandbox::three::{Gateways, HTTPBIN, VIRTUAL_PORT};
 use crate::sandbox::{Answer, request, request_with, send_bytes, until};
 
@@ -20,13 +20,13 @@ impl Mesh {
     pub(super) async fn who_may_call(&mut self, reporter: &Reporter, step: &'static str) -> Result<(), Stopped> {
         match step {
             "X1" => {
-                let setting = Setting::active_active().targets(&[TO_HTTPBIN]);
+                let setting = Setting::active_active().targets(1, &[TO_HTTPBIN]);
                 self.in_force(reporter, step, "only curl-to-ext-httpbin", setting).await?;
                 self.spread_over(&[ONE, THREE]).await?;
                 self.counts(reporter, step, 6, "3 from cluster-1, 3 from cluster-3").await
             }
             "X2" => {
-                let setting = Setting::active_active().targets(&[]);
+                let setting = Setting::active_active().targets(1, &[]);
                 self.in_force(reporter, step, "no TrafficTarget any more", setting).await?;
                 self.counts(reporter, step, 6, "6 from closed").await
             }
@@ -48,7 +48,7 @@ impl Mesh {
             "X8" | "X9" => self.far_policy(reporter, step).await,
             "X16" => self.accounts(reporter, step).await,
             "X17" => {
-                let setting = Setting::active_active().targets(&[TO_METRICS]);
+                let setting = Setting::active_active().targets(1, &[TO_METRICS]);
                 self.in_force(reporter, step, "only /metrics: curl-to-metrics", setting).await?;
                 self.as_curl(reporter, step, Method::GET, "/metrics", OK).await?;
                 self.as_curl(reporter, step, Method::GET, "/other?x=/metrics", DENIED).await
@@ -149,13 +149,13 @@ impl Mesh {
     /// X8 and X9: the called cluster has the last word, and knows who calls.
     async fn far_policy(&mut self, reporter: &Reporter, step: &'static str) -> Result<(), Stopped> {
         let text = "S6, and cluster-1 in traffic-policy mode without a TrafficTarget";
-        self.in_force(reporter, step, text, Setting::both_targets().targets_in(0, &[])).await?;
+        self.in_force(reporter, step, text, Setting::both_targets().targets(0, &[])).await?;
         if step == "X8" {
             let expected = format!("2 from {DENIED}, 2 from cluster-2, 2 from cluster-3");
             return self.counts(reporter, step, 6, &expected).await;
         }
         let text = "X8, and curl-to-ext-httpbin in cluster-1 too";
-        self.in_force(reporter, step, text, Setting::both_targets().targets_in(0, &[TO_HTTPBIN])).await?;
+        self.in_force(reporter, step, text, Setting::both_targets().targets(0, &[TO_HTTPBIN])).await?;
         self.spread_over(&ALL).await?;
         let [one, ..] = &self.clusters.members;
         let seen = one.httpbin.access_log().len();
@@ -166,7 +166,7 @@ impl Mesh {
 
     /// X16: each endpoint's own account decides.
     async fn accounts(&mut self, reporter: &Reporter, step: &'static str) -> Result<(), Stopped> {
-        let setting = |target| Setting::active_active().canary_in_3().targets(&[target]);
+        let setting = |target| Setting::active_active().canary_in_3().targets(1, &[target]);
         let text = "in cluster-3 httpbin runs as httpbin-canary; curl may call httpbin";
         self.in_force(reporter, step, text, setting(TO_HTTPBIN)).await?;
         self.spread_over(&[ONE]).await?;
@@ -200,7 +200,7 @@ impl Mesh {
 
     /// X20: no byte of what is not HTTP reaches a workload.
     async fn no_http(&mut self, reporter: &Reporter, step: &'static str) -> Result<(), Stopped> {
-        let setting = Setting::active_active().targets(&[]);
+        let setting = Setting::active_active().targets(1, &[]);
         self.in_force(reporter, step, "S3: no TrafficTarget", setting).await?;
         let before: Vec<_> = self.clusters.members.iter().map(|member| member.application.connections()).collect();
         let address = std::net::SocketAddr::new(self.clusters.curl.address(), VIRTUAL_PORT);
