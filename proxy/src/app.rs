@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::access_log::{Sink, Writer};
-use crate::balance::Cursors;
+use crate::balance::{self, Ledgers};
 use crate::clusters::{Clusters, Watchers};
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Drain, Phase};
@@ -117,10 +117,11 @@ impl App {
             Some(path) => Some(open_access_log(path)?),
             None => None,
         };
+        let metrics = Metrics::default();
         let shared = Arc::new(Shared {
-            metrics: Metrics::default(),
+            ledgers: Ledgers::new(bootstrap.outlier_detection, &metrics),
+            metrics,
             readiness: Readiness::new(["listeners", jwks::FIRST_FETCH]),
-            cursors: Cursors::default(),
             clusters: Clusters::default(),
             gateways: Gateways::default(),
             own,
@@ -152,6 +153,7 @@ impl App {
         tokio::task::spawn_local(fetcher.serve(config.subscribe()));
         let watchers = Watchers::new(Arc::clone(&shared), Arc::clone(&config), identity.subscribe());
         tokio::task::spawn_local(watchers.serve());
+        tokio::task::spawn_local(balance::keep(Arc::clone(&shared)));
         let workers = sockets
             .into_iter()
             .enumerate()
@@ -291,9 +293,7 @@ pub(crate) fn discovered(shared: &Shared, config: &ConfigStore, cluster: &Cluste
 fn in_force(shared: &Shared, config: &ConfigStore) {
     let snapshot = config.current();
     shared.metrics.config_generation.set(snapshot.generation);
-    shared.cursors.retain(|service, port| {
-        snapshot.services.iter().any(|known| known.service == *service && known.port == port)
-    });
+    shared.ledgers.retain(|host, port| snapshot.services.iter().any(|known| known.host == host && known.port == port));
     tracing::info!(generation = snapshot.generation, problems = snapshot.problems.len(), "configuration in force");
 }
 

@@ -1,10 +1,28 @@
 //! Which endpoint is next.
 //!
-//! What is asked of an endpoint here is small: a [`Candidate`] is a way to it that can be tried, and an [`Attempt`] is one try,
-//! which says how it went.
+//! The one idea: what changes seldom is arranged ahead, so that choosing is an index. A [`Choice`] holds the ways to a service's
+//! endpoints ([`Candidate`]) and an arrangement of those in rotation, clusters in a smooth weighted [`Cycle`](cycle::Cycle). It
+//! is arranged anew when somebody's health has changed. What all workers share, and reloads keep, is in the service's [`Ledger`].
+//!
+//! Policy has spoken before: what is out of reach is no candidate. Whether a failed try may be followed by another is the
+//! affair of who holds the request.
 
+mod blame;
 mod candidate;
-mod cursor;
+mod choice;
+mod cycle;
+mod family;
+mod hash;
+mod health;
+mod ledger;
+mod load;
+mod outlier;
+mod rotation;
+#[cfg(test)]
+mod testing;
 
-pub use candidate::{Attempt, Caller, Candidate, Outcome};
-pub use cursor::{Cursor, Cursors, Family};
+pub use candidate::{Account, Attempt, Behind, Caller, Candidate, Outcome, Weighing};
+pub use choice::{Candidates, Choice, Service};
+pub use family::Family;
+pub use health::Health;
+pub use ledger::{Key, Ledger, Ledgers, keep};

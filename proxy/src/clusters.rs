@@ -125,6 +125,11 @@ impl Gateway {
         self.address.ip.map(address).into_iter().collect()
     }
 
+    /// As [`Clusters::version`].
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     /// Changes what has been seen; nobody is told when it comes to the same.
     pub fn update(&self, change: impl FnOnce(&mut Seen)) {
         let changed = self.seen.send_if_modified(|seen| {

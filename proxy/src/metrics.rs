@@ -112,7 +112,17 @@ pub struct ProbeLabels {
     pub reason: &'static str,
 }
 
+/// Labels of counters by reason alone.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReasonLabels {
+    /// Why.
+    pub reason: &'static str,
+}
+
 type UnsignedGauge = Gauge<u64, AtomicU64>;
+
+/// A gauge that several raise and lower.
+pub type SignedGauge = Gauge<i64, AtomicI64>;
 
 /// Every metric of the process.
 #[derive(Debug, Default)]
@@ -138,7 +148,11 @@ pub struct Metrics {
     /// Connections refused or lost at accept.
     pub accept_errors: Family<OutcomeLabels, Counter>,
     /// Open downstream connections.
-    pub connections: Family<DirectionLabels, Gauge<i64, AtomicI64>>,
+    pub connections: Family<DirectionLabels, SignedGauge>,
+    /// Endpoints and gateways taken out of rotation.
+    pub ejections: Family<ReasonLabels, Counter>,
+    /// Endpoints and gateways that are out of rotation now.
+    pub ejected: SignedGauge,
     /// The generation of the configuration in force.
     pub config_generation: UnsignedGauge,
     /// Problems in the last reading of the resources; their last good versions, if any, stay in force.
@@ -199,6 +213,8 @@ impl Metrics {
         registry.register("mesh_tls_handshakes", "TLS handshakes by result", self.handshakes.clone());
         registry.register("mesh_accept_errors", "Connections refused or lost at accept", self.accept_errors.clone());
         registry.register("mesh_connections", "Open downstream connections", self.connections.clone());
+        registry.register("mesh_endpoint_ejections", "Endpoints taken out of rotation", self.ejections.clone());
+        registry.register("mesh_endpoints_ejected", "Endpoints out of rotation now", self.ejected.clone());
         registry.register("mesh_config_generation", "Generation in force", self.config_generation.clone());
         registry.register("mesh_config_problems", "Problems in the last reading", self.config_problems.clone());
         registry.register("mesh_config_reloads", "Readings of the resources", self.config_reloads.clone());

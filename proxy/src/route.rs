@@ -1,4 +1,4 @@
-//! A plan made ready to use: its endpoints' connection slots, its cursor and its counters, made once per service and
+//! A plan made ready to use: the ways to its endpoints, the choice among them and its counters, made once per service and
 //! configuration and shared by a worker's connections.
 
 use std::cell::RefCell;
@@ -8,17 +8,13 @@ use std::sync::Arc;
 
 use meshgate_config::ServicePort;
 
-use crate::balance::{Caller, Candidate, Cursor, Family};
+use crate::balance::{Account, Behind, Caller, Candidate, Candidates, Choice, Family, Health, Key, Service, Weighing};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::{HttpVersion, Security, Upstream, Via};
 use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
 use crate::outbound::{Hop, Plan, listed};
 use crate::report::NO_FLAGS;
 use crate::worker::{Worker, WorkerRef};
-
-/// Endpoints tried for one request while nothing of it was sent: enough to get past a pod that has just gone, few enough
-/// that a dead service is reported soon.
-const TRIES: usize = 3;
 
 /// Where requests go.
 #[derive(Debug)]
@@ -34,7 +30,7 @@ pub struct Route {
 
 #[derive(Debug)]
 enum Target {
-    Candidates { candidates: Vec<Rc<Candidate>>, cursor: Arc<Cursor> },
+    Choice(Choice),
     Refuse { kind: ErrorKind, detail: String },
 }
 
@@ -67,11 +63,11 @@ impl Routes {
 
 impl Route {
     fn new(worker: &WorkerRef, plan: Plan, generation: u64, version: HttpVersion) -> Self {
-        let mut meant = Family::Any;
+        let mut meant = None;
         let mut forbidden = None;
         let (service, hops) = match plan {
             Plan::Service { service, family, endpoints, left_out, out_of_reach } => {
-                meant = family;
+                meant = Some(family);
                 forbidden = (!out_of_reach.is_empty()).then(|| listed(&out_of_reach));
                 if !left_out.is_empty() {
                     let host = &service.host;
@@ -91,12 +87,10 @@ impl Route {
         let host = service.as_ref().map_or(UNKNOWN, |service| &service.host);
         let labels = source_labels(worker, host, &security, "http");
         let target = match hops {
-            Ok(hops) => Target::Candidates {
-                candidates: hops.into_iter().map(|hop| candidate(worker, hop, version)).collect(),
-                cursor: service.as_ref().map_or_else(Arc::default, |service| {
-                    worker.shared.cursors.of(&service.service, service.port, meant)
-                }),
-            },
+            Ok(hops) => Target::Choice(match meant.zip(service.as_deref()) {
+                Some((family, service)) => balanced(worker, service, family, hops, generation, version),
+                None => single(worker, hops, version),
+            }),
             Err((kind, detail)) => Target::Refuse { kind, detail },
         };
         let counters = Rc::new(RequestCounters::new(labels));
@@ -107,15 +101,16 @@ impl Route {
     ///
     /// # Errors
     /// The plan was a refusal.
-    pub fn candidates(&self, _caller: Caller<'_>) -> Result<impl Iterator<Item = Rc<Candidate>> + use<>, ProxyError> {
+    pub fn candidates(&self, caller: Caller<'_>) -> Result<Candidates, ProxyError> {
         match &self.target {
             Target::Refuse { kind, detail } => Err(ProxyError::new(*kind, detail.clone())),
-            Target::Candidates { candidates, cursor } => {
-                let next = cursor.next(candidates.len());
-                let turn = candidates.iter().cycle().skip(next).take(candidates.len().min(TRIES));
-                Ok(turn.map(Rc::clone).collect::<Vec<_>>().into_iter())
-            }
+            Target::Choice(choice) => Ok(choice.candidates(caller)),
         }
+    }
+
+    /// Whether an answer that says that the server failed may be asked for once more in another cluster.
+    pub fn fails_over(&self) -> bool {
+        self.service.as_ref().is_some_and(|service| service.spread.fail_over)
     }
 
     /// The service's host name, if it is a service.
@@ -134,13 +129,66 @@ impl Route {
     }
 }
 
-fn candidate(worker: &Worker, hop: Hop, version: HttpVersion) -> Rc<Candidate> {
+/// A choice among a service's endpoints.
+fn balanced(
+    worker: &Worker,
+    service: &ServicePort,
+    family: Family,
+    hops: Vec<Hop>,
+    generation: u64,
+    version: HttpVersion,
+) -> Choice {
+    let shared = &worker.shared;
+    let ledger = shared.ledgers.of(&service.host, service.port, family);
+    let name = format!("{}:{}", service.host, service.port);
+    let healths = ledger.enrol(&name, generation, hops.iter().map(key));
+    // Of the only one there is, nothing is counted: it would be asked whatever came of it.
+    let is_only = hops.len() == 1;
+    let weighing = if is_only { Weighing::Nothing } else { Weighing::of(&service.balancer) };
+    let account = |health: Arc<Health>| Account { health: (!is_only).then_some(health), behind: None, weighing };
+    let candidates = hops.into_iter().zip(healths);
+    let candidates = candidates.map(|(hop, health)| candidate(worker, hop, version, account(health))).collect();
+    let own = service.spread.own.unwrap_or_default();
+    let balancer = service.balancer.clone();
+    let service = Service { name, ledger, own, balancer };
+    Choice::new(candidates, Some(service), shared.bootstrap.retries.attempts)
+}
+
+/// What is not balanced: an endpoint that was called by its own address, or what is no service.
+fn single(worker: &Worker, hops: Vec<Hop>, version: HttpVersion) -> Choice {
+    let candidates = hops.into_iter().map(|hop| candidate(worker, hop, version, Account::default()));
+    Choice::new(candidates.collect(), None, worker.shared.bootstrap.retries.attempts)
+}
+
+fn candidate(worker: &Worker, hop: Hop, version: HttpVersion, account: Account) -> Rc<Candidate> {
+    let shared = &worker.shared;
     let Hop { address, security, remote } = hop;
     let gateway = remote.as_ref().and_then(|remote| Some((remote.gateway.clone()?, Arc::clone(&remote.authority))));
     let via = gateway.map(|(gateway, authority)| Via { gateway, authority });
-    let connect_timeout = worker.shared.bootstrap.timeouts.connect;
+    let behind = via.as_ref().map(|via| Behind {
+        gateway: shared.clusters.gateway(&via.gateway),
+        health: shared.ledgers.gateway(&via.gateway),
+    });
+    let connect_timeout = shared.bootstrap.timeouts.connect;
     let upstream = Upstream { address, version, security, source: None, connect_timeout, via };
-    Candidate::new(worker.pool.slot(&upstream), remote)
+    Candidate::with(worker.pool.slot(&upstream), remote, Account { behind, ..account })
+}
+
+/// What a hop's endpoint is remembered by, and what it is called in the log.
+fn key(hop: &Hop) -> (Key, String) {
+    let gateway = hop.remote.as_ref().and_then(|remote| remote.gateway.clone());
+    let label = match (&gateway, &hop.remote) {
+        (Some(gateway), _) => gateway.to_string(),
+        (None, Some(remote)) => format!("{} ({})", remote.cluster, hop.address),
+        (None, None) => hop.address.to_string(),
+    };
+    let key = Key {
+        cluster: hop.remote.as_ref().map(|remote| remote.cluster.clone()),
+        address: gateway.is_none().then_some(hop.address),
+        gateway,
+        security: hop.security.clone(),
+    };
+    (key, label)
 }
 
 /// Labels at the source's side. A service whose endpoints have several identities is counted under the first one's.

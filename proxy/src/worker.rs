@@ -11,7 +11,7 @@ use meshgate_policy::jwt::VerifiedTokens;
 use tokio::sync::watch;
 
 use crate::access_log::Sink;
-use crate::balance::Cursors;
+use crate::balance::Ledgers;
 use crate::changes::Changes;
 use crate::clusters::Clusters;
 use crate::drain::{Drain, Phase};
@@ -38,8 +38,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// What `/ready` answers.
     pub readiness: Readiness,
-    /// Where each service's round robin stands.
-    pub cursors: Cursors,
+    /// Whose turn it is at each service, and how its endpoints behaved.
+    pub ledgers: Ledgers,
     /// Gateways of other clusters.
     pub clusters: Clusters,
     /// What the workers of a gateway share.

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use meshgate_config::{Balancer, Endpoint, EndpointIdentity, Export, ServicePort};
 
-use crate::balance::{Cursor, Family};
+use crate::balance::Family;
 use crate::outbound::eligible;
 
 /// Endpoints tried for one tunnel.
@@ -60,15 +60,15 @@ pub fn ready(port: &ServicePort) -> Vec<&Arc<Endpoint>> {
     endpoints
 }
 
-/// What to try for a caller, the best first.
-pub fn order(export: &Export, port: &ServicePort, caller: IpAddr, turn: &Cursor, loads: &Loads) -> Vec<Arc<Endpoint>> {
+/// What to try for a caller, the best first; `turn` counts the tunnels to this port.
+pub fn order(export: &Export, port: &ServicePort, caller: IpAddr, turn: usize, loads: &Loads) -> Vec<Arc<Endpoint>> {
     let mut endpoints = ready(port);
     let by_caller = export.session_sticky || matches!(export.balancer, Balancer::RingHash(_));
     if by_caller {
         // The highest of the hashes: when endpoints come and go, only those callers move whose own went, or that the new one gets.
         endpoints.sort_by_cached_key(|endpoint| std::cmp::Reverse(hash(caller, endpoint.address)));
     } else {
-        let next = turn.next(endpoints.len());
+        let next = turn.checked_rem(endpoints.len()).unwrap_or_default();
         endpoints.rotate_left(next);
     }
     if !by_caller && matches!(export.balancer, Balancer::LeastRequest | Balancer::PeakEwma) {

@@ -91,9 +91,9 @@ pub async fn serve(side: Rc<Side>, head: Parts, recv: RecvStream, mut respond: S
 async fn connect(side: &Side, target: &Target) -> Result<(TcpStream, Arc<Endpoint>), ProxyError> {
     let shared = &side.worker.shared;
     let (service, port) = (&target.port.service, target.port.port);
-    let turn = shared.cursors.of(service, port, Family::Any);
+    let turn = shared.ledgers.of(&target.port.host, port, Family::Any).turn();
     let endpoints =
-        choose::order(&target.export, &target.port, side.caller.source, &turn, &shared.gateways.loads);
+        choose::order(&target.export, &target.port, side.caller.source, turn, &shared.gateways.loads);
     let none = || ProxyError::new(ErrorKind::NoEndpoint, format!("{service}:{port} has no ready endpoint"));
     let deadline = Instant::now() + shared.bootstrap.timeouts.connect;
     let mut failed = None;

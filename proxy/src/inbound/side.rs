@@ -20,7 +20,6 @@ use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
 use crate::http::headers;
 use crate::http::layers::{self, Exchange, Refused};
-use crate::http::pool::Slot;
 use crate::http::server::{self, Reporting};
 use crate::http::standing::{Head, InProgress};
 use crate::metrics::RequestCounters;
@@ -35,7 +34,7 @@ pub struct Side {
     destination: SocketAddr,
     peer: Peer,
     protocol: Protocol,
-    slot: Rc<Slot>,
+    application: Rc<Candidate>,
     reporting: Rc<Reporting>,
     plan: RefCell<Rc<Plan>>,
 }
@@ -53,12 +52,22 @@ impl Side {
         let service = snapshot.services.endpoint(destination).map(|(port, _)| port.host.clone());
         let labels = labels(worker, &peer, service, protocol);
         let slot = worker.pool.slot(&upstream(worker, listener, destination, protocol));
+        let application = Candidate::new(slot, None);
         let facts = facts(worker, snapshot, &connection, destination, &peer, protocol);
         let plan = RefCell::new(Rc::new(plan(snapshot, &facts, &worker.residuals)));
         tracing::debug!(remote = %connection.remote, %destination, ?protocol, peer = ?peer.id, plan = ?plan.borrow(), "inbound");
         let counters = Rc::new(RequestCounters::new(labels));
         let reporting = Rc::new(Reporting { prefix: prefix(&connection, destination, &peer), counters });
-        Rc::new(Self { worker: Rc::clone(worker), connection, destination, peer, protocol, slot, reporting, plan })
+        Rc::new(Self {
+            worker: Rc::clone(worker),
+            connection,
+            destination,
+            peer,
+            protocol,
+            application,
+            reporting,
+            plan,
+        })
     }
 
     pub(super) async fn run<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
@@ -135,7 +144,7 @@ impl Side {
                 && custom.is_none_or(|custom| custom.fault.is_none() && Some(custom.provider) == asked)
                 && plan.residual.decide_connection().verdict == Verdict::Allow
         };
-        let application = std::iter::once(Candidate::new(Rc::clone(&self.slot), None));
+        let application = std::iter::once(Rc::clone(&self.application));
         tcp::forward(&self.worker, stream, application, report, allowed).await;
     }
 
@@ -261,6 +270,6 @@ impl Side {
 /// # Errors
 /// The application could not be reached or broke off.
 pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
-    let application = Candidate::new(Rc::clone(&side.slot), None);
+    let application = Rc::clone(&side.application);
     forward_http(&side.worker, std::iter::once(application), exchange.request, exchange.report).await
 }
