@@ -424,6 +424,14 @@ impl WorkerStart {
             let accept = accept_loop(Rc::clone(&worker), socket, Direction::Gateway, Phase::Draining, serve);
             tokio::task::spawn_local(accept);
         }
+        for socket in sockets.compatibility {
+            let serve = |worker, stream, connection| async move {
+                gateway::compatibility::serve(&worker, stream, connection).await;
+            };
+            let socket = TcpListener::from_std(socket)?;
+            let accept = accept_loop(Rc::clone(&worker), socket, Direction::Gateway, Phase::Draining, serve);
+            tokio::task::spawn_local(accept);
+        }
         worker.until_drained(HOUSEKEEPING).await;
         Ok(())
     }

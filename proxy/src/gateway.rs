@@ -6,6 +6,7 @@
 
 pub mod callers;
 pub mod choose;
+pub mod compatibility;
 pub mod plan;
 
 mod exports;
@@ -76,7 +77,6 @@ pub struct Caller {
 #[derive(Debug)]
 pub struct Side {
     worker: WorkerRef,
-    connection: Connection,
     destination: SocketAddr,
     caller: Caller,
     sni: Option<String>,
@@ -132,7 +132,6 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
     let caller = Caller { id, cluster, source: connection.remote.ip() };
     let side = Side {
         worker: Rc::clone(worker),
-        connection: *connection,
         destination,
         prefix: prefix(connection, destination, &caller),
         caller,
@@ -157,7 +156,7 @@ fn prefix(connection: &Connection, destination: SocketAddr, caller: &Caller) -> 
     })
 }
 
-fn builder(tunnels: u32) -> server::Builder {
+pub(crate) fn builder(tunnels: u32) -> server::Builder {
     let mut builder = server::Builder::new();
     builder
         .initial_window_size(WINDOW)

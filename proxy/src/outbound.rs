@@ -140,7 +140,8 @@ pub fn plan(snapshot: &Snapshot, namespace: &str, unknown: TrafficPolicy, wanted
     }
 }
 
-fn balance(service: Arc<ServicePort>, family: Family) -> Plan {
+/// Which of a service's endpoints are tried.
+pub(crate) fn balance(service: Arc<ServicePort>, family: Family) -> Plan {
     let mut endpoints = Vec::with_capacity(service.endpoints.len());
     let (mut left_out, mut forbidden) = (Vec::new(), Vec::new());
     for endpoint in eligible(&service.endpoints, family) {

@@ -19,7 +19,7 @@ use crate::tunnel::{Held, TunnelStream};
 const WRITE: Duration = Duration::from_secs(10);
 
 /// Answers until the reader has gone, does not read, or the gateway drains.
-pub async fn serve(side: Rc<Side>, recv: h2::RecvStream, mut respond: SendResponse<Bytes>, held: Held) {
+pub(super) async fn serve(side: Rc<Side>, recv: h2::RecvStream, mut respond: SendResponse<Bytes>, held: Held) {
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));

@@ -42,7 +42,7 @@ enum Refused {
 }
 
 /// Serves one CONNECT.
-pub async fn serve(side: Rc<Side>, head: Parts, recv: RecvStream, mut respond: SendResponse<Bytes>, held: Held) {
+pub(super) async fn serve(side: Rc<Side>, head: Parts, recv: RecvStream, mut respond: SendResponse<Bytes>, held: Held) {
     let authority = head.uri.authority().map(ToString::to_string).unwrap_or_default();
     let call = Call { side: Rc::clone(&side), authority, headers: head.headers };
     let Some(_permit) = side.admitted.tunnel() else {

@@ -343,6 +343,25 @@ pub fn replace_query<B>(request: &mut Request<B>, query: &str, level: Level) -> 
     Ok(())
 }
 
+/// Puts another path before the request's query, made normal like one that comes in.
+///
+/// # Errors
+/// [`ErrorKind::BadRequest`] when it is no path, or cannot be made normal without doubt.
+pub fn replace_path<B>(request: &mut Request<B>, path: &str, level: Level) -> Result<(), ProxyError> {
+    if !path.starts_with('/') || path.contains(['?', '#']) {
+        return Err(bad("a rewritten path that is none"));
+    }
+    let target = match request.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    let target = PathAndQuery::try_from(target).map_err(|error| bad("rewritten path").caused_by(error))?;
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = Some(target);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|error| bad("rewritten target").caused_by(error))?;
+    one_path(request, level)
+}
+
 fn one_path<B>(request: &mut Request<B>, level: Level) -> Result<(), ProxyError> {
     let uri = request.uri();
     let Some(target) = uri.path_and_query() else { return Err(bad("no path")) };

@@ -16,6 +16,7 @@ use tower::{Layer, Service, ServiceBuilder};
 
 use crate::error::ProxyError;
 use crate::ext_authz::{self, Refusal};
+use crate::gateway::compatibility;
 use crate::http::authentication::BadToken;
 use crate::http::body::{Received, ResponseBody};
 use crate::http::{headers, refusal};
@@ -130,6 +131,19 @@ pub fn outbound(
         .layer_fn(Answer)
         .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
         .service_fn(move |exchange| outbound::forward(Rc::clone(&last), exchange))
+}
+
+/// Through a gateway without a tunnel: made sound, judged, found by its path and forwarded.
+pub fn compatibility(
+    worker: &WorkerRef,
+    side: &Rc<compatibility::Side>,
+) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static {
+    let (worker, first, last) = (Rc::clone(worker), Rc::clone(side), Rc::clone(side));
+    ServiceBuilder::new()
+        .layer_fn(Answer)
+        .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
+        .layer(CheckLayer(move |exchange| first.authorize(exchange)))
+        .service_fn(move |exchange| compatibility::forward(Rc::clone(&last), exchange))
 }
 
 /// Makes the request fit to be judged and forwarded, and puts it into the report as it then is.

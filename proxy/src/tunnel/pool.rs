@@ -215,7 +215,7 @@ async fn establish(
     Ok(Rc::new(made))
 }
 
-fn builder() -> client::Builder {
+pub(super) fn builder() -> client::Builder {
     let mut builder = client::Builder::new();
     builder
         .initial_window_size(super::WINDOW)

@@ -1,0 +1,268 @@
+//! Plain HTTP from clusters that know no tunnels: an export is a path, as FSM's own gateways have it.
+//!
+//! Off unless a listener is given. Nobody knows who calls here, and that is what the policies, the log and the workload are told:
+//! requests go on as the gateway's own workload, over mutual TLS. What is exported to some clusters only is not offered, because
+//! nobody knows the caller's cluster either. Providers are not asked and tokens not read here; where a CUSTOM policy would have to be
+//! asked, the request is refused.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Request, Response};
+use meshgate_config::{Export, Exports, ExportedPort, ServicePort, Snapshot};
+use meshgate_policy::{ConnectionFacts, Decision, Reason, RemoteIp, RequestView, Residual};
+use tokio::net::TcpStream;
+
+use crate::access_log::Line;
+use crate::balance::{Caller, Family};
+use crate::connection::{Connection, Direction, Protocol};
+use crate::detect::{self, Detected};
+use crate::drain::{self, Phase};
+use crate::error::{ErrorKind, ProxyError};
+use crate::http::body::ResponseBody;
+use crate::http::forward::forward as forward_http;
+use crate::http::headers;
+use crate::http::layers::{self, Exchange, Refused};
+use crate::http::pool::HttpVersion;
+use crate::http::server::{self, Reporting};
+use crate::http::standing::{Head, InProgress};
+use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
+use crate::report::{self, NO_FLAGS};
+use crate::stream::Stream;
+use crate::worker::WorkerRef;
+use crate::{outbound, socket};
+
+/// What the log has in place of a caller's identity.
+const UNAUTHENTICATED: &str = "unauthenticated";
+
+/// One connection of somebody.
+#[derive(Debug)]
+pub struct Side {
+    worker: WorkerRef,
+    connection: Connection,
+    destination: SocketAddr,
+    version: HttpVersion,
+    reporting: Rc<Reporting>,
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+struct Found {
+    port: Arc<ServicePort>,
+    /// The path it goes on with, where that is another one.
+    rewritten: Option<String>,
+}
+
+/// Serves an accepted connection to its end.
+pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connection) {
+    if let Err(error) = try_serve(worker, stream, &mut connection).await {
+        report::connection_refused(worker, Direction::Gateway, &connection, &error);
+    }
+}
+
+async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Connection) -> Result<(), ProxyError> {
+    let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error);
+    let destination = stream.local_addr().map(socket::canonical).map_err(gone)?;
+    connection.destination = Some(destination);
+    let detecting = detect::detect(&stream, worker.shared.bootstrap.timeouts.detect);
+    let detected = drain::before(worker, Phase::Draining, detecting).await.unwrap_or(Ok(Detected::Closed));
+    let detected = detected.map_err(gone)?;
+    report::count_detection(worker, Direction::Gateway, detected);
+    let protocol = match detected {
+        Detected::Closed => return Ok(()),
+        Detected::Http1 => Protocol::Http1,
+        Detected::Http2 => Protocol::Http2,
+        Detected::Tls { .. } | Detected::Opaque | Detected::TimedOut => {
+            return Err(ProxyError::new(ErrorKind::BadRequest, "no plain HTTP"));
+        }
+    };
+    let side = Rc::new(Side::new(worker, *connection, destination, protocol));
+    let layers = layers::compatibility(worker, &side);
+    let go_on = |in_progress: &InProgress| {
+        let ended = in_progress.withdraw(|head| side.refusal(head));
+        // HTTP/1 has no other end in the middle of an answer.
+        protocol == Protocol::Http2 || !ended
+    };
+    server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers, go_on).await;
+    Ok(())
+}
+
+impl Side {
+    fn new(worker: &WorkerRef, connection: Connection, destination: SocketAddr, protocol: Protocol) -> Self {
+        let prefix = Line::prefix(|line| {
+            line.text("direction", Direction::Gateway.as_str());
+            line.address("downstream_remote_address", connection.remote);
+            line.address("downstream_local_address", destination);
+            line.text("peer_identity", UNAUTHENTICATED);
+        });
+        let counters = Rc::new(RequestCounters::new(labels(UNKNOWN)));
+        let version = if protocol == Protocol::Http2 { HttpVersion::Http2 } else { HttpVersion::Http1 };
+        let reporting = Rc::new(Reporting { prefix, counters });
+        Self { worker: Rc::clone(worker), connection, destination, version, reporting }
+    }
+
+    /// What the policies of the gateway's own workload leave open for a caller without an identity.
+    fn residual(&self, snapshot: &Snapshot) -> Residual {
+        let source_ip = self.connection.remote.ip();
+        let facts = ConnectionFacts {
+            peer: None,
+            source_ip,
+            remote_ip: RemoteIp::Fixed(source_ip),
+            destination: self.destination,
+            service_port: None,
+            opaque_port: false,
+            sni: None,
+            protocol: meshgate_policy::Protocol::Http,
+        };
+        self.worker.residuals.residual(snapshot, &facts)
+    }
+
+    /// The layer of the policies. They see the path as it came, which is also what decides where it goes.
+    ///
+    /// # Errors
+    /// A policy refuses the request.
+    pub fn authorize(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
+        let residual = self.residual(&self.worker.snapshot());
+        let request = &exchange.request;
+        let host = headers::host(request).unwrap_or_default();
+        let decision = self.decide(&residual, request.method().as_str(), request.uri(), host, request.headers());
+        exchange.report.decision(&decision);
+        if !super::plan::lets_in(&decision) {
+            return Err(Refused::denied(exchange));
+        }
+        let head = Head::keep(&exchange.request, residual.headers(), None, self.connection.remote.ip());
+        exchange.report.let_in(head);
+        Ok(exchange)
+    }
+
+    fn decide<'a>(
+        &self,
+        residual: &'a Residual,
+        method: &str,
+        uri: &http::Uri,
+        host: &str,
+        headers: &HeaderMap,
+    ) -> Decision<'a> {
+        if residual.may_ask() {
+            return Decision::refused(Reason::CustomFailed, None);
+        }
+        residual.decide(&RequestView {
+            method,
+            path: uri.path(),
+            path_and_query: uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            host,
+            scheme: "http",
+            headers,
+            token: None,
+            remote_ip: self.connection.remote.ip(),
+        })
+    }
+
+    /// Why a request that was let in would no longer be.
+    fn refusal(&self, head: &Head) -> Option<String> {
+        let snapshot = self.worker.snapshot();
+        let path = head.uri.path();
+        if find(&snapshot.exports, path).is_none() {
+            return Some(format!("{path} is exported no more"));
+        }
+        let residual = self.residual(&snapshot);
+        let (none, no_names) = (HeaderMap::new(), [].as_slice());
+        let (headers, names) = head.headers().unwrap_or((&none, no_names));
+        let view = RequestView {
+            method: head.method.as_str(),
+            path,
+            path_and_query: head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            host: head.host().unwrap_or_default(),
+            scheme: "http",
+            headers,
+            token: None,
+            remote_ip: head.remote_ip,
+        };
+        let decision = residual.decide_again(&view, names);
+        (residual.may_ask() || !super::plan::lets_in(&decision)).then(|| decision.reason.to_string())
+    }
+}
+
+/// The last layer: to a workload, as the gateway's own.
+///
+/// # Errors
+/// No export has the path, or its workload could not be reached or broke off.
+pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
+    let snapshot = side.worker.snapshot();
+    let Some(found) = find(&snapshot.exports, exchange.request.uri().path()) else {
+        return Err(Refused::unsent(ProxyError::new(ErrorKind::NotExported, "no export has this path"), exchange));
+    };
+    let Exchange { mut request, token, mut report, plan } = exchange;
+    let rewritten = found.rewritten.map_or(Ok(()), |path| rewrite(&side, &mut request, &path));
+    let service = outbound::balance(found.port, Family::Any);
+    let route = side.worker.routes.route(&side.worker, service, snapshot.generation, side.version);
+    if let Some(host) = route.host() {
+        report.destination(&Rc::new(RequestCounters::new(labels(host))), host);
+    }
+    report.left_out(route.left_out());
+    let caller = Caller { source: side.connection.remote.ip(), headers: Some(request.headers()) };
+    let candidates = rewritten.and_then(|()| route.candidates(caller));
+    match candidates {
+        Ok(candidates) => forward_http(&side.worker, candidates, request, report).await,
+        Err(error) => Err(Refused::unsent(error, Exchange { request, token, report, plan })),
+    }
+}
+
+fn labels(service: &str) -> RequestLabels {
+    RequestLabels {
+        reporter: "gateway",
+        source_principal: UNKNOWN.to_owned(),
+        destination_principal: UNKNOWN.to_owned(),
+        destination_service: service.to_owned(),
+        request_protocol: "http",
+        response_code: 0,
+        response_flags: NO_FLAGS,
+        connection_security_policy: "none",
+    }
+}
+
+/// What has a path: of all exports that are meant for everybody, the one whose own path covers most of it.
+fn find(exports: &Exports, path: &str) -> Option<Found> {
+    let open = exports.iter().filter(|export| export.target_clusters.is_empty());
+    let ports = open.flat_map(|export| export.ports.iter().map(move |exported| (export, exported)));
+    let matching = ports.filter(|(_, exported)| covers(exported, path));
+    // Of equals the first by name.
+    let best = matching.reduce(|best, next| if weight(next.1) > weight(best.1) { next } else { best });
+    best.map(|(export, exported)| Found { port: Arc::clone(&exported.port), rewritten: rewritten(export, path) })
+}
+
+fn prefix(exported: &ExportedPort) -> &str {
+    exported.path.strip_suffix('/').unwrap_or(&exported.path)
+}
+
+/// `/a/b` covers `/a/b` and `/a/b/c`, and not `/a/bc`: elements are compared whole.
+fn covers(exported: &ExportedPort, path: &str) -> bool {
+    if exported.exact {
+        return exported.path == path;
+    }
+    path.strip_prefix(prefix(exported)).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn weight(exported: &ExportedPort) -> (usize, bool) {
+    (prefix(exported).len(), exported.exact)
+}
+
+/// The first match of the export's expression replaced; without one the path stays as it is, the export's own part included.
+fn rewritten(export: &Export, path: &str) -> Option<String> {
+    let rewrite = export.path_rewrite.as_ref()?;
+    match rewrite.from.replacen(path, 1, rewrite.to.as_str()) {
+        std::borrow::Cow::Borrowed(_) => None,
+        std::borrow::Cow::Owned(rewritten) => Some(rewritten),
+    }
+}
+
+/// What an expression makes of a path is no path that anybody has looked at: it is made normal like one that comes in.
+fn rewrite<B>(side: &Side, request: &mut Request<B>, path: &str) -> Result<(), ProxyError> {
+    let level = side.worker.shared.bootstrap.authorization.path_normalization;
+    headers::replace_path(request, path, level)
+}
+
+#[cfg(test)]
+mod tests;
