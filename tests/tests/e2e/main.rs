@@ -9,6 +9,7 @@
 )]
 
 mod cli;
+mod clusters;
 mod drain;
 mod ext_authz;
 mod hostile;

@@ -3,6 +3,7 @@
 pub(crate) mod app;
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod gateway;
 pub(crate) mod mesh;
 pub(crate) mod pki;
 pub(crate) mod wire;
