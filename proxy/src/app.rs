@@ -13,6 +13,7 @@ use meshgate_config::{
     Bootstrap, ClusterKey, ConfigStore, Discovered, InboundListener, OutboundListener, Outcome, Problem, Snapshot,
 };
 use meshgate_identity::{Identity, IdentityError, IdentityStore, Reload, SpiffeIdError};
+use meshgate_policy::ObjectName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -22,6 +23,7 @@ use crate::clusters::{Clusters, Watchers};
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Drain, Phase};
 use crate::gateway::Gateways;
+use crate::http::retry::Budgets;
 use crate::limits::Permits;
 use crate::listen::{accept_loop, bind_all};
 use crate::metrics::{Metrics, ResultLabels};
@@ -122,6 +124,7 @@ impl App {
             ledgers: Ledgers::new(bootstrap.outlier_detection, &metrics),
             metrics,
             readiness: Readiness::new(["listeners", jwks::FIRST_FETCH]),
+            retry_budgets: Budgets::new(bootstrap.retries),
             clusters: Clusters::default(),
             gateways: Gateways::default(),
             own,
@@ -293,6 +296,10 @@ pub(crate) fn discovered(shared: &Shared, config: &ConfigStore, cluster: &Cluste
 fn in_force(shared: &Shared, config: &ConfigStore) {
     let snapshot = config.current();
     shared.metrics.config_generation.set(snapshot.generation);
+    let known = |service: &ObjectName, port| {
+        snapshot.services.iter().any(|known| known.service == *service && known.port == port)
+    };
+    shared.retry_budgets.retain(known);
     shared.ledgers.retain(|host, port| snapshot.services.iter().any(|known| known.host == host && known.port == port));
     tracing::info!(generation = snapshot.generation, problems = snapshot.problems.len(), "configuration in force");
 }

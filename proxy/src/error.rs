@@ -51,6 +51,8 @@ pub enum ErrorKind {
     UpstreamTls,
     /// The upstream closed or reset the connection before a complete answer.
     UpstreamReset,
+    /// The head of the upstream's answer did not come in time.
+    UpstreamTimeout,
     /// The upstream's answer is not valid HTTP.
     UpstreamProtocol,
     /// Another cluster's gateway could not be reached, or broke.
@@ -90,6 +92,7 @@ impl ErrorKind {
             | Self::ConnectTimeout
             | Self::UpstreamTls
             | Self::UpstreamReset
+            | Self::UpstreamTimeout
             | Self::UpstreamProtocol
             | Self::GatewayFailed
             | Self::GatewayTls
@@ -117,6 +120,7 @@ impl ErrorKind {
             | Self::GatewayTls
             | Self::TunnelRefused
             | Self::TunnelNoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
             Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -137,6 +141,7 @@ impl ErrorKind {
             | Self::ConnectTimeout
             | Self::UpstreamTls
             | Self::UpstreamReset
+            | Self::UpstreamTimeout
             | Self::GatewayFailed
             | Self::GatewayTls
             | Self::TunnelRefused
@@ -160,8 +165,35 @@ impl ErrorKind {
             Self::TunnelRefused => "GATEWAY_REFUSED",
             Self::UpstreamTls | Self::GatewayTls => "TLS_FAILURE",
             Self::UpstreamReset => "UC",
+            Self::UpstreamTimeout => "UT",
             Self::UpstreamProtocol => "UPE",
             Self::Internal => "LR",
+        }
+    }
+
+    /// As [`ErrorKind::flag`], of the last of as many tries as there may be: Envoy's `URX` beside it.
+    pub fn flag_of_last_try(self) -> &'static str {
+        match self {
+            Self::ConnectFailed | Self::ConnectTimeout => "UF,URX",
+            Self::GatewayFailed => "GATEWAY,URX",
+            Self::TunnelRefused => "GATEWAY_REFUSED,URX",
+            Self::TunnelNoEndpoint => "UH,URX",
+            Self::UpstreamTls | Self::GatewayTls => "TLS_FAILURE,URX",
+            Self::UpstreamReset => "UC,URX",
+            Self::UpstreamTimeout => "UT,URX",
+            Self::UpstreamProtocol => "UPE,URX",
+            Self::BadRequest
+            | Self::ConnectNotAllowed
+            | Self::DownstreamTls
+            | Self::DownstreamGone
+            | Self::NoRoute
+            | Self::NoEndpoint
+            | Self::OutOfReach
+            | Self::NotExported
+            | Self::NotForCaller
+            | Self::TooMany
+            | Self::Loop
+            | Self::Internal => self.flag(),
         }
     }
 
@@ -188,6 +220,7 @@ impl ErrorKind {
             }
             Self::UpstreamTls | Self::GatewayTls => "upstream identity not accepted",
             Self::UpstreamReset => "upstream closed the connection",
+            Self::UpstreamTimeout => "upstream request timeout",
             Self::UpstreamProtocol => "upstream protocol error",
             Self::Internal => "internal error",
         }

@@ -29,7 +29,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{self, RequestBody};
-use crate::http::client;
+use crate::http::client::{self, How};
 use crate::http::layers::{Exchange, Refused};
 use crate::http::pool::{HttpVersion, Lease, Slot};
 use crate::report::Asked;
@@ -347,13 +347,13 @@ async fn send(
 ) -> Result<(Response<Incoming>, Lease), ProxyError> {
     let mut failed = None;
     for slot in upstreams {
-        match client::send(worker, &slot, request, None).await {
+        match client::send(worker, &slot, request, How::default()).await {
             Ok(answered) => return Ok(answered),
-            Err(client::Failed { error, request: Some(unsent) }) => {
+            Err(client::Failed { error, request: Some(unsent), .. }) => {
                 request = unsent;
                 failed = Some(error);
             }
-            Err(client::Failed { error, request: None }) => return Err(error),
+            Err(client::Failed { error, request: None, .. }) => return Err(error),
         }
     }
     Err(failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no address to try")))

@@ -119,6 +119,15 @@ pub struct ReasonLabels {
     pub reason: &'static str,
 }
 
+/// Labels of the counter of tries beyond the first.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RetryLabels {
+    /// How the try before ended: `unsent`, `unprocessed`, `lost`, `timeout` or `answer`.
+    pub reason: &'static str,
+    /// `answered`, `failed`, `cancelled`; `no_budget` when there was none.
+    pub outcome: &'static str,
+}
+
 type UnsignedGauge = Gauge<u64, AtomicU64>;
 
 /// A gauge that several raise and lower.
@@ -141,6 +150,10 @@ pub struct Metrics {
     pub decisions: Family<DecisionLabels, Counter>,
     /// Checks by external authorization.
     pub ext_authz: Family<ProviderLabels, Counter>,
+    /// Tries beyond the first.
+    pub retries: Family<RetryLabels, Counter>,
+    /// Requests that were not tried again because their service's budget was used up.
+    pub retry_budget_exhausted: Counter,
     /// What accepted connections turned out to speak.
     pub detections: Family<OutcomeLabels, Counter>,
     /// TLS handshakes by result.
@@ -209,6 +222,12 @@ impl Metrics {
         registry.register("istio_tcp_received_bytes", "Bytes received on TCP connections", self.tcp_received.clone());
         registry.register("mesh_policy_decisions", "Verdicts of the policy engine", self.decisions.clone());
         registry.register("mesh_ext_authz_requests", "Checks by external authorization", self.ext_authz.clone());
+        registry.register("mesh_retries", "Tries beyond the first", self.retries.clone());
+        registry.register(
+            "mesh_retry_budget_exhausted",
+            "Requests not tried again for want of budget",
+            self.retry_budget_exhausted.clone(),
+        );
         registry.register("mesh_detections", "What connections turned out to speak", self.detections.clone());
         registry.register("mesh_tls_handshakes", "TLS handshakes by result", self.handshakes.clone());
         registry.register("mesh_accept_errors", "Connections refused or lost at accept", self.accept_errors.clone());

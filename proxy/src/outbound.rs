@@ -391,7 +391,7 @@ pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<Resp
     report.left_out(route.left_out());
     let caller = Caller { source: side.connection.remote.ip(), headers: Some(request.headers()) };
     match route.candidates(caller) {
-        Ok(candidates) => forward_http(&side.worker, candidates, request, report).await,
+        Ok(candidates) => forward_http(&side.worker, candidates, route.terms(), request, report).await,
         Err(error) => Err(Refused::unsent(error, Exchange { request, token, report, plan })),
     }
 }

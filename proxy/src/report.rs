@@ -15,13 +15,13 @@ use meshgate_policy::{Decision, Nearest, RequestPrincipal};
 use tokio::time::Instant;
 
 use crate::access_log::{Line, Sink};
+use crate::balance::Candidate;
 use crate::connection::{Connection, Direction};
 use crate::detect::Detected;
 use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::Failure;
 use crate::http::body::Progress;
 use crate::http::idle::InFlight;
-use crate::http::pool::Slot;
 use crate::http::server::Reporting;
 use crate::http::standing::{Head, Standing};
 use crate::http::{authentication, headers};
@@ -49,10 +49,13 @@ struct Inner {
     code: u16,
     flags: &'static str,
     detail: Option<Cow<'static, str>>,
-    upstream: Option<Rc<Slot>>,
+    upstream: Option<Rc<Candidate>>,
+    attempts: u64,
     received: Option<Rc<Progress>>,
     sent: u64,
     complete: bool,
+    last_try: bool,
+    no_budget: bool,
     grpc: bool,
     http2: bool,
     in_flight: Option<InFlight>,
@@ -70,9 +73,12 @@ impl Report {
             flags: NO_FLAGS,
             detail: None,
             upstream: None,
+            attempts: 0,
             received: None,
             sent: 0,
             complete: false,
+            last_try: false,
+            no_budget: false,
             grpc: headers::is_grpc(request.headers()),
             http2: request.version() == Version::HTTP_2,
             in_flight: None,
@@ -188,14 +194,22 @@ impl Report {
         }
     }
 
-    /// Whom the request was sent to.
-    pub fn upstream(&mut self, slot: &Rc<Slot>) {
-        self.0.upstream = Some(Rc::clone(slot));
+    /// Whose answer it is.
+    pub fn upstream(&mut self, candidate: &Rc<Candidate>) {
+        self.0.upstream = Some(Rc::clone(candidate));
     }
 
-    /// Where the request body's bytes are counted.
-    pub fn receiving(&mut self, progress: Option<Rc<Progress>>) {
-        self.0.received = progress;
+    /// It is being sent to this upstream; the bytes of its body are counted in `progress`.
+    pub fn attempt(&mut self, candidate: &Rc<Candidate>, progress: Option<&Rc<Progress>>) {
+        self.upstream(candidate);
+        self.0.attempts += 1;
+        self.0.received = progress.cloned();
+    }
+
+    /// Why it was not tried again: there have been as many tries as there may be, or there is no budget for another.
+    pub fn not_again(&mut self, over_limit: bool, over_budget: bool) {
+        self.0.last_try = over_limit;
+        self.0.no_budget = over_budget;
     }
 
     /// The status of the answer.
@@ -214,8 +228,11 @@ impl Report {
         if let Some(line) = &mut self.0.line {
             describe::refusal(error.kind, line);
         }
-        self.0.flags = error.kind.flag();
-        self.0.detail = Some(error.to_string().into());
+        self.0.flags = if self.0.last_try { error.kind.flag_of_last_try() } else { error.kind.flag() };
+        self.0.detail = Some(match self.0.no_budget {
+            true => format!("{error}; not tried again: the retry budget is used up").into(),
+            false => error.to_string().into(),
+        });
         error.log();
     }
 
@@ -250,7 +267,7 @@ impl Drop for Report {
         inner.counters.count(&inner.worker.shared.metrics, inner.code, inner.flags);
         let Some(mut line) = inner.line.take() else { return };
         if let Some(upstream) = &inner.upstream {
-            line.text("upstream_host", upstream.label());
+            describe::upstream(upstream, inner.attempts, &mut line);
         }
         if let Some(detail) = &inner.detail {
             line.text("response_code_details", detail.as_bytes());

@@ -11,6 +11,7 @@ use meshgate_config::ServicePort;
 use crate::balance::{Account, Behind, Caller, Candidate, Candidates, Choice, Family, Health, Key, Service, Weighing};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::{HttpVersion, Security, Upstream, Via};
+use crate::http::retry::Terms;
 use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
 use crate::outbound::{Hop, Plan, listed};
 use crate::report::NO_FLAGS;
@@ -26,6 +27,7 @@ pub struct Route {
     /// The endpoints that no TrafficTarget lets this workload call, for the log.
     left_out: Option<String>,
     counters: Rc<RequestCounters>,
+    terms: Terms,
 }
 
 #[derive(Debug)]
@@ -94,7 +96,11 @@ impl Route {
             Err((kind, detail)) => Target::Refuse { kind, detail },
         };
         let counters = Rc::new(RequestCounters::new(labels));
-        Self { generation, service, target, left_out: forbidden, counters }
+        let terms = service.as_ref().map_or_else(Terms::default, |service| Terms {
+            budget: Some(worker.shared.retry_budgets.of(&service.service, service.port)),
+            fail_over: service.spread.fail_over,
+        });
+        Self { generation, service, target, left_out: forbidden, counters, terms }
     }
 
     /// What to try for one request, the next in turn first.
@@ -121,6 +127,11 @@ impl Route {
     /// The endpoints that no TrafficTarget lets this workload call, where others are left.
     pub fn left_out(&self) -> Option<&str> {
         self.left_out.as_deref()
+    }
+
+    /// What its requests may do when a try fails.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
     }
 
     /// The counters of its requests.

@@ -17,6 +17,7 @@ use crate::clusters::Clusters;
 use crate::drain::{Drain, Phase};
 use crate::gateway::Gateways;
 use crate::http::pool::Pool;
+use crate::http::retry::Budgets;
 use crate::jwks::Keys;
 use crate::limits::Permits;
 use crate::listen::Open;
@@ -40,6 +41,8 @@ pub struct Shared {
     pub readiness: Readiness,
     /// Whose turn it is at each service, and how its endpoints behaved.
     pub ledgers: Ledgers,
+    /// What each service may spend on trying again.
+    pub retry_budgets: Budgets,
     /// Gateways of other clusters.
     pub clusters: Clusters,
     /// What the workers of a gateway share.

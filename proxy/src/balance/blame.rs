@@ -25,6 +25,7 @@ pub(super) fn blames(kind: ErrorKind) -> Blame {
         | ErrorKind::TunnelRefused
         | ErrorKind::UpstreamTls
         | ErrorKind::UpstreamReset
+        | ErrorKind::UpstreamTimeout
         | ErrorKind::UpstreamProtocol => Blame::Service,
         ErrorKind::BadRequest
         | ErrorKind::ConnectNotAllowed

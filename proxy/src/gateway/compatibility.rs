@@ -205,7 +205,7 @@ pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<Resp
     let caller = Caller { source: side.connection.remote.ip(), headers: Some(request.headers()) };
     let candidates = rewritten.and_then(|()| route.candidates(caller));
     match candidates {
-        Ok(candidates) => forward_http(&side.worker, candidates, request, report).await,
+        Ok(candidates) => forward_http(&side.worker, candidates, route.terms(), request, report).await,
         Err(error) => Err(Refused::unsent(error, Exchange { request, token, report, plan })),
     }
 }

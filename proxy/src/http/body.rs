@@ -14,8 +14,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use meshgate_policy::Authentication;
 
+use crate::balance::Attempt;
 use crate::http::headers;
 use crate::http::pool::Lease;
+use crate::http::retry::{Replay, Tee};
 use crate::http::standing::Standing;
 use crate::report::Report;
 
@@ -26,7 +28,15 @@ pub struct Progress {
     pub bytes: Cell<u64>,
     /// The whole body was taken.
     pub ended: Cell<bool>,
+    /// The upstream takes more than there is.
+    pub waits: Cell<bool>,
     standing: Option<Rc<Standing>>,
+}
+
+impl Progress {
+    fn begin(standing: Option<&Rc<Standing>>, bytes: u64) -> Rc<Self> {
+        Rc::new(Self { bytes: Cell::new(bytes), standing: standing.cloned(), ..Self::default() })
+    }
 }
 
 /// Why a body breaks off.
@@ -38,6 +48,9 @@ pub enum Broken {
     /// A new configuration ends the exchange.
     #[error("permission withdrawn")]
     Withdrawn,
+    /// The request is sent to another upstream instead.
+    #[error("sent to another upstream")]
+    Superseded,
 }
 
 /// A request body as the downstream sends it.
@@ -71,7 +84,8 @@ impl Received {
         }
     }
 
-    fn sanitise(&self, frame: &mut Option<Result<Frame<Bytes>, hyper::Error>>) {
+    /// Takes out of a frame of trailers what is reserved.
+    pub fn sanitise(&self, frame: &mut Option<Result<Frame<Bytes>, hyper::Error>>) {
         if let (Some(tokens), Some(Ok(frame))) = (&self.tokens, frame)
             && let Some(trailers) = frame.trailers_mut()
         {
@@ -166,20 +180,57 @@ pub struct RequestBody {
 #[derive(Debug)]
 enum Sent {
     Received(Received),
+    /// What is received, or was before.
+    Kept(Replay),
     Own(Option<Bytes>),
 }
 
 impl RequestBody {
     /// Wraps what the downstream sends; the progress is `None` when there is no body.
     pub fn new(inner: Received, standing: Option<&Rc<Standing>>) -> (Self, Option<Rc<Progress>>) {
-        let begun = || Rc::new(Progress { standing: standing.cloned(), ..Progress::default() });
-        let progress = (!inner.is_end_stream()).then(begun);
+        let progress = (!inner.is_end_stream()).then(|| Progress::begin(standing, 0));
         (Self { inner: Sent::Received(inner), progress: progress.clone() }, progress)
+    }
+
+    /// As [`RequestBody::new`], of a body that is kept up to `max` bytes while it passes; the [`Tee`] is `None` when there is none.
+    pub fn kept(
+        inner: Received,
+        standing: Option<&Rc<Standing>>,
+        max: usize,
+    ) -> (Option<Rc<Tee>>, (Self, Option<Rc<Progress>>)) {
+        if inner.is_end_stream() {
+            return (None, Self::new(inner, standing));
+        }
+        let tee = Tee::new(inner, max);
+        let again = Self::again(Some(&tee), standing);
+        (Some(tee), again)
+    }
+
+    /// The body from its beginning, for another try.
+    pub fn again(tee: Option<&Rc<Tee>>, standing: Option<&Rc<Standing>>) -> (Self, Option<Rc<Progress>>) {
+        let Some(tee) = tee else { return (Self::own(Bytes::new()), None) };
+        let progress = Progress::begin(standing, tee.taken());
+        (Self { inner: Sent::Kept(tee.replay()), progress: Some(Rc::clone(&progress)) }, Some(progress))
     }
 
     /// The body of a request of our own.
     pub fn own(bytes: Bytes) -> Self {
         Self { inner: Sent::Own((!bytes.is_empty()).then_some(bytes)), progress: None }
+    }
+
+    fn count(&self, frame: &Option<Result<Frame<Bytes>, Broken>>) {
+        let Some(progress) = &self.progress else { return };
+        match frame {
+            Some(Ok(frame)) => {
+                progress.bytes.set(match &self.inner {
+                    Sent::Kept(replay) => replay.taken(),
+                    _ => progress.bytes.get() + frame.data_ref().map_or(0, Bytes::len) as u64,
+                });
+                progress.ended.set(self.is_end_stream());
+            }
+            None => progress.ended.set(true),
+            Some(Err(_)) => {}
+        }
     }
 }
 
@@ -188,37 +239,38 @@ impl Body for RequestBody {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        // First, so that it does not take the place of the try that has taken over, here or where it waits to be told.
+        if let Sent::Kept(replay) = &self.inner
+            && replay.is_over()
+        {
+            return Poll::Ready(Some(Err(Broken::Superseded)));
+        }
         if let Some(standing) = self.progress.as_ref().and_then(|progress| progress.standing.as_ref())
             && standing.poll_upload(cx).is_ready()
         {
             return Poll::Ready(Some(Err(Broken::Withdrawn)));
         }
-        let mut frame = match &mut self.inner {
-            Sent::Received(received) => {
-                let mut frame = std::task::ready!(Pin::new(&mut *received).poll_frame(cx));
+        let frame = match &mut self.inner {
+            Sent::Received(received) => Pin::new(&mut *received).poll_frame(cx).map(|mut frame| {
                 received.sanitise(&mut frame);
                 frame.map(|frame| frame.map_err(Broken::Off))
-            }
+            }),
+            Sent::Kept(replay) => replay.poll_frame(cx),
             Sent::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
         };
-        sanitise(&mut frame);
         if let Some(progress) = &self.progress {
-            match &frame {
-                Some(Ok(frame)) => {
-                    let len = frame.data_ref().map_or(0, Bytes::len) as u64;
-                    progress.bytes.set(progress.bytes.get() + len);
-                    progress.ended.set(self.is_end_stream());
-                }
-                None => progress.ended.set(true),
-                Some(Err(_)) => {}
-            }
+            progress.waits.set(frame.is_pending());
         }
+        let mut frame = std::task::ready!(frame);
+        sanitise(&mut frame);
+        self.count(&frame);
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.inner {
             Sent::Received(received) => received.is_end_stream(),
+            Sent::Kept(replay) => replay.is_end_stream(),
             Sent::Own(bytes) => bytes.is_none(),
         }
     }
@@ -226,6 +278,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.inner {
             Sent::Received(received) => received.size_hint(),
+            Sent::Kept(replay) => replay.size_hint(),
             Sent::Own(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64),
         }
     }
@@ -239,6 +292,15 @@ fn sanitise(frame: &mut Option<Result<Frame<Bytes>, Broken>>) {
     }
 }
 
+/// What an answer holds on to until its body has ended.
+#[derive(Debug)]
+pub struct Held {
+    /// The upstream connection.
+    pub lease: Lease,
+    /// The try, which counts as in progress.
+    pub attempt: Attempt,
+}
+
 /// A response body on its way downstream. Dropping it finishes the report.
 #[derive(Debug)]
 pub struct ResponseBody {
@@ -248,14 +310,14 @@ pub struct ResponseBody {
 
 #[derive(Debug)]
 enum Source {
-    Upstream { inner: Incoming, lease: Option<Lease> },
+    Upstream { inner: Incoming, held: Option<Held> },
     Local(Option<Bytes>),
 }
 
 impl ResponseBody {
     /// An upstream's answer. The lease goes back to the pool once the body was read to its end.
-    pub fn upstream(inner: Incoming, lease: Option<Lease>, report: Report) -> Self {
-        let mut body = Self { source: Source::Upstream { inner, lease }, report };
+    pub fn upstream(inner: Incoming, held: Held, report: Report) -> Self {
+        let mut body = Self { source: Source::Upstream { inner, held: Some(held) }, report };
         if body.is_end_stream() {
             body.ended();
         }
@@ -271,8 +333,8 @@ impl ResponseBody {
 
     fn ended(&mut self) {
         self.report.complete();
-        if let Source::Upstream { lease, .. } = &mut self.source
-            && let Some(lease) = lease.take()
+        if let Source::Upstream { held, .. } = &mut self.source
+            && let Some(Held { lease, .. }) = held.take()
         {
             lease.release();
         }

@@ -1,16 +1,20 @@
 //! Sends one request to one upstream, over a connection of the pool or a new one.
 
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use meshgate_identity::ClientAlpn;
+use tokio::time::timeout;
 
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Progress, RequestBody};
 use crate::http::pool::{CheckoutH2, HttpVersion, Lease, STREAMS_MAX, Slot};
+use crate::http::retry::Ended;
 use crate::http::server::{HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
 use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
@@ -22,12 +26,53 @@ pub struct Failed {
     pub error: ProxyError,
     /// The request itself, when nothing of it was sent.
     pub request: Option<Request<RequestBody>>,
+    /// How far it had come.
+    pub ended: Ended,
+}
+
+/// What there is to know for sending a request.
+#[derive(Debug, Clone, Default)]
+pub struct How {
+    /// How far its body has come; `None` when there is none.
+    pub progress: Option<Rc<Progress>>,
+    /// How long the head of the answer may take once the request was sent; of the client's own time nothing counts.
+    pub within: Option<Duration>,
+    /// Over an HTTP/1 connection that has carried nothing before.
+    pub new_connection: bool,
 }
 
 impl Failed {
     fn unsent(error: ProxyError, request: Request<RequestBody>) -> Self {
-        Self { error, request: Some(request) }
+        Self { error, request: Some(request), ended: Ended::Unsent }
     }
+
+    fn sent(slot: &Slot, error: hyper::Error, reused: bool) -> Self {
+        let (kind, ended) = match h2_error(&error) {
+            _ if error.is_parse() => (ErrorKind::UpstreamProtocol, Ended::Garbled),
+            Some(error) if is_unprocessed(error) => (ErrorKind::UpstreamReset, Ended::Unprocessed),
+            // A stream that the upstream ended says nothing about its connection.
+            Some(error) if error.is_reset() => (ErrorKind::UpstreamReset, Ended::Lost { reused: false }),
+            _ => (ErrorKind::UpstreamReset, Ended::Lost { reused }),
+        };
+        let error = ProxyError::new(kind, slot.upstream().address.to_string()).caused_by(error);
+        Self { error, request: None, ended }
+    }
+
+    fn timed_out(slot: &Slot, within: Option<Duration>) -> Self {
+        let address = slot.upstream().address;
+        let detail = format!("{address}: no answer within {:?}", within.unwrap_or_default());
+        let error = ProxyError::new(ErrorKind::UpstreamTimeout, detail);
+        Self { error, request: None, ended: Ended::TimedOut }
+    }
+}
+
+fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
+    std::error::Error::source(error)?.downcast_ref()
+}
+
+/// A refused stream, or one beyond the last that a GOAWAY speaks of: h2 ends no other with the peer's GOAWAY.
+fn is_unprocessed(error: &h2::Error) -> bool {
+    error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
 /// Sends the request and waits for the head of the answer.
@@ -38,11 +83,11 @@ pub async fn send(
     worker: &WorkerRef,
     slot: &Rc<Slot>,
     request: Request<RequestBody>,
-    progress: Option<Rc<Progress>>,
+    how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     match slot.upstream().version {
-        HttpVersion::Http1 => send_http1(worker, slot, request, progress).await,
-        HttpVersion::Http2 => send_http2(worker, slot, request).await,
+        HttpVersion::Http1 => send_http1(worker, slot, request, how).await,
+        HttpVersion::Http2 => send_http2(worker, slot, request, how).await,
     }
 }
 
@@ -50,11 +95,12 @@ async fn send_http1(
     worker: &WorkerRef,
     slot: &Rc<Slot>,
     mut request: Request<RequestBody>,
-    progress: Option<Rc<Progress>>,
+    how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let current = worker.identity.borrow().generation();
     loop {
-        let (mut sender, generation, reused) = match slot.checkout(current) {
+        let pooled = if how.new_connection { None } else { slot.checkout(current) };
+        let (mut sender, generation, reused) = match pooled {
             Some((sender, generation)) => (sender, generation, true),
             None => match connect_http1(worker, slot).await {
                 Ok(sender) => (sender, current, false),
@@ -67,13 +113,14 @@ async fn send_http1(
             }
             return Err(Failed::unsent(gone(slot, error), request));
         }
-        match sender.try_send_request(request).await {
-            Ok(response) => return Ok((response, Lease::whole(slot, sender, generation, progress))),
+        let answer = in_time(&how, sender.try_send_request(request)).await;
+        match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
+            Ok(response) => return Ok((response, Lease::whole(slot, sender, generation, how.progress))),
             Err(mut refused) => match refused.take_message() {
                 // An idle connection that the upstream closed meanwhile: nothing was sent, so another one may do.
                 Some(unsent) if reused => request = unsent,
                 Some(unsent) => return Err(Failed::unsent(gone(slot, refused.into_error()), unsent)),
-                None => return Err(Failed { error: broke(slot, refused.into_error()), request: None }),
+                None => return Err(Failed::sent(slot, refused.into_error(), reused)),
             },
         }
     }
@@ -83,6 +130,7 @@ async fn send_http2(
     worker: &WorkerRef,
     slot: &Rc<Slot>,
     mut request: Request<RequestBody>,
+    how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let current = worker.identity.borrow().generation();
     loop {
@@ -102,13 +150,38 @@ async fn send_http2(
             }
             return Err(Failed::unsent(gone(slot, error), request));
         }
-        match sender.try_send_request(request).await {
+        let answer = in_time(&how, sender.try_send_request(request)).await;
+        match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
             Ok(response) => return Ok((response, lease)),
             Err(mut refused) => match refused.take_message() {
                 Some(unsent) if reused => request = unsent,
                 Some(unsent) => return Err(Failed::unsent(gone(slot, refused.into_error()), unsent)),
-                None => return Err(Failed { error: broke(slot, refused.into_error()), request: None }),
+                None => {
+                    let failed = Failed::sent(slot, refused.into_error(), reused);
+                    if !matches!(failed.ended, Ended::Lost { reused: false } | Ended::Garbled) {
+                        slot.abandon(&lease);
+                    }
+                    return Err(failed);
+                }
             },
+        }
+    }
+}
+
+/// What `asked` comes to; `None` when there is no head of an answer in time. While the upstream waits for the client there is time,
+/// and whenever the request's body has moved on the time begins anew.
+async fn in_time<T>(how: &How, asked: impl Future<Output = T>) -> Option<T> {
+    let Some(within) = how.within else { return Some(asked.await) };
+    let mut asked = pin!(asked);
+    let state = || how.progress.as_ref().map(|progress| (progress.bytes.get(), progress.ended.get()));
+    loop {
+        let before = state();
+        if let Ok(answer) = timeout(within, asked.as_mut()).await {
+            return Some(answer);
+        }
+        let waits = how.progress.as_ref().is_some_and(|progress| progress.waits.get());
+        if !waits && state() == before {
+            return None;
         }
     }
 }
@@ -163,9 +236,4 @@ async fn drive(connection: impl Future<Output = Result<(), hyper::Error>>) {
 
 fn gone(slot: &Slot, error: hyper::Error) -> ProxyError {
     ProxyError::new(ErrorKind::UpstreamReset, slot.label().to_owned()).caused_by(error)
-}
-
-fn broke(slot: &Slot, error: hyper::Error) -> ProxyError {
-    let kind = if error.is_parse() { ErrorKind::UpstreamProtocol } else { ErrorKind::UpstreamReset };
-    ProxyError::new(kind, slot.label().to_owned()).caused_by(error)
 }

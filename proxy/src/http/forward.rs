@@ -1,78 +1,111 @@
-//! Sends a request to the first upstream that takes it, and the answer back down. Bodies stream both ways.
+//! Sends a request to an upstream that answers it, and the answer back down. Bodies stream both ways.
 
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
 
 use crate::balance::{Candidate, Outcome};
 use crate::error::{ErrorKind, ProxyError};
-use crate::http::body::{Received, RequestBody, ResponseBody};
+use crate::http::body::{Held, Received, ResponseBody};
 use crate::http::layers::Refused;
-use crate::http::pool::HttpVersion;
+use crate::http::retry::{Ended, Terms, Tries, Turn};
 use crate::http::{client, headers};
 use crate::report::Report;
 use crate::worker::WorkerRef;
 
-/// Tries `candidates` in turn while nothing of the request has been sent.
+/// Tries `candidates` in turn, as long as what became of the one before lets another be tried on these `terms`. A caller that
+/// goes away ends it wherever it is.
 ///
 /// # Errors
 /// The last upstream's error, or [`ErrorKind::NoEndpoint`] when there was none.
 pub async fn forward(
     worker: &WorkerRef,
     candidates: impl Iterator<Item = Rc<Candidate>>,
+    terms: &Terms,
     request: Request<Received>,
     mut report: Report,
 ) -> Result<Response<ResponseBody>, Refused> {
-    let (parts, body) = request.into_parts();
-    let (body, progress) = RequestBody::new(body, report.standing());
-    report.receiving(progress.clone());
-    let mut request = Request::from_parts(parts, body);
+    let (mut tries, mut next) = Tries::begin(worker, candidates, terms, request, report.standing());
+    let mut answered: Option<Answer> = None;
     let mut failed: Option<ProxyError> = None;
-    for candidate in candidates {
-        let slot = candidate.slot();
-        let attempt = candidate.begin();
+    while let Some(Turn { candidate, request, how }) = next {
         // The last one is logged with the report.
-        if let Some(earlier) = &failed {
+        if let Some(earlier) = failed.take() {
             earlier.log();
         }
-        *request.version_mut() = match slot.upstream().version {
-            HttpVersion::Http1 => Version::HTTP_11,
-            HttpVersion::Http2 => Version::HTTP_2,
-        };
-        report.upstream(slot);
+        let attempt = candidate.begin();
+        report.attempt(&candidate, how.progress.as_ref());
         // Pinned where it is made: it is large, and moving it would show in a profile.
-        let mut sending = pin!(client::send(worker, slot, request, progress.clone()));
+        let mut sending = pin!(client::send(worker, candidate.slot(), request, how));
         let sent = poll_fn(|cx| match report.poll_withdrawn(cx) {
             Poll::Ready(()) => Poll::Ready(None),
             Poll::Pending => sending.as_mut().poll(cx).map(Some),
         });
         let Some(sent) = sent.await else { return Err(Refused::withdrawn(report)) };
-        match sent {
+        next = match sent {
             Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 // Upgrade was taken out of the request. Whatever comes behind this head is no HTTP: the connection is closed.
+                attempt.went(Outcome::Failed(ErrorKind::UpstreamProtocol));
                 let error = ProxyError::new(ErrorKind::UpstreamProtocol, "101 that nobody asked for");
-                return Err(Refused::failed(error, report));
-            }
-            Ok((mut response, lease)) => {
-                attempt.went(Outcome::Answered(response.status().as_u16()));
-                headers::sanitise_response(&mut response);
-                report.status(response.status().as_u16());
-                return Ok(response.map(|body| ResponseBody::upstream(body, Some(lease), report)));
-            }
-            Err(client::Failed { error, request: Some(unsent) }) => {
-                attempt.went(Outcome::Failed(error.kind));
-                request = unsent;
                 failed = Some(error);
+                tries.next(Ended::Garbled, &candidate, None)
             }
-            Err(client::Failed { error, request: None }) => {
+            Ok((response, lease)) => {
+                let status = response.status().as_u16();
+                attempt.went(Outcome::Answered(status));
+                let answer = Answer { response, held: Held { lease, attempt } };
+                let Some(elsewhere) = tries.next(Ended::Answered(status), &candidate, None) else {
+                    answered.into_iter().for_each(Answer::discard);
+                    return Ok(answer.give(report));
+                };
+                answered = Some(answer);
+                Some(elsewhere)
+            }
+            Err(client::Failed { error, request, ended }) => {
                 attempt.went(Outcome::Failed(error.kind));
-                return Err(Refused::failed(error, report));
+                failed = Some(error);
+                tries.next(ended, &candidate, request)
             }
-        }
+        };
     }
+    // Whatever an answer says is better than none.
+    if let Some(answer) = answered {
+        failed.iter().for_each(ProxyError::log);
+        report.upstream(answer.held.attempt.candidate());
+        return Ok(answer.give(report));
+    }
+    report.not_again(tries.is_over_limit(), tries.is_over_budget());
     let error = failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try"));
     Err(Refused::failed(error, report))
 }
+
+/// An answer whose head has come.
+#[derive(Debug)]
+struct Answer {
+    response: Response<Incoming>,
+    held: Held,
+}
+
+impl Answer {
+    fn give(self, mut report: Report) -> Response<ResponseBody> {
+        let Self { mut response, held } = self;
+        headers::sanitise_response(&mut response);
+        report.status(response.status().as_u16());
+        response.map(|body| ResponseBody::upstream(body, held, report))
+    }
+
+    /// Nobody will read it. A body that is still to come costs its connection.
+    fn discard(self) {
+        if self.response.body().is_end_stream() {
+            self.held.lease.release();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

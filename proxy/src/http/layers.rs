@@ -187,7 +187,8 @@ type Answering = Either<
     Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Closed>>>>,
 >;
 
-async fn refuse(refused: Refused) -> Result<Response<ResponseBody>, Closed> {
+/// The answer to a request that gets none from an upstream.
+pub(super) async fn refuse(refused: Refused) -> Result<Response<ResponseBody>, Closed> {
     let Refused { why, report, unread } = refused;
     if let Some(body) = unread {
         refusal::discard(body).await;

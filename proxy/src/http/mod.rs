@@ -9,5 +9,6 @@ pub mod idle;
 pub mod layers;
 pub mod pool;
 pub mod refusal;
+pub mod retry;
 pub mod server;
 pub mod standing;

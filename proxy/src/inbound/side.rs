@@ -20,6 +20,7 @@ use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
 use crate::http::headers;
 use crate::http::layers::{self, Exchange, Refused};
+use crate::http::retry::Terms;
 use crate::http::server::{self, Reporting};
 use crate::http::standing::{Head, InProgress};
 use crate::metrics::RequestCounters;
@@ -271,5 +272,6 @@ impl Side {
 /// The application could not be reached or broke off.
 pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
     let application = Rc::clone(&side.application);
-    forward_http(&side.worker, std::iter::once(application), exchange.request, exchange.report).await
+    let (request, report) = (exchange.request, exchange.report);
+    forward_http(&side.worker, std::iter::once(application), &Terms::default(), request, report).await
 }

@@ -4,6 +4,7 @@ use meshgate_policy::{Decision, Nearest, Reason, Verdict};
 
 use super::Asked;
 use crate::access_log::Line;
+use crate::balance::Candidate;
 use crate::error::ErrorKind;
 
 /// Writes a decision's fields: verdict, reason, policy, and what audit and dry-run policies would have said.
@@ -30,6 +31,17 @@ pub fn decision(decision: &Decision<'_>, line: &mut Line) {
                 line.display(policy, rule);
             }
         }
+    }
+}
+
+/// Writes whom it was sent to in the end, and after how many tries.
+pub fn upstream(candidate: &Candidate, attempts: u64, line: &mut Line) {
+    line.text("upstream_host", candidate.slot().label());
+    if let Some(remote) = candidate.remote() {
+        line.text("upstream_cluster_key", remote.cluster.as_str());
+    }
+    if attempts > 1 {
+        line.number("attempts", attempts);
     }
 }
 
