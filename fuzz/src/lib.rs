@@ -5,6 +5,7 @@
 mod answers;
 mod cases;
 mod documents;
+mod exports;
 mod identities;
 mod paths;
 mod policies;
@@ -14,6 +15,7 @@ mod tokens;
 pub use answers::ext_authz_answer;
 pub use cases::case;
 pub use documents::{bootstrap, yaml_resources};
+pub use exports::exports;
 pub use identities::spiffe_id;
 pub use paths::{path_normalize, path_template};
 pub use policies::policy_decide;
@@ -24,9 +26,10 @@ pub use tokens::token;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("bootstrap", bootstrap),
     ("case", case),
+    ("exports", exports),
     ("ext_authz_answer", ext_authz_answer),
     ("path_normalize", path_normalize),
     ("path_template", path_template),

@@ -8,12 +8,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use meshgate_config::watch::Watcher;
-use meshgate_config::{
-    Bootstrap, ClusterKey, ConfigStore, Discovered, InboundListener, OutboundListener, Outcome, Problem, Snapshot,
-};
-use meshgate_identity::{Identity, IdentityError, IdentityStore, Reload, SpiffeIdError};
-use meshgate_policy::ObjectName;
+use meshgate_config::{Bootstrap, ConfigStore, InboundListener, OutboundListener, Problem, Snapshot};
+use meshgate_identity::{Identity, IdentityError, IdentityStore, SpiffeIdError};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -26,11 +22,11 @@ use crate::gateway::Gateways;
 use crate::http::retry::Budgets;
 use crate::limits::Permits;
 use crate::listen::{accept_loop, bind_all};
-use crate::metrics::{Metrics, ResultLabels};
+use crate::metrics::Metrics;
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
 use crate::worker::{Shared, Worker};
-use crate::{admin, gateway, inbound, jwks, outbound, runtime, signal, socket};
+use crate::{admin, gateway, inbound, jwks, outbound, reload, runtime, signal, socket};
 
 /// How often the own certificate is checked for having ended, and idle upstream connections are looked through.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -150,8 +146,8 @@ impl App {
         let Self { shared, config, identity, sockets, admin, access_log, jwks } = self;
         let mut stop = signal::Stop::listen()?;
         let (controller, drain) = drain::channel();
-        announce(&shared, &config.current(), &identity.current());
-        let _watcher = watch_files(&shared, &config, &identity)?;
+        reload::announce(&shared, &config.current(), &identity.current());
+        let _watcher = reload::watch_files(&shared, &config, &identity)?;
         let (fetcher, keys) = jwks::channel(&shared, jwks);
         tokio::task::spawn_local(fetcher.serve(config.subscribe()));
         let watchers = Watchers::new(Arc::clone(&shared), Arc::clone(&config), identity.subscribe());
@@ -233,93 +229,6 @@ fn note(own: &mut Vec<SocketAddr>, bound: &[std::net::TcpListener], direction: D
 
 fn open_access_log(path: &Path) -> Result<Writer, StartError> {
     Writer::open(path).map_err(|source| StartError::AccessLog { path: path.display().to_string(), source })
-}
-
-fn announce(shared: &Shared, snapshot: &Snapshot, identity: &Identity) {
-    let metrics = &shared.metrics;
-    metrics.config_generation.set(snapshot.generation);
-    metrics.config_problems.set(snapshot.problems.len() as u64);
-    metrics.identity_generation.set(identity.generation());
-    metrics.set_certificate_expiry(identity.svid().not_after());
-    tracing::info!(id = %identity.svid().id(), generation = snapshot.generation, "starting");
-    for problem in &snapshot.problems {
-        tracing::warn!("{problem}");
-    }
-}
-
-/// Reads again what has changed, on the watcher's own thread.
-fn watch_files(
-    shared: &Arc<Shared>,
-    config: &Arc<ConfigStore>,
-    identity: &Arc<IdentityStore>,
-) -> Result<Watcher, StartError> {
-    let mut paths = config.paths();
-    paths.extend(identity.paths());
-    let (shared, config, identity) = (Arc::clone(shared), Arc::clone(config), Arc::clone(identity));
-    let watcher = Watcher::start(paths, move || {
-        reload_identity(&shared, &identity);
-        reload_config(&shared, &config);
-    })?;
-    Ok(watcher)
-}
-
-fn reload_config(shared: &Shared, config: &ConfigStore) {
-    let report = config.reload();
-    let metrics = &shared.metrics;
-    metrics.config_problems.set(report.problems.len() as u64);
-    let result = if report.problems.is_empty() { "ok" } else { "error" };
-    if report.outcome == Outcome::Published || !report.problems.is_empty() {
-        metrics.config_reloads.get_or_create(&ResultLabels { result }).inc();
-    }
-    for problem in &report.problems {
-        tracing::warn!("{problem}");
-    }
-    if report.outcome == Outcome::Published {
-        in_force(shared, config);
-    }
-}
-
-/// Takes what another cluster's gateway says into force. Blocks for as long as the resources are being read.
-pub(crate) fn discovered(shared: &Shared, config: &ConfigStore, cluster: &ClusterKey, said: Discovered) {
-    let before = config.current();
-    let report = config.discovered(cluster, said);
-    if report.outcome == Outcome::Unchanged {
-        return;
-    }
-    shared.metrics.config_problems.set(report.problems.len() as u64);
-    for problem in report.problems.iter().filter(|problem| !before.problems.contains(problem)) {
-        tracing::warn!("{problem}");
-    }
-    in_force(shared, config);
-}
-
-fn in_force(shared: &Shared, config: &ConfigStore) {
-    let snapshot = config.current();
-    shared.metrics.config_generation.set(snapshot.generation);
-    let known = |service: &ObjectName, port| {
-        snapshot.services.iter().any(|known| known.service == *service && known.port == port)
-    };
-    shared.retry_budgets.retain(known);
-    shared.ledgers.retain(|host, port| snapshot.services.iter().any(|known| known.host == host && known.port == port));
-    tracing::info!(generation = snapshot.generation, problems = snapshot.problems.len(), "configuration in force");
-}
-
-fn reload_identity(shared: &Shared, identity: &IdentityStore) {
-    let metrics = &shared.metrics;
-    match identity.reload() {
-        Ok(Reload::Unchanged) => {}
-        Ok(Reload::Published) => {
-            let current = identity.current();
-            metrics.identity_reloads.get_or_create(&ResultLabels { result: "ok" }).inc();
-            metrics.identity_generation.set(current.generation());
-            metrics.set_certificate_expiry(current.svid().not_after());
-            tracing::info!(generation = current.generation(), "identity in force");
-        }
-        Err(error) => {
-            metrics.identity_reloads.get_or_create(&ResultLabels { result: "error" }).inc();
-            tracing::warn!(%error, "identity files are not usable; the last good ones stay in force");
-        }
-    }
 }
 
 /// Returns at the first signal, or when a worker has ended by itself.

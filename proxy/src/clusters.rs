@@ -8,7 +8,6 @@ mod list;
 mod lookup;
 mod probe;
 mod session;
-
 mod watchers;
 pub mod wire;
 
@@ -21,6 +20,7 @@ use std::time::SystemTime;
 use meshgate_config::{ClusterKey, GatewayAddress};
 use tokio::sync::watch;
 
+pub use lines::{Lines, TooLong};
 pub use list::{List, ListError};
 pub use watchers::Watchers;
 
@@ -78,15 +78,19 @@ impl Clusters {
         all
     }
 
-    /// Forgets all but these.
+    /// Forgets all but these, and those that somebody holds: there must never be two of one gateway.
     fn retain(&self, wanted: impl Fn(&GatewayAddress) -> bool) {
-        self.gateways().retain(|address, _| wanted(address));
+        self.gateways().retain(|address, gateway| wanted(address) || Arc::strong_count(gateway) > 1);
     }
 
     /// Whether a gateway of this cluster answers; `None` while that is not known of any, and none does.
     fn is_up(&self, cluster: &ClusterKey) -> Option<bool> {
         let gateways = self.gateways();
-        gateways.values().filter(|gateway| gateway.address.cluster == *cluster).filter_map(|gateway| gateway.seen().up).max()
+        gateways
+            .values()
+            .filter(|gateway| gateway.address.cluster == *cluster)
+            .filter_map(|gateway| gateway.seen().up)
+            .max()
     }
 
     /// Greater whenever something that was seen has changed.

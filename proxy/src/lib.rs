@@ -2,10 +2,10 @@
 //!
 //! In reading order, which is the order in which a connection meets them:
 //!
-//! [`app`] wires everything; [`runtime`] has the threads; [`listen`] accepts; [`orig_dst`] says where a connection was going;
+//! [`app`] wires everything; [`reload`] takes into force what changes; [`runtime`] has the threads; [`listen`] accepts; [`orig_dst`] says where a connection was going;
 //! [`inbound`] and [`outbound`] plan and execute; [`detect`] looks at the first bytes; [`tls`] takes TLS off and puts it on;
 //! [`ext_authz`] asks external providers; [`http`] and [`tcp`] forward; [`route`] and [`balance`] choose the endpoint; [`report`] writes what happened to
-//! [`access_log`] and [`metrics`]. [`error`] says whose fault it was. [`admin`], [`drain`], [`readiness`] and [`signal`] are
+//! [`access_log`] and [`metrics`]. [`error`] says whose fault it was. [`clusters`] watches other clusters' gateways. [`admin`], [`drain`], [`readiness`] and [`signal`] are
 //! the life cycle; [`cli`] is the command line, and [`sandbox`] a mesh on this machine for the demo and the tests.
 
 pub mod access_log;
@@ -33,6 +33,7 @@ pub mod metrics;
 pub mod orig_dst;
 pub mod outbound;
 pub mod readiness;
+pub mod reload;
 pub mod report;
 pub mod residuals;
 pub mod resolve;

@@ -239,8 +239,16 @@ impl Metrics {
         registry.register("mesh_config_reloads", "Readings of the resources", self.config_reloads.clone());
         registry.register("mesh_jwks_fetches", "Fetches of key sets", self.jwks_fetches.clone());
         registry.register("mesh_gateway_up", "Whether a gateway answers", self.gateway_up.clone());
-        registry.register("mesh_gateway_probe_failures", "Failed attempts to ask a gateway", self.probe_failures.clone());
-        registry.register("mesh_discovered_exports", "Services that a gateway exports", self.discovered_exports.clone());
+        registry.register(
+            "mesh_gateway_probe_failures",
+            "Failed attempts to ask a gateway",
+            self.probe_failures.clone(),
+        );
+        registry.register(
+            "mesh_discovered_exports",
+            "Services that a gateway exports",
+            self.discovered_exports.clone(),
+        );
         registry.register("mesh_identity_generation", "Generation in force", self.identity_generation.clone());
         registry.register("mesh_identity_reloads", "Readings of the identity files", self.identity_reloads.clone());
         registry.register(

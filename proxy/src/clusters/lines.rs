@@ -3,23 +3,23 @@
 /// A line that is longer than any may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a line of more than {0} bytes")]
-pub(super) struct TooLong(usize);
+pub struct TooLong(usize);
 
 /// The beginning of a line whose end has not come yet.
 #[derive(Debug)]
-pub(super) struct Lines {
+pub struct Lines {
     partial: Vec<u8>,
     max: usize,
 }
 
 impl Lines {
     /// For lines of at most `max` bytes.
-    pub(super) fn new(max: usize) -> Self {
+    pub fn new(max: usize) -> Self {
         Self { partial: Vec::new(), max }
     }
 
     /// Whether a line has begun.
-    pub(super) fn is_within(&self) -> bool {
+    pub fn is_within(&self) -> bool {
         !self.partial.is_empty()
     }
 
@@ -27,9 +27,11 @@ impl Lines {
     ///
     /// # Errors
     /// A line is too long; nothing is to be taken from this stream any more.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, TooLong> {
+    pub fn push(&mut self, mut bytes: &[u8]) -> Result<Vec<Vec<u8>>, TooLong> {
         let mut lines = Vec::new();
-        while let Some((line, rest)) = bytes.iter().position(|byte| *byte == b'\n').and_then(|at| bytes.split_at_checked(at)) {
+        while let Some((line, rest)) =
+            bytes.iter().position(|byte| *byte == b'\n').and_then(|at| bytes.split_at_checked(at))
+        {
             self.extend(line)?;
             lines.push(std::mem::take(&mut self.partial));
             bytes = rest.get(1..).unwrap_or_default();

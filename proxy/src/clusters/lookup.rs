@@ -59,7 +59,9 @@ impl<'a> Lookup<'a> {
         let address = self.gateway.address();
         match timeout(PATIENCE, self.resolver.addresses(&address.host, address.port)).await {
             Ok(Ok(found)) => self.take(&found),
-            Ok(Err(error)) => tracing::debug!(gateway = %address, %error, "look-up failed; what was found before stays"),
+            Ok(Err(error)) => {
+                tracing::debug!(gateway = %address, %error, "look-up failed; what was found before stays");
+            }
             Err(_) => tracing::debug!(gateway = %address, "look-up took too long; what was found before stays"),
         }
     }
@@ -72,5 +74,71 @@ impl<'a> Lookup<'a> {
             tracing::info!(gateway = %self.gateway.address(), ?found, "gateway's addresses");
             self.gateway.update(|seen| seen.addresses = found.to_vec());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use meshgate_config::GatewayAddress;
+
+    use super::*;
+    use crate::clusters::Clusters;
+
+    fn gateway(clusters: &Clusters, host: &str) -> Arc<Gateway> {
+        clusters.gateway(&Arc::new(GatewayAddress {
+            cluster: "default/default/default/cluster-1".parse().unwrap(),
+            host: host.into(),
+            ip: host.parse().ok(),
+            port: 15443,
+            identity: "spiffe://cluster.local/ns/meshgate-system/sa/meshgate-gateway".parse().unwrap(),
+        }))
+    }
+
+    fn addresses(written: &[&str]) -> Vec<SocketAddr> {
+        written.iter().map(|address| address.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_name_is_looked_up_and_an_address_is_not() {
+        crate::runtime::local().unwrap().block_on(async {
+            let clusters = Clusters::default();
+            let name = gateway(&clusters, "localhost");
+            Lookup::new(&name).first().await;
+            let found = name.addresses();
+            assert!(!found.is_empty() && found.iter().all(|address| address.ip().is_loopback()), "{found:?}");
+            let literal = gateway(&clusters, "192.0.2.1");
+            Lookup::new(&literal).first().await;
+            Lookup::new(&literal).again_and_again().await;
+            assert_eq!((literal.seen().addresses.len(), literal.addresses()), (0, addresses(&["192.0.2.1:15443"])));
+        });
+    }
+
+    #[test]
+    fn what_was_found_stays_when_a_look_up_fails() {
+        crate::runtime::local().unwrap().block_on(async {
+            let clusters = Clusters::default();
+            let gateway = gateway(&clusters, "no-such-name.invalid");
+            let known = addresses(&["192.0.2.1:15443"]);
+            gateway.update(|seen| seen.addresses.clone_from(&known));
+            Lookup::new(&gateway).look().await;
+            assert_eq!(gateway.addresses(), known);
+        });
+    }
+
+    #[test]
+    fn a_move_is_news_and_another_order_is_not() {
+        let clusters = Clusters::default();
+        let gateway = gateway(&clusters, "gateway.example");
+        let lookup = Lookup::new(&gateway);
+        let (one, other) = ("192.0.2.1:15443", "192.0.2.2:15443");
+        lookup.take(&addresses(&[one, other]));
+        let version = clusters.version();
+        lookup.take(&addresses(&[other, one]));
+        assert_eq!((gateway.addresses(), clusters.version()), (addresses(&[one, other]), version));
+        lookup.take(&addresses(&[other]));
+        assert_eq!(gateway.addresses(), addresses(&[other]));
+        assert!(clusters.version() > version);
     }
 }

@@ -163,7 +163,8 @@ fn objection(response: &Response<RecvStream>) -> Result<Option<String>, Failure>
         return Ok(Some(format!("does not say what it exports: it answers {status}")));
     }
     let content_type = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    let is_list = content_type.split(|byte| *byte == b';').next().map(<[u8]>::trim_ascii) == Some(CONTENT_TYPE.as_bytes());
+    let is_list =
+        content_type.split(|byte| *byte == b';').next().map(<[u8]>::trim_ascii) == Some(CONTENT_TYPE.as_bytes());
     Ok((!is_list).then(|| format!("does not say what it exports: no {CONTENT_TYPE}")))
 }
 
@@ -174,7 +175,9 @@ async fn next(body: &mut RecvStream) -> Result<Bytes, Failure> {
             body.flow_control().release_capacity(piece.len())?;
             Ok(piece)
         }
-        Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => Err(Failure::new("broken", "it has ended the session")),
+        Some(Err(error)) if error.reason() == Some(Reason::NO_ERROR) => {
+            Err(Failure::new("broken", "it has ended the session"))
+        }
         Some(Err(error)) => Err(error.into()),
         None => Err(Failure::new("broken", "it has ended its answer")),
     }

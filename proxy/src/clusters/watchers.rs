@@ -11,15 +11,15 @@ use meshgate_config::{ConfigStore, Discovered, GatewayAddress, PeerCluster, Snap
 use meshgate_identity::Identity;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::client::TlsStream;
 
 use super::Gateway;
 use super::lookup::Lookup;
 use super::probe::{Dial, Probe};
-use crate::app;
 use crate::error::ProxyError;
 use crate::metrics::ClusterLabels;
+use crate::reload;
 use crate::stream::Stream;
 use crate::tunnel::dial::dial;
 use crate::worker::Shared;
@@ -29,6 +29,9 @@ const DIAL_MAX: Duration = Duration::from_secs(2);
 
 /// Between two configurations for what one gateway says. Of what it says in between the last counts.
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+/// How often gateways that nobody wants or holds any more are forgotten.
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// After a defect.
 const REST: Duration = Duration::from_secs(1);
@@ -78,7 +81,8 @@ impl Watchers {
             let snapshot = Arc::clone(&config.borrow_and_update());
             self.follow(&snapshot);
             drop(snapshot);
-            if config.changed().await.is_err() {
+            // Once in a while also for what was still held when it was no longer wanted.
+            if let Ok(Err(_)) = timeout(SWEEP, config.changed()).await {
                 return;
             }
         }
@@ -87,9 +91,12 @@ impl Watchers {
     fn follow(&mut self, snapshot: &Snapshot) {
         let mut wanted = self.asked.clone();
         wanted.extend(gateways_of(snapshot));
-        self.running.retain(|address, _| wanted.contains(address));
-        let shared = &self.around.shared;
-        shared.clusters.retain(|address| wanted.contains(address));
+        let gone: Vec<_> = self.running.extract_if(|address, _| !wanted.contains(address)).collect();
+        for (address, running) in gone {
+            drop(running);
+            self.around.leave(&address);
+        }
+        self.around.shared.clusters.retain(|address| wanted.contains(address));
         for address in wanted {
             let is_asked = self.asked.contains(&address);
             self.running.entry(address).or_insert_with_key(|address| {
@@ -114,7 +121,8 @@ fn address_of(peer: &PeerCluster) -> Option<GatewayAddress> {
 
 /// What the configuration leads through. Endpoints elsewhere stand at the end of their service's.
 fn gateways_of(snapshot: &Snapshot) -> impl Iterator<Item = Arc<GatewayAddress>> {
-    let remotes = snapshot.services.iter().flat_map(|port| port.endpoints.iter().rev().map_while(|end| end.remote.as_ref()));
+    let remotes =
+        snapshot.services.iter().flat_map(|port| port.endpoints.iter().rev().map_while(|end| end.remote.as_ref()));
     remotes.filter_map(|remote| remote.gateway.clone())
 }
 
@@ -128,6 +136,15 @@ impl Around {
             self.shared.metrics.panics.inc();
             tracing::error!(gateway = %address, "the watch over a gateway panicked");
             sleep(REST).await;
+        }
+    }
+
+    /// What is no longer watched is no longer known to be up or down.
+    fn leave(&self, address: &Arc<GatewayAddress>) {
+        let Shared { clusters, metrics, .. } = &*self.shared;
+        clusters.gateway(address).update(|seen| seen.up = None);
+        if clusters.is_up(&address.cluster).is_none() {
+            metrics.gateway_up.remove(&ClusterLabels { cluster: address.cluster.to_string() });
         }
     }
 
@@ -160,7 +177,7 @@ impl Around {
             let labels = ClusterLabels { cluster: cluster.to_string() };
             self.shared.metrics.discovered_exports.get_or_create(&labels).set(latest.exports.len() as u64);
             let (shared, config, cluster) = (Arc::clone(&self.shared), Arc::clone(&self.config), cluster.clone());
-            let published = tokio::task::spawn_blocking(move || app::discovered(&shared, &config, &cluster, latest));
+            let published = tokio::task::spawn_blocking(move || reload::discovered(&shared, &config, &cluster, latest));
             if let Err(error) = published.await {
                 tracing::error!(%error, "what a gateway said could not be put into force");
             }
@@ -188,7 +205,7 @@ impl Dial for Dialler<'_> {
     async fn outdated(&mut self) {
         if self.identity.changed().await.is_err() {
             // It can't change any more; that happens only as the process ends.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

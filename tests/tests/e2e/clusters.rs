@@ -33,7 +33,9 @@ impl Clusters {
     /// What the sidecar tells of the gateway.
     async fn told(&self) -> Value {
         match request(self.sidecar.admin(), "localhost", Method::GET, "/clusters").await {
-            Answer::Http { status: 200, body, .. } => serde_json::from_str::<Value>(&body).unwrap()["gateways"][0].take(),
+            Answer::Http { status: 200, body, .. } => {
+                serde_json::from_str::<Value>(&body).unwrap()["gateways"][0].take()
+            }
             other => panic!("{other}"),
         }
     }
@@ -128,7 +130,11 @@ fn the_loss_of_a_gateway_keeps_its_list_and_its_return_is_seen_within_five_secon
         // The list is the same: nothing was put into force for it.
         assert_eq!(clusters.sidecar.metric(GENERATION).await, Some(2.0));
         let output = clusters.sidecar.output();
-        assert_eq!((output.matches("gateway is up").count(), output.matches("gateway is down").count()), (2, 1), "{output}");
+        assert_eq!(
+            (output.matches("gateway is up").count(), output.matches("gateway is down").count()),
+            (2, 1),
+            "{output}"
+        );
     });
 }
 
@@ -232,11 +238,9 @@ fn gateways_are_told_of_on_this_machine_under_its_own_name_only() {
     run(async {
         let clusters = Clusters::start(GATEWAY, list(&[])).await;
         clusters.until_up(true).await;
-        for (host, method, expected) in [
-            ("localhost", Method::GET, 200),
-            ("evil.example", Method::GET, 403),
-            ("localhost", Method::POST, 405),
-        ] {
+        for (host, method, expected) in
+            [("localhost", Method::GET, 200), ("evil.example", Method::GET, 403), ("localhost", Method::POST, 405)]
+        {
             match request(clusters.sidecar.admin(), host, method, "/clusters").await {
                 Answer::Http { status, .. } => assert_eq!(status, expected, "{host}"),
                 other => panic!("{other}"),

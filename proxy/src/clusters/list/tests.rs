@@ -16,11 +16,15 @@ fn gateway() -> GatewayAddress {
 }
 
 fn said(exports: Value) -> Value {
-    json!({"clusterKey": KEY, "trustDomain": "cluster.local", "exports": exports})
+    let mut said = json!({"clusterKey": KEY, "trustDomain": "cluster.local"});
+    said["exports"] = exports;
+    said
 }
 
 fn service(name: &str, ports: Value) -> Value {
-    json!({"namespace": "default", "name": name, "serviceAccountName": "app", "ports": ports})
+    let mut service = json!({"namespace": "default", "name": name, "serviceAccountName": "app"});
+    service["ports"] = ports;
+    service
 }
 
 fn port(number: u16, ready: u32) -> Value {

@@ -47,7 +47,8 @@ struct Inner {
 
 /// A service as a gateway lists it: its port is 80.
 pub(crate) fn service(name: &str, ready: u32) -> Value {
-    let ports = json!([{"port": 80, "name": "http", "appProtocol": "http", "path": format!("/{name}"), "ready": ready}]);
+    let ports =
+        json!([{"port": 80, "name": "http", "appProtocol": "http", "path": format!("/{name}"), "ready": ready}]);
     json!({"namespace": "default", "name": name, "serviceAccountName": name, "ports": ports})
 }
 
