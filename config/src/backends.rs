@@ -1,23 +1,23 @@
-//! Which endpoints are behind each port of each service.
+//! Which endpoints of this cluster are behind each port of each Service.
 //!
 //! In order: EndpointSlices of the service, if there are any; else its Endpoints; else, for who writes only Service and
 //! Pod by hand, the Pods its selector matches. WorkloadEntries that the selector matches are added in every case, as no
 //! cluster lists them. Ports are matched by name, as Kubernetes does.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use meshgate_policy::ObjectName;
 use meshgate_policy::smi::Reach;
 
-use crate::clusters::{Balancer, Share, Spread};
+use crate::clusters::{ClusterKey, Share, Spread};
 use crate::endpoints::{EndpointSlice, Endpoints, Subset};
 use crate::kept::Standing;
 use crate::problem::Problem;
 use crate::resource::{Key, Object, Place};
 use crate::service::{Port, Service, Target};
-use crate::services::{AppProtocol, Endpoint, EndpointIdentity, Entry, ServicePort, Services};
+use crate::services::{AppProtocol, Endpoint, EndpointIdentity, Entry, ServicePort};
 use crate::workload::{Pod, WorkloadEntry};
 use crate::workloads::{WorkloadRecord, Workloads};
 
@@ -36,38 +36,42 @@ struct Candidate {
     pod: Option<ObjectName>,
 }
 
+/// The Services of this cluster, sorted by name.
+pub(crate) struct Local<'a> {
+    pub(crate) entries: Vec<Entry<'a>>,
+    /// `type: ExternalName`.
+    pub(crate) aliases: HashSet<ObjectName>,
+}
+
+/// What endpoints are looked at with.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(crate) workloads: &'a Workloads,
+    pub(crate) reach: &'a Reach,
+    pub(crate) cluster_domain: &'a str,
+    pub(crate) own: &'a ClusterKey,
+}
+
 /// Builds all services; what looks wrong goes to `problems` as warnings.
-pub(crate) fn services(
-    standing: &Standing,
-    workloads: &Workloads,
-    reach: &Reach,
-    cluster_domain: &str,
-    problems: &mut Vec<Problem>,
-) -> Services {
+pub(crate) fn services<'a>(standing: &'a Standing, view: View<'_>, problems: &mut Vec<Problem>) -> Local<'a> {
     let sources = Sources::new(standing);
-    let mut entries = Vec::new();
-    let mut places = HashMap::new();
+    let mut local = Local { entries: Vec::new(), aliases: HashSet::new() };
+    let mut known = HashSet::new();
     for (key, place, object) in standing.good() {
         let Object::Service(service) = object else { continue };
         let warn = |message: String| Problem::warning(&place.file, message).at(Some(place.line)).about(key);
         if service.external_name {
             problems.push(warn("a Service of type ExternalName is an alias in DNS: it is not balanced".to_owned()));
+            local.aliases.insert(key.object_name());
             continue;
         }
-        places.insert(key.object_name(), (key, place));
-        let entry = sources.entry(key, service, workloads, reach, cluster_domain);
+        known.insert(key.object_name());
+        let entry = sources.entry((key, place), service, view);
         problems.extend(doubts(&entry).into_iter().map(warn));
-        entries.push(entry);
+        local.entries.push(entry);
     }
-    problems.extend(orphans(standing, &places));
-    let (services, collisions) = Services::new(cluster_domain, entries);
-    for collision in collisions {
-        if let Some((key, place)) = places.get(&collision.loser) {
-            let message = format!("{} is already the address of Service {}", collision.address, collision.holder);
-            problems.push(Problem::warning(&place.file, message).at(Some(place.line)).about(key));
-        }
-    }
-    services
+    problems.extend(orphans(standing, &known));
+    local
 }
 
 impl<'a> Sources<'a> {
@@ -77,7 +81,7 @@ impl<'a> Sources<'a> {
             let namespace = key.namespace.as_str();
             match object {
                 Object::EndpointSlice(slice) => {
-                    if let Some(service) = &slice.service {
+                    if let Some(service) = slice.service.as_ref().filter(|_| slice.imported.is_none()) {
                         sources.slices.entry((namespace, service)).or_default().push(slice);
                     }
                 }
@@ -92,13 +96,15 @@ impl<'a> Sources<'a> {
         sources
     }
 
-    fn entry(&self, key: &Key, service: &Service, workloads: &Workloads, reach: &Reach, cluster_domain: &str) -> Entry {
+    fn entry(&self, (key, place): (&'a Key, &'a Place), service: &Service, view: View<'_>) -> Entry<'a> {
+        let View { workloads, reach, cluster_domain, own } = view;
         let mut entry = Entry {
             name: key.object_name(),
             cluster_ips: service.cluster_ips.clone(),
             headless: service.headless,
             ports: Vec::new(),
-            not_ready: Vec::new(),
+            aside: Vec::new(),
+            declared: Some((key, place)),
         };
         for (index, port) in service.ports.iter().enumerate() {
             let mut endpoints = Vec::new();
@@ -108,10 +114,10 @@ impl<'a> Sources<'a> {
                     address,
                     workload: found.map(|record| record.name.clone()),
                     identity: found.map_or(EndpointIdentity::Unknown, |record| record.identity.clone()),
-                    in_reach: found.is_none_or(|record| includes(reach, record)),
+                    in_reach: found.is_none_or(|record| includes(reach, record, own)),
                     remote: None,
                 });
-                if candidate.ready { endpoints.push(endpoint) } else { entry.not_ready.push((index, endpoint)) }
+                if candidate.ready { endpoints.push(endpoint) } else { entry.aside.push((index, endpoint)) }
             }
             entry.ports.push(Arc::new(ServicePort {
                 service: entry.name.clone(),
@@ -120,9 +126,9 @@ impl<'a> Sources<'a> {
                 name: port.name.clone(),
                 app_protocol: AppProtocol::of(port.app_protocol.as_deref(), port.name.as_deref(), port.number),
                 endpoints,
-                not_ready: entry.not_ready.iter().filter(|(of, _)| *of == index).count(),
+                not_ready: entry.aside.iter().filter(|(of, _)| *of == index).count(),
                 spread: Spread { own: Some(Share::DEFAULT), fail_over: false },
-                balancer: Balancer::default(),
+                balancer: service.balancer.clone(),
             }));
         }
         entry
@@ -158,8 +164,8 @@ impl<'a> Sources<'a> {
     }
 }
 
-fn includes(reach: &Reach, record: &WorkloadRecord) -> bool {
-    reach.includes(&record.workload.namespace, &record.workload.service_account)
+fn includes(reach: &Reach, record: &WorkloadRecord, own: &ClusterKey) -> bool {
+    reach.includes(&record.workload.namespace, &record.workload.service_account, own.as_str())
 }
 
 fn add(found: &mut BTreeMap<SocketAddr, Candidate>, address: SocketAddr, ready: bool, pod: Option<ObjectName>) {
@@ -202,7 +208,7 @@ fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String
 }
 
 /// What about a service is probably not meant.
-fn doubts(entry: &Entry) -> Vec<String> {
+fn doubts(entry: &Entry<'_>) -> Vec<String> {
     let mut doubts = Vec::new();
     let has_some = |port: &ServicePort| !port.endpoints.is_empty() || port.not_ready > 0;
     let is_split = entry.ports.iter().any(|port| has_some(port)) && !entry.ports.iter().all(|port| has_some(port));
@@ -213,7 +219,7 @@ fn doubts(entry: &Entry) -> Vec<String> {
         ));
     }
     let ready = entry.ports.iter().flat_map(|port| &port.endpoints);
-    let all = ready.chain(entry.not_ready.iter().map(|(_, endpoint)| endpoint));
+    let all = ready.chain(entry.aside.iter().map(|(_, endpoint)| endpoint));
     let unknown: Vec<_> = all.filter(|endpoint| endpoint.identity == EndpointIdentity::Unknown).collect();
     if let Some(first) = unknown.first() {
         doubts.push(format!(
@@ -227,17 +233,19 @@ fn doubts(entry: &Entry) -> Vec<String> {
 }
 
 /// Slices and Endpoints of services that do not exist, and slices of host names.
-fn orphans(standing: &Standing, services: &HashMap<ObjectName, (&Key, &Place)>) -> Vec<Problem> {
+fn orphans(standing: &Standing, services: &HashSet<ObjectName>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (key, place, object) in standing.good() {
         let (service, fqdn) = match object {
+            // Those of services elsewhere are looked at where they are used.
+            Object::EndpointSlice(slice) if slice.imported.is_some() && !slice.fqdn => continue,
             Object::EndpointSlice(slice) => (slice.service.as_deref(), slice.fqdn),
             Object::Endpoints(_) => (Some(key.name.as_str()), false),
             _ => continue,
         };
         let known = |name: &str| {
             let name = ObjectName { namespace: key.namespace.clone(), name: name.to_owned() };
-            services.contains_key(&name)
+            services.contains(&name)
         };
         let message = match service {
             _ if fqdn => "addressType FQDN is not read by this version: its endpoints are left out".to_owned(),

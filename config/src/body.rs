@@ -9,6 +9,10 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny};
 
 use crate::endpoints::{EndpointsDocument, SliceDocument};
 use crate::kind::Kind;
+use crate::multicluster::Framed;
+use crate::multicluster::export::{ExportSpec, McsExportDocument};
+use crate::multicluster::import::{ImportSpec, McsImportSpec};
+use crate::multicluster::policy::PolicySpec;
 use crate::resource::{Key, Metadata, Object};
 use crate::security::PolicyDocument;
 use crate::service::ServiceDocument;
@@ -29,6 +33,11 @@ pub(crate) enum Body {
     TcpRoute(TcpRouteDocument),
     MeshConfig(MeshConfigDocument),
     RequestAuthentication(PolicyDocument<RequestAuthenticationSpec>),
+    ServiceExport(Framed<ExportSpec>),
+    ServiceImport(Framed<ImportSpec>),
+    GlobalTrafficPolicy(Framed<PolicySpec>),
+    McsServiceExport(McsExportDocument),
+    McsServiceImport(Framed<McsImportSpec>),
     /// Refused by [`Body::build`]; its kind has been found wrong before.
     UnknownSecurity,
     /// Its name is all there is to know.
@@ -59,6 +68,11 @@ impl<'de> DeserializeSeed<'de> for BodySeed {
             Kind::Namespace => ignore(deserializer).map(|_| Body::Named(Object::Namespace)),
             Kind::ServiceAccount => ignore(deserializer).map(|_| Body::Named(Object::ServiceAccount)),
             Kind::RequestAuthentication => PolicyDocument::deserialize(deserializer).map(Body::RequestAuthentication),
+            Kind::ServiceExport => Framed::deserialize(deserializer).map(Body::ServiceExport),
+            Kind::ServiceImport => Framed::deserialize(deserializer).map(Body::ServiceImport),
+            Kind::GlobalTrafficPolicy => Framed::deserialize(deserializer).map(Body::GlobalTrafficPolicy),
+            Kind::McsServiceExport => McsExportDocument::deserialize(deserializer).map(Body::McsServiceExport),
+            Kind::McsServiceImport => Framed::deserialize(deserializer).map(Body::McsServiceImport),
             Kind::UnknownSecurity => ignore(deserializer).map(|_| Body::UnknownSecurity),
         }
     }
@@ -74,7 +88,7 @@ impl Body {
             }]);
         }
         match self {
-            Body::Service(document) => document.build().map(Object::Service),
+            Body::Service(document) => document.build(metadata).map(Object::Service),
             Body::Endpoints(document) => document.build(&key.namespace).map(Object::Endpoints),
             Body::EndpointSlice(document) => document.build(&key.namespace, metadata).map(Object::EndpointSlice),
             Body::Pod(document) => document.build(metadata).map(Object::Pod),
@@ -87,7 +101,7 @@ impl Body {
                 let object = document.build(key.object_name(), root_namespace)?;
                 Ok(Object::PeerAuthentication(Arc::new(object)))
             }
-            Body::TrafficTarget(document) => document.build(key.object_name()).map(Object::TrafficTarget),
+            Body::TrafficTarget(document) => document.build(key.object_name(), metadata).map(Object::TrafficTarget),
             Body::HttpRouteGroup(document) => Ok(Object::HttpRouteGroup(Arc::new(document.build()?))),
             Body::TcpRoute(document) => Ok(Object::TcpRoute(Arc::new(document.build()?))),
             Body::MeshConfig(document) => Ok(Object::MeshConfig(document.mode())),
@@ -95,6 +109,11 @@ impl Body {
                 let object = document.build(key.object_name())?;
                 Ok(Object::RequestAuthentication(Arc::new(object)))
             }
+            Body::ServiceExport(document) => document.build().map(Object::ServiceExport),
+            Body::McsServiceExport(document) => document.build(metadata).map(Object::ServiceExport),
+            Body::ServiceImport(document) => document.build(metadata).map(Object::ServiceImport),
+            Body::McsServiceImport(document) => document.build(metadata).map(Object::ServiceImport),
+            Body::GlobalTrafficPolicy(document) => document.build().map(Object::GlobalTrafficPolicy),
             Body::UnknownSecurity => Err(vec![Invalid { path: "kind".to_owned(), message: "is not known".to_owned() }]),
             Body::Named(object) => Ok(object),
         }

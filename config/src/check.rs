@@ -2,7 +2,7 @@
 
 mod allowances;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 
 use meshgate_identity::TrustDomain;
@@ -18,7 +18,7 @@ use crate::problem::{self, Problem};
 use crate::resource::Key;
 use crate::services::AppProtocol;
 use crate::smi;
-use crate::snapshot::{Mesh, rules};
+use crate::snapshot::{Besides, Mesh, Surroundings, rules};
 
 /// A workload, and what its bootstrap file says that lints want to know.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +29,8 @@ pub struct Own {
     pub federated: Option<Vec<TrustDomain>>,
     /// See [`Authorization`](crate::Authorization); `None` when that is not known.
     pub num_trusted_proxies: Option<u32>,
+    /// Which cluster it is in, and which others there are; `None` when that is not known.
+    pub surroundings: Option<Surroundings>,
 }
 
 impl From<&Bootstrap> for Own {
@@ -37,6 +39,7 @@ impl From<&Bootstrap> for Own {
             workload: bootstrap.workload(),
             federated: Some(bootstrap.known_domains().cloned().collect()),
             num_trusted_proxies: Some(bootstrap.authorization.num_trusted_proxies),
+            surroundings: Some(bootstrap.into()),
         }
     }
 }
@@ -51,14 +54,19 @@ impl From<&Bootstrap> for Own {
 pub fn check(directory: &Path, settings: &Settings, own: Option<&Own>) -> Vec<Problem> {
     let reading = Reading::new(&Folder::read(directory), &settings.root_namespace);
     let (standing, mut problems) = Standing::default().after(reading, &settings.root_namespace);
+    let surroundings = own.and_then(|own| own.surroundings.clone());
+    let is_certain = surroundings.is_some();
     // The DNS suffix shows in no message.
-    let mesh = Mesh::compose(&standing, settings, &Reach::default(), "cluster.local");
+    let surroundings = surroundings.unwrap_or_else(|| Surroundings::alone("cluster.local"));
+    let besides = Besides { surroundings: &surroundings, discovered: &BTreeMap::new(), is_certain };
+    let mut mesh = Mesh::compose(&standing, settings, &Reach::default(), besides);
     let (_, in_force, doubts) = rules(&standing, settings);
     let known = known(&standing, &mesh, own);
-    problems.extend(mesh.problems);
+    problems.append(&mut mesh.problems);
+    problems.append(&mut mesh.lints);
     problems.extend(doubts);
     problems.extend(lints(&standing, &known, settings));
-    problems.extend(smi::lints(&standing, &known, &in_force));
+    problems.extend(smi::lints(&standing, &known, &mesh.accounts, &in_force));
     let mut problems = allowances::apply(&standing, problems);
     problem::sort(&mut problems);
     problems

@@ -35,9 +35,20 @@ pub(crate) struct EndpointPort {
 pub(crate) struct EndpointSlice {
     /// From the label `kubernetes.io/service-name`; a slice without it belongs to no service.
     pub(crate) service: Option<String>,
+    /// The MCS API's, of a service in another cluster; then `service` says nothing.
+    pub(crate) imported: Option<ImportedSlice>,
     /// `addressType: FQDN`: names, which are not resolved here.
     pub(crate) fqdn: bool,
     pub(crate) subset: Subset,
+}
+
+/// What an EndpointSlice of the MCS API says of itself.
+#[derive(Clone, Debug)]
+pub(crate) struct ImportedSlice {
+    /// From the label `multicluster.kubernetes.io/service-name`.
+    pub(crate) service: String,
+    /// From the label `multicluster.kubernetes.io/source-cluster`.
+    pub(crate) source: Option<String>,
 }
 
 /// An Endpoints.
@@ -121,8 +132,11 @@ impl SliceDocument {
         if !invalid.is_empty() {
             return Err(invalid);
         }
-        let service = metadata.labels.get("kubernetes.io/service-name").cloned();
-        Ok(EndpointSlice { service, fqdn, subset: Subset { addresses, ports: tcp_ports(self.ports) } })
+        let label = |name: &str| metadata.labels.get(name).cloned();
+        let imported = label("multicluster.kubernetes.io/service-name")
+            .map(|service| ImportedSlice { service, source: label("multicluster.kubernetes.io/source-cluster") });
+        let service = label("kubernetes.io/service-name");
+        Ok(EndpointSlice { service, imported, fqdn, subset: Subset { addresses, ports: tcp_ports(self.ports) } })
     }
 }
 

@@ -27,6 +27,13 @@ pub(crate) enum Kind {
     TcpRoute,
     UdpRoute,
     MeshConfig,
+    ServiceExport,
+    ServiceImport,
+    GlobalTrafficPolicy,
+    /// The MCS API's; both dialects may be in one cluster.
+    McsServiceExport,
+    /// The MCS API's.
+    McsServiceImport,
     /// Something in the security group that is none of its kinds.
     UnknownSecurity,
 }
@@ -55,6 +62,9 @@ const DISCOVERY: &str = "discovery.k8s.io";
 const SMI_ACCESS: &str = "access.smi-spec.io";
 const SMI_SPECS: &str = "specs.smi-spec.io";
 const FLOMESH_CONFIG: &str = "config.flomesh.io";
+/// The older and the newer name of one group.
+const FLOMESH: [&str; 2] = ["flomesh.io", "multicluster.flomesh.io"];
+const MCS: &str = "multicluster.x-k8s.io";
 
 /// Istio's networking kinds, other than WorkloadEntry.
 const OTHER_NETWORKING: [&str; 8] = [
@@ -72,10 +82,10 @@ const OTHER_NETWORKING: [&str; 8] = [
 const OTHER_FLOMESH: [&str; 1] = ["MeshRootCertificate"];
 
 /// Groups that meshgate will read but does not yet.
-const LATER_GROUPS: [&str; 3] = ["split.smi-spec.io", "flomesh.io", "multicluster.flomesh.io"];
+const LATER_GROUPS: [&str; 1] = ["split.smi-spec.io"];
 
 /// Group, versions and kinds of what is read.
-const READ: [(&str, &[&str], &[Kind]); 7] = [
+const READ: [(&str, &[&str], &[Kind]); 10] = [
     ("", &["v1"], &[Kind::Service, Kind::Endpoints, Kind::Pod, Kind::Namespace, Kind::ServiceAccount]),
     (DISCOVERY, &["v1"], &[Kind::EndpointSlice]),
     (NETWORKING, &["v1", "v1beta1", "v1alpha3"], &[Kind::WorkloadEntry]),
@@ -83,7 +93,12 @@ const READ: [(&str, &[&str], &[Kind]); 7] = [
     (SMI_ACCESS, &["v1alpha3", "v1alpha2"], &[Kind::TrafficTarget]),
     (SMI_SPECS, &["v1alpha4", "v1alpha3", "v1alpha2"], &[Kind::HttpRouteGroup, Kind::TcpRoute, Kind::UdpRoute]),
     (FLOMESH_CONFIG, &["v1alpha3", "v1alpha2", "v1alpha1"], &[Kind::MeshConfig]),
+    (FLOMESH[0], &["v1alpha1"], &FLOMESH_KINDS),
+    (FLOMESH[1], &["v1alpha1"], &FLOMESH_KINDS),
+    (MCS, &["v1beta1", "v1alpha1"], &[Kind::McsServiceExport, Kind::McsServiceImport]),
 ];
+
+const FLOMESH_KINDS: [Kind; 3] = [Kind::ServiceExport, Kind::ServiceImport, Kind::GlobalTrafficPolicy];
 
 impl Kind {
     /// As it is written.
@@ -104,6 +119,9 @@ impl Kind {
             Kind::TcpRoute => "TCPRoute",
             Kind::UdpRoute => "UDPRoute",
             Kind::MeshConfig => "MeshConfig",
+            Kind::ServiceExport | Kind::McsServiceExport => "ServiceExport",
+            Kind::ServiceImport | Kind::McsServiceImport => "ServiceImport",
+            Kind::GlobalTrafficPolicy => "GlobalTrafficPolicy",
             Kind::UnknownSecurity => "unknown security kind",
         }
     }
@@ -118,7 +136,15 @@ impl Kind {
 
     /// Says who may do what, so that a field left empty by mistake must not be read as one left out.
     pub(crate) fn is_about_access(self) -> bool {
-        self.is_security() || matches!(self, Kind::TrafficTarget | Kind::HttpRouteGroup | Kind::TcpRoute)
+        self.is_security()
+            || matches!(
+                self,
+                Kind::TrafficTarget
+                    | Kind::HttpRouteGroup
+                    | Kind::TcpRoute
+                    | Kind::ServiceExport
+                    | Kind::GlobalTrafficPolicy
+            )
     }
 
     /// Has Istio's webhook in front of it in a cluster.
@@ -185,6 +211,8 @@ pub(crate) fn classify(api_version: &str, kind: &str) -> Class {
         },
         // The core group has dozens of kinds that are none of our business.
         None if group.is_empty() || group == DISCOVERY => Class::PassedOver,
+        // FSM keeps many of its own in it.
+        None if FLOMESH.contains(&group) && nearest(kind, names()).is_none() => Class::NoEffect,
         None => {
             let near = nearest(kind, names()).map(|near| format!(" (did you mean `{near}`?)"));
             let expected = names().collect::<Vec<_>>().join(", ");
@@ -245,7 +273,11 @@ mod tests {
             ("config.flomesh.io/v1alpha3", "MeshConfig", Class::Read(Kind::MeshConfig)),
             ("config.flomesh.io/v1alpha2", "MeshRootCertificate", Class::NoEffect),
             ("split.smi-spec.io/v1alpha4", "TrafficSplit", Class::NoEffect),
-            ("multicluster.flomesh.io/v1alpha1", "ServiceImport", Class::NoEffect),
+            ("multicluster.flomesh.io/v1alpha1", "ServiceImport", Class::Read(Kind::ServiceImport)),
+            ("flomesh.io/v1alpha1", "GlobalTrafficPolicy", Class::Read(Kind::GlobalTrafficPolicy)),
+            ("flomesh.io/v1alpha1", "Cluster", Class::NoEffect),
+            ("multicluster.x-k8s.io/v1alpha1", "ServiceImport", Class::Read(Kind::McsServiceImport)),
+            ("multicluster.x-k8s.io/v1beta1", "ServiceExport", Class::Read(Kind::McsServiceExport)),
         ] {
             assert_eq!(classify(api_version, kind), expected, "{api_version} {kind}");
         }
@@ -286,6 +318,13 @@ mod tests {
                 "TraficTarget",
                 None,
                 "`TraficTarget` is not a kind of access.smi-spec.io: expected TrafficTarget (did you mean `TrafficTarget`?)",
+            ),
+            (
+                "flomesh.io/v1alpha1",
+                "ServiceExprt",
+                None,
+                "`ServiceExprt` is not a kind of flomesh.io: expected ServiceExport, ServiceImport, GlobalTrafficPolicy (did you \
+                 mean `ServiceExport`?)",
             ),
             ("v2", "Pod", Some(Kind::Pod), "`v2` is not a version of Pod that is read: expected v1"),
             (

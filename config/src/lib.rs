@@ -38,6 +38,7 @@ mod files;
 mod folder;
 mod kept;
 mod kind;
+mod multicluster;
 pub mod offline;
 mod problem;
 mod reader;

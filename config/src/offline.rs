@@ -13,7 +13,7 @@ use meshgate_policy::{MtlsModes, ObjectName, Policy, Settings, Workload};
 use crate::folder::Folder;
 use crate::kept::{Reading, Standing};
 use crate::problem::Problem;
-use crate::snapshot::{Context, Mesh, Snapshot, Surroundings, rules};
+use crate::snapshot::{Besides, Context, Mesh, Snapshot, Surroundings, rules};
 use crate::suggest::nearest;
 use crate::workloads::WorkloadRecord;
 
@@ -41,8 +41,10 @@ impl Resources {
     pub fn read_all(places: &[impl AsRef<Path>], settings: &Settings, surroundings: &Surroundings) -> Resources {
         let reading = Reading::new(&Folder::read_all(places), &settings.root_namespace);
         let (standing, problems) = Standing::default().after(reading, &settings.root_namespace);
-        let workloads = Mesh::compose(&standing, settings, &Reach::default(), &surroundings.cluster_domain).workloads;
-        let (policies, ..) = rules(&standing, settings);
+        let besides = Besides { surroundings, discovered: &BTreeMap::new(), is_certain: true };
+        let workloads = Mesh::compose(&standing, settings, &Reach::default(), besides).workloads;
+        let (mut policies, ..) = rules(&standing, settings);
+        policies.retain(|policy| policy.applies_in(surroundings.cluster_key.as_str()));
         Resources {
             standing,
             policies,
@@ -135,7 +137,8 @@ impl Resources {
 impl WorkloadRecord {
     /// The ports at which services reach it, each with the service's own: port called, then port of the service.
     pub fn service_ports<'a>(&'a self, snapshot: &'a Snapshot) -> impl Iterator<Item = (u16, u16, Option<&'a str>)> {
-        snapshot.services.iter().flat_map(move |port| {
+        // Under its name in the clusterset it is the same service.
+        snapshot.services.iter().filter(|port| !port.is_clusterset()).flat_map(move |port| {
             let own = port.endpoints.iter().filter(|endpoint| self.is(endpoint.workload.as_ref()));
             own.map(|endpoint| (endpoint.address.port(), port.port, port.name.as_deref()))
         })

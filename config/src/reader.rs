@@ -3,7 +3,7 @@
 //! The one idea: which object a document is gets read first and leniently, everything else after that and strictly. A
 //! document that is wrong anywhere else still has a name, so that its last good version can stay, or its policy deny.
 
-mod names;
+pub(crate) mod names;
 mod parts;
 
 use std::collections::BTreeMap;

@@ -13,6 +13,9 @@ use serde::{Deserialize, Deserializer};
 
 use crate::endpoints::{EndpointSlice, Endpoints};
 use crate::kind::Kind;
+use crate::multicluster::export::ServiceExport;
+use crate::multicluster::import::ServiceImport;
+use crate::multicluster::policy::GlobalTrafficPolicy;
 use crate::problem::Problem;
 use crate::service::Service;
 use crate::workload::{Pod, WorkloadEntry};
@@ -101,6 +104,11 @@ pub(crate) enum Object {
     /// The mode it asks for.
     MeshConfig(SmiMode),
     RequestAuthentication(Arc<RequestAuthentication>),
+    /// Of either dialect.
+    ServiceExport(ServiceExport),
+    /// Of either dialect.
+    ServiceImport(ServiceImport),
+    GlobalTrafficPolicy(GlobalTrafficPolicy),
 }
 
 /// One object found in a file, good or not.

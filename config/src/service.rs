@@ -7,7 +7,9 @@ use std::num::NonZeroU16;
 use meshgate_policy::Invalid;
 use serde::Deserialize;
 
-use crate::resource::nullable;
+use crate::clusters::Balancer;
+use crate::multicluster::balancer;
+use crate::resource::{Metadata, nullable};
 
 /// A Service.
 #[derive(Clone, Debug)]
@@ -20,6 +22,7 @@ pub(crate) struct Service {
     pub(crate) external_name: bool,
     pub(crate) publish_not_ready: bool,
     pub(crate) selector: BTreeMap<String, String>,
+    pub(crate) balancer: Balancer,
     pub(crate) ports: Vec<Port>,
 }
 
@@ -57,6 +60,7 @@ struct ServiceSpec {
     kind: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     publish_not_ready_addresses: bool,
+    session_affinity: Option<String>,
     #[serde(default, deserialize_with = "nullable")]
     selector: BTreeMap<String, String>,
     #[serde(default, deserialize_with = "nullable")]
@@ -85,7 +89,7 @@ pub(crate) enum Transport {
 }
 
 impl ServiceDocument {
-    pub(crate) fn build(self) -> Result<Service, Vec<Invalid>> {
+    pub(crate) fn build(self, metadata: &Metadata) -> Result<Service, Vec<Invalid>> {
         let spec = self.spec;
         let headless = spec.cluster_ip.as_deref() == Some("None");
         let mut invalid = Vec::new();
@@ -111,15 +115,20 @@ impl ServiceDocument {
                 Err(problem) => invalid.push(problem),
             }
         }
-        if !invalid.is_empty() {
-            return Err(invalid);
-        }
+        let balancer = match balancer(metadata, spec.session_affinity.as_deref()) {
+            Ok(balancer) if invalid.is_empty() => balancer,
+            found => {
+                invalid.extend(found.err());
+                return Err(invalid);
+            }
+        };
         Ok(Service {
             cluster_ips,
             headless,
             external_name: spec.kind.as_deref() == Some("ExternalName"),
             publish_not_ready: spec.publish_not_ready_addresses,
             selector: spec.selector,
+            balancer,
             ports,
         })
     }

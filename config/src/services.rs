@@ -12,7 +12,11 @@ use std::sync::Arc;
 use meshgate_identity::{SpiffeId, TrustDomain};
 use meshgate_policy::ObjectName;
 
-use crate::clusters::{Balancer, Remote, Spread};
+use crate::clusters::{Balancer, CLUSTERSET_DOMAIN, Remote, Spread};
+use crate::kind::Kind;
+use crate::resource::{Key, Place};
+
+type ByName = HashMap<String, HashMap<String, Vec<Arc<ServicePort>>>>;
 
 /// All services of a snapshot.
 #[derive(Debug, Default)]
@@ -20,7 +24,9 @@ pub struct Services {
     ports: Vec<Arc<ServicePort>>,
     by_address: HashMap<SocketAddr, Arc<ServicePort>>,
     /// Namespace, then name, then the service's ports.
-    by_name: HashMap<String, HashMap<String, Vec<Arc<ServicePort>>>>,
+    by_name: ByName,
+    /// The same for names in the clusterset.
+    spanning: ByName,
     by_endpoint: HashMap<SocketAddr, (Arc<ServicePort>, Arc<Endpoint>)>,
     /// Addresses of services and of their endpoints, whatever the port.
     addresses: HashSet<IpAddr>,
@@ -32,7 +38,7 @@ pub struct Services {
 pub struct ServicePort {
     /// Namespace and name of the service.
     pub service: ObjectName,
-    /// Its full DNS name, `name.namespace.svc.<cluster domain>`.
+    /// Its full DNS name, `name.namespace.svc.<cluster domain>`, or in the clusterset `name.namespace.svc.clusterset.local`.
     pub host: String,
     /// The port callers use.
     pub port: u16,
@@ -100,6 +106,13 @@ pub enum AppProtocol {
     Tcp,
 }
 
+impl ServicePort {
+    /// Whether this is the service under its name in the clusterset, beside which there may be one under its plain names.
+    pub fn is_clusterset(&self) -> bool {
+        self.host.strip_suffix(CLUSTERSET_DOMAIN).is_some_and(|rest| rest.ends_with(".svc."))
+    }
+}
+
 impl fmt::Display for Endpoint {
     /// Its address, or its cluster and what stands before it there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -121,7 +134,7 @@ impl Services {
 
     /// The service port that a caller in `namespace` means by `host` and `port`.
     ///
-    /// `host` is `name`, `name.ns`, `name.ns.svc` or `name.ns.svc.<cluster domain>`, in any case, without a port, with
+    /// `host` is `name`, `name.ns`, `name.ns.svc`, `name.ns.svc.<cluster domain>` or `name.ns.svc.clusterset.local`, in any case, without a port, with
     /// or without a trailing dot. Does not allocate when it is in lower case.
     pub fn by_host(&self, host: &str, port: u16, namespace: &str) -> Option<Arc<ServicePort>> {
         self.ports_of(host, namespace)?.iter().find(|candidate| candidate.port == port).cloned()
@@ -143,7 +156,7 @@ impl Services {
         self.addresses.contains(&address)
     }
 
-    /// All service ports, by namespace, name and the order they were written in.
+    /// All service ports, by namespace, name and the order they were written in; after them those of names in the clusterset.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<ServicePort>> {
         self.ports.iter()
     }
@@ -155,65 +168,75 @@ impl Services {
             false => Cow::Borrowed(host),
         };
         let (name, rest) = host.split_once('.').unwrap_or((&host, namespace));
-        let namespace = match rest.split_once('.') {
-            None => rest,
-            Some((namespace, "svc")) => namespace,
-            Some((namespace, suffix)) if suffix.strip_prefix("svc.") == Some(self.cluster_domain.as_str()) => namespace,
-            Some(_) => return None,
+        let (names, namespace) = match rest.split_once('.') {
+            None => (&self.by_name, rest),
+            Some((namespace, "svc")) => (&self.by_name, namespace),
+            Some((namespace, suffix)) => match suffix.strip_prefix("svc.")? {
+                domain if domain == self.cluster_domain => (&self.by_name, namespace),
+                CLUSTERSET_DOMAIN => (&self.spanning, namespace),
+                _ => return None,
+            },
         };
-        Some(self.by_name.get(namespace)?.get(name)?)
+        Some(names.get(namespace)?.get(name)?)
     }
 }
 
 /// A service on its way into [`Services`].
-pub(crate) struct Entry {
+pub(crate) struct Entry<'a> {
     pub(crate) name: ObjectName,
     pub(crate) cluster_ips: Vec<IpAddr>,
     pub(crate) headless: bool,
     pub(crate) ports: Vec<Arc<ServicePort>>,
-    /// Endpoints that are not ready, by the index of their port.
-    pub(crate) not_ready: Vec<(usize, Arc<Endpoint>)>,
+    /// Endpoints here that are not among a port's, by the index of that: not ready, or left out of the spread.
+    pub(crate) aside: Vec<(usize, Arc<Endpoint>)>,
+    /// The object it comes from.
+    pub(crate) declared: Option<(&'a Key, &'a Place)>,
 }
 
 impl Services {
-    /// Indexes services, which come sorted by name. Also says which of them lost an address to an earlier one.
-    pub(crate) fn new(cluster_domain: &str, entries: Vec<Entry>) -> (Services, Vec<Collision>) {
+    /// Indexes services, which come sorted by name; `spanning` are those of names in the clusterset. Also says which of them
+    /// lost an address to an earlier one: a Service of this cluster is earlier than what is imported.
+    pub(crate) fn new<'a>(
+        cluster_domain: &str,
+        entries: Vec<Entry<'a>>,
+        spanning: Vec<Entry<'a>>,
+    ) -> (Services, Vec<Collision<'a>>) {
         let mut services = Services { cluster_domain: cluster_domain.to_owned(), ..Services::default() };
         let mut collisions = Vec::new();
-        for entry in &entries {
+        let is_imported = |entry: &&Entry<'a>| entry.declared.is_some_and(|(key, _)| key.kind != Kind::Service);
+        let here = entries.iter().filter(|entry| !is_imported(entry));
+        for entry in here.chain(entries.iter().filter(is_imported)).chain(&spanning) {
             services.addresses.extend(&entry.cluster_ips);
             for port in &entry.ports {
                 for ip in &entry.cluster_ips {
                     let address = SocketAddr::new(*ip, port.port);
                     let holder = services.by_address.entry(address).or_insert_with(|| port.clone());
-                    if holder.service != port.service {
-                        collisions.push(Collision {
-                            address,
-                            loser: entry.name.clone(),
-                            holder: holder.service.clone(),
-                        });
+                    if holder.host != port.host {
+                        collisions.push(Collision { address, loser: entry.declared, holder: holder.service.clone() });
                     }
                 }
             }
         }
         for headless in [true, false] {
-            for entry in entries.iter().filter(|entry| entry.headless == headless) {
+            for entry in entries.iter().chain(&spanning).filter(|entry| entry.headless == headless) {
                 services.index_endpoints(entry);
             }
         }
-        for entry in entries {
-            services.ports.extend(entry.ports.iter().cloned());
-            let names = services.by_name.entry(entry.name.namespace).or_default();
-            names.insert(entry.name.name, entry.ports);
+        for (entries, by_name) in [(entries, &mut services.by_name), (spanning, &mut services.spanning)] {
+            for entry in entries {
+                services.ports.extend(entry.ports.iter().cloned());
+                by_name.entry(entry.name.namespace).or_default().insert(entry.name.name, entry.ports);
+            }
         }
         (services, collisions)
     }
 
-    fn index_endpoints(&mut self, entry: &Entry) {
+    fn index_endpoints(&mut self, entry: &Entry<'_>) {
         let ready = entry.ports.iter().flat_map(|port| port.endpoints.iter().map(move |endpoint| (port, endpoint)));
-        let not_ready =
-            entry.not_ready.iter().filter_map(|(index, endpoint)| Some((entry.ports.get(*index)?, endpoint)));
-        for (port, endpoint) in ready.chain(not_ready) {
+        let aside = entry.aside.iter().filter_map(|(index, endpoint)| Some((entry.ports.get(*index)?, endpoint)));
+        // Behind a gateway's address is nobody: who dials it means the gateway.
+        let is_gateway = |endpoint: &Endpoint| endpoint.remote.as_ref().is_some_and(|remote| remote.gateway.is_some());
+        for (port, endpoint) in ready.chain(aside).filter(|(_, endpoint)| !is_gateway(endpoint)) {
             self.addresses.insert(endpoint.address.ip());
             self.by_endpoint.entry(endpoint.address).or_insert_with(|| (port.clone(), endpoint.clone()));
         }
@@ -221,9 +244,10 @@ impl Services {
 }
 
 /// Two services claim one cluster address.
-pub(crate) struct Collision {
+pub(crate) struct Collision<'a> {
     pub(crate) address: SocketAddr,
-    pub(crate) loser: ObjectName,
+    /// The object of the one that does not get it.
+    pub(crate) loser: Option<(&'a Key, &'a Place)>,
     pub(crate) holder: ObjectName,
 }
 

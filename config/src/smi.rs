@@ -16,13 +16,16 @@ use serde::de::IgnoredAny;
 
 use crate::check::located;
 use crate::kept::Standing;
+use crate::multicluster;
 use crate::problem::Problem;
-use crate::resource::{Object, nullable};
+use crate::resource::{Metadata, Object, nullable};
 use crate::security::PolicyDocument;
 
 impl PolicyDocument<TrafficTargetSpec> {
-    pub(crate) fn build(self, name: ObjectName) -> Result<TrafficTarget, Vec<Invalid>> {
-        smi::traffic_target(name, self.into_spec())
+    pub(crate) fn build(self, name: ObjectName, metadata: &Metadata) -> Result<TrafficTarget, Vec<Invalid>> {
+        let clusters = multicluster::restricted_to(&metadata.annotations)?;
+        let target = smi::traffic_target(name, self.into_spec())?;
+        Ok(target.only_in(clusters.iter().map(|key| key.as_str().into())))
     }
 }
 
@@ -136,10 +139,19 @@ impl Smi {
     }
 }
 
-/// What is probably not meant under the settings in force.
-pub(crate) fn lints(standing: &Standing, known: &Known, settings: &Settings) -> Vec<Problem> {
+/// What is probably not meant under the settings in force. `elsewhere` are service accounts of other clusters.
+pub(crate) fn lints(
+    standing: &Standing,
+    known: &Known,
+    elsewhere: &BTreeSet<ObjectName>,
+    settings: &Settings,
+) -> Vec<Problem> {
     let routes = routes(standing);
-    let accounts = accounts(known);
+    let mut accounts = accounts(known);
+    // One account elsewhere does not make this cluster's known.
+    if !accounts.is_empty() {
+        accounts.extend(elsewhere.iter().cloned());
+    }
     let around = lint::Surroundings {
         routes: &routes,
         accounts: &accounts,

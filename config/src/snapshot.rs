@@ -3,23 +3,26 @@
 //! The one idea: all that can be worked out from the resources alone (who is behind which service, what applies to this
 //! proxy's own workload) is worked out here, once, off the data path. A connection takes a snapshot and keeps it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use meshgate_policy::smi::Reach;
 use meshgate_policy::{
-    Authentication, MtlsModes, PeerAuthentication, Policy, PolicySet, RequestAuthentication, Settings, SmiMode,
-    Workload,
+    Authentication, MtlsModes, ObjectName, PeerAuthentication, Policy, PolicySet, RequestAuthentication, Settings,
+    SmiMode, Workload,
 };
 
-use crate::backends;
+use crate::backends::{self, Local, View};
 use crate::bootstrap::{Bootstrap, Multicluster};
 use crate::clusters::{ClusterKey, Discovered, Exports};
 use crate::kept::Standing;
+use crate::multicluster::compose::Around;
+use crate::multicluster::imports::{self, Peers};
+use crate::multicluster::{self, lint};
 use crate::problem::{self, Problem};
 use crate::references;
-use crate::services::Services;
+use crate::services::{Entry, Services};
 use crate::smi::Smi;
 use crate::workloads::{WorkloadRecord, Workloads};
 
@@ -99,20 +102,67 @@ pub(crate) struct Context {
 /// The parts that do not depend on which workload this proxy is.
 pub(crate) struct Mesh {
     pub(crate) services: Services,
+    pub(crate) exports: Exports,
     pub(crate) workloads: Vec<WorkloadRecord>,
+    /// The service accounts of other clusters, as far as they are named.
+    pub(crate) accounts: BTreeSet<ObjectName>,
     /// Warnings only.
     pub(crate) problems: Vec<Problem>,
+    /// What is probably not meant, and costs nothing.
+    pub(crate) lints: Vec<Problem>,
+}
+
+/// What is known besides the resources.
+#[derive(Clone, Copy)]
+pub(crate) struct Besides<'a> {
+    pub(crate) surroundings: &'a Surroundings,
+    /// What gateways of other clusters said.
+    pub(crate) discovered: &'a BTreeMap<ClusterKey, Discovered>,
+    /// Whether the surroundings are those of a bootstrap file, so that what they do not name is not there.
+    pub(crate) is_certain: bool,
 }
 
 impl Mesh {
-    pub(crate) fn compose(standing: &Standing, settings: &Settings, reach: &Reach, cluster_domain: &str) -> Mesh {
+    pub(crate) fn compose(standing: &Standing, settings: &Settings, reach: &Reach, besides: Besides<'_>) -> Mesh {
+        let Besides { surroundings, discovered, is_certain } = besides;
+        let Surroundings { cluster_domain, cluster_key: own, .. } = surroundings;
         let objects = standing.good().map(|(key, _, object)| (key, object));
         let workloads = Workloads::new(objects, &settings.trust_domain);
         let mut problems = Vec::new();
-        let services = backends::services(standing, &workloads, reach, cluster_domain, &mut problems);
+        let view = View { workloads: &workloads, reach, cluster_domain, own };
+        let Local { mut entries, aliases } = backends::services(standing, view, &mut problems);
+        let exports = multicluster::exports::compose(standing, &entries, own, &mut problems);
+        let mut peers = Peers::new(surroundings, reach, &settings.trust_domain);
+        let mut imports = imports::declared(standing, &mut peers, &mut problems);
+        multicluster::discovered::add(&mut imports, &mut peers, discovered, &mut problems);
+        multicluster::slices::add(&mut imports, &peers, standing, &workloads, &mut problems);
+        let known =
+            lint::Known { entries: &entries, imports: &imports, surroundings: is_certain.then_some(surroundings) };
+        let lints = lint::lints(standing, &known);
+        let around = Around { imports: &imports, exports: &exports, own, cluster_domain, aliases: &aliases };
+        let spanning = multicluster::compose::spread(&mut entries, standing, &around);
+        let services = indexed(cluster_domain, entries, spanning, &mut problems);
         problems.extend(references::doubts(standing));
-        Mesh { services, workloads: workloads.into_records(), problems }
+        let accounts = imports::accounts(&imports);
+        Mesh { services, exports, workloads: workloads.into_records(), accounts, problems, lints }
     }
+}
+
+/// Puts services where they are looked up, and says which addresses are claimed twice.
+pub(crate) fn indexed<'a>(
+    cluster_domain: &str,
+    entries: Vec<Entry<'a>>,
+    spanning: Vec<Entry<'a>>,
+    problems: &mut Vec<Problem>,
+) -> Services {
+    let (services, collisions) = Services::new(cluster_domain, entries, spanning);
+    for collision in collisions {
+        if let Some((key, place)) = collision.loser {
+            let message = format!("{} is already the address of Service {}", collision.address, collision.holder);
+            problems.push(Problem::warning(&place.file, message).at(Some(place.line)).about(key));
+        }
+    }
+    services
 }
 
 /// All that says who may do what, under the settings that then hold, and what was doubtful about it.
@@ -126,17 +176,18 @@ impl Snapshot {
     pub(crate) fn compose(
         standing: &Standing,
         context: &Context,
-        _discovered: &BTreeMap<ClusterKey, Discovered>,
+        discovered: &BTreeMap<ClusterKey, Discovered>,
         mut problems: Vec<Problem>,
         generation: u64,
     ) -> Snapshot {
         let Context { settings, surroundings, own, is_gateway } = context;
-        let cluster_domain = &surroundings.cluster_domain;
-        let (policies, settings, doubts) = rules(standing, settings);
+        let (mut policies, settings, doubts) = rules(standing, settings);
         let smi = if *is_gateway { SmiMode::Permissive } else { settings.smi };
         let judged_by = Settings { smi, ..settings.clone() };
         let reach = Reach::of(own, &policies, settings.smi);
-        let mesh = Mesh::compose(standing, &settings, &reach, cluster_domain);
+        // What is about workloads elsewhere lets nobody in here.
+        policies.retain(|policy| policy.applies_in(surroundings.cluster_key.as_str()));
+        let mesh = Mesh::compose(standing, &settings, &reach, Besides { surroundings, discovered, is_certain: true });
         problems.extend(doubts);
         problems.extend(mesh.problems);
         problem::sort(&mut problems);
@@ -147,7 +198,7 @@ impl Snapshot {
             generation,
             loaded_at: SystemTime::now(),
             services: mesh.services,
-            exports: Exports::default(),
+            exports: mesh.exports,
             workloads: mesh.workloads,
             inbound_policy: PolicySet::compile(&policies, own, &judged_by),
             mtls: MtlsModes::for_workload(&peer_authentications, own, &settings.root_namespace),

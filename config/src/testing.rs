@@ -41,10 +41,15 @@ impl Folder {
 
     /// For the workload `default/backend` with the label `app: backend`.
     pub(crate) fn bootstrap(&self) -> Bootstrap {
+        self.bootstrap_with("workload: {namespace: default, serviceAccount: backend, labels: {app: backend}}\n")
+    }
+
+    /// With these lines in it, which say who the workload is.
+    pub(crate) fn bootstrap_with(&self, lines: &str) -> Bootstrap {
         let path = self.0.path().join("bootstrap.yaml");
-        let text = "workload: {namespace: default, serviceAccount: backend, labels: {app: backend}}\n\
-                    identity: {certificate: c.pem, key: k.pem, trustBundle: r.pem}\n\
-                    resources: {directory: resources}\n";
+        let text = format!(
+            "{lines}identity: {{certificate: c.pem, key: k.pem, trustBundle: r.pem}}\nresources: {{directory: resources}}\n"
+        );
         std::fs::write(&path, text).unwrap();
         Bootstrap::load(&path, []).unwrap()
     }

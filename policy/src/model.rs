@@ -116,6 +116,8 @@ pub struct Policy {
     pub(crate) rules: Vec<Rule>,
     /// Who is asked, for CUSTOM.
     pub(crate) provider: Option<Box<str>>,
+    /// See [`Policy::applies_in`]; empty = everywhere.
+    pub(crate) clusters: Box<[Box<str>]>,
     pub(crate) unreadable: Option<String>,
 }
 
@@ -145,6 +147,7 @@ impl Policy {
             scope: Scope::Workloads(selector.map(Labels::from)),
             rules: vec![Rule::default()],
             provider: None,
+            clusters: Box::default(),
             unreadable: Some(why.to_owned()),
         }
     }
@@ -180,6 +183,11 @@ impl Policy {
     /// Whom it asks, for CUSTOM.
     pub fn provider(&self) -> Option<&str> {
         self.provider.as_deref()
+    }
+
+    /// Whether it is about workloads in this cluster (`region/zone/group/cluster`): only a TrafficTarget may be restricted.
+    pub fn applies_in(&self, cluster: &str) -> bool {
+        self.clusters.is_empty() || self.clusters.iter().any(|one| **one == *cluster)
     }
 
     /// Why the document could not be read, if this policy stands for such a one.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::folder::Folder;
 use crate::kept::Reading;
+use crate::services::Services;
 use crate::testing::settings;
 use meshgate_policy::smi::Reach;
 
@@ -12,7 +13,10 @@ fn composed(text: &str) -> (Services, Vec<String>) {
     let objects = standing.good().map(|(key, _, object)| (key, object));
     let workloads = Workloads::new(objects, &settings().trust_domain);
     let mut problems = Vec::new();
-    let services = services(&standing, &workloads, &Reach::default(), "cluster.local", &mut problems);
+    let (reach, own) = (Reach::default(), ClusterKey::default());
+    let view = View { workloads: &workloads, reach: &reach, cluster_domain: "cluster.local", own: &own };
+    let local = services(&standing, view, &mut problems);
+    let services = crate::snapshot::indexed("cluster.local", local.entries, Vec::new(), &mut problems);
     (services, problems.iter().map(ToString::to_string).collect())
 }
 

@@ -56,7 +56,8 @@ spec: {}
 
 fn checked(files: &[(&str, &str)]) -> Vec<String> {
     let folder = Folder::new(files);
-    let own = Own { workload: backend(), federated: Some(Vec::new()), num_trusted_proxies: Some(0) };
+    let own =
+        Own { workload: backend(), federated: Some(Vec::new()), num_trusted_proxies: Some(0), surroundings: None };
     folder.shown(&check(&folder.resources(), &settings(), Some(&own)))
 }
 
@@ -273,7 +274,7 @@ fn policies_are_those_a_proxy_would_start_with() {
     let broken = DENY_ALL_BACKEND.replace("DENY", "DENNY");
     let folder = Folder::new(&[("a.yaml", ALLOW_NOTHING), ("b.yaml", &broken)]);
     let resources =
-        crate::offline::Resources::read(&folder.resources(), &settings(), &crate::Surroundings::alone("cluster.local"));
+        crate::offline::Resources::read(&folder.resources(), &settings(), &Surroundings::alone("cluster.local"));
     let (policies, problems) = (resources.policies(), resources.problems());
     let readable: Vec<_> =
         policies.iter().map(|policy| (policy.name().to_string(), policy.unreadable_because().is_none())).collect();

@@ -7,7 +7,7 @@ const NAME_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
 
 /// The name of an object: labels with dots between them.
-pub(super) fn check_name(name: &str) -> Result<(), String> {
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name.len() > NAME_MAX {
         Err(format!("a name has at most {NAME_MAX} characters"))
     } else if name.split('.').all(is_label) {
@@ -18,7 +18,7 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
 }
 
 /// The name of a namespace: one label. Empty for what has no namespace.
-pub(super) fn check_namespace(namespace: &str) -> Result<(), String> {
+pub(crate) fn check_namespace(namespace: &str) -> Result<(), String> {
     if namespace.len() > LABEL_MAX {
         Err(format!("a namespace has at most {LABEL_MAX} characters"))
     } else if namespace.is_empty() || is_label(namespace) {
@@ -28,7 +28,8 @@ pub(super) fn check_namespace(namespace: &str) -> Result<(), String> {
     }
 }
 
-fn is_label(text: &str) -> bool {
+/// One label.
+pub(crate) fn is_label(text: &str) -> bool {
     let inner = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
     !text.is_empty() && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }

@@ -23,14 +23,15 @@ fn port(namespace: &str, name: &str, port: u16, endpoints: &[&str]) -> Arc<Servi
     })
 }
 
-fn entry(cluster_ips: &[&str], ports: Vec<Arc<ServicePort>>) -> Entry {
+fn entry(cluster_ips: &[&str], ports: Vec<Arc<ServicePort>>) -> Entry<'static> {
     let cluster_ips: Vec<_> = cluster_ips.iter().map(|ip| ip.parse().unwrap()).collect();
     Entry {
         name: ports[0].service.clone(),
         headless: cluster_ips.is_empty(),
         cluster_ips,
         ports,
-        not_ready: Vec::new(),
+        aside: Vec::new(),
+        declared: None,
     }
 }
 
@@ -44,9 +45,9 @@ fn services() -> Services {
         entry(&[], vec![port("default", "headless", 80, &["10.1.0.1:8080", "10.1.0.2:8080"])]),
         entry(&["10.96.0.11"], vec![port("shop", "backend", 80, &[])]),
     ];
-    let (services, collisions) = Services::new("cluster.local", entries);
+    let (services, collisions) = Services::new("cluster.local", entries, Vec::new());
     assert_eq!(collisions.len(), 1);
-    assert_eq!((collisions[0].loser.name.as_str(), collisions[0].holder.name.as_str()), ("copy", "backend"));
+    assert_eq!(collisions[0].holder.name, "backend");
     services
 }
 

@@ -61,7 +61,17 @@ pub fn authorization_policy(
         }
     }
     report.finish(())?;
-    Ok(Policy { name, family: Family::Istio, action, dry_run, scope, rules, provider, unreadable: None })
+    Ok(Policy {
+        name,
+        family: Family::Istio,
+        action,
+        dry_run,
+        scope,
+        rules,
+        provider,
+        clusters: Box::default(),
+        unreadable: None,
+    })
 }
 
 /// Whom a CUSTOM policy asks; no other asks anybody.

@@ -1,7 +1,7 @@
 //! All lints there are.
 //!
 //! Codes are never used again for something else. MG020 to MG029 are SMI's, MG030 to MG039 tokens', MG040 to MG049 external
-//! providers'.
+//! providers', MG050 to MG059 those of services over several clusters.
 
 /// A lint, for lists and for the switch that turns it off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,4 +90,22 @@ catalogue! {
         "the provider of a CUSTOM policy lets requests pass when it cannot be asked";
     PROVIDER_WITHOUT_TCP "MG043" "provider-without-tcp"
         "a CUSTOM policy with an HTTP provider asks nobody on a TCP port";
+    UNKNOWN_CLUSTER "MG050" "unknown-cluster"
+        "a GlobalTrafficPolicy names a cluster that nothing imports the service from";
+    POLICY_WITHOUT_SERVICE "MG051" "policy-without-service"
+        "a GlobalTrafficPolicy has the name of no Service and no ServiceImport";
+    EXPORT_WITHOUT_SERVICE "MG052" "export-without-service"
+        "a ServiceExport is of a Service, or a port of one, that is not there, and exports nothing";
+    DUPLICATE_EXPORT_PATH "MG053" "duplicate-export-path"
+        "a ServiceExport's path is already another one's, and its rule is refused";
+    EXACT_EXPORT_PATH "MG054" "exact-export-path"
+        "a ServiceExport has `pathType: Exact`, which no sidecar's request fits";
+    IMPORT_WITHOUT_ACCOUNT "MG055" "import-without-account"
+        "a ServiceImport does not say which service account runs the service, whose endpoints are not used";
+    LOCALITY_WITH_TARGET "MG056" "locality-with-target"
+        "a GlobalTrafficPolicy has a target under Locality, where it is not looked at";
+    FOREIGN_EXPORT_ACCOUNT "MG057" "foreign-export-account"
+        "a ServiceExport names a service account that none of the Pods behind it runs as";
+    WEIGHT_IGNORED "MG058" "weight-ignored"
+        "a GlobalTrafficPolicy gives a weight under FailOver, which goes by priority";
 }

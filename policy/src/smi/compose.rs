@@ -57,6 +57,7 @@ pub fn compose(target: &TrafficTarget, routes: &Routes, part: PathMatch) -> Comp
         scope: Scope::ServiceAccount(target.destination.name.clone()),
         rules,
         provider: None,
+        clusters: target.clusters.clone(),
         unreadable: None,
     };
     Composed { policy: Some(policy), findings: composer.findings }

@@ -120,6 +120,8 @@ fn covers(by: &TrafficTarget, target: &TrafficTarget) -> bool {
     by.name.namespace == target.name.namespace
         && by.destination == target.destination
         && by.port == target.port
+        && (by.clusters.is_empty()
+            || !target.clusters.is_empty() && target.clusters.iter().all(|one| by.clusters.contains(one)))
         && target.sources.iter().all(|source| by.sources.contains(source))
         && http(by) == http(target)
         && routes.all(|narrow| by.rules.iter().any(|wide| includes(wide, narrow)))

@@ -1,4 +1,4 @@
-//! Whom a service account may call at all: what a caller's own proxy can know before it sends anything.
+//! Whom a service account may call at all, and in which clusters: what a caller's own proxy can know before it sends anything.
 //!
 //! Paths, methods and ports are left to the called side, which is the one that counts.
 
@@ -9,11 +9,18 @@ use crate::condition::ConnectionTest;
 use crate::model::{AnyCondition, Family, ObjectName, Policy, Rule, SmiMode, Workload};
 use crate::select::Scope;
 
-/// The service accounts that one workload may call.
+/// The service accounts that one workload may call, and where.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
     /// Namespace, then service account; `None` in permissive mode: everybody.
-    allowed: Option<BTreeMap<String, BTreeSet<String>>>,
+    allowed: Option<BTreeMap<String, BTreeMap<String, Where>>>,
+}
+
+/// In which clusters a service account may be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Where {
+    Everywhere,
+    In(BTreeSet<Box<str>>),
 }
 
 impl Reach {
@@ -23,17 +30,45 @@ impl Reach {
         if mode == SmiMode::Permissive {
             return Reach::default();
         }
-        let mut allowed: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut allowed: BTreeMap<String, BTreeMap<String, Where>> = BTreeMap::new();
         for (target, account) in targets(policies).filter(|(target, _)| names(target, own)) {
-            allowed.entry(target.name.namespace.clone()).or_default().insert(account.to_owned());
+            let accounts = allowed.entry(target.name.namespace.clone()).or_default();
+            let places = accounts.entry(account.to_owned()).or_insert_with(|| Where::In(BTreeSet::new()));
+            places.add(&target.clusters);
         }
         Reach { allowed: Some(allowed) }
     }
 
-    /// Whether it may call this service account.
-    pub fn includes(&self, namespace: &str, account: &str) -> bool {
+    /// Whether it may call this service account in this cluster (`region/zone/group/cluster`).
+    pub fn includes(&self, namespace: &str, account: &str, cluster: &str) -> bool {
         let Some(allowed) = &self.allowed else { return true };
-        allowed.get(namespace).is_some_and(|accounts| accounts.contains(account))
+        let places = allowed.get(namespace).and_then(|accounts| accounts.get(account));
+        places.is_some_and(|places| places.include(cluster))
+    }
+
+    /// Whether it may call any service account of this namespace in this cluster.
+    pub fn includes_any(&self, namespace: &str, cluster: &str) -> bool {
+        let Some(allowed) = &self.allowed else { return true };
+        let mut places = allowed.get(namespace).into_iter().flat_map(BTreeMap::values);
+        places.any(|places| places.include(cluster))
+    }
+}
+
+impl Where {
+    /// Of several TrafficTargets each lets in for itself.
+    fn add(&mut self, clusters: &[Box<str>]) {
+        match self {
+            Where::Everywhere => {}
+            Where::In(_) if clusters.is_empty() => *self = Where::Everywhere,
+            Where::In(places) => places.extend(clusters.iter().cloned()),
+        }
+    }
+
+    fn include(&self, cluster: &str) -> bool {
+        match self {
+            Where::Everywhere => true,
+            Where::In(places) => places.contains(cluster),
+        }
     }
 }
 

@@ -13,6 +13,8 @@ pub struct TrafficTarget {
     pub(crate) port: Option<u16>,
     pub(crate) sources: Box<[ServiceAccount]>,
     pub(crate) rules: Box<[RouteRef]>,
+    /// Whose workloads its destination is; empty = all clusters'.
+    pub(crate) clusters: Box<[Box<str>]>,
 }
 
 /// An element of `spec.rules`.
@@ -28,6 +30,14 @@ impl TrafficTarget {
     /// Its namespace and name.
     pub fn name(&self) -> &ObjectName {
         &self.name
+    }
+
+    /// The same, for the workloads of some clusters only (`region/zone/group/cluster`). None = all clusters'.
+    ///
+    /// An extension: SMI has no word for clusters, and means its service accounts wherever they are.
+    #[must_use]
+    pub fn only_in(self, clusters: impl IntoIterator<Item = Box<str>>) -> TrafficTarget {
+        TrafficTarget { clusters: clusters.into_iter().collect(), ..self }
     }
 }
 
@@ -61,7 +71,14 @@ pub fn traffic_target(name: ObjectName, spec: TrafficTargetSpec) -> Result<Traff
         .map(|(index, source)| account(format!("spec.sources[{index}]"), source.name, source.namespace))
         .collect();
     let rules = rules.into_iter().enumerate().map(|(index, rule)| route_ref(index, rule, &mut report)).collect();
-    report.finish(TrafficTarget { name, destination: called, port: destination.port, sources, rules })
+    report.finish(TrafficTarget {
+        name,
+        destination: called,
+        port: destination.port,
+        sources,
+        rules,
+        clusters: Box::default(),
+    })
 }
 
 fn route_ref(index: usize, rule: RuleSpec, report: &mut Report) -> RouteRef {

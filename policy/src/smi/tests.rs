@@ -429,17 +429,38 @@ fn reach_is_whom_a_caller_may_ask_for_anything() {
         Reach::of(&own(account), &composed(&target("t", spec(&rules))), SmiMode::TrafficPolicy)
     };
     let metrics = json!([http(&["metrics"])]);
-    assert!(reach(metrics.clone(), "frontend").includes("default", "backend"));
-    assert!(!reach(metrics.clone(), "frontend").includes("other", "backend"));
-    assert!(!reach(metrics.clone(), "frontend").includes("default", "frontend"));
-    assert!(!reach(metrics.clone(), "other").includes("default", "backend"));
-    assert!(!reach(json!([http(&["missing"])]), "frontend").includes("default", "backend"));
+    assert!(reach(metrics.clone(), "frontend").includes("default", "backend", "here"));
+    assert!(!reach(metrics.clone(), "frontend").includes("other", "backend", "here"));
+    assert!(!reach(metrics.clone(), "frontend").includes("default", "frontend", "here"));
+    assert!(!reach(metrics.clone(), "other").includes("default", "backend", "here"));
+    assert!(!reach(json!([http(&["missing"])]), "frontend").includes("default", "backend", "here"));
     assert!(
         !reach(json!([{"kind": "TCPRoute", "name": "missing"}, http(&["all"])]), "frontend")
-            .includes("default", "backend")
+            .includes("default", "backend", "here")
     );
-    assert!(!Reach::of(&own("frontend"), &[], SmiMode::TrafficPolicy).includes("default", "backend"));
-    assert!(Reach::of(&own("frontend"), &[], SmiMode::Permissive).includes("default", "backend"));
+    assert!(!Reach::of(&own("frontend"), &[], SmiMode::TrafficPolicy).includes("default", "backend", "here"));
+    assert!(Reach::of(&own("frontend"), &[], SmiMode::Permissive).includes("default", "backend", "here"));
+}
+
+#[test]
+fn a_target_may_be_about_some_clusters_only() {
+    let rules = json!([http(&["metrics"])]);
+    let only = |clusters: &[&str]| target("t", spec(&rules)).only_in(clusters.iter().map(|one| (*one).into()));
+    let reach = |all: &[TrafficTarget]| {
+        let policies: Vec<_> = all.iter().flat_map(composed).collect();
+        Reach::of(&Workload { service_account: "frontend".into(), ..workload() }, &policies, SmiMode::TrafficPolicy)
+    };
+    let one = reach(&[only(&["one", "two"])]);
+    for (cluster, expected) in [("one", true), ("two", true), ("three", false)] {
+        assert_eq!(one.includes("default", "backend", cluster), expected, "{cluster}");
+        assert_eq!(one.includes_any("default", cluster), expected, "{cluster}");
+        assert!(!one.includes_any("other", cluster), "{cluster}");
+    }
+    let added = reach(&[only(&["one"]), only(&["three"])]);
+    assert!(added.includes("default", "backend", "three") && !added.includes("default", "backend", "two"));
+    assert!(reach(&[only(&["one"]), only(&[])]).includes("default", "backend", "two"));
+    let policy = composed(&only(&["one"])).remove(0);
+    assert!(policy.applies_in("one") && !policy.applies_in("two"));
 }
 
 #[test]
