@@ -27,12 +27,12 @@ pub const VIRTUAL_PORT: u16 = 15101;
 
 const VIRTUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 20)), 8080);
 
-/// The clusters: their names, which their keys end with; the service accounts of what they run; the ports of their gateways
-/// on the address that all three share, for tunnels and for plain HTTP.
-const CLUSTERS: [(&str, [&str; 2], [u16; 2]); 3] = [
-    ("cluster-1", ["httpbin", "different"], [15081, 15181]),
-    ("cluster-2", ["default", "different"], [15082, 15182]),
-    ("cluster-3", ["httpbin", "httpbin-canary"], [15083, 15183]),
+/// The clusters: their names, which their keys end with; the account of `httpbin`; the name and account of what else they run;
+/// the ports of their gateways on the address that all three share, for tunnels and for plain HTTP.
+const CLUSTERS: [(&str, &str, [&str; 2], [u16; 2]); 3] = [
+    ("cluster-1", "httpbin", ["different", "httpbin"], [15081, 15181]),
+    ("cluster-2", "default", ["different", "default"], [15082, 15182]),
+    ("cluster-3", "httpbin", ["canary", "httpbin-canary"], [15083, 15183]),
 ];
 
 /// The port of each gateway on an address of its own.
@@ -79,9 +79,9 @@ impl ThreeClusters {
         three.know(&one, first);
         three.know(&two, second);
         let [curl_address, stranger_address] = [two.next_address(), two.next_address()];
-        let start = async |sandbox: Sandbox, (name, accounts, ports): (_, _, [u16; 2]), gateway: SocketAddr| {
+        let start = async |sandbox: Sandbox, (name, account, second, ports): (_, _, _, [u16; 2]), gateway| {
             let shared = ports.map(|port| SocketAddr::new(host, port));
-            Member::start(Plan { sandbox, name, accounts, gateway, shared }).await
+            Member::start(Plan { sandbox, name, account, second, gateway, shared }).await
         };
         let [(a, at_a), (b, at_b), (c, at_c)] = [(CLUSTERS[0], own[0]), (CLUSTERS[1], own[1]), (CLUSTERS[2], own[2])];
         let members = [start(one, a, at_a).await?, start(two, b, at_b).await?, start(three, c, at_c).await?];

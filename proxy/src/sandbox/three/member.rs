@@ -16,7 +16,7 @@ pub struct Member {
     pub sandbox: Sandbox,
     /// The sidecar of `httpbin`.
     pub httpbin: Sidecar,
-    /// The sidecar of the other workload, whose account and label `app` are its name.
+    /// The sidecar of the other workload.
     pub second: Sidecar,
     /// The gateway.
     pub gateway: Sidecar,
@@ -33,8 +33,10 @@ pub struct Member {
 pub(super) struct Plan {
     pub(super) sandbox: Sandbox,
     pub(super) name: &'static str,
-    /// The accounts of `httpbin` and of the other workload.
-    pub(super) accounts: [&'static str; 2],
+    /// The account of `httpbin`.
+    pub(super) account: &'static str,
+    /// The name and the account of the other workload.
+    pub(super) second: [&'static str; 2],
     /// Where the gateway is, besides on the shared address.
     pub(super) gateway: SocketAddr,
     /// The address that all gateways share: for tunnels, and for plain HTTP.
@@ -44,14 +46,14 @@ pub(super) struct Plan {
 impl Member {
     /// Starts httpbin, the other workload and the gateway, with nothing in force.
     pub(super) async fn start(plan: Plan) -> Result<Self, SandboxError> {
-        let Plan { mut sandbox, name, accounts: [account, second], gateway, shared: [tunnels, plain] } = plan;
+        let Plan { mut sandbox, name, account, second: [second, second_account], gateway, shared: [tunnels, plain] } = plan;
         let failed = |error| SandboxError::new("an application", error);
         let application = Httpbin::start(name).await.map_err(failed)?;
         let text = format!("Hi, I am {second} from {name}\n");
         let second_application =
             Application::start(move |_| Response::new(Full::from(text.clone()))).await.map_err(failed)?;
         let httpbin_spec = PodSpec { application: Some(application.address()), ..pod("httpbin", account) };
-        let second_spec = PodSpec { application: Some(second_application.address()), ..pod(second, second) };
+        let second_spec = PodSpec { application: Some(second_application.address()), ..pod(second, second_account) };
         let gateway_spec = PodSpec {
             namespace: "meshgate-system".to_owned(),
             gateway: vec![tunnels, gateway],

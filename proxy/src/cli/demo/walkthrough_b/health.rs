@@ -27,7 +27,7 @@ impl Mesh {
                 let got = status(&self.clusters.get("/").await);
                 let (what, expected) = ("curl GET /".to_owned(), "503".to_owned());
                 reporter.tried(Tried { step, what, expected, got })?;
-                self.logged(reporter, step, (&self.clusters.curl, "curl's"), seen, ("flags", "UH")).await
+                self.logged(reporter, step, (&self.clusters.curl, "curl's"), seen, ("response_flags", "UH")).await
             }
             "X14" => {
                 self.all_three(reporter, step, "S6").await?;
