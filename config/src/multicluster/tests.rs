@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -10,6 +9,7 @@ use crate::testing::Folder;
 
 mod documents;
 mod exports;
+mod many;
 mod mcs;
 mod said;
 mod spreads;
@@ -45,8 +45,6 @@ spec:
     - clusterKey: default/default/default/cluster-3
       target: {host: 192.168.1.110, ip: 192.168.1.110, port: 83, path: /cluster-3/httpbin-mesh}
 ";
-
-const OWN: &str = "default/default/default/cluster-2";
 
 const BOOTSTRAP: &str = "\
 workload: {namespace: curl, serviceAccount: curl}
