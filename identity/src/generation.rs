@@ -109,7 +109,7 @@ impl Identity {
     /// other cluster is known to share it. `None` when nothing tells: the bundle of a federated domain does not say which of its
     /// clusters it vouched in, and roots that stand in two places tell neither.
     ///
-    /// Verifies signatures anew, some hundred microseconds: once a connection, not once a request.
+    /// Verifies signatures anew, so that it is asked once a connection and not once a request.
     pub fn cluster_of(&self, chain: &[CertificateDer<'_>]) -> Option<Arc<str>> {
         let (leaf, intermediates) = chain.split_first()?;
         match self.peers.vouchers(leaf, intermediates, UnixTime::now()).as_slice() {

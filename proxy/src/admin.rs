@@ -77,7 +77,7 @@ async fn respond(
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
     match (request.method(), request.uri().path()) {
-        (&Method::POST, "/explain") => explain::answer(&shared.bootstrap, snapshot, caller, request).await,
+        (&Method::POST, "/explain") => explain::answer(shared, snapshot, caller, request).await,
         (_, "/explain") => text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST\n".into()),
         (&Method::GET | &Method::HEAD, "/clusters") => match stranger(caller, &request) {
             Some(refusal) => refusal,

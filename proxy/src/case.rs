@@ -54,6 +54,9 @@ pub struct Case {
     pub token: Option<Map<String, Value>>,
     /// What the provider of a CUSTOM policy is taken to answer.
     pub provider: Option<ProviderAnswer>,
+    /// What the workload calls itself, instead of what it is called with: a URL, or a name or address with a port. Goes with
+    /// `name`, `workload` (which is then the caller) and `destination` (the address that the call was going to) only.
+    pub to: Option<String>,
 }
 
 /// Who calls.
@@ -123,8 +126,11 @@ impl Case {
     /// Checks what no field can see alone.
     ///
     /// # Errors
-    /// Fields of HTTP on a case that is TCP.
+    /// Fields of HTTP on a case that is TCP, or of being called on one of calling.
     pub fn check(&self) -> Result<(), CaseError> {
+        if self.to.is_some() {
+            return self.check_calling();
+        }
         if self.protocol != Some(Protocol::Tcp) {
             return Ok(());
         }
@@ -142,9 +148,41 @@ impl Case {
         }
     }
 
-    /// This case, with what it does not give taken from `defaults`. A header is one field.
+    fn check_calling(&self) -> Result<(), CaseError> {
+        let given = [
+            ("peer", self.peer.is_some()),
+            ("sourceIp", self.source_ip.is_some()),
+            ("remoteIp", self.remote_ip.is_some()),
+            ("port", self.port.is_some()),
+            ("servicePort", self.service_port.is_some()),
+            ("sni", self.sni.is_some()),
+            ("protocol", self.protocol.is_some()),
+            ("method", self.method.is_some()),
+            ("path", self.path.is_some()),
+            ("host", self.host.is_some()),
+            ("scheme", self.scheme.is_some()),
+            ("headers", self.headers.is_some()),
+            ("token", self.token.is_some()),
+            ("provider", self.provider.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((field, _)) => Err(CaseError { field, message: "has no meaning with `to`".to_owned() }),
+            None => Ok(()),
+        }
+    }
+
+    /// This case, with what it does not give taken from `defaults`. A header is one field. What describes being called is not
+    /// laid under a case of calling.
     #[must_use]
     pub fn over(self, defaults: &Case) -> Case {
+        if self.to.is_some() {
+            return Case {
+                name: self.name.or_else(|| defaults.name.clone()),
+                workload: self.workload.or_else(|| defaults.workload.clone()),
+                destination: self.destination.or(defaults.destination),
+                ..self
+            };
+        }
         let http = self.protocol != Some(Protocol::Tcp);
         let default_port = defaults.port.clone().filter(|_| self.destination.is_none());
         let default_headers = defaults.headers.as_ref().filter(|_| http);
@@ -166,6 +204,7 @@ impl Case {
             headers: Headers::over(self.headers, default_headers),
             token: self.token.or_else(|| defaults.token.clone().filter(|_| http)),
             provider: self.provider.or(defaults.provider),
+            to: defaults.to.clone(),
         }
     }
 

@@ -5,6 +5,7 @@
 //! policies. An [`Answer`] says which of them decided, and why.
 
 mod answer;
+pub mod calling;
 mod text;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -46,6 +47,10 @@ impl Judge<'_> {
     /// A field that has no meaning here.
     pub fn judge(&self, case: &Case) -> Result<Answer, CaseError> {
         case.check()?;
+        if case.to.is_some() {
+            let message = "is what a workload calls, and here it is asked what it is called with".to_owned();
+            return Err(CaseError { field: "to", message });
+        }
         let destination = SocketAddr::new(self.address(case), self.port(case)?);
         let mode = self.snapshot.mtls.mode(destination.port());
         let mut answer = Answer::new(case, destination, mode);

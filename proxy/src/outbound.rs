@@ -120,10 +120,10 @@ pub fn plan(snapshot: &Snapshot, namespace: &str, unknown: TrafficPolicy, wanted
         return Plan::Refuse { service: None, kind: ErrorKind::NoRoute, detail };
     };
     if let Some((service, endpoint)) = snapshot.services.endpoint(address) {
-        return match hop(&service, &endpoint) {
-            Some(_) if !endpoint.in_reach => out_of_reach(service, &[endpoint]),
-            Some(hop) => Plan::Endpoint { service, hop },
-            None => no_identity(service, &[endpoint]),
+        return match standing(&service, &endpoint) {
+            Standing::Usable(hop) => Plan::Endpoint { service, hop },
+            Standing::OutOfReach => out_of_reach(service, &[endpoint]),
+            Standing::Unidentified => no_identity(service, &[endpoint]),
         };
     }
     // Passed through, it would come without an identity to who refuses just that.
@@ -145,10 +145,10 @@ pub(crate) fn balance(service: Arc<ServicePort>, family: Family) -> Plan {
     let mut endpoints = Vec::with_capacity(service.endpoints.len());
     let (mut left_out, mut forbidden) = (Vec::new(), Vec::new());
     for endpoint in eligible(&service.endpoints, family) {
-        match hop(&service, endpoint) {
-            Some(_) if !endpoint.in_reach => forbidden.push(Arc::clone(endpoint)),
-            Some(hop) => endpoints.push(hop),
-            None => left_out.push(Arc::clone(endpoint)),
+        match standing(&service, endpoint) {
+            Standing::Usable(hop) => endpoints.push(hop),
+            Standing::OutOfReach => forbidden.push(Arc::clone(endpoint)),
+            Standing::Unidentified => left_out.push(Arc::clone(endpoint)),
         }
     }
     if !endpoints.is_empty() {
@@ -166,13 +166,33 @@ pub(crate) fn balance(service: Arc<ServicePort>, family: Family) -> Plan {
 }
 
 /// The endpoints of a family, or all where there is none of it; and one address of each workload, in the order they came.
-pub(crate) fn eligible(all: &[Arc<Endpoint>], family: Family) -> Vec<&Arc<Endpoint>> {
+pub fn eligible(all: &[Arc<Endpoint>], family: Family) -> Vec<&Arc<Endpoint>> {
     let family = if all.iter().any(|endpoint| family.has(endpoint.address)) { family } else { Family::Any };
     let mut seen = HashSet::new();
     let mut is_first = |endpoint: &Endpoint| {
         endpoint.workload.as_ref().is_none_or(|workload| seen.insert((workload.clone(), endpoint.address.port())))
     };
     all.iter().filter(|endpoint| family.has(endpoint.address) && is_first(endpoint)).collect()
+}
+
+/// What an endpoint of a service is to this workload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It may be used, like this.
+    Usable(Hop),
+    /// No TrafficTarget lets this workload call it.
+    OutOfReach,
+    /// Nobody could say whom to expect there.
+    Unidentified,
+}
+
+/// What an endpoint of `service` is to this workload, whatever else there is.
+pub fn standing(service: &ServicePort, endpoint: &Endpoint) -> Standing {
+    match hop(service, endpoint) {
+        Some(_) if !endpoint.in_reach => Standing::OutOfReach,
+        Some(hop) => Standing::Usable(hop),
+        None => Standing::Unidentified,
+    }
 }
 
 fn hop(service: &ServicePort, endpoint: &Endpoint) -> Option<Hop> {

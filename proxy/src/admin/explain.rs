@@ -10,12 +10,14 @@ use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use meshgate_config::source::Source;
-use meshgate_config::{Bootstrap, Problem, Snapshot};
+use meshgate_config::{Problem, Snapshot};
 use serde_json::json;
 
 use super::{JSON, TEXT, stranger, text};
-use crate::case::Case;
+use crate::case::{Case, CaseError};
 use crate::judge::Judge;
+use crate::judge::calling::{Called, Calling, Live, Settings};
+use crate::worker::Shared;
 
 /// Bytes of a case. The largest request head that a proxy takes by default is 64 KiB.
 const MAX_CASE: usize = 256 * 1024;
@@ -25,7 +27,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers one request.
 pub(super) async fn answer(
-    bootstrap: &Bootstrap,
+    shared: &Shared,
     snapshot: &Snapshot,
     caller: SocketAddr,
     request: Request<Incoming>,
@@ -45,13 +47,13 @@ pub(super) async fn answer(
             return complain(StatusCode::REQUEST_TIMEOUT, &Problem::error("case", "it did not arrive"));
         }
     };
-    match explain(bootstrap, snapshot, &body, plain) {
+    match explain(shared, snapshot, &body, plain) {
         Ok(answer) => text(StatusCode::OK, if plain { TEXT } else { JSON }, answer),
         Err(problem) => complain(StatusCode::BAD_REQUEST, &problem),
     }
 }
 
-fn explain(bootstrap: &Bootstrap, snapshot: &Snapshot, body: &[u8], plain: bool) -> Result<String, Problem> {
+fn explain(shared: &Shared, snapshot: &Snapshot, body: &[u8], plain: bool) -> Result<String, Problem> {
     let source = Source::read("case", body)?;
     let [written] = source.documents()[..] else {
         return Err(source.error("expected one case: a JSON object, or one YAML document"));
@@ -60,7 +62,18 @@ fn explain(bootstrap: &Bootstrap, snapshot: &Snapshot, body: &[u8], plain: bool)
     if case.workload.is_some() {
         return Err(written.error("workload", "this proxy decides for its own workload only"));
     }
+    let wrong = |error: CaseError| written.error(error.field, error.message);
+    let bootstrap = &shared.bootstrap;
     let workload = &bootstrap.workload;
+    let name = format!("{}/{}", workload.namespace, workload.name);
+    let json = |answer: serde_json::Result<String>| {
+        answer.map(|json| json + "\n").map_err(|error| source.error(error.to_string()))
+    };
+    if case.to.is_some() {
+        let mut called = call(shared, snapshot, &case).map_err(wrong)?;
+        (called.workload, called.generation) = (Some(name), Some(snapshot.generation));
+        return if plain { Ok(called.text(false)) } else { json(serde_json::to_string_pretty(&called)) };
+    }
     let is_own =
         |name: &meshgate_policy::ObjectName| name.namespace == workload.namespace && name.name == workload.name;
     let judge = Judge {
@@ -69,13 +82,16 @@ fn explain(bootstrap: &Bootstrap, snapshot: &Snapshot, body: &[u8], plain: bool)
         level: bootstrap.authorization.path_normalization,
         trusted_proxies: bootstrap.authorization.num_trusted_proxies,
     };
-    let mut answer = judge.judge(&case).map_err(|error| written.error(error.field, error.message))?;
-    answer.workload = Some(format!("{}/{}", workload.namespace, workload.name));
-    answer.generation = Some(snapshot.generation);
-    if plain {
-        return Ok(answer.text(false));
-    }
-    serde_json::to_string_pretty(&answer).map(|json| json + "\n").map_err(|error| source.error(error.to_string()))
+    let mut answer = judge.judge(&case).map_err(wrong)?;
+    (answer.workload, answer.generation) = (Some(name), Some(snapshot.generation));
+    if plain { Ok(answer.text(false)) } else { json(serde_json::to_string_pretty(&answer)) }
+}
+
+/// What would become of a call of this proxy's own workload.
+fn call(shared: &Shared, snapshot: &Snapshot, case: &Case) -> Result<Called, CaseError> {
+    let (caller, settings) = (shared.bootstrap.workload(), Settings::from(&shared.bootstrap));
+    let live = Live { clusters: &shared.clusters, ejected: &|_, _| None };
+    Calling { snapshot, caller: &caller, settings: &settings, live: Some(live) }.judge(case)
 }
 
 fn wants_text(headers: &HeaderMap) -> bool {

@@ -15,7 +15,7 @@ fn reads_every_field() {
     let case = read(
         "{name: n, workload: a/b, peer: cluster.local/ns/a/sa/b, sourceIp: 10.0.0.1, remoteIp: '::1', destination: '10.0.0.2:80', \
          port: http, servicePort: 81, sni: s, protocol: http, method: PURGE, path: /a, host: 'h:80', scheme: https, \
-         headers: {X-One: a, x-many: [b, c]}, token: {iss: i, aud: [a, b]}, provider: deny}",
+         headers: {X-One: a, x-many: [b, c]}, token: {iss: i, aud: [a, b]}, provider: deny, to: b}",
     )
     .unwrap();
     assert_eq!(case.id().unwrap().as_str(), "spiffe://cluster.local/ns/a/sa/b");
@@ -24,6 +24,7 @@ fn reads_every_field() {
     assert_eq!(serde_json::to_value(&again).unwrap(), serde_json::to_value(&case).unwrap());
     let headers = case.headers.unwrap().0;
     assert_eq!((&headers["x-one"], headers.get_all("X-MANY").iter().count()), (&"a".parse().unwrap(), 2));
+    assert_eq!(case.to.as_deref(), Some("b"));
     assert_eq!(case.token.unwrap()["aud"], serde_json::json!(["a", "b"]));
 }
 
@@ -70,4 +71,16 @@ fn lays_a_case_over_defaults() {
 fn tcp_has_no_requests() {
     let error = read("{protocol: tcp, path: /}").unwrap().check().unwrap_err();
     assert_eq!(error.to_string(), "path: has no meaning with `protocol: tcp`");
+}
+
+#[test]
+fn what_describes_being_called_is_not_laid_under_a_call() {
+    let flags = read("{workload: a/b, destination: '10.0.0.1:80', path: /a, peer: plaintext, name: n}").unwrap();
+    let call = read("{to: backend}").unwrap().over(&flags);
+    assert_eq!((call.check(), call.path.as_deref(), &call.peer), (Ok(()), None, &None));
+    let given = (call.name.as_deref(), call.workload.as_deref(), call.destination.map(|address| address.port()));
+    assert_eq!(given, (Some("n"), Some("a/b"), Some(80)));
+    // Where the flags are a call, a request that is one of being called is a contradiction.
+    let called = read("path: /a").unwrap().over(&read("to: backend").unwrap());
+    assert_eq!(called.check().unwrap_err().to_string(), "path: has no meaning with `to`");
 }

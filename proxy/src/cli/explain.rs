@@ -1,4 +1,5 @@
-//! `meshgate explain`: would this request be allowed, and which policy and rule decides?
+//! `meshgate explain`: would this request be allowed, and which policy and rule decides? And with `--to`: where would this call
+//! of the workload's own go, and what is left out on the way?
 //!
 //! One request by flags, or many from a file; by the resources of a folder, or by what a running proxy has in force.
 
@@ -12,8 +13,9 @@ use meshgate_config::offline::Resources;
 use meshgate_config::source::{OneOrMany, Source, Written};
 use meshgate_config::{Problem, Surroundings};
 use meshgate_policy::Workload;
+use serde::Serialize;
 
-use crate::case::Case;
+use crate::case::{Case, CaseError};
 use crate::cli::facts::Described;
 use crate::cli::offline::{Offline, Own};
 use crate::cli::{DNS_SUFFIX, NO, Output, Perspective, Seen, colours, fail, fail_with, load_bootstrap, print};
@@ -56,8 +58,9 @@ const EXAMPLES: &str = "Examples:
       --peer cluster.local/ns/default/sa/frontend --path /api/v1/data
   meshgate explain --bootstrap sidecar.yaml --request requests.yaml --output json
   meshgate explain --admin --method DELETE --path /api/v1/data
+  meshgate explain --bootstrap sidecar.yaml --to http://backend.shop:8080/
 
-Exit status: 0 allowed, 1 refused (with many: one of them is), 2 the input is wrong.";
+Exit status: 0 allowed (with --to: would be sent), 1 refused (with many: one of them is), 2 the input is wrong.";
 
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
@@ -166,14 +169,25 @@ fn decide(
     let mut offline = Offline::new(resources, own, bootstrap.as_ref());
     let mut explained = Vec::new();
     for one in asked {
-        let answer = offline.judge(&one.case).map_err(|error| one.fail(error.field, &error.message))?;
-        let printed = match output {
-            Output::Text => answer.text(colours()).trim_end().to_owned(),
-            Output::Json => serde_json::to_string_pretty(&answer).map_err(fail)?,
-        };
-        explained.push(Explained { allowed: answer.verdict == Outcome::Allow, name: answer.name, printed });
+        let failed = |error: CaseError| one.fail(error.field, &error.message);
+        explained.push(if one.case.to.is_some() {
+            let called = offline.call(&one.case).map_err(failed)?;
+            let printed = printed(output, &called, || called.text(colours()))?;
+            Explained { allowed: called.verdict == Outcome::Allow, name: called.name, printed }
+        } else {
+            let answer = offline.judge(&one.case).map_err(failed)?;
+            let printed = printed(output, &answer, || answer.text(colours()))?;
+            Explained { allowed: answer.verdict == Outcome::Allow, name: answer.name, printed }
+        });
     }
     Ok(explained)
+}
+
+fn printed(output: Output, answer: &impl Serialize, text: impl FnOnce() -> String) -> Result<String, ExitCode> {
+    match output {
+        Output::Text => Ok(text().trim_end().to_owned()),
+        Output::Json => serde_json::to_string_pretty(answer).map_err(fail),
+    }
 }
 
 /// By what a running proxy has in force.

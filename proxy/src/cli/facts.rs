@@ -11,7 +11,10 @@ use crate::case::{Caller, Case, Headers, Port, Protocol, ProviderAnswer, Scheme}
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "The request")]
 pub(super) struct Described {
-    /// The workload called, among the resources: a Pod or WorkloadEntry by its name, or any by a label
+    /// What the workload itself calls, instead: a URL, or a name or address with a port
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// The workload called (with --to: that calls), among the resources: a Pod or WorkloadEntry by its name, or any by a label
     #[arg(long, value_name = "NAMESPACE/NAME|NAMESPACE/LABEL=VALUE")]
     workload: Option<String>,
     /// The caller, as spiffe://… or as Istio writes principals [default: plaintext]
@@ -117,6 +120,7 @@ impl Described {
             headers: (!headers.is_empty()).then_some(Headers(headers)),
             token: self.token.map(|claims| claims.0),
             provider: self.provider,
+            to: self.to,
         }
     }
 }

@@ -4,19 +4,21 @@ use std::fmt::Write as _;
 
 use super::answer::{Answer, Outcome, PathSeen, mode};
 
-const GREEN: &str = "\u{1b}[32m";
-const RED: &str = "\u{1b}[31m";
-const FAINT: &str = "\u{1b}[2m";
-const BOLD: &str = "\u{1b}[1m";
+pub(super) const GREEN: &str = "\u{1b}[32m";
+pub(super) const RED: &str = "\u{1b}[31m";
+pub(super) const FAINT: &str = "\u{1b}[2m";
+pub(super) const BOLD: &str = "\u{1b}[1m";
 const PLAIN: &str = "\u{1b}[0m";
+
+/// What colours text, if colours are wanted.
+pub(super) fn painter(colours: bool) -> impl Fn(&str, &str) -> String {
+    move |colour, text| if colours { format!("{colour}{text}{PLAIN}") } else { text.to_owned() }
+}
 
 impl Answer {
     /// Several lines, the last one ended.
     pub fn text(&self, colours: bool) -> String {
-        let paint = |colour: &str, text: &str| match colours {
-            true => format!("{colour}{text}{PLAIN}"),
-            false => text.to_owned(),
-        };
+        let paint = painter(colours);
         let colour = if self.verdict == Outcome::Allow { GREEN } else { RED };
         let mut text = format!("{}: {}", paint(colour, self.verdict.as_str()), sentence(self.reason));
         if let Some(rule) = &self.rule {

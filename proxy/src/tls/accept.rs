@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use meshgate_identity::{Identity, alpn, peer_identity};
+use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -22,6 +23,13 @@ pub struct Accepted {
     pub peer: Peer,
     /// What the client said it would speak.
     pub negotiated: alpn::Negotiated,
+}
+
+impl Accepted {
+    /// What the peer showed, leaf first: verified in the handshake.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        self.stream.get_ref().1.peer_certificates().unwrap_or_default()
+    }
 }
 
 /// Performs the handshake as the server.

@@ -1,6 +1,7 @@
 //! The commands that answer a question, as a user or a script sees them: what they print, and their exit status.
 
 mod ca;
+mod calling;
 mod check;
 mod docs;
 mod explain;

@@ -19,9 +19,9 @@ use crate::support::wire::Wire;
 use crate::support::{curl, soon};
 
 const PERMISSIVE: &str = "enablePermissiveTrafficPolicyMode: true";
-const STRICT: &str = "enablePermissiveTrafficPolicyMode: false";
+pub(crate) const STRICT: &str = "enablePermissiveTrafficPolicyMode: false";
 
-fn mode(permissive: &str) -> String {
+pub(crate) fn mode(permissive: &str) -> String {
     format!(
         "apiVersion: config.flomesh.io/v1alpha3\nkind: MeshConfig\nmetadata: {{name: m, namespace: fsm-system}}\n\
          spec: {{traffic: {{{permissive}}}}}\n---\n"
@@ -29,7 +29,7 @@ fn mode(permissive: &str) -> String {
 }
 
 /// Lets `frontend` call `backend` by these rules.
-fn target(rules: &str) -> String {
+pub(crate) fn target(rules: &str) -> String {
     format!(
         "apiVersion: access.smi-spec.io/v1alpha3\nkind: TrafficTarget\nmetadata: {{name: t, namespace: default}}\n\
          spec:\n  destination: {{kind: ServiceAccount, name: backend, namespace: default}}\n  \
@@ -37,7 +37,7 @@ fn target(rules: &str) -> String {
     )
 }
 
-const GROUP: &str = "[{kind: HTTPRouteGroup, name: routes}]";
+pub(crate) const GROUP: &str = "[{kind: HTTPRouteGroup, name: routes}]";
 const BYTES: &str = "[{kind: TCPRoute, name: bytes}]";
 const ROUTES: &str = "apiVersion: specs.smi-spec.io/v1alpha4\nkind: HTTPRouteGroup\n\
                       metadata: {name: routes, namespace: default}\n\
@@ -45,12 +45,12 @@ const ROUTES: &str = "apiVersion: specs.smi-spec.io/v1alpha4\nkind: HTTPRouteGro
                       apiVersion: specs.smi-spec.io/v1alpha4\nkind: TCPRoute\n\
                       metadata: {name: bytes, namespace: default}\nspec: {}\n---\n";
 
-fn rules(mode_of: &str, targets: &str) -> String {
+pub(crate) fn rules(mode_of: &str, targets: &str) -> String {
     format!("{}{targets}{ROUTES}", mode(mode_of))
 }
 
 /// Puts rules in force at every sidecar of a mesh.
-async fn put(mesh: &Mesh, yaml: &str) {
+pub(crate) async fn put(mesh: &Mesh, yaml: &str) {
     let sidecars: Vec<&Sidecar> = mesh.backends.iter().chain([&mesh.frontend]).collect();
     let mut before = Vec::new();
     for sidecar in &sidecars {
