@@ -15,7 +15,6 @@ use crate::connection::Direction;
 use crate::copy::{Copy, End};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
-use crate::http::pool::Upstream;
 use crate::metrics::TcpLabels;
 use crate::report::{self, NO_FLAGS, Totals, describe};
 use crate::tls::connect::{self, Connected};
@@ -39,6 +38,8 @@ pub struct Report {
     detail: Option<String>,
     code: Option<u16>,
     moved: (u64, u64),
+    upstream: Option<Rc<Candidate>>,
+    attempts: u64,
 }
 
 impl Report {
@@ -59,6 +60,8 @@ impl Report {
             detail: None,
             code: None,
             moved: (0, 0),
+            upstream: None,
+            attempts: 0,
         }
     }
 
@@ -142,10 +145,9 @@ impl Report {
         }
     }
 
-    fn upstream(&mut self, upstream: &Upstream) {
-        if let Some(line) = &mut self.line {
-            line.display("upstream_host", upstream);
-        }
+    fn attempt(&mut self, candidate: &Rc<Candidate>) {
+        self.upstream = Some(Rc::clone(candidate));
+        self.attempts += 1;
     }
 }
 
@@ -158,6 +160,9 @@ impl Drop for Report {
         metrics.tcp_sent.get_or_create(&self.labels).inc_by(self.moved.1);
         tracing::debug!(direction = self.direction.as_str(), flags = self.flags, "tcp connection ended");
         let Some(mut line) = self.line.take() else { return };
+        if let Some(upstream) = &self.upstream {
+            describe::upstream(upstream, self.attempts, &mut line);
+        }
         if let Some(detail) = &self.detail {
             line.text("connection_termination_details", detail);
         }
@@ -185,7 +190,7 @@ pub async fn hang_up<I: AsyncRead + AsyncWrite + Unpin>(mut stream: I) {
     let _ = timeout(HANG_UP_TIME, reading).await;
 }
 
-/// Connects to the first upstream that takes the connection, and moves bytes until both sides ended, nothing moved for the
+/// Connects to the first upstream that takes the connection, of as many as may be tried, and moves bytes until both sides ended, nothing moved for the
 /// idle time, the drain is over, or `allowed` no longer holds under a new configuration.
 pub async fn forward<I>(
     worker: &WorkerRef,
@@ -197,17 +202,17 @@ pub async fn forward<I>(
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let mut failed: Option<ProxyError> = None;
-    for candidate in candidates {
-        let slot = candidate.slot();
+    for candidate in candidates.take(worker.shared.bootstrap.retries.attempts) {
+        // Until the connection ends: it counts as in progress.
         let attempt = candidate.begin();
+        report.attempt(&candidate);
         // The last one is logged with the report.
         if let Some(earlier) = &failed {
             earlier.log();
         }
-        match connect::connect(worker, slot.upstream(), ClientAlpn::Tcp).await {
+        match connect::connect(worker, candidate.slot().upstream(), ClientAlpn::Tcp).await {
             Ok(stream) => {
                 attempt.went(Outcome::Connected);
-                report.upstream(slot.upstream());
                 return match stream {
                     Connected::Plain(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
                     Connected::Tls(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,

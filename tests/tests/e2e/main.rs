@@ -18,6 +18,7 @@ mod identity;
 mod jwt;
 mod outbound;
 mod reload;
+mod retries;
 mod smi;
 mod start;
 mod streaming;

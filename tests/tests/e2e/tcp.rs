@@ -235,6 +235,32 @@ fn one_dead_endpoint_of_two_costs_no_connection() {
         for _ in 0..4 {
             assert_eq!(mesh.virtual_wire().await.line().await.as_deref(), Some("220 hello"));
         }
+        let alive = mesh.backends[1].inbound().to_string();
+        let line = logged(&mesh.frontend, |line| line["attempts"] == 2).await;
+        assert_eq!(
+            (line["upstream_host"].as_str(), line["response_flags"].as_str()),
+            (Some(alive.as_str()), Some("-"))
+        );
+    });
+}
+
+#[test]
+fn connections_are_tried_no_more_often_than_the_bootstrap_says() {
+    run(async {
+        let app = greeter().await;
+        let mut spec = Spec::of(&[app.address(), app.address()]).with_virtual();
+        spec.port_name = "tcp";
+        spec.frontend = "workers: 1\nretries: {attempts: 1}\n".to_owned();
+        let mut mesh = Mesh::start(spec).await;
+        mesh.backends[0].kill();
+        let mut greeted = 0;
+        for _ in 0..4 {
+            greeted += usize::from(mesh.virtual_wire().await.line().await.is_some());
+        }
+        assert_eq!(greeted, 2);
+        let dead = mesh.backends[0].inbound().to_string();
+        let line = logged(&mesh.frontend, |line| line["response_flags"] == "UF").await;
+        assert_eq!((line["upstream_host"].as_str(), line.get("attempts")), (Some(dead.as_str()), None), "{line:#}");
     });
 }
 

@@ -154,7 +154,8 @@ fn head_len(read: &[u8]) -> Option<usize> {
 fn whole(read: &[u8], head: usize) -> Option<usize> {
     let text = String::from_utf8_lossy(&read[..head]).to_lowercase();
     if text.contains("transfer-encoding") {
-        return read[head..].windows(5).position(|window| window == b"0\r\n\r\n").map(|at| head + at + 5);
+        let last = read[head..].windows(3).position(|window| window == b"0\r\n")?;
+        return read[head + last..].windows(4).position(|window| window == b"\r\n\r\n").map(|at| head + last + at + 4);
     }
     let length = text.split("content-length: ").nth(1).and_then(|rest| rest.split("\r\n").next());
     let len = head + length.map_or(0, |length| length.parse::<usize>().unwrap());
@@ -167,7 +168,7 @@ struct Proxy {
     sandbox: Sandbox,
     candidates: Vec<Rc<Candidate>>,
     terms: Rc<Terms>,
-    log: Writer,
+    _kept: (ConfigStore, IdentityStore, drain::Controller, Writer),
 }
 
 impl Proxy {
@@ -206,9 +207,9 @@ impl Proxy {
         let log = Writer::open(&sandbox.path("access.log")).unwrap();
         let sink = log.sink(shared.metrics.access_log_dropped.clone());
         let (_, keys) = jwks::channel(&shared, jwks);
-        let (_, drain) = drain::channel();
+        let (controller, drain) = drain::channel();
         let worker = Rc::new(Worker::new(shared, config.subscribe(), identity.subscribe(), keys, sink, drain));
-        Self { worker, sandbox, candidates: Vec::new(), terms, log }
+        Self { worker, sandbox, candidates: Vec::new(), terms, _kept: (config, identity, controller, log) }
     }
 
     fn to(mut self, servers: &[&Server]) -> Self {
