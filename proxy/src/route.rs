@@ -185,21 +185,15 @@ fn candidate(worker: &Worker, hop: Hop, version: HttpVersion, account: Account) 
     Candidate::with(worker.pool.slot(&upstream), remote, Account { behind, ..account })
 }
 
-/// What a hop's endpoint is remembered by, and what it is called in the log.
-fn key(hop: &Hop) -> (Key, String) {
+/// What a hop's endpoint is remembered by.
+fn key(hop: &Hop) -> Key {
     let gateway = hop.remote.as_ref().and_then(|remote| remote.gateway.clone());
-    let label = match (&gateway, &hop.remote) {
-        (Some(gateway), _) => gateway.to_string(),
-        (None, Some(remote)) => format!("{} ({})", remote.cluster, hop.address),
-        (None, None) => hop.address.to_string(),
-    };
-    let key = Key {
+    Key {
         cluster: hop.remote.as_ref().map(|remote| remote.cluster.clone()),
         address: gateway.is_none().then_some(hop.address),
         gateway,
         security: hop.security.clone(),
-    };
-    (key, label)
+    }
 }
 
 /// Labels at the source's side. A service whose endpoints have several identities is counted under the first one's.

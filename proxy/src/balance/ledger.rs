@@ -4,6 +4,7 @@
 //! from the configuration is forgotten after a while, so that an endpoint that comes back is not a stranger.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -36,6 +37,19 @@ pub struct Key {
     pub address: Option<SocketAddr>,
     /// Who must answer there.
     pub security: Security,
+}
+
+impl fmt::Display for Key {
+    /// For the log, as an [`Endpoint`](meshgate_config::Endpoint) is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.gateway, &self.cluster, &self.address) {
+            (Some(gateway), ..) => gateway.fmt(f),
+            (None, Some(cluster), Some(address)) => write!(f, "{cluster} ({address})"),
+            (None, Some(cluster), None) => cluster.fmt(f),
+            (None, None, Some(address)) => address.fmt(f),
+            (None, None, None) => f.write_str("-"),
+        }
+    }
 }
 
 /// Everything that is remembered.
@@ -155,17 +169,13 @@ impl Ledger {
     }
 
     /// The health of each of the endpoints that a configuration has.
-    pub fn enrol(
-        self: &Arc<Self>,
-        name: &str,
-        generation: u64,
-        keys: impl Iterator<Item = (Key, String)>,
-    ) -> Vec<Arc<Health>> {
+    pub fn enrol(self: &Arc<Self>, name: &str, generation: u64, keys: impl Iterator<Item = Key>) -> Vec<Arc<Health>> {
         let mut book = locked(&self.book);
         book.generation = book.generation.max(generation);
-        let health = |(key, label): (Key, String)| {
-            let new = || Entry::new(Health::new(&format!("{name} {label}"), &self.common, Some(Arc::downgrade(self))));
-            let entry = book.entries.entry(key).or_insert_with(new);
+        let health = |key: Key| {
+            let new =
+                |key: &Key| Entry::new(Health::new(&format!("{name} {key}"), &self.common, Some(Arc::downgrade(self))));
+            let entry = book.entries.entry(key).or_insert_with_key(new);
             entry.generation = entry.generation.max(generation);
             Arc::clone(&entry.health)
         };

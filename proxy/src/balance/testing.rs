@@ -106,7 +106,7 @@ impl Mesh {
             gateway: gateway.clone(),
             security: Security::Plaintext,
         };
-        let health = ledger.enrol("svc", 1, std::iter::once((key, address.to_owned()))).remove(0);
+        let health = ledger.enrol("svc", 1, std::iter::once(key)).remove(0);
         let behind = gateway
             .map(|gateway| Behind { health: self.ledgers.gateway(&gateway), gateway: self.clusters.gateway(&gateway) });
         let upstream = Upstream {

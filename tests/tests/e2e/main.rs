@@ -17,6 +17,7 @@ mod http;
 mod identity;
 mod jwt;
 mod outbound;
+mod outlier;
 mod reload;
 mod retries;
 mod smi;

@@ -182,7 +182,7 @@ async fn endpoints_that_a_configuration_no_longer_has_do_not_make_room() {
         address: Some(SocketAddr::from(([10, 0, 0, n], 80))),
         security: Security::Plaintext,
     };
-    let healths = ledger.enrol("a:80", 2, [1, 2].map(|n| (key(n), n.to_string())).into_iter());
+    let healths = ledger.enrol("a:80", 2, [1, 2].map(key).into_iter());
     for health in &healths {
         (0..5).for_each(|_| health.failed());
     }
