@@ -8,6 +8,7 @@ mod check;
 mod demo;
 mod explain;
 mod facts;
+mod import;
 mod offline;
 mod run;
 mod test;
@@ -50,6 +51,8 @@ enum Command {
     Check(check::Args),
     /// Say whether a request would be allowed, and which policy and rule decides
     Explain(Box<explain::Args>),
+    /// Say what other clusters export, as the ServiceImports that this one needs
+    Import(Box<import::Args>),
     /// Run policy tests: YAML files with requests and the verdicts they must get
     Test(test::Args),
     /// A certificate authority for trying things out
@@ -82,6 +85,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(*args),
+        Command::Import(args) => import::run(*args),
         Command::Test(args) => test::run(&args),
         Command::Ca(args) => ca::run(args),
         Command::Iptables(args) => match meshgate_iptables::cli::run(&args, &mut std::io::stdout()) {

@@ -1,0 +1,106 @@
+//! What a cluster exports, read from its own resources.
+
+use std::collections::BTreeSet;
+
+use meshgate_config::offline::Resources;
+use meshgate_config::{AppProtocol, ClusterKey, Export, ExportedPort, Multicluster, Problem, Surroundings};
+use meshgate_policy::{Settings, Workload};
+
+use super::Complaints;
+use super::target::FromFiles;
+use crate::cli::DNS_SUFFIX;
+use crate::clusters::wire::{Exported, Port, Service};
+
+/// The beginning of what a problem with an export is about.
+const EXPORT: &str = "ServiceExport ";
+
+/// The list that the cluster's gateway would give `importer`.
+///
+/// # Errors
+/// Something in the folder cannot be read at all, so that nobody knows what it would have exported.
+pub(super) fn exported(
+    from: &FromFiles,
+    settings: &Settings,
+    importer: Option<&ClusterKey>,
+    complaints: &mut Complaints,
+) -> anyhow::Result<Exported> {
+    anyhow::ensure!(from.directory.is_dir(), "{} is no folder", from.directory.display());
+    let surroundings = Surroundings {
+        cluster_domain: DNS_SUFFIX.to_owned(),
+        cluster_key: from.key.clone(),
+        multicluster: Multicluster::default(),
+    };
+    let resources = Resources::read(&from.directory, settings, &surroundings);
+    let snapshot = resources.snapshot(Workload::default());
+    if let Some(unread) = snapshot.problems.iter().find(|problem| problem.is_error() && problem.object.is_none()) {
+        anyhow::bail!("{unread}");
+    }
+    let stands: BTreeSet<String> =
+        snapshot.exports.iter().map(|export| format!("{EXPORT}{}", export.service)).collect();
+    for problem in &snapshot.problems {
+        look(problem, &stands, complaints);
+    }
+    let mut exports = Vec::new();
+    for export in snapshot.exports.iter() {
+        match refusal(export, importer) {
+            Some(why) if importer.is_none() => {
+                complaints.left_out.push(format!("{} of {}: {why}", export.service, from.key))
+            }
+            Some(_) => {}
+            None => exports.push(service(export)),
+        }
+    }
+    Ok(Exported { cluster_key: from.key.to_string(), trust_domain: settings.trust_domain.to_string(), exports })
+}
+
+/// What goes wrong with an export, or with a Service that may be exported, is said; the rest is `meshgate check`'s affair.
+fn look(problem: &Problem, stands: &BTreeSet<String>, complaints: &mut Complaints) {
+    let about = problem.object.as_deref().unwrap_or_default();
+    if about.starts_with(EXPORT) && (problem.is_error() || !stands.contains(about))
+        || about.starts_with("Service ") && problem.is_error()
+    {
+        complaints.left_out.push(problem.to_string());
+    } else if about.starts_with(EXPORT) {
+        complaints.notes.push(problem.to_string());
+    }
+}
+
+/// Why an export is not for the importing cluster. Its author has said for whom it is: that is no mistake, unless nobody knows
+/// who imports.
+fn refusal(export: &Export, importer: Option<&ClusterKey>) -> Option<String> {
+    if export.target_clusters.is_empty() || importer.is_some_and(|importer| export.target_clusters.contains(importer)) {
+        return None;
+    }
+    let targets: Vec<_> = export.target_clusters.iter().map(ToString::to_string).collect();
+    Some(format!("it is for {} only: say which cluster imports (--for KEY)", targets.join(", ")))
+}
+
+fn service(export: &Export) -> Service {
+    Service {
+        namespace: export.service.namespace.clone(),
+        name: export.service.name.clone(),
+        service_account_name: export.service_account.clone(),
+        ports: export.ports.iter().map(port).collect(),
+    }
+}
+
+fn port(exported: &ExportedPort) -> Port {
+    let port = &exported.port;
+    Port {
+        port: port.port,
+        name: port.name.clone(),
+        app_protocol: app_protocol(port.app_protocol).map(str::to_owned),
+        path: exported.path.clone(),
+        ready: u32::try_from(port.endpoints.len()).unwrap_or(u32::MAX),
+    }
+}
+
+/// As a Service would write it.
+fn app_protocol(protocol: AppProtocol) -> Option<&'static str> {
+    match protocol {
+        AppProtocol::Auto => None,
+        AppProtocol::Http => Some("http"),
+        AppProtocol::Http2 => Some("http2"),
+        AppProtocol::Tcp => Some("tcp"),
+    }
+}
