@@ -171,7 +171,7 @@ impl Mesh {
     }
 
     /// Runs this binary's own command, as a user would; what it printed.
-    fn run(&self, arguments: &[&str]) -> Result<String, Stopped> {
+    fn run(&self, arguments: &[String]) -> Result<String, Stopped> {
         let output = Command::new(&self.binary).args(arguments).stdin(Stdio::null()).output()?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
     }

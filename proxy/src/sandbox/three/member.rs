@@ -46,7 +46,8 @@ pub(super) struct Plan {
 impl Member {
     /// Starts httpbin, the other workload and the gateway, with nothing in force.
     pub(super) async fn start(plan: Plan) -> Result<Self, SandboxError> {
-        let Plan { mut sandbox, name, account, second: [second, second_account], gateway, shared: [tunnels, plain] } = plan;
+        let Plan { mut sandbox, name, account, second: [second, second_account], gateway, shared: [tunnels, plain] } =
+            plan;
         let failed = |error| SandboxError::new("an application", error);
         let application = Httpbin::start(name).await.map_err(failed)?;
         let text = format!("Hi, I am {second} from {name}\n");

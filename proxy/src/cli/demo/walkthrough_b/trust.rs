@@ -31,7 +31,10 @@ impl Mesh {
             }
             "X3" => self.two_names(reporter, step).await,
             "X4" => {
-                self.all_three(reporter, step, "S6").await?;
+                let text = "S6, and curl-to-ext-httpbin in force in cluster-1 and cluster-3 too";
+                let everywhere = Setting::both_targets().targets(0, &[TO_HTTPBIN]).targets(2, &[TO_HTTPBIN]);
+                self.in_force(reporter, step, text, everywhere).await?;
+                self.spread_over(&ALL).await?;
                 for _ in ALL {
                     self.as_curl(reporter, step, Method::POST, "/", DENIED).await?;
                 }
