@@ -25,7 +25,11 @@ pub const HTTPBIN: &str = "httpbin.httpbin:8080";
 /// Where curl's connections count as redirected from the cluster address of that service.
 pub const VIRTUAL_PORT: u16 = 15101;
 
+/// Where they count as redirected from 10.96.0.30:9000, which is free for a service of bytes.
+pub const BYTES_PORT: u16 = 15102;
+
 const VIRTUAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 20)), 8080);
+const BYTES: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 30)), 9000);
 
 /// The clusters: their names, which their keys end with; the account of `httpbin`; the name and account of what else they run;
 /// the ports of their gateways on the address that all three share, for tunnels and for plain HTTP.
@@ -233,7 +237,7 @@ fn caller(name: &str) -> PodSpec {
         namespace: "curl".to_owned(),
         service_account: name.to_owned(),
         app: name.to_owned(),
-        outbound: vec![(VIRTUAL_PORT, VIRTUAL)],
+        outbound: vec![(VIRTUAL_PORT, VIRTUAL), (BYTES_PORT, BYTES)],
         bootstrap: "workers: 2\n".to_owned(),
         ..PodSpec::default()
     }

@@ -1,10 +1,11 @@
 //! Walk-through B, and what the demo cannot show of it: the real curl, bytes, names that span clusters, who is who in the logs.
 
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use http::Method;
 use meshgate::sandbox::three::setting::{ACTIVE_ACTIVE, Setting, TO_DEFAULT, TO_HTTPBIN};
-use meshgate::sandbox::three::{Gateways, HTTPBIN, ThreeClusters, VIRTUAL_PORT, counted, who};
+use meshgate::sandbox::three::{BYTES_PORT, Gateways, HTTPBIN, ThreeClusters, VIRTUAL_PORT, counted, who};
 use meshgate::sandbox::{Answer, request, request_with, until};
 use meshgate_tests::run;
 use serde_json::Value;
@@ -39,9 +40,8 @@ fn status(answer: &Answer) -> u16 {
     }
 }
 
-/// The exit status of the real curl as the workload `curl`.
-async fn exit_status(clusters: &ThreeClusters, outbound: std::net::SocketAddr) -> Option<i32> {
-    let _ = clusters;
+/// The exit status of the real curl through this sidecar.
+async fn exit_status(outbound: SocketAddr) -> Option<i32> {
     let output = curl(&["-H", &format!("Host: {HTTPBIN}"), &format!("http://{outbound}/")]).await?;
     assert!(output.stdout.is_empty(), "{output:?}");
     output.status.code()
@@ -64,11 +64,11 @@ fn curl_exits_with_52_where_nobody_may_be_called() {
         let mut clusters = mesh(Setting::active_active().targets(1, &[])).await;
         let (curl, stranger) = (clusters.curl.outbound(), clusters.stranger.outbound());
         for _ in 0..3 {
-            assert_eq!(exit_status(&clusters, curl).await.unwrap_or(52), 52, "S3, X2");
+            assert_eq!(exit_status(curl).await.unwrap_or(52), 52, "S3, X2");
         }
         clusters.in_force(Setting::both_targets()).await.unwrap();
         answered_by(&clusters, &ALL).await;
-        assert_eq!(exit_status(&clusters, stranger).await.unwrap_or(52), 52, "X5");
+        assert_eq!(exit_status(stranger).await.unwrap_or(52), 52, "X5");
     });
 }
 
@@ -190,7 +190,7 @@ fn bytes_cross_clusters_as_requests_do() {
         clusters.in_force(setting).await.unwrap();
         let curl = clusters.curl.address();
         let ask = async || {
-            let mut wire = Wire::connect(std::net::SocketAddr::new(curl, bytes::PORT)).await;
+            let mut wire = Wire::connect(SocketAddr::new(curl, BYTES_PORT)).await;
             wire.send(b"hello\n").await;
             String::from_utf8(wire.rest().await).unwrap().trim_end().to_owned()
         };
@@ -211,9 +211,6 @@ mod bytes {
     use std::net::{IpAddr, SocketAddr};
 
     use meshgate::sandbox::PodSpec;
-
-    /// Where curl's connections count as redirected from the service's cluster address.
-    pub(super) const PORT: u16 = 15102;
 
     pub(super) fn pod(application: SocketAddr) -> PodSpec {
         PodSpec {
@@ -278,7 +275,7 @@ fn gateways_on_one_port_of_different_addresses_get_a_third_each() {
 fn what_is_no_http_is_closed_where_nobody_may_be_called() {
     run(async {
         let clusters = mesh(Setting::active_active().targets(1, &[])).await;
-        let mut wire = Wire::connect(std::net::SocketAddr::new(clusters.curl.address(), VIRTUAL_PORT)).await;
+        let mut wire = Wire::connect(SocketAddr::new(clusters.curl.address(), VIRTUAL_PORT)).await;
         wire.send(b"EHLO curl\r\n").await;
         assert_eq!(wire.rest().await, b"");
         assert!(clusters.members.iter().all(|member| member.application.connections() == 0));
