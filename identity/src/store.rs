@@ -76,7 +76,8 @@ impl IdentityStore {
     pub fn paths(&self) -> Vec<PathBuf> {
         let own = [&self.sources.certificate, &self.sources.key, &self.sources.trust_bundle];
         let clusters = self.sources.clusters.values().map(|roots| &roots.file);
-        let mut paths: Vec<_> = own.into_iter().chain(self.sources.federated.values()).chain(clusters).cloned().collect();
+        let mut paths: Vec<_> =
+            own.into_iter().chain(self.sources.federated.values()).chain(clusters).cloned().collect();
         paths.sort();
         paths.dedup();
         paths

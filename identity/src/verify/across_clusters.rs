@@ -36,7 +36,7 @@ fn calls(us: &Identity, caller: &Workload) -> Result<Option<Arc<str>>, String> {
     let mut config = (*expecting(us, us.svid().id().as_str(), None)).clone();
     config.client_auth_cert_resolver = caller.resolver();
     let handshake = Handshake::run(Arc::new(config), us.server_config());
-    handshake.server_result.map_err(why)?;
+    handshake.server_result.map_err(|error| why(&error))?;
     Ok(us.cluster_of(handshake.server.peer_certificates().unwrap()))
 }
 
@@ -44,11 +44,11 @@ fn calls(us: &Identity, caller: &Workload) -> Result<Option<Arc<str>>, String> {
 fn answers(us: &Identity, server: &Workload, id: &str, cluster: Option<&str>) -> Result<(), String> {
     let mut config = (*us.server_config()).clone();
     config.cert_resolver = server.resolver();
-    Handshake::run(expecting(us, id, cluster), Arc::new(config)).client_result.map_err(why)
+    Handshake::run(expecting(us, id, cluster), Arc::new(config)).client_result.map_err(|error| why(&error))
 }
 
-fn why(error: TlsError) -> String {
-    PeerError::of(&error).map_or_else(|| format!("another error: {error}"), ToString::to_string)
+fn why(error: &TlsError) -> String {
+    PeerError::of(error).map_or_else(|| format!("another error: {error}"), ToString::to_string)
 }
 
 fn expecting(us: &Identity, id: &str, cluster: Option<&str>) -> Arc<rustls::ClientConfig> {
@@ -139,7 +139,11 @@ fn a_cluster_of_another_trust_domain_answers_in_that_domain_only() {
     assert_refused("our domain, at home", answers(&us, &ours, BACKEND, None), "does not lead to");
     assert_refused("our domain, there", answers(&us, &ours, BACKEND, Some(TWO)), "vouch for west.example only");
     assert_refused("our domain, calling", calls(&us, &ours), "does not lead to");
-    assert_refused("the other's domain", calls(&us, &east.workload(WESTERN)), "a root of default/default/default/cluster-2");
+    assert_refused(
+        "the other's domain",
+        calls(&us, &east.workload(WESTERN)),
+        "a root of default/default/default/cluster-2",
+    );
     assert_refused("by our root", answers(&us, &home.workload(WESTERN), WESTERN, Some(TWO)), "does not lead to");
     assert_refused("by our root, calling", calls(&us, &home.workload(WESTERN)), "does not lead to");
     // The domain has no bundle of its own: a root of one cluster does not speak for the endpoints of others.
@@ -240,6 +244,7 @@ fn the_roots_of_a_cluster_are_replaced_while_running() {
 #[test]
 fn of_several_refusals_the_one_that_knows_the_issuer_is_told() {
     let OneDomain { roots, us } = OneDomain::new();
-    let expired = roots[1].workload_with(BACKEND, |p| p.not_after = time::OffsetDateTime::now_utc() - time::Duration::MINUTE);
+    let expired =
+        roots[1].workload_with(BACKEND, |p| p.not_after = time::OffsetDateTime::now_utc() - time::Duration::MINUTE);
     assert_refused("expired", calls(&us, &expired), "has expired");
 }

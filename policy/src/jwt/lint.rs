@@ -170,8 +170,12 @@ fn may_meet(a: (&ObjectName, &Scope), b: (&ObjectName, &Scope), root: &str) -> b
         (Scope::Gateways(own), Scope::Gateways(other)) => {
             a.0.namespace == b.0.namespace && own.iter().any(|name| other.contains(name))
         }
-        (Scope::Gateways(gateways), Scope::Workloads(labels)) => may_meet_gateways((a.0, gateways), (b.0, labels), root),
-        (Scope::Workloads(labels), Scope::Gateways(gateways)) => may_meet_gateways((b.0, gateways), (a.0, labels), root),
+        (Scope::Gateways(gateways), Scope::Workloads(labels)) => {
+            may_meet_gateways((a.0, gateways), (b.0, labels), root)
+        }
+        (Scope::Workloads(labels), Scope::Gateways(gateways)) => {
+            may_meet_gateways((b.0, gateways), (a.0, labels), root)
+        }
         (Scope::Workloads(Some(a)), Scope::Workloads(Some(b))) => {
             a.iter().all(|(key, value)| b.iter().all(|(other, found)| other != key || found == value))
         }

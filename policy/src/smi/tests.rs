@@ -291,7 +291,11 @@ fn a_cluster_of_another_trust_domain_is_meant_only_by_sameness() {
             let call = by(&format!("{peer}/ns/default/sa/frontend"));
             let permissive = |settings: &Settings| Settings { smi: SmiMode::Permissive, ..settings.clone() };
             assert_eq!(says(&istio, &permissive(&same), &call).starts_with("allow"), with, "{named} {peer}");
-            assert_eq!(says(&istio, &permissive(&in_force()), &call).starts_with("allow"), named == peer, "{named} {peer}");
+            assert_eq!(
+                says(&istio, &permissive(&in_force()), &call).starts_with("allow"),
+                named == peer,
+                "{named} {peer}"
+            );
         }
     }
 }

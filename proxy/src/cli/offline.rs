@@ -89,10 +89,10 @@ impl Offline {
     /// As [`Offline::judge`].
     pub(super) fn call(&mut self, case: &Case) -> Result<Called, CaseError> {
         let (own, snapshot) = self.proxy(case)?;
-        let calling =
-            Calling { snapshot: &snapshot, caller: &own.workload, settings: &self.calls, live: None };
+        let calling = Calling { snapshot: &snapshot, caller: &own.workload, settings: &self.calls, live: None };
         let mut called = calling.judge(case)?;
-        let unnamed = || format!("a workload in {}, service account {}", own.workload.namespace, own.workload.service_account);
+        let unnamed =
+            || format!("a workload in {}, service account {}", own.workload.namespace, own.workload.service_account);
         called.workload = Some(own.name.as_ref().map_or_else(unnamed, ToString::to_string));
         Ok(called)
     }
@@ -113,4 +113,3 @@ impl Offline {
         Ok((own, Arc::clone(snapshot)))
     }
 }
-

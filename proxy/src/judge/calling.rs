@@ -213,7 +213,8 @@ impl Calling<'_> {
     /// What a running proxy knows against an endpoint. What it does not know is not against it.
     fn out_for_now(&self, seen: &mut EndpointSeen, service: &ServicePort, hop: &Hop) -> Option<(Why, Option<String>)> {
         let live = self.live?;
-        if let Some((remote, address)) = hop.remote.as_ref().and_then(|remote| Some((remote, remote.gateway.as_ref()?))) {
+        if let Some((remote, address)) = hop.remote.as_ref().and_then(|remote| Some((remote, remote.gateway.as_ref()?)))
+        {
             let gateway = live.clusters.gateway(address);
             let (down, ready) = (gateway.is_down(), gateway.ready(&remote.authority));
             if let Some(said) = &mut seen.gateway {

@@ -254,6 +254,34 @@ fn each_root_vouches_for_its_own_trust_domain_only() {
 }
 
 #[test]
+fn callers_of_a_cluster_with_roots_of_its_own_come_in_as_long_as_the_roots_are_listed() {
+    meshgate_tests::run(async {
+        let [two, three] = [(); 2].map(|()| Authority::new("cluster.local"));
+        let backend = Backend::start_with(|sandbox, pod| {
+            std::fs::write(sandbox.path("two.pem"), &two.pem).unwrap();
+            sandbox.write_resource("policy.yaml", &mtls("STRICT")).unwrap();
+            pod.bootstrap = "multicluster: {clusters: [{clusterKey: a/b/c/two, trustBundle: two.pem}]}\n".to_owned();
+        })
+        .await;
+        is_refused(&backend, &three.issue(FRONTEND), "its certificate chain is not valid").await;
+        for known in [&two, &backend.authority()] {
+            let mut client = Client::mesh(backend.sidecar.inbound(), &known.issue(FRONTEND)).await;
+            assert_eq!(client.get("/").await.unwrap().0, 200);
+        }
+        let (hits, seen) = (backend.hits(), backend.sidecar.access_log().len());
+        assert_eq!(hits, 2);
+        std::fs::write(backend.sandbox.path("two.pem"), &three.pem).unwrap();
+        backend.sidecar.until_metric("mesh_identity_generation", |generation| generation == 2.0).await.unwrap();
+        let mut client = Client::mesh(backend.sidecar.inbound(), &three.issue(FRONTEND)).await;
+        assert_eq!(client.get("/").await.unwrap().0, 200);
+        let refused = alert(backend.sidecar.inbound(), tls(Some(&two.issue(FRONTEND)), MESH_HTTP1)).await;
+        assert_eq!(refused, Ok(AlertDescription::CertificateUnknown));
+        assert_eq!(backend.hits(), hits + 1);
+        assert_eq!(text(&backend.sidecar.next_access(seen).await.unwrap(), "peer"), FRONTEND);
+    });
+}
+
+#[test]
 fn sends_nothing_to_server_that_is_not_the_service_account_of_the_pod() {
     meshgate_tests::run(async {
         let mut sandbox = Sandbox::new(crate::binary()).unwrap();

@@ -10,7 +10,8 @@ use super::answer::{Called, ClusterSeen, State};
 /// something can; the others stand by.
 pub(super) fn over(called: &mut Called, service: &ServicePort, own: &str) {
     let clusters = shares(service, own).into_iter().map(|(cluster, share)| {
-        let usable = called.endpoints.iter().filter(|seen| seen.cluster == cluster && seen.state == State::Used).count();
+        let usable =
+            called.endpoints.iter().filter(|seen| seen.cluster == cluster && seen.state == State::Used).count();
         let state = if usable == 0 || share.is_none() { State::LeftOut } else { State::Standby };
         ClusterSeen { own: cluster == own, cluster: cluster.to_owned(), share, per_mille: None, usable, state }
     });

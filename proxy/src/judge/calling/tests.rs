@@ -162,8 +162,18 @@ cluster default/default/default/local: nothing usable, weight 100, priority 0 (t
     assert_eq!(text(&strict, "other", "http://backend.shop/"), expected);
     let permissive = snapshot("", "web");
     for (snapshot, to, beginning, status) in [
-        (&strict, "tcp://backend.shop:5432", "deny: nobody there may be called, the connection is closed without a byte: ", None),
-        (&strict, "http://10.0.0.2:8080/", "deny: nobody there may be called, the connection is closed without a byte (", None),
+        (
+            &strict,
+            "tcp://backend.shop:5432",
+            "deny: nobody there may be called, the connection is closed without a byte: ",
+            None,
+        ),
+        (
+            &strict,
+            "http://10.0.0.2:8080/",
+            "deny: nobody there may be called, the connection is closed without a byte (",
+            None,
+        ),
         (&strict, "http://10.0.0.2:9999/", "deny: nobody there may be called, ", None),
         (&permissive, "http://empty.shop/", "deny: there is no usable endpoint, the caller gets 503: ", Some(503)),
         (&permissive, "tcp://empty.shop:80", "deny: there is no usable endpoint, the connection is closed ", None),
@@ -197,7 +207,8 @@ fn names_and_addresses_mean_what_they_mean_to_the_proxy() {
         assert_eq!(found, (&reason.into(), &protocol.into(), endpoints), "{case}");
         assert_eq!(called["verdict"], "allow");
     }
-    let (caller, mut settings) = (caller("web"), Settings { unknown: TrafficPolicy::RegistryOnly, ..Settings::default() });
+    let (caller, mut settings) =
+        (caller("web"), Settings { unknown: TrafficPolicy::RegistryOnly, ..Settings::default() });
     for redirected in [true, false] {
         settings.redirected = redirected;
         let calling = Calling { snapshot: &snapshot, caller: &caller, settings: &settings, live: None };
@@ -211,12 +222,25 @@ fn what_cannot_be_called_or_has_no_meaning_is_said() {
     let snapshot = snapshot("", "web");
     let (caller, settings) = (caller("web"), Settings::default());
     let calling = Calling { snapshot: &snapshot, caller: &caller, settings: &settings, live: None };
-    for to in ["", "http://", "ftp://a/", "tcp://a", "http://a:0/", "http://a:70000/", "http://a:b/", "http://u@a/", "a b", ":80"] {
+    for to in [
+        "",
+        "http://",
+        "ftp://a/",
+        "tcp://a",
+        "http://a:0/",
+        "http://a:70000/",
+        "http://a:b/",
+        "http://u@a/",
+        "a b",
+        ":80",
+    ] {
         let error = calling.judge(&Case { to: Some(to.to_owned()), ..Case::default() }).unwrap_err();
         assert_eq!(error.field, "to", "{to}");
         assert!(error.message.contains("expected such as http://"), "{error}");
     }
-    for (field, case) in [("peer", json!({"peer": "plaintext"})), ("path", json!({"path": "/"})), ("headers", json!({"headers": {}}))] {
+    for (field, case) in
+        [("peer", json!({"peer": "plaintext"})), ("path", json!({"path": "/"})), ("headers", json!({"headers": {}}))]
+    {
         let mut case: Case = serde_json::from_value(case).unwrap();
         case.to = Some("http://backend.shop/".to_owned());
         assert_eq!(calling.judge(&case).unwrap_err().to_string(), format!("{field}: has no meaning with `to`"));
@@ -227,7 +251,8 @@ fn what_cannot_be_called_or_has_no_meaning_is_said() {
 /// `backend` of `shop` here and in three other clusters, as a plan for it would be.
 fn spanning(spread: Spread, shares: [Share; 3]) -> (Arc<ServicePort>, Vec<Hop>) {
     let remote = |(index, share): (usize, Share)| {
-        let cluster: meshgate_config::ClusterKey = format!("default/default/default/cluster-{}", index + 1).parse().unwrap();
+        let cluster: meshgate_config::ClusterKey =
+            format!("default/default/default/cluster-{}", index + 1).parse().unwrap();
         let identity: meshgate_identity::SpiffeId = "spiffe://cluster.local/ns/shop/sa/backend".parse().unwrap();
         let gateway = Arc::new(GatewayAddress {
             cluster: cluster.clone(),
@@ -280,7 +305,8 @@ fn said(service: &Arc<ServicePort>, hops: &[Hop], live: Option<Live<'_>>) -> (Ca
 #[test]
 fn clusters_share_by_weight_and_stand_by_by_priority() {
     let share = |weight, priority| Share { weight, priority };
-    let (service, hops) = spanning(Spread { own: None, fail_over: false }, [share(100, 0), share(100, 0), share(100, 1)]);
+    let (service, hops) =
+        spanning(Spread { own: None, fail_over: false }, [share(100, 0), share(100, 0), share(100, 1)]);
     let (called, text) = said(&service, &hops, None);
     let must = "must be spiffe://cluster.local/ns/shop/sa/backend";
     let key = "default/default/default/cluster";
@@ -306,7 +332,10 @@ fn clusters_share_by_weight_and_stand_by_by_priority() {
     let (called, text) = said(&service, &hops, None);
     assert!(text.starts_with("spread: FailOver, "), "{text}");
     // Nothing of our own is there, so that the next in rank is used.
-    assert_eq!(called.clusters.iter().map(|seen| seen.per_mille).collect::<Vec<_>>(), [None, Some(333), Some(666), None]);
+    assert_eq!(
+        called.clusters.iter().map(|seen| seen.per_mille).collect::<Vec<_>>(),
+        [None, Some(333), Some(666), None]
+    );
 }
 
 #[test]
@@ -333,7 +362,10 @@ fn a_running_proxy_says_what_it_has_seen() {
     let (verdict, found, text) = whys(live);
     assert_eq!((verdict, found), (Outcome::Allow, vec![Some(Why::GatewayDown), Some(Why::NoneReady), None]));
     assert!(text.contains("cluster-3: 100.0%, weight 100, priority 0\n"), "{text}");
-    assert!(text.contains("cluster-3 (192.0.2.3:15443): used, must be") && text.contains(", 2 ready there\n"), "{text}");
+    assert!(
+        text.contains("cluster-3 (192.0.2.3:15443): used, must be") && text.contains(", 2 ready there\n"),
+        "{text}"
+    );
 
     let ejected = |_: &ServicePort, _: &Hop| Some("5 failures in a row, for 3s more".to_owned());
     let (verdict, found, text) = whys(Live { clusters: &clusters, ejected: &ejected });

@@ -21,7 +21,8 @@ impl Called {
             let _ = writeln!(text, "cluster {}: {}", paint(BOLD, &cluster.cluster), cluster.words());
             for endpoint in self.endpoints.iter().filter(|endpoint| endpoint.cluster == cluster.cluster) {
                 let line = endpoint.words();
-                let _ = writeln!(text, "  {}", if endpoint.state == State::LeftOut { paint(FAINT, &line) } else { line });
+                let _ =
+                    writeln!(text, "  {}", if endpoint.state == State::LeftOut { paint(FAINT, &line) } else { line });
             }
         }
         if self.clusters.is_empty() {

@@ -74,7 +74,8 @@ fn both_sides_may_be_asked_about_in_one_file() {
     assert_eq!(all[1]["endpoints"], json!([endpoint]));
     assert_eq!(all[1]["service"]["spread"], "Locality");
     // A policy test is about what is let in.
-    let test = "apiVersion: meshgate.io/v1\nkind: PolicyTest\nspec: {cases: [{name: a, request: {to: b}, expect: allow}]}\n";
+    let test =
+        "apiVersion: meshgate.io/v1\nkind: PolicyTest\nspec: {cases: [{name: a, request: {to: b}, expect: allow}]}\n";
     std::fs::write(dir.path().join("t-test.yaml"), test).unwrap();
     let (status, _, errors) = meshgate(dir.path(), &["test", "t-test.yaml"]);
     assert_eq!(status, 2, "{errors}");
@@ -99,7 +100,10 @@ fn a_running_sidecar_says_what_it_does_with_a_call() {
         let endpoint = mesh.backend().inbound().to_string();
         let before = ask(&to).await;
         assert_eq!((&before["reason"], &before["workload"]), (&json!("service"), &json!("default/frontend")));
-        assert_eq!((&before["endpoints"][0]["address"], &before["endpoints"][0]["state"]), (&json!(endpoint), &json!("used")));
+        assert_eq!(
+            (&before["endpoints"][0]["address"], &before["endpoints"][0]["state"]),
+            (&json!(endpoint), &json!("used"))
+        );
         assert_eq!(mesh.get("/a").await.to_string(), "200");
 
         put(&mesh, &rules(STRICT, "")).await;
