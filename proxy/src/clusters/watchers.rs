@@ -31,7 +31,7 @@ const DIAL_MAX: Duration = Duration::from_secs(2);
 const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 /// How often gateways that nobody wants or holds any more are forgotten.
-const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// After a defect.
 const REST: Duration = Duration::from_secs(1);

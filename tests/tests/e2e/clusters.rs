@@ -9,7 +9,7 @@ use meshgate_tests::run;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::support::backend::{FRONTEND, GENERATION};
+use crate::support::backend::{FRONTEND, GENERATION, ended, signal};
 use crate::support::gateway::{A_WHILE, CLUSTER, FakeGateway, GATEWAY, list, service};
 use crate::support::pki::Authority;
 
@@ -30,11 +30,12 @@ impl Clusters {
         Self { sandbox, sidecar, gateway }
     }
 
-    /// What the sidecar tells of the gateway.
+    /// What the sidecar tells of the gateway; null when of none.
     async fn told(&self) -> Value {
         match request(self.sidecar.admin(), "localhost", Method::GET, "/clusters").await {
             Answer::Http { status: 200, body, .. } => {
-                serde_json::from_str::<Value>(&body).unwrap()["gateways"][0].take()
+                let mut page: Value = serde_json::from_str(&body).unwrap();
+                page["gateways"].get_mut(0).map(Value::take).unwrap_or_default()
             }
             other => panic!("{other}"),
         }
@@ -246,5 +247,19 @@ fn gateways_are_told_of_on_this_machine_under_its_own_name_only() {
                 other => panic!("{other}"),
             }
         }
+    });
+}
+
+#[test]
+fn a_process_that_asks_in_vain_ends_at_once_all_the_same() {
+    run(async {
+        let mut clusters = Clusters::start(GATEWAY, list(&[])).await;
+        clusters.gateway.silence(true);
+        until("a session", async || (clusters.gateway.open() > 0).then_some(())).await.unwrap();
+        let began = Instant::now();
+        signal(&clusters.sidecar, "TERM");
+        let status = ended(&mut clusters.sidecar).await;
+        assert!(status.success(), "{status}: {}", clusters.sidecar.output());
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     });
 }
