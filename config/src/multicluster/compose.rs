@@ -58,13 +58,18 @@ pub(crate) fn spread<'a>(entries: &mut Vec<Entry<'a>>, standing: &'a Standing, a
     spanning
 }
 
-pub(crate) fn policies(standing: &Standing) -> HashMap<ObjectName, &GlobalTrafficPolicy> {
-    let policy = |object| match object {
-        &Object::GlobalTrafficPolicy(ref policy) => Some(policy),
-        _ => None,
-    };
-    standing.good().filter_map(|(key, _, object)| Some((key.object_name(), policy(object)?))).collect()
+fn policies(standing: &Standing) -> HashMap<ObjectName, &GlobalTrafficPolicy> {
+    let mut policies = HashMap::new();
+    for (key, _, object) in standing.good() {
+        if let Object::GlobalTrafficPolicy(policy) = object {
+            policies.insert(key.object_name(), policy);
+        }
+    }
+    policies
 }
+
+/// By port and cluster.
+type Made<'b> = BTreeMap<(u16, &'b ClusterKey), (Share, Vec<Arc<Endpoint>>)>;
 
 /// One service on its way.
 struct One<'a, 'b> {
@@ -73,7 +78,7 @@ struct One<'a, 'b> {
     policy: Option<&'b GlobalTrafficPolicy>,
     around: &'b Around<'a>,
     /// Endpoints of a port in a cluster: nearly always the same under both names.
-    made: BTreeMap<(u16, &'b ClusterKey), (Share, Vec<Arc<Endpoint>>)>,
+    made: Made<'b>,
 }
 
 impl<'a, 'b> One<'a, 'b> {

@@ -81,9 +81,12 @@ struct PathRewriteSpec {
 #[derive(Clone, Copy, Default, Deserialize)]
 enum LoadBalancer {
     #[default]
-    RoundRobinLoadBalancer,
-    HashingLoadBalancer,
-    LeastWorkLoadBalancer,
+    #[serde(rename = "RoundRobinLoadBalancer")]
+    RoundRobin,
+    #[serde(rename = "HashingLoadBalancer")]
+    Hashing,
+    #[serde(rename = "LeastWorkLoadBalancer")]
+    LeastWork,
 }
 
 impl Framed<ExportSpec> {
@@ -97,7 +100,7 @@ impl Framed<ExportSpec> {
         for (index, rule) in spec.rules.into_iter().enumerate() {
             match path(&format!("spec.rules[{index}].path"), &rule.path) {
                 Ok(path) => {
-                    rules.push(Rule { port: rule.port_number.get(), path, exact: rule.path_type == PathType::Exact })
+                    rules.push(Rule { port: rule.port_number.get(), path, exact: rule.path_type == PathType::Exact });
                 }
                 Err(problem) => problems.push(problem),
             }
@@ -121,9 +124,9 @@ impl Framed<ExportSpec> {
                 path_rewrite,
                 session_sticky: spec.session_sticky,
                 balancer: match spec.load_balancer {
-                    LoadBalancer::RoundRobinLoadBalancer => Balancer::RoundRobin,
-                    LoadBalancer::HashingLoadBalancer => Balancer::RingHash(HashOn::SourceIp),
-                    LoadBalancer::LeastWorkLoadBalancer => Balancer::LeastRequest,
+                    LoadBalancer::RoundRobin => Balancer::RoundRobin,
+                    LoadBalancer::Hashing => Balancer::RingHash(HashOn::SourceIp),
+                    LoadBalancer::LeastWork => Balancer::LeastRequest,
                 },
                 target_clusters,
             }),

@@ -88,12 +88,15 @@ fn authority(service: &ObjectName, port: u16) -> String {
     format!("{}:{port}", clusterset_host(service))
 }
 
+/// Its cluster, host, address and port, and the trust domain that it is taken to be of.
+type GatewayKey = (ClusterKey, Arc<str>, Option<IpAddr>, u16, TrustDomain);
+
 /// What is known of clusters, and the gateways met so far: one value each.
 pub(crate) struct Peers<'a> {
     pub(crate) surroundings: &'a Surroundings,
     pub(crate) reach: &'a Reach,
     trust_domain: &'a TrustDomain,
-    gateways: HashMap<(ClusterKey, Arc<str>, Option<IpAddr>, u16, TrustDomain), Option<Arc<GatewayAddress>>>,
+    gateways: HashMap<GatewayKey, Option<Arc<GatewayAddress>>>,
 }
 
 impl<'a> Peers<'a> {
