@@ -1,6 +1,7 @@
-//! Bodies stream through: no frame is kept, each is only counted, unless an external authorization has to see the
-//! beginning of a request's body; then that is read first and goes upstream before the rest. The response body carries the request's [`Report`] and the
-//! lease on the upstream connection, because it is what ends last.
+//! Bodies stream through: no frame is kept, each is only counted. There are two exceptions: an external authorization may have to
+//! see the beginning of a request's body; then that is read first and goes upstream before the rest. And what a request that may be sent again
+//! has sent is kept beside it, see [`retry`](crate::http::retry). The response body carries the request's [`Report`] and what it
+//! holds of the upstream ([`Held`]), because it is what ends last.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -192,21 +193,7 @@ impl RequestBody {
         (Self { inner: Sent::Received(inner), progress: progress.clone() }, progress)
     }
 
-    /// As [`RequestBody::new`], of a body that is kept up to `max` bytes while it passes; the [`Tee`] is `None` when there is none.
-    pub fn kept(
-        inner: Received,
-        standing: Option<&Rc<Standing>>,
-        max: usize,
-    ) -> (Option<Rc<Tee>>, (Self, Option<Rc<Progress>>)) {
-        if inner.is_end_stream() {
-            return (None, Self::new(inner, standing));
-        }
-        let tee = Tee::new(inner, max);
-        let again = Self::again(Some(&tee), standing);
-        (Some(tee), again)
-    }
-
-    /// The body from its beginning, for another try.
+    /// What is kept of a body, from its beginning, and then what still comes; without a body, none.
     pub fn again(tee: Option<&Rc<Tee>>, standing: Option<&Rc<Standing>>) -> (Self, Option<Rc<Progress>>) {
         let Some(tee) = tee else { return (Self::own(Bytes::new()), None) };
         let progress = Progress::begin(standing, tee.taken());

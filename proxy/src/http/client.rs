@@ -156,13 +156,7 @@ async fn send_http2(
             Err(mut refused) => match refused.take_message() {
                 Some(unsent) if reused => request = unsent,
                 Some(unsent) => return Err(Failed::unsent(gone(slot, refused.into_error()), unsent)),
-                None => {
-                    let failed = Failed::sent(slot, refused.into_error(), reused);
-                    if !matches!(failed.ended, Ended::Lost { reused: false } | Ended::Garbled) {
-                        slot.abandon(&lease);
-                    }
-                    return Err(failed);
-                }
+                None => return Err(Failed::sent(slot, refused.into_error(), reused)),
             },
         }
     }

@@ -209,13 +209,6 @@ impl Slot {
         None
     }
 
-    /// The HTTP/2 connection of a lease takes no more requests from here.
-    pub fn abandon(&self, lease: &Lease) {
-        if let Kind::Stream { held } = &lease.0 {
-            self.shared.borrow_mut().retain(|shared| !Rc::ptr_eq(&shared.streams, held));
-        }
-    }
-
     /// A stream on one of the slot's HTTP/2 connections; waits while somebody else connects.
     pub async fn checkout_h2(self: &Rc<Self>, generation: u64) -> CheckoutH2 {
         loop {
@@ -262,7 +255,7 @@ pub struct Lease(Kind);
 #[derive(Debug)]
 enum Kind {
     Whole { slot: Rc<Slot>, sender: http1::SendRequest<RequestBody>, generation: u64, progress: Option<Rc<Progress>> },
-    Stream { held: Rc<()> },
+    Stream { _held: Rc<()> },
 }
 
 impl Lease {
@@ -277,7 +270,7 @@ impl Lease {
     }
 
     fn stream(streams: &Rc<()>) -> Self {
-        Self(Kind::Stream { held: Rc::clone(streams) })
+        Self(Kind::Stream { _held: Rc::clone(streams) })
     }
 
     /// Gives the connection back for the next request. A connection whose request is still going up is closed instead: what

@@ -14,7 +14,7 @@ use http::{HeaderMap, Method, Request, Version, header};
 use http_body::Body;
 
 use crate::balance::Candidate;
-use crate::http::body::{Progress, Received, RequestBody};
+use crate::http::body::{Received, RequestBody};
 use crate::http::client::How;
 use crate::http::pool::HttpVersion;
 use crate::http::standing::Standing;
@@ -142,13 +142,16 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
         let keep = settings.attempts > 1
             && may_be_kept(&parts.method, &parts.headers)
             && (body.is_end_stream() || (kept_bytes > 0 && body.size_hint().lower() <= kept_bytes as u64));
-        let (kept, (body, progress)) = match keep {
-            true => {
-                let (tee, body) = RequestBody::kept(body, standing, kept_bytes);
-                (Some(Kept::new(&parts, tee)), body)
-            }
+        let tee_of = |body: Received| {
+            let tee = Tee::new(body, kept_bytes);
+            let again = RequestBody::again(Some(&tee), standing);
+            (Some(tee), again)
+        };
+        let (tee, (body, progress)) = match keep && !body.is_end_stream() {
+            true => tee_of(body),
             false => (None, RequestBody::new(body, standing)),
         };
+        let kept = keep.then(|| Kept::new(&parts, tee));
         let mut tries = Self {
             candidates,
             terms,
@@ -209,11 +212,6 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
     /// Whether there would have been another try, had there been budget for it.
     pub fn is_over_budget(&self) -> bool {
         self.refused
-    }
-
-    /// Where the current try's bytes are counted.
-    pub fn progress(&self) -> Option<&Rc<Progress>> {
-        self.how.progress.as_ref()
     }
 
     fn turn(&mut self, candidate: Rc<Candidate>, mut request: Request<RequestBody>) -> Turn {

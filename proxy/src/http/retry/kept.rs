@@ -210,7 +210,7 @@ impl Replay {
     pub fn size_hint(&self) -> SizeHint {
         let passing = self.tee.0.borrow();
         let begun = passing.given > 0 || (passing.lost && passing.taken > 0);
-        if begun { SizeHint::new() } else { passing.hint.clone() }
+        if begun { SizeHint::new() } else { passing.hint }
     }
 
     /// Bytes that were taken from the downstream by whichever try.
