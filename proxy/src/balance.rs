@@ -1,7 +1,7 @@
 //! Which endpoint is next.
 //!
 //! The one idea: what changes seldom is arranged ahead, so that choosing is an index. A [`Choice`] holds the ways to a service's
-//! endpoints ([`Candidate`]) and an arrangement of those in rotation, clusters in a smooth weighted [`Cycle`](cycle::Cycle). It
+//! endpoints ([`Candidate`]) and an arrangement of those in rotation, clusters in a smooth weighted cycle. It
 //! is arranged anew when somebody's health has changed. What all workers share, and reloads keep, is in the service's [`Ledger`].
 //!
 //! Policy has spoken before: what is out of reach is no candidate. Whether a failed try may be followed by another is the

@@ -41,7 +41,10 @@ mod tests {
     fn all_that_fail_alike_are_left_alone_and_few_requests_or_hosts_say_nothing() {
         let settings = settings();
         assert_eq!(below(&[(50, 100); 6], &settings).0, []);
-        assert_eq!(below(&[(100, 100), (100, 100), (100, 100), (0, 100)], &settings).0, [], "four hosts of five");
+        // Of four, none can be further off than the square root of three deviations.
+        let sharp = OutlierDetection { success_rate_stdev_factor: 1000, ..settings };
+        assert_eq!(below(&[(100, 100), (100, 100), (100, 100), (100, 100), (0, 100)], &sharp).0, [(4, 0.0)]);
+        assert_eq!(below(&[(100, 100), (100, 100), (100, 100), (0, 100)], &sharp).0, [], "four hosts of five");
         let few = [(100, 100), (100, 100), (100, 100), (100, 100), (100, 100), (0, 99)];
         assert_eq!(below(&few, &settings).0, [], "99 requests of 100");
         let off = OutlierDetection { success_rate_stdev_factor: 0, ..settings };
