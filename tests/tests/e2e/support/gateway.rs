@@ -65,7 +65,15 @@ impl FakeGateway {
         fs::write(&certificate, issued.certificate_pem).unwrap();
         fs::write(&key, issued.key_pem).unwrap();
         let trust_bundle = sandbox.path("ca/ca.pem");
-        let sources = Sources { id: id.parse().unwrap(), certificate, key, trust_bundle, federated: BTreeMap::new() };
+        let sources = Sources {
+            id: id.parse().unwrap(),
+            certificate,
+            key,
+            trust_bundle,
+            federated: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            cluster: None,
+        };
         let tls = TlsAcceptor::from(Identity::load(&sources).unwrap().server_config());
         let inner = Inner {
             tls,
