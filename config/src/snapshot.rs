@@ -9,8 +9,8 @@ use std::time::SystemTime;
 
 use meshgate_policy::smi::Reach;
 use meshgate_policy::{
-    Authentication, MtlsModes, ObjectName, PeerAuthentication, Policy, PolicySet, RequestAuthentication, Settings,
-    SmiMode, Workload,
+    Authentication, Family, MtlsModes, ObjectName, PeerAuthentication, Policy, PolicySet, RequestAuthentication,
+    Settings, SmiMode, Workload,
 };
 
 use crate::backends::{self, Local, View};
@@ -46,6 +46,8 @@ pub struct Snapshot {
     pub peer_authentications: Vec<Arc<PeerAuthentication>>,
     /// Whether TrafficTargets are in force.
     pub smi: SmiMode,
+    /// All TrafficTargets, and what they are read with: see [`Snapshot::elsewhere`].
+    targets: (Vec<Arc<Policy>>, Settings),
     /// RequestAuthentications of the whole mesh.
     pub request_authentications: Vec<Arc<RequestAuthentication>>,
     /// What applies to this proxy's own workload.
@@ -187,6 +189,7 @@ impl Snapshot {
         let smi = if *is_gateway { SmiMode::Permissive } else { settings.smi };
         let judged_by = Settings { smi, ..settings.clone() };
         let reach = Reach::of(own, &policies, settings.smi);
+        let targets = policies.iter().filter(|policy| policy.family() == Family::Smi).cloned().collect();
         // What is about workloads elsewhere lets nobody in here.
         policies.retain(|policy| policy.applies_in(surroundings.cluster_key.as_str()));
         let mesh = Mesh::compose(standing, &settings, &reach, Besides { surroundings, discovered, is_certain: true });
@@ -207,10 +210,24 @@ impl Snapshot {
             authentication: Arc::new(authentication),
             policies,
             smi: settings.smi,
+            targets: (targets, settings),
             peer_authentications,
             request_authentications,
             problems,
         }
+    }
+}
+
+impl Snapshot {
+    /// What this cluster's TrafficTargets say of requests to a service account in another cluster, which may ask for less
+    /// itself; `None` in permissive mode.
+    pub fn elsewhere(&self, namespace: &str, service_account: &str, cluster: &ClusterKey) -> Option<PolicySet> {
+        let (targets, settings) = &self.targets;
+        let (namespace, service_account) = (namespace.to_owned(), service_account.to_owned());
+        let workload = Workload { namespace, service_account, labels: BTreeMap::new() };
+        let there: Vec<_> =
+            targets.iter().filter(|target| target.applies_in(cluster.as_str())).map(Arc::clone).collect();
+        (self.smi == SmiMode::TrafficPolicy).then(|| PolicySet::compile(&there, &workload, settings))
     }
 }
 

@@ -17,11 +17,11 @@ use meshgate_config::{
     AppProtocol, Endpoint, EndpointIdentity, OutboundListener, Remote, ServicePort, Snapshot, TrafficPolicy,
 };
 use meshgate_identity::{Expected, Who};
-use meshgate_policy::SmiMode;
+use meshgate_policy::{SmiMode, Verdict};
 use tokio::net::TcpStream;
 
 use crate::access_log::Line;
-use crate::balance::{Caller, Family};
+use crate::balance::{Caller, Candidate, Family};
 use crate::connection::{Connection, Direction, Protocol};
 use crate::detect::{self, Detected};
 use crate::drain::Phase;
@@ -408,10 +408,24 @@ pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<Resp
     report.split(split);
     report.left_out(route.left_out());
     let caller = Caller { source: side.connection.remote.ip(), headers: Some(request.headers()) };
-    match route.candidates(caller) {
-        Ok(candidates) => forward_http(&side.worker, candidates, route.terms(), request, report).await,
-        Err(error) => Err(Refused::unsent(error, Exchange { request, token, report, plan })),
+    let candidates = match route.candidates(caller) {
+        Ok(candidates) => candidates,
+        Err(error) => return Err(Refused::unsent(error, Exchange { request, token, report, plan })),
+    };
+    if route.elsewhere().is_empty() {
+        return forward_http(&side.worker, candidates, route.terms(), request, report).await;
     }
+    let view = side.view(&request);
+    let said = route.elsewhere().iter().map(|there| (there, there.decide(&view)));
+    let refused: Vec<_> = said.filter(|(_, decision)| decision.verdict == Verdict::Deny).collect();
+    let refusal = |candidate: &Candidate| refused.iter().find(|(there, _)| there.is_about(candidate));
+    let mut candidates = candidates.peekable();
+    if let Some((_, decision)) = candidates.peek().and_then(|candidate| refusal(candidate)) {
+        report.decision(decision);
+        return Err(Refused::denied(Exchange { request, token, report, plan }));
+    }
+    let candidates = candidates.take_while(|candidate| refusal(candidate).is_none());
+    forward_http(&side.worker, candidates, route.terms(), request, report).await
 }
 
 #[cfg(test)]

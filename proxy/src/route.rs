@@ -5,10 +5,13 @@ mod fork;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use meshgate_config::ServicePort;
+use meshgate_identity::{Expected, Who};
+use meshgate_policy::{ConnectionFacts, Decision, RemoteIp, RequestView, Residual};
 
 use crate::balance::{Account, Behind, Caller, Candidate, Candidates, Choice, Family, Health, Key, Service, Weighing};
 use crate::error::{ErrorKind, ProxyError};
@@ -33,6 +36,47 @@ pub struct Route {
     terms: Terms,
     /// Who else serves what is sent to the service.
     branches: Option<Branches>,
+    elsewhere: Vec<Elsewhere>,
+}
+
+/// What this cluster says of requests to an endpoint in another one.
+#[derive(Debug)]
+pub struct Elsewhere {
+    expected: Expected,
+    residual: Residual,
+}
+
+impl Elsewhere {
+    fn of(worker: &Worker, service: &ServicePort, hop: &Hop) -> Option<Self> {
+        let (remote, Security::Mtls { expected, .. }) = (hop.remote.as_ref()?, &hop.security) else { return None };
+        // Of an export that names no account, only whether anybody there may be called is known: see `Reach`.
+        let Who::Exactly(id) = &expected.who else { return None };
+        let snapshot = worker.snapshot();
+        let policies = snapshot.elsewhere(id.namespace()?, id.service_account()?, &remote.cluster)?;
+        let identity = worker.identity.borrow();
+        let residual = policies.reduce(&ConnectionFacts {
+            peer: Some(identity.svid().id()),
+            source_ip: hop.address.ip(),
+            remote_ip: RemoteIp::PerRequest,
+            // The container's port is known to its own cluster only.
+            destination: SocketAddr::new(hop.address.ip(), service.port),
+            service_port: Some(service.port),
+            opaque_port: false,
+            sni: None,
+            protocol: meshgate_policy::Protocol::Http,
+        });
+        Some(Self { expected: expected.clone(), residual })
+    }
+
+    /// Whether this is about an endpoint.
+    pub fn is_about(&self, candidate: &Candidate) -> bool {
+        matches!(&candidate.slot().upstream().security, Security::Mtls { expected, .. } if *expected == self.expected)
+    }
+
+    /// What it says of a request.
+    pub fn decide(&self, request: &RequestView<'_>) -> Decision<'_> {
+        self.residual.decide(request)
+    }
 }
 
 #[derive(Debug)]
@@ -109,6 +153,10 @@ impl Route {
         let security = first.map_or(Security::Plaintext, |hop| hop.security.clone());
         let host = service.as_ref().map_or(UNKNOWN, |service| &service.host);
         let labels = source_labels(worker, host, &security, "http");
+        let elsewhere = match (&service, &hops) {
+            (Some(service), Ok(hops)) => hops.iter().filter_map(|hop| Elsewhere::of(worker, service, hop)).collect(),
+            _ => Vec::new(),
+        };
         let target = match hops {
             Ok(hops) => Target::Choice(match meant.zip(service.as_deref()) {
                 Some((family, service)) => balanced(worker, service, family, hops, generation, version),
@@ -121,7 +169,7 @@ impl Route {
             budget: Some(worker.shared.retry_budgets.of(&service.service, service.port)),
             fail_over: service.spread.fail_over,
         });
-        Self { generation, service, target, left_out: forbidden, counters, terms, branches: None }
+        Self { generation, service, target, left_out: forbidden, counters, terms, elsewhere, branches: None }
     }
 
     /// What to try for one request, the next in turn first.
@@ -158,6 +206,11 @@ impl Route {
     /// What its requests may do when a try fails.
     pub fn terms(&self) -> &Terms {
         &self.terms
+    }
+
+    /// What is to be asked before a request goes to an endpoint in another cluster.
+    pub fn elsewhere(&self) -> &[Elsewhere] {
+        &self.elsewhere
     }
 
     /// The counters of its requests.

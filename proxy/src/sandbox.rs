@@ -4,23 +4,31 @@
 //! A pod is a loopback address of its own, so every pod has its ports to itself as in a cluster. Nothing is redirected:
 //! a sidecar's inbound listener sits on its pod's address and hands over to the application, and clients go to their own
 //! sidecar's outbound listener, which finds the service by Host.
+//!
+//! A [`Sandbox`] is one cluster: an authority, identities and resources. Several on one machine share its addresses
+//! ([`Sandbox::beside`]) and know of each other what they are told ([`Sandbox::know`]); [`three`] are walk-through B's.
 
 mod application;
 mod client;
+mod pod;
 mod sidecar;
 mod subnet;
+pub mod three;
 
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use meshgate_identity::ca::{self, Authority, InitOptions, IssueOptions};
 use meshgate_identity::{SpiffeId, TrustDomain};
 
 pub use application::{Application, answer_text};
-pub use client::{Answer, request};
+pub use client::{Answer, Caller, request, request_with, send_bytes};
+pub use pod::PodSpec;
 pub use sidecar::Sidecar;
 pub use subnet::Subnet;
 
@@ -53,34 +61,30 @@ impl SandboxError {
     }
 }
 
-/// A folder with an authority, identities, bootstraps and resources, and the addresses of its pods.
+/// One cluster: a folder with an authority, identities, bootstraps and resources, and the addresses of its pods.
 #[derive(Debug)]
 pub struct Sandbox {
     binary: PathBuf,
-    dir: tempfile::TempDir,
-    subnet: Subnet,
-    pods: u8,
+    machine: Arc<Machine>,
+    folder: PathBuf,
+    key: Option<String>,
+    peers: Vec<Peer>,
 }
 
-/// A pod to be.
-#[derive(Debug, Clone, Default)]
-pub struct PodSpec {
-    /// The pod's name.
-    pub name: String,
-    /// Its service account.
-    pub service_account: String,
-    /// Its label `app`.
-    pub app: String,
-    /// Where its application really listens.
-    pub application: Option<SocketAddr>,
-    /// Other meshes it knows: their trust domains, and the files of their roots.
-    pub federated: Vec<(String, String)>,
-    /// More outbound listeners: their ports, and where connections to them were going.
-    pub outbound: Vec<(u16, SocketAddr)>,
-    /// Outbound traffic to no known service is refused.
-    pub registry_only: bool,
-    /// More lines for its bootstrap file.
-    pub bootstrap: String,
+/// What all clusters of one machine share.
+#[derive(Debug)]
+struct Machine {
+    dir: tempfile::TempDir,
+    subnet: Subnet,
+    pods: AtomicU8,
+}
+
+/// Another cluster, as this one's bootstraps tell of it.
+#[derive(Debug)]
+struct Peer {
+    key: String,
+    bundle: PathBuf,
+    gateway: Option<SocketAddr>,
 }
 
 impl Sandbox {
@@ -89,12 +93,33 @@ impl Sandbox {
     /// # Errors
     /// When there is no room for files, or no loopback network is free.
     pub fn new(binary: &Path) -> Result<Self, SandboxError> {
-        let dir = tempfile::Builder::new()
-            .prefix("meshgate-")
-            .tempdir()
-            .map_err(|error| SandboxError::new("cannot make a temporary folder", error))?;
-        let subnet = Subnet::claim().map_err(|error| SandboxError::new("no loopback network is free", error))?;
-        let sandbox = Self { binary: binary.to_owned(), dir, subnet, pods: 1 };
+        let machine = Arc::new(Machine::new()?);
+        let folder = machine.dir.path().to_owned();
+        Self::in_folder(binary, machine, folder, None)
+    }
+
+    /// Clusters of these names, each with a root of its own, which know nothing of each other yet.
+    ///
+    /// # Errors
+    /// As [`Sandbox::new`].
+    pub fn beside<const N: usize>(binary: &Path, names: [&str; N]) -> Result<[Self; N], SandboxError> {
+        let machine = Arc::new(Machine::new()?);
+        let cluster = |name: &str| {
+            let folder = machine.dir.path().join(name);
+            fs::create_dir(&folder).map_err(|error| SandboxError::new(folder.display().to_string(), error))?;
+            Self::in_folder(binary, Arc::clone(&machine), folder, Some(format!("default/default/default/{name}")))
+        };
+        let clusters: Vec<_> = names.into_iter().map(cluster).collect::<Result<_, _>>()?;
+        clusters.try_into().map_err(|_| SandboxError::new("clusters", "not as many as there are names"))
+    }
+
+    fn in_folder(
+        binary: &Path,
+        machine: Arc<Machine>,
+        folder: PathBuf,
+        key: Option<String>,
+    ) -> Result<Self, SandboxError> {
+        let sandbox = Self { binary: binary.to_owned(), machine, folder, key, peers: Vec::new() };
         for folder in ["resources", "identities", "logs"] {
             let path = sandbox.path(folder);
             fs::create_dir(&path).map_err(|error| SandboxError::new(path.display().to_string(), error))?;
@@ -105,15 +130,28 @@ impl Sandbox {
         Ok(sandbox)
     }
 
+    /// Which cluster it is; `None` = nothing is said.
+    pub fn key(&self) -> Option<&str> {
+        self.key.as_deref()
+    }
+
+    /// Tells the processes that are started from now on of another cluster: its roots, and where its gateway is asked.
+    pub fn know(&mut self, other: &Self, gateway: Option<SocketAddr>) {
+        if let Some(key) = &other.key {
+            self.peers.retain(|peer| peer.key != *key);
+            self.peers.push(Peer { key: key.clone(), bundle: other.path("ca/ca.pem"), gateway });
+        }
+    }
+
     /// A path inside the sandbox's folder.
     pub fn path(&self, relative: &str) -> PathBuf {
-        self.dir.path().join(relative)
+        self.folder.join(relative)
     }
 
     /// The address that the next pod will get.
     pub fn next_address(&mut self) -> IpAddr {
-        self.pods += 1;
-        self.subnet.host(self.pods)
+        // The first is the claim's own.
+        self.machine.subnet.host(self.machine.pods.fetch_add(1, Ordering::Relaxed).saturating_add(2))
     }
 
     /// Writes a resource file in one step, as `kubectl` or an editor that renames would.
@@ -131,10 +169,18 @@ impl Sandbox {
     /// # Errors
     /// What the authority objects to; a certificate that is already there.
     pub fn issue(&self, name: &str, service_account: &str) -> Result<SpiffeId, SandboxError> {
+        self.issue_in(name, pod::NAMESPACE, service_account)
+    }
+
+    /// As [`Sandbox::issue`], for another namespace.
+    ///
+    /// # Errors
+    /// As [`Sandbox::issue`].
+    pub fn issue_in(&self, name: &str, namespace: &str, service_account: &str) -> Result<SpiffeId, SandboxError> {
         let failed =
             |error: Box<dyn std::error::Error + Send + Sync>| SandboxError::new(format!("issuing {name}"), error);
         let authority = Authority::open(&self.path("ca")).map_err(|error| failed(error.into()))?;
-        let id = SpiffeId::from_service_account(authority.trust_domain(), "default", service_account)
+        let id = SpiffeId::from_service_account(authority.trust_domain(), namespace, service_account)
             .map_err(|error| failed(error.into()))?;
         let issued = authority.issue(&IssueOptions::new(id.clone())).map_err(|error| failed(error.into()))?;
         ca::write_svid(&self.path("identities"), name, &issued).map_err(|error| failed(error.into()))?;
@@ -147,66 +193,54 @@ impl Sandbox {
     /// As [`Sandbox::issue`], and the operating system's.
     pub fn prepare(&self, spec: &PodSpec, address: IpAddr) -> Result<PathBuf, SandboxError> {
         if !self.path("identities").join(format!("{}.pem", spec.name)).exists() {
-            self.issue(&spec.name, &spec.service_account)?;
+            self.issue_in(&spec.name, &spec.namespace, &spec.service_account)?;
         }
         let path = self.path(&format!("{}.yaml", spec.name));
-        let text = bootstrap(spec, address);
+        let text = spec.bootstrap(address) + &self.surroundings();
         fs::write(&path, text).map_err(|error| SandboxError::new(path.display().to_string(), error))?;
         Ok(path)
     }
 
-    /// Starts a pod's sidecar and waits until it is ready.
+    /// The lines of a bootstrap file that say which cluster this is and which others there are.
+    fn surroundings(&self) -> String {
+        let Some(key) = &self.key else { return String::new() };
+        let peer = |peer: &Peer| {
+            let gateway = peer.gateway.map_or_else(String::new, |gateway| {
+                format!("    gateway: {{host: \"{}\", port: {}}}\n", gateway.ip(), gateway.port())
+            });
+            let (key, bundle) = (&peer.key, peer.bundle.display());
+            format!("  - clusterKey: {key}\n    trustBundle: {bundle}\n{gateway}")
+        };
+        let peers: String = self.peers.iter().map(peer).collect();
+        match peers.is_empty() {
+            true => format!("clusterKey: {key}\n"),
+            false => format!("clusterKey: {key}\nmulticluster:\n  clusters:\n{peers}"),
+        }
+    }
+
+    /// Starts a pod's sidecar, or a gateway, and waits until it is ready.
     ///
     /// # Errors
     /// When it does not become ready; the message has what it printed.
     pub async fn start(&self, spec: &PodSpec, address: IpAddr) -> Result<Sidecar, SandboxError> {
         let bootstrap = self.prepare(spec, address)?;
-        let mut sidecar =
-            Sidecar::spawn(&self.binary, &bootstrap, &self.path("logs"), &spec.name, address, &self.subnet)
-                .map_err(|error| SandboxError::new(format!("cannot start {}", self.binary.display()), error))?;
+        let subnet = &self.machine.subnet;
+        let mut sidecar = Sidecar::spawn(&self.binary, &bootstrap, &self.path("logs"), &spec.name, address, subnet)
+            .map_err(|error| SandboxError::new(format!("cannot start {}", self.binary.display()), error))?;
         sidecar.until_ready().await?;
         Ok(sidecar)
     }
-
-    /// Leaves the folder on disk for whoever wants to look at it.
-    pub fn keep_files(&mut self) {
-        self.dir.disable_cleanup(true);
-    }
 }
 
-fn bootstrap(spec: &PodSpec, address: IpAddr) -> String {
-    let PodSpec { name, service_account, app, application, federated, outbound, registry_only, bootstrap } = spec;
-    let inbound = match application {
-        Some(application) => format!(
-            "inbound:\n  listeners:\n  - address: \"{address}:{POD_PORT}\"\n    \
-             originalDestination: \"{address}:{POD_PORT}\"\n    application: \"{application}\"\n"
-        ),
-        None => "inbound: {listeners: []}\n".to_owned(),
-    };
-    let outbound: String = outbound
-        .iter()
-        .map(|(port, destination)| {
-            format!("  - {{address: \"{address}:{port}\", originalDestination: \"{destination}\"}}\n")
-        })
-        .collect();
-    let federated: Vec<_> = federated.iter().map(|(domain, file)| format!("{domain}: {file}")).collect();
-    let federated = federated.join(", ");
-    let policy = if *registry_only { "REGISTRY_ONLY" } else { "ALLOW_ANY" };
-    format!(
-        "role: sidecar\n\
-         trustDomain: {TRUST_DOMAIN}\n\
-         workload: {{name: {name}, namespace: default, serviceAccount: {service_account}, labels: {{app: {app}}}}}\n\
-         identity: {{certificate: identities/{name}.pem, key: identities/{name}-key.pem, trustBundle: ca/ca.pem, \
-         federated: {{{federated}}}}}\n\
-         resources: {{directory: resources}}\n\
-         {inbound}\
-         outbound:\n  trafficPolicy: {policy}\n  listeners:\n  \
-         - {{address: \"{address}:{OUTBOUND_PORT}\", originalDestination: none}}\n\
-         {outbound}\
-         admin: {{address: \"{address}:{ADMIN_PORT}\"}}\n\
-         accessLog: {{path: logs/{name}.access.log}}\n\
-         {bootstrap}"
-    )
+impl Machine {
+    fn new() -> Result<Self, SandboxError> {
+        let dir = tempfile::Builder::new()
+            .prefix("meshgate-")
+            .tempdir()
+            .map_err(|error| SandboxError::new("cannot make a temporary folder", error))?;
+        let subnet = Subnet::claim().map_err(|error| SandboxError::new("no loopback network is free", error))?;
+        Ok(Self { dir, subnet, pods: AtomicU8::new(0) })
+    }
 }
 
 /// Waits until `condition` gives something.

@@ -2,6 +2,7 @@
 
 mod report;
 mod walkthrough_a;
+mod walkthrough_b;
 mod walkthrough_c;
 
 use std::process::ExitCode;
@@ -19,19 +20,36 @@ pub(super) struct Args {
     /// Leave the mesh running afterwards, and say what to try on it
     #[arg(long)]
     keep: bool,
-    /// Only this step, for example A3
+    /// In walk-through B, let gateways say what they export instead of reading ServiceImports
+    #[arg(long)]
+    discover: bool,
+    /// Only this step, for example A3, or only this walk-through, for example B
     #[arg(long, value_name = "STEP", value_parser = step_name)]
     step: Option<String>,
 }
 
+/// The walk-throughs: their names, and the steps of each.
+const WALKTHROUGHS: [(&str, &[&str]); 3] =
+    [("A", &walkthrough_a::STEPS), ("B", &walkthrough_b::STEPS), ("C", &walkthrough_c::STEPS)];
+
 /// Checks a step's name.
 fn step_name(text: &str) -> Result<String, String> {
     let name = text.to_ascii_uppercase();
-    let known = || walkthrough_a::STEPS.into_iter().chain(walkthrough_c::STEPS);
-    if known().any(|step| step == name) {
+    let known = || WALKTHROUGHS.iter().flat_map(|(letter, steps)| steps.iter().chain([letter]));
+    if known().any(|step| *step == name) {
         Ok(name)
     } else {
-        Err(format!("expected one of {}", known().collect::<Vec<_>>().join(", ")))
+        Err(format!("expected one of {}", known().copied().collect::<Vec<_>>().join(", ")))
+    }
+}
+
+/// Whether a walk-through, or some of it, is wanted; and the only step of it that is.
+fn wanted<'a>(only: Option<&'a str>, walkthrough: &str) -> Option<Option<&'a str>> {
+    let Some(name) = only else { return Some(None) };
+    let (letter, steps) = WALKTHROUGHS.iter().find(|(letter, _)| *letter == walkthrough)?;
+    match name == *letter {
+        true => Some(None),
+        false => steps.contains(&name).then_some(Some(name)),
     }
 }
 
@@ -65,18 +83,22 @@ async fn walk(args: &Args) -> Result<(), Stopped> {
     let reporter = Reporter::new(args.json);
     let mut stop = crate::signal::Stop::listen()?;
     let only = args.step.as_deref();
-    let is_wanted = |steps: &[&str]| only.is_none_or(|only| steps.contains(&only));
     let steps = async {
         let mut hints = Vec::new();
-        // Kept until the end: with --keep both meshes can be tried.
-        let (mut first, mut second) = (None, None);
-        if is_wanted(&walkthrough_a::STEPS) {
+        // Kept until the end: with --keep all meshes can be tried.
+        let (mut first, mut second, mut third) = (None, None, None);
+        if let Some(only) = wanted(only, "A") {
             let mesh = first.insert(walkthrough_a::Mesh::start(&reporter).await?);
             mesh.walk(&reporter, only).await?;
             hints.extend(mesh.hints());
         }
-        if is_wanted(&walkthrough_c::STEPS) {
-            let mesh = second.insert(walkthrough_c::Mesh::start(&reporter).await?);
+        if let Some(only) = wanted(only, "B") {
+            let mesh = second.insert(walkthrough_b::Mesh::start(&reporter, args.discover).await?);
+            mesh.walk(&reporter, only).await?;
+            hints.extend(mesh.hints());
+        }
+        if let Some(only) = wanted(only, "C") {
+            let mesh = third.insert(walkthrough_c::Mesh::start(&reporter).await?);
             mesh.walk(&reporter, only).await?;
             hints.extend(mesh.hints());
         }

@@ -22,8 +22,8 @@ pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for"
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-/// Who our caller's certificate says it is, as Envoy and Istio tell the application.
-const CLIENT_CERT: &str = "x-forwarded-client-cert";
+/// Who a caller is, as proxies tell applications: Envoy and Istio, FSM, Linkerd. Ours tells nobody, and neither may a caller.
+const CLAIMS: [&str; 3] = ["x-forwarded-client-cert", "serviceidentity", "l5d-client-id"];
 
 /// The authority a request is for: what policy matches hosts against and the upstream is told.
 pub fn host<B>(request: &Request<B>) -> Option<&str> {
@@ -115,11 +115,11 @@ pub fn sanitise_trailers(trailers: &mut HeaderMap) {
     remove_claimed_identity(trailers);
 }
 
-/// Whether a name is [`CLIENT_CERT`] to a server that takes `_` for `-` (CGI, WSGI).
+/// Whether a name is one of [`CLAIMS`] to a server that takes `_` for `-` (CGI, WSGI).
 fn claims_identity(name: &HeaderName) -> bool {
     let name = name.as_str().as_bytes();
     let same = |(ours, theirs): (u8, &u8)| ours == *theirs || (ours == b'-' && *theirs == b'_');
-    name.len() == CLIENT_CERT.len() && CLIENT_CERT.bytes().zip(name).all(same)
+    CLAIMS.iter().any(|claim| name.len() == claim.len() && claim.bytes().zip(name).all(same))
 }
 
 /// Whether a header of a request is for nobody outside this proxy to set or remove: it frames or routes the message, belongs

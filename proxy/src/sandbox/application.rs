@@ -1,8 +1,10 @@
 //! Applications for the sandbox: small HTTP servers that say who they are.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -17,6 +19,7 @@ use tokio::task::JoinHandle;
 #[derive(Debug)]
 pub struct Application {
     address: SocketAddr,
+    connections: Rc<Cell<usize>>,
     task: JoinHandle<()>,
 }
 
@@ -31,9 +34,12 @@ impl Application {
     {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
+        let connections = Rc::<Cell<usize>>::default();
+        let counted = Rc::clone(&connections);
         let task = tokio::task::spawn_local(async move {
             // An accept that fails ends the application; whoever calls it will see that.
             while let Ok((stream, _)) = listener.accept().await {
+                counted.set(counted.get() + 1);
                 let answer = answer.clone();
                 let service =
                     hyper::service::service_fn(move |request| std::future::ready(Ok::<_, Infallible>(answer(request))));
@@ -43,12 +49,17 @@ impl Application {
                 });
             }
         });
-        Ok(Self { address, task })
+        Ok(Self { address, connections, task })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many connections it has ever accepted.
+    pub fn connections(&self) -> usize {
+        self.connections.get()
     }
 }
 

@@ -1,4 +1,4 @@
-//! A client for the sandbox: one request on a connection of its own, and what came of it.
+//! A client for the sandbox: a request, most often on a connection of its own, and what came of it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,6 +8,7 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::sandbox::PATIENCE;
@@ -46,33 +47,105 @@ impl fmt::Display for Answer {
 
 /// Sends one request to `address`, whatever `host` it is for.
 pub async fn request(address: SocketAddr, host: &str, method: Method, path: &str) -> Answer {
-    match tokio::time::timeout(PATIENCE, exchange(address, host, method, path)).await {
+    request_with(address, host, method, path, &[]).await
+}
+
+/// As [`request`], with more header fields.
+pub async fn request_with(
+    address: SocketAddr,
+    host: &str,
+    method: Method,
+    path: &str,
+    fields: &[(&'static str, &str)],
+) -> Answer {
+    within(async {
+        match Caller::connect(address).await {
+            Ok(mut caller) => caller.exchange(host, method, path, fields).await,
+            Err(answer) => answer,
+        }
+    })
+    .await
+}
+
+/// A client that keeps its connection.
+#[derive(Debug)]
+pub struct Caller(http1::SendRequest<Empty<Bytes>>);
+
+impl Caller {
+    /// Connects to `address`.
+    ///
+    /// # Errors
+    /// What a client would see.
+    pub async fn connect(address: SocketAddr) -> Result<Self, Answer> {
+        let stream = match TcpStream::connect(address).await {
+            Ok(stream) => stream,
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return Err(Answer::Refused),
+            Err(error) => return Err(Answer::Broken(error.to_string())),
+        };
+        let (sender, connection) =
+            http1::handshake(TokioIo::new(stream)).await.map_err(|error| Answer::Broken(error.to_string()))?;
+        tokio::task::spawn_local(connection);
+        Ok(Self(sender))
+    }
+
+    /// Sends one request, and waits until the connection can take another.
+    pub async fn request(&mut self, host: &str, method: Method, path: &str) -> Answer {
+        within(self.exchange(host, method, path, &[])).await
+    }
+
+    async fn exchange(&mut self, host: &str, method: Method, path: &str, fields: &[(&'static str, &str)]) -> Answer {
+        match self.send(host, method, path, fields).await {
+            Ok(answer) => answer,
+            Err(error) if is_close(&*error) => Answer::Closed,
+            Err(error) => Answer::Broken(error.to_string()),
+        }
+    }
+
+    async fn send(
+        &mut self,
+        host: &str,
+        method: Method,
+        path: &str,
+        fields: &[(&'static str, &str)],
+    ) -> Result<Answer, BoxError> {
+        let mut request = Request::builder().method(method).uri(path).header("host", host);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        self.0.ready().await?;
+        let response = self.0.send_request(request.body(Empty::<Bytes>::new())?).await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let body = response.into_body().collect().await?.to_bytes();
+        Ok(Answer::Http { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+    }
+}
+
+async fn within(answer: impl Future<Output = Answer>) -> Answer {
+    match tokio::time::timeout(PATIENCE, answer).await {
         Ok(answer) => answer,
         Err(_) => Answer::Broken(format!("no answer within {PATIENCE:?}")),
     }
 }
 
-async fn exchange(address: SocketAddr, host: &str, method: Method, path: &str) -> Answer {
-    let stream = match TcpStream::connect(address).await {
-        Ok(stream) => stream,
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => return Answer::Refused,
-        Err(error) => return Answer::Broken(error.to_string()),
+/// What comes back for bytes that are no HTTP, up to the end of the connection.
+pub async fn send_bytes(address: SocketAddr, bytes: &[u8]) -> Answer {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(bytes).await?;
+        let mut read = Vec::new();
+        stream.read_to_end(&mut read).await?;
+        Ok::<_, std::io::Error>(read)
     };
-    match send(stream, host, method, path).await {
-        Ok(answer) => answer,
-        Err(error) if is_close(&*error) => Answer::Closed,
-        Err(error) => Answer::Broken(error.to_string()),
-    }
-}
-
-async fn send(stream: TcpStream, host: &str, method: Method, path: &str) -> Result<Answer, BoxError> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::task::spawn_local(connection);
-    let request = Request::builder().method(method).uri(path).header("host", host).body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    let body = response.into_body().collect().await?.to_bytes();
-    Ok(Answer::Http { status, headers, body: String::from_utf8_lossy(&body).into_owned() })
+    within(async {
+        match exchange.await {
+            Ok(read) if read.is_empty() => Answer::Closed,
+            Ok(read) => Answer::Broken(String::from_utf8_lossy(&read).into_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => Answer::Refused,
+            Err(error) if is_close(&error) => Answer::Closed,
+            Err(error) => Answer::Broken(error.to_string()),
+        }
+    })
+    .await
 }
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -59,6 +59,11 @@ impl Sidecar {
         self.child.id()
     }
 
+    /// Its pod's address.
+    pub fn address(&self) -> IpAddr {
+        self.address
+    }
+
     /// Where its pod is called.
     pub fn inbound(&self) -> SocketAddr {
         SocketAddr::new(self.address, POD_PORT)

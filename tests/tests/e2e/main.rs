@@ -27,6 +27,7 @@ mod streaming;
 mod support;
 mod tcp;
 mod walkthrough_a;
+mod walkthrough_b;
 
 use std::path::Path;
 

@@ -92,6 +92,9 @@ fn removes_what_belongs_to_the_hop_and_what_claims_an_identity() {
             ("x-forwarded-client-cert", "URI=spiffe://forged"),
             ("x_forwarded_client_cert", "URI=spiffe://forged"),
             ("x-forwarded_client-cert", "URI=spiffe://forged"),
+            ("serviceidentity", "forged.default"),
+            ("l5d-client-id", "forged"),
+            ("l5d_client_id", "forged"),
             ("x-other", "kept"),
         ],
     )

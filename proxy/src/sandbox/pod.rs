@@ -1,0 +1,105 @@
+//! What a pod of the sandbox is, and its bootstrap file.
+
+use std::net::{IpAddr, SocketAddr};
+
+use crate::sandbox::{ADMIN_PORT, OUTBOUND_PORT, POD_PORT, TRUST_DOMAIN};
+
+/// Where pods are of which nothing else is said.
+pub(super) const NAMESPACE: &str = "default";
+
+/// A pod to be.
+#[derive(Debug, Clone)]
+pub struct PodSpec {
+    /// The pod's name.
+    pub name: String,
+    /// Its namespace; `default` by default.
+    pub namespace: String,
+    /// Its service account.
+    pub service_account: String,
+    /// Its label `app`.
+    pub app: String,
+    /// Where its application really listens.
+    pub application: Option<SocketAddr>,
+    /// Other meshes it knows: their trust domains, and the files of their roots.
+    pub federated: Vec<(String, String)>,
+    /// More outbound listeners: their ports, and where connections to them were going.
+    pub outbound: Vec<(u16, SocketAddr)>,
+    /// Outbound traffic to no known service is refused.
+    pub registry_only: bool,
+    /// Where tunnels from other clusters come in; with any, the pod is a gateway and nothing else.
+    pub gateway: Vec<SocketAddr>,
+    /// Where a gateway takes plain HTTP, whose callers nobody knows.
+    pub compatibility: Vec<SocketAddr>,
+    /// More lines for its bootstrap file.
+    pub bootstrap: String,
+}
+
+impl Default for PodSpec {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            namespace: NAMESPACE.to_owned(),
+            service_account: String::new(),
+            app: String::new(),
+            application: None,
+            federated: Vec::new(),
+            outbound: Vec::new(),
+            registry_only: false,
+            gateway: Vec::new(),
+            compatibility: Vec::new(),
+            bootstrap: String::new(),
+        }
+    }
+}
+
+impl PodSpec {
+    /// Its bootstrap file, but for what its cluster adds.
+    pub(super) fn bootstrap(&self, address: IpAddr) -> String {
+        let Self { name, namespace, service_account, app, federated, bootstrap, .. } = self;
+        let federated: Vec<_> = federated.iter().map(|(domain, file)| format!("{domain}: {file}")).collect();
+        let federated = federated.join(", ");
+        let role = if self.gateway.is_empty() { self.sidecar(address) } else { self.gateway() };
+        format!(
+            "{role}\
+             trustDomain: {TRUST_DOMAIN}\n\
+             workload: {{name: {name}, namespace: {namespace}, serviceAccount: {service_account}, labels: {{app: {app}}}}}\n\
+             identity: {{certificate: identities/{name}.pem, key: identities/{name}-key.pem, trustBundle: ca/ca.pem, \
+             federated: {{{federated}}}}}\n\
+             resources: {{directory: resources}}\n\
+             admin: {{address: \"{address}:{ADMIN_PORT}\"}}\n\
+             accessLog: {{path: logs/{name}.access.log}}\n\
+             {bootstrap}"
+        )
+    }
+
+    fn gateway(&self) -> String {
+        let list = |addresses: &[SocketAddr]| {
+            let quoted: Vec<_> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+            quoted.join(", ")
+        };
+        let (listeners, compatibility) = (list(&self.gateway), list(&self.compatibility));
+        format!("role: gateway\ngateway:\n  listeners: [{listeners}]\n  compatibility: [{compatibility}]\n")
+    }
+
+    fn sidecar(&self, address: IpAddr) -> String {
+        let inbound = match self.application {
+            Some(application) => format!(
+                "inbound:\n  listeners:\n  - address: \"{address}:{POD_PORT}\"\n    \
+                 originalDestination: \"{address}:{POD_PORT}\"\n    application: \"{application}\"\n"
+            ),
+            None => "inbound: {listeners: []}\n".to_owned(),
+        };
+        let listener = |(port, destination): &(u16, SocketAddr)| {
+            format!("  - {{address: \"{address}:{port}\", originalDestination: \"{destination}\"}}\n")
+        };
+        let outbound: String = self.outbound.iter().map(listener).collect();
+        let policy = if self.registry_only { "REGISTRY_ONLY" } else { "ALLOW_ANY" };
+        format!(
+            "role: sidecar\n\
+             {inbound}\
+             outbound:\n  trafficPolicy: {policy}\n  listeners:\n  \
+             - {{address: \"{address}:{OUTBOUND_PORT}\", originalDestination: none}}\n\
+             {outbound}"
+        )
+    }
+}
