@@ -12,6 +12,7 @@ mod cli;
 mod clusters;
 mod drain;
 mod ext_authz;
+mod gateway;
 mod hostile;
 mod http;
 mod identity;
