@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use meshgate_config::{ConfigStore, Discovered, GatewayAddress, PeerCluster, Snapshot};
+use meshgate_config::{ConfigStore, Discovered, GatewayAddress, PeerCluster, Role, Snapshot};
 use meshgate_identity::Identity;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -71,9 +71,11 @@ impl Watchers {
         Self { around: Around { shared, config, identity }, asked, running: HashMap::new() }
     }
 
-    /// Watches for as long as it is polled. Where nothing goes out, such as at a gateway, nobody needs to be watched.
+    /// Watches for as long as it is polled. Beside a workload that calls nobody, nobody needs to be watched; at a gateway it is
+    /// where operators look.
     pub async fn serve(mut self) {
-        if self.around.shared.bootstrap.outbound.listeners.is_empty() {
+        let bootstrap = &self.around.shared.bootstrap;
+        if bootstrap.role == Role::Sidecar && bootstrap.outbound.listeners.is_empty() {
             return;
         }
         let mut config = self.around.config.subscribe();
