@@ -282,3 +282,15 @@ fn what_is_no_http_is_closed_where_nobody_may_be_called() {
         assert!(clusters.members.iter().all(|member| member.application.connections() == 0));
     });
 }
+
+#[test]
+fn gateways_watch_the_gateways_they_are_told_of() {
+    run(async {
+        let clusters = mesh(Setting::exported()).await;
+        for (here, other) in [(0, "cluster-3"), (1, "cluster-1"), (2, "cluster-1")] {
+            let series = format!("mesh_gateway_up{{cluster=\"default/default/default/{other}\"}}");
+            let gateway = &clusters.members[here].gateway;
+            gateway.until_metric(&series, |up| up == 1.0).await.unwrap();
+        }
+    });
+}
