@@ -122,8 +122,8 @@ fn the_account_of_each_endpoint_decides() {
     // X16
     let of_three = "      target: {host: 192.168.1.110, ip: 192.168.1.110, port: 83";
     let import = IMPORT
-        .replace(of_three, &format!("      serviceAccountName: other\n      trustDomain: else.where\n{of_three}"));
-    let three = "cluster-3 192.168.1.110:83 100@0 else.where/ns/httpbin/sa/other";
+        .replace(of_three, &format!("      serviceAccountName: other\n      trustDomain: cluster.local\n{of_three}"));
+    let three = "cluster-3 192.168.1.110:83 100@0 cluster.local/ns/httpbin/sa/other";
     let out = |of: &str| format!("{of} out of reach");
     for (targets, expected) in [
         (vec![], [out(LOCAL), out(ONE), out(three)]),
@@ -141,9 +141,37 @@ fn the_account_of_each_endpoint_decides() {
 }
 
 #[test]
+fn an_account_of_a_target_is_one_of_our_trust_domain_or_its_aliases() {
+    let any = |text: &str| text.replace("sa/httpbin", "sa/*");
+    let documents = |import: &str| joined(&[HERE, import, &policy("ActiveActive", &[])]);
+    for (aliases, account, one, three) in [
+        ("", "httpbin", ONE.to_owned(), format!("{THREE} out of reach")),
+        ("", "'*'", any(ONE), format!("{} out of reach", any(THREE))),
+        ("three.local", "httpbin", ONE.to_owned(), THREE.to_owned()),
+        ("three.local", "'*'", any(ONE), any(THREE)),
+    ] {
+        let bootstrap = format!("{BOOTSTRAP}trustDomainAliases: [{aliases}]\n");
+        let import = IMPORT.replace("serviceAccountName: httpbin", &format!("serviceAccountName: {account}"));
+        let text = documents(&import);
+        let restricted = format!("meshgate.io/clusters: '{}, {}'", key("cluster-1"), key("cluster-3"));
+        for target in [target("httpbin", ""), target("httpbin", &restricted)] {
+            let snapshot = Mesh::try_open(&bootstrap, &[&text, ROUTES_AND_MODE, &target]).unwrap().snapshot();
+            let found = seen(&snapshot.services, "httpbin.httpbin", 8080);
+            assert_eq!(found[2..], [one.clone(), three.clone()], "{aliases} {account}");
+        }
+        let snapshot = Mesh::try_open(&bootstrap, &[&text]).unwrap().snapshot();
+        let found = seen(&snapshot.services, "httpbin.httpbin", 8080);
+        assert!(found.iter().all(|endpoint| !endpoint.contains("out of reach")), "permissive: {found:?}");
+    }
+}
+
+#[test]
 fn a_target_may_be_restricted_to_clusters_on_both_sides() {
-    let import = IMPORT.replace("serviceAccountName: httpbin", "serviceAccountName: default");
+    let import = IMPORT
+        .replace("serviceAccountName: httpbin", "serviceAccountName: default")
+        .replace("cluster-3\n", "cluster-3\n      trustDomain: cluster.local\n");
     let (one, three) = (ONE.replace("sa/httpbin", "sa/default"), THREE.replace("sa/httpbin", "sa/default"));
+    let three = three.replace("three.local", "cluster.local");
     let out = |of: &str| format!("{of} out of reach");
     let of = |name: &str| format!("default/default/default/cluster-{name}");
     for (clusters, expected, policies) in [
