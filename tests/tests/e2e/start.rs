@@ -189,7 +189,10 @@ fn bootstrap_file_named_by_its_variable_is_read() {
 #[test]
 fn all_that_is_wrong_with_the_bootstrap_is_said_at_once() {
     let start = Start::new();
-    start.edit("role: sidecar", "role: gateway\ngateway: {listeners: []}\nclusterKey: here\ntimeouts: {drain: soon}\nlimits: {connections: 0}");
+    start.edit(
+        "role: sidecar",
+        "role: gateway\ngateway: {listeners: []}\nclusterKey: here\ntimeouts: {drain: soon}\nlimits: {connections: 0}",
+    );
     start.edit("namespace: default, ", "");
     let text = start.fails(&[]);
     for field in ["gateway.listeners", "clusterKey", "timeouts.drain", "limits.connections", "workload.namespace"] {

@@ -244,6 +244,57 @@ fn an_import_takes_neither_addresses_nor_ports_of_a_service_here() {
 }
 
 #[test]
+fn an_import_takes_nothing_at_addresses_of_services_and_workloads_here() {
+    let import = |ips: &str| {
+        IMPORT
+            .replace("name: httpbin}", "name: aaa}")
+            .replace("port: 8080\n", "port: 9090\n")
+            .replace("  type: ClusterSetIP\n", &format!("  type: ClusterSetIP\n  ips: [{ips}]\n"))
+    };
+    for ip in ["10.96.0.10", "10.1.0.1"] {
+        let mesh = Mesh::open(&[HERE, &import(&format!("{ip}, 10.96.0.99"))]);
+        let services = &mesh.snapshot().services;
+        let at = |ip: &str| services.by_address(SocketAddr::new(ip.parse().unwrap(), 9090));
+        assert!(at(ip).is_none(), "{ip}");
+        assert_eq!(at("10.96.0.99").unwrap().service.name, "aaa");
+        let taken = format!("{ip}:9090 is already the address of Service httpbin/httpbin");
+        assert_eq!(mesh.problems(), [format!("a.yaml:12: ServiceImport httpbin/aaa: {taken}")]);
+    }
+}
+
+#[test]
+fn a_policy_that_went_and_came_back_broken_is_not_the_one_that_was() {
+    let mesh = Mesh::open(&[HERE, IMPORT, &policy("ActiveActive", &[])]);
+    let now = |documents: &[&str]| {
+        mesh.folder.write("a.yaml", &joined(documents));
+        mesh.store.reload();
+        (seen(&mesh.snapshot().services, "httpbin.httpbin", 8080), mesh.problems())
+    };
+    let local = ["own 100@0", LOCAL].map(str::to_owned).to_vec();
+    let all = ["own 100@0", LOCAL, ONE, THREE].map(str::to_owned).to_vec();
+    assert_eq!(now(&[HERE, IMPORT]), (local.clone(), vec![]));
+    let (found, problems) = now(&[HERE, IMPORT, &policy("activeactive", &[])]);
+    assert_eq!((found, problems.len()), (local, 1), "{problems:?}");
+    assert_eq!(now(&[HERE, IMPORT, &policy("ActiveActive", &[])]).0, all);
+    assert_eq!(now(&[HERE, IMPORT, &policy("activeactive", &[])]).0, all, "broken, not gone");
+}
+
+#[test]
+fn a_policy_that_leaves_nobody_is_taken_at_its_word() {
+    let none = ["cluster-1, weight: 0", "cluster-2, weight: 0", "cluster-3, weight: 0"];
+    for (mode, targets, expected) in [
+        ("ActiveActive", &none[..], &["no own"][..]),
+        ("FailOver", &none[..], &["no own fail over"][..]),
+        ("ActiveActive", &none[1..2], &["no own"][..]),
+        ("FailOver", &["cluster-2"][..], &["own 100@0 fail over", LOCAL][..]),
+        ("Locality", &none[1..2], &["own 100@0", LOCAL][..]),
+    ] {
+        let snapshot = Mesh::open(&[HERE, IMPORT, &policy(mode, targets)]).snapshot();
+        assert_eq!(seen(&snapshot.services, "httpbin.httpbin", 8080), expected, "{mode} {targets:?}");
+    }
+}
+
+#[test]
 fn a_bad_policy_leaves_the_last_good_one_in_force() {
     // X19
     let mesh = Mesh::open(&[HERE, IMPORT, &policy("ActiveActive", &[])]);
