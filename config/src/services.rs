@@ -198,7 +198,8 @@ pub(crate) struct Entry<'a> {
 
 impl Services {
     /// Indexes services, which come sorted by name; `spanning` are those of names in the clusterset. Also says which of them
-    /// lost an address to an earlier one: a Service of this cluster is earlier than what is imported.
+    /// lost an address to an earlier one: a Service of this cluster is earlier than what is imported, which gets no port of its
+    /// addresses, nor of its workloads'.
     pub(crate) fn new<'a>(
         cluster_domain: &str,
         entries: Vec<Entry<'a>>,
@@ -208,17 +209,14 @@ impl Services {
         let mut collisions = Vec::new();
         let is_imported = |entry: &&Entry<'a>| entry.declared.is_some_and(|(key, _)| key.kind != Kind::Service);
         let here = entries.iter().filter(|entry| !is_imported(entry));
-        for entry in here.chain(entries.iter().filter(is_imported)).chain(&spanning) {
-            services.addresses.extend(&entry.cluster_ips);
-            for port in &entry.ports {
-                for ip in &entry.cluster_ips {
-                    let address = SocketAddr::new(*ip, port.port);
-                    let holder = services.by_address.entry(address).or_insert_with(|| port.clone());
-                    if holder.host != port.host {
-                        collisions.push(Collision { address, loser: entry.declared, holder: holder.service.clone() });
-                    }
-                }
-            }
+        for entry in here.clone() {
+            services.index_cluster_ips(entry, &HashMap::new(), &mut collisions);
+        }
+        let elsewhere = || entries.iter().filter(is_imported).chain(&spanning);
+        let is_asked = elsewhere().any(|entry| !entry.cluster_ips.is_empty());
+        let taken: HashMap<_, _> = here.filter(|_| is_asked).flat_map(own_addresses).collect();
+        for entry in elsewhere() {
+            services.index_cluster_ips(entry, &taken, &mut collisions);
         }
         for headless in [true, false] {
             for entry in entries.iter().chain(&spanning).filter(|entry| entry.headless == headless) {
@@ -234,6 +232,32 @@ impl Services {
         (services, collisions)
     }
 
+    /// `taken` are addresses that it may have on no port.
+    fn index_cluster_ips<'a>(
+        &mut self,
+        entry: &Entry<'a>,
+        taken: &HashMap<IpAddr, &ObjectName>,
+        collisions: &mut Vec<Collision<'a>>,
+    ) {
+        self.addresses.extend(&entry.cluster_ips);
+        for port in &entry.ports {
+            for ip in &entry.cluster_ips {
+                let address = SocketAddr::new(*ip, port.port);
+                let holder = match taken.get(ip) {
+                    Some(holder) => *holder,
+                    None => {
+                        let holder = self.by_address.entry(address).or_insert_with(|| port.clone());
+                        if holder.host == port.host {
+                            continue;
+                        }
+                        &holder.service
+                    }
+                };
+                collisions.push(Collision { address, loser: entry.declared, holder: holder.clone() });
+            }
+        }
+    }
+
     fn index_endpoints(&mut self, entry: &Entry<'_>) {
         let ready = entry.ports.iter().flat_map(|port| port.endpoints.iter().map(move |endpoint| (port, endpoint)));
         let aside = entry.aside.iter().filter_map(|(index, endpoint)| Some((entry.ports.get(*index)?, endpoint)));
@@ -244,6 +268,13 @@ impl Services {
             self.by_endpoint.entry(endpoint.address).or_insert_with(|| (port.clone(), endpoint.clone()));
         }
     }
+}
+
+/// The addresses of a service of this cluster, and of its endpoints here.
+fn own_addresses<'e>(entry: &'e Entry<'_>) -> impl Iterator<Item = (IpAddr, &'e ObjectName)> {
+    let all = entry.ports.iter().flat_map(|port| &port.endpoints).chain(entry.aside.iter().map(|(_, one)| one));
+    let local = all.filter(|endpoint| endpoint.remote.is_none()).map(|endpoint| endpoint.address.ip());
+    entry.cluster_ips.iter().copied().chain(local).map(|ip| (ip, &entry.name))
 }
 
 /// Two services claim one cluster address.

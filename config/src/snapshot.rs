@@ -135,7 +135,7 @@ impl Mesh {
         let view = View { workloads: &workloads, reach, cluster_domain, own };
         let Local { mut entries, aliases } = backends::services(standing, view, &mut problems);
         let exports = multicluster::exports::compose(standing, &entries, own, &mut problems);
-        let mut peers = Peers::new(surroundings, reach, &settings.trust_domain);
+        let mut peers = Peers::new(surroundings, reach, settings);
         let mut imports = imports::declared(standing, &mut peers, &mut problems);
         multicluster::discovered::add(&mut imports, &mut peers, discovered, &mut problems);
         multicluster::slices::add(&mut imports, &peers, standing, &workloads, &mut problems);

@@ -4,7 +4,7 @@
 //! not bad. The data path reads ([`Gateway`]); one task for each gateway, on the main thread, writes ([`Watchers`]).
 
 mod lines;
-mod list;
+pub mod list;
 mod lookup;
 mod probe;
 mod session;

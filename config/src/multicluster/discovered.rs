@@ -114,9 +114,14 @@ fn add_one(
 ) {
     let service = &export.service;
     let trust_domain = peers.trust_domain(cluster);
-    let identity = peers.identity(cluster, trust_domain, &service.namespace, &export.service_account);
-    let Some(way) = peers.through(cluster, (host, *ip, *port), trust_domain, identity) else { return };
     let imported = imports.entry(service.clone()).or_default();
+    // What is written down here is as narrow as its author wants it: the other cluster may say who it is by now, not anybody.
+    let named = || imported.account_in(cluster).filter(|_| export.service_account == ANY_ACCOUNT);
+    let identity = named().map_or_else(
+        || peers.identity(cluster, trust_domain, &service.namespace, &export.service_account),
+        |way| (way.identity.clone(), way.in_reach),
+    );
+    let Some(way) = peers.through(cluster, (host, *ip, *port), trust_domain, identity) else { return };
     for port in imported.ports.values_mut() {
         port.ways.remove(cluster);
     }

@@ -8,8 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use meshgate_identity::{SpiffeId, TrustDomain};
-use meshgate_policy::ObjectName;
 use meshgate_policy::smi::Reach;
+use meshgate_policy::{ObjectName, Settings};
 
 use super::ANY_ACCOUNT;
 use super::import::{ImportedEndpoint, ServiceImport};
@@ -63,6 +63,12 @@ pub(crate) struct Way {
 }
 
 impl Imported<'_> {
+    /// The first way into a cluster that names who runs the service there.
+    pub(crate) fn account_in(&self, cluster: &ClusterKey) -> Option<&Way> {
+        let mut ways = self.ports.values().filter_map(|port| port.ways.get(cluster)).flatten();
+        ways.find(|way| matches!(way.identity, EndpointIdentity::Mesh(_)))
+    }
+
     /// A port, made if it is new; what was said of it first stays.
     pub(crate) fn port(&mut self, service: &ObjectName, number: u16, said: impl FnOnce() -> Said) -> &mut Port {
         self.ports.entry(number).or_insert_with(|| {
@@ -95,13 +101,15 @@ type GatewayKey = (ClusterKey, Arc<str>, Option<IpAddr>, u16, TrustDomain);
 pub(crate) struct Peers<'a> {
     pub(crate) surroundings: &'a Surroundings,
     pub(crate) reach: &'a Reach,
-    trust_domain: &'a TrustDomain,
+    /// Of our trust domain, by whatever name.
+    ours: (&'a TrustDomain, &'a [TrustDomain]),
     gateways: HashMap<GatewayKey, Option<Arc<GatewayAddress>>>,
 }
 
 impl<'a> Peers<'a> {
-    pub(crate) fn new(surroundings: &'a Surroundings, reach: &'a Reach, trust_domain: &'a TrustDomain) -> Self {
-        Peers { surroundings, reach, trust_domain, gateways: HashMap::new() }
+    pub(crate) fn new(surroundings: &'a Surroundings, reach: &'a Reach, settings: &'a Settings) -> Self {
+        let ours = (&settings.trust_domain, settings.trust_domain_aliases.as_slice());
+        Peers { surroundings, reach, ours, gateways: HashMap::new() }
     }
 
     pub(crate) fn own(&self) -> &'a ClusterKey {
@@ -114,7 +122,7 @@ impl<'a> Peers<'a> {
 
     /// Of a cluster's workloads.
     pub(crate) fn trust_domain(&self, cluster: &ClusterKey) -> &'a TrustDomain {
-        self.peer(cluster).map_or(self.trust_domain, |peer| &peer.trust_domain)
+        self.peer(cluster).map_or(self.ours.0, |peer| &peer.trust_domain)
     }
 
     /// Who answers behind an endpoint, and whether it may be called.
@@ -125,15 +133,17 @@ impl<'a> Peers<'a> {
         namespace: &str,
         account: &str,
     ) -> (EndpointIdentity, bool) {
+        // A TrafficTarget's destination has no trust domain: it means ours.
+        let is_meant = trust_domain == self.ours.0 || self.ours.1.contains(trust_domain) || self.reach.is_everybody();
         if account == ANY_ACCOUNT {
             let identity =
                 EndpointIdentity::Namespace { trust_domain: trust_domain.clone(), namespace: namespace.into() };
-            return (identity, self.reach.includes_any(namespace, cluster.as_str()));
+            return (identity, is_meant && self.reach.includes_any(namespace, cluster.as_str()));
         }
         let id = SpiffeId::from_service_account(trust_domain, namespace, account);
         let identity = id.map_or(EndpointIdentity::Unknown, EndpointIdentity::Mesh);
         // Of who is not known, nothing forbids it: it is left out for that it is not known.
-        let in_reach = account.is_empty() || self.reach.includes(namespace, account, cluster.as_str());
+        let in_reach = account.is_empty() || is_meant && self.reach.includes(namespace, account, cluster.as_str());
         (identity, in_reach)
     }
 

@@ -39,6 +39,11 @@ impl Reach {
         Reach { allowed: Some(allowed) }
     }
 
+    /// Whether no TrafficTarget is asked.
+    pub fn is_everybody(&self) -> bool {
+        self.allowed.is_none()
+    }
+
     /// Whether it may call this service account in this cluster (`region/zone/group/cluster`).
     pub fn includes(&self, namespace: &str, account: &str, cluster: &str) -> bool {
         let Some(allowed) = &self.allowed else { return true };

@@ -77,7 +77,7 @@ struct Complaints {
 pub(super) fn run(args: Args) -> ExitCode {
     match import(args) {
         Ok(status) => status,
-        Err(error) => fail(error),
+        Err(error) => fail(format_args!("{error:#}")),
     }
 }
 

@@ -80,7 +80,8 @@ impl List {
             let name = ObjectName { namespace: service.namespace.clone(), name: service.name.clone() };
             let objection = objection(&service).or_else(|| exports.contains_key(&name).then_some("is there twice"));
             if let Some(why) = objection {
-                let (count, _) = left_out.get_or_insert_with(|| (0, format!("{} {why}", shortened(&name.to_string()))));
+                let (count, _) =
+                    left_out.get_or_insert_with(|| (0, format!("{:?} {why}", shortened(&name.to_string()))));
                 *count += 1;
                 continue;
             }
@@ -104,7 +105,7 @@ fn export(service: ObjectName, said: Service) -> DiscoveredExport {
 }
 
 /// What is wrong with a service, if anything is.
-fn objection(service: &Service) -> Option<&'static str> {
+pub fn objection(service: &Service) -> Option<&'static str> {
     let account = service.service_account_name.as_str();
     if !is_label(&service.namespace) || !is_label(&service.name) {
         return Some("has a name that no service can have");

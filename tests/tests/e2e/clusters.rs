@@ -60,13 +60,17 @@ impl Clusters {
 }
 
 async fn sidecar(sandbox: &mut Sandbox, host: &str, port: u16) -> Sidecar {
+    sidecar_that_knows(sandbox, &format!("{{clusterKey: {CLUSTER}, gateway: {{host: \"{host}\", port: {port}}}}}"))
+        .await
+}
+
+/// A sidecar with these entries of `multicluster.clusters`.
+async fn sidecar_that_knows(sandbox: &mut Sandbox, clusters: &str) -> Sidecar {
     let pod = PodSpec {
         name: "frontend".to_owned(),
         service_account: "frontend".to_owned(),
         app: "frontend".to_owned(),
-        bootstrap: format!(
-            "multicluster:\n  clusters:\n  - {{clusterKey: {CLUSTER}, gateway: {{host: \"{host}\", port: {port}}}}}\n"
-        ),
+        bootstrap: format!("multicluster: {{clusters: [{clusters}]}}\n"),
         ..PodSpec::default()
     };
     let address = sandbox.next_address();
@@ -153,6 +157,50 @@ fn whoever_is_not_the_gateway_is_refused() {
         let refused = format!("mesh_gateway_probe_failures_total{{cluster=\"{CLUSTER}\",reason=\"identity\"}}");
         assert!(clusters.sidecar.metric(&refused).await.is_some_and(|count| count >= 1.0));
         assert!(clusters.sidecar.output().contains("gateway is down"));
+    });
+}
+
+#[test]
+fn another_cluster_of_the_trust_domain_cannot_take_a_gateways_place() {
+    run(async {
+        let mut sandbox = Sandbox::new(crate::binary()).unwrap();
+        let [one, three] = [(); 2].map(|()| Authority::new("cluster.local"));
+        std::fs::write(sandbox.path("one.pem"), &one.pem).unwrap();
+        std::fs::write(sandbox.path("three.pem"), &three.pem).unwrap();
+        let at = SocketAddr::new(sandbox.next_address(), 15443);
+        let line = || list(&[service("a", 3)]);
+        // Everything but the roots is as it should be: address, name, trust domain, what it says.
+        let impostor = FakeGateway::of(&three, &sandbox, at, GATEWAY, line()).await;
+        let third = CLUSTER.replace('1', "3");
+        let known = format!(
+            "{{clusterKey: {CLUSTER}, trustBundle: one.pem, gateway: {{host: {}, port: 15443}}}}, \
+             {{clusterKey: {third}, trustBundle: three.pem}}",
+            at.ip()
+        );
+        let sidecar = sidecar_that_knows(&mut sandbox, &known).await;
+        let clusters = Clusters { sandbox, sidecar, gateway: impostor };
+        let refused = async || {
+            clusters.until_up(false).await;
+            let error = clusters.told().await["error"].to_string();
+            assert!(error.contains("its certificate chain is not valid"), "{error}");
+        };
+        refused().await;
+        assert_eq!((clusters.told().await["ready"].clone(), clusters.gateway.open()), (Value::Null, 0));
+        clusters.gateway.stop().await;
+        let genuine = FakeGateway::of(&one, &clusters.sandbox, at, GATEWAY, line()).await;
+        clusters.until_up(true).await;
+        clusters.until("a list", |told| ready(told, "a") == Some(3)).await;
+        // Taken over while it is known; then the cluster's roots are replaced under an open session.
+        genuine.stop().await;
+        clusters.gateway.resume().await;
+        refused().await;
+        clusters.gateway.stop().await;
+        genuine.resume().await;
+        clusters.until_up(true).await;
+        std::fs::write(clusters.sandbox.path("one.pem"), &three.pem).unwrap();
+        std::fs::write(clusters.sandbox.path("three.pem"), &one.pem).unwrap();
+        refused().await;
+        assert_eq!(genuine.open(), 0, "what was opened by the former roots is closed");
     });
 }
 

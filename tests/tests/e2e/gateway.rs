@@ -206,3 +206,65 @@ fn plain_http_goes_by_whole_elements_of_the_path_and_its_callers_are_nobody() {
         until("a refusal", refused).await.unwrap();
     });
 }
+
+/// `meshgate import` as the frontend, whose bootstrap has these lines about the gateway's cluster.
+fn imported(edge: &Edge, cluster: &str, from: &str) -> (i32, String, String) {
+    let bootstrap = edge.mesh.sandbox.path("importer.yaml");
+    let text = format!(
+        "trustDomain: cluster.local\nclusterKey: default/default/default/two\n\
+         workload: {{name: frontend, namespace: default, serviceAccount: frontend}}\n\
+         identity: {{certificate: identities/frontend.pem, key: identities/frontend-key.pem, trustBundle: ca/ca.pem}}\n\
+         resources: {{directory: resources}}\nmulticluster: {{clusters: [{cluster}]}}\n"
+    );
+    fs::write(&bootstrap, text).unwrap();
+    let mut command = Command::new(crate::binary());
+    let output = command.args(["import", "--from-gateway", from, "--bootstrap"]).arg(&bootstrap).output().unwrap();
+    let (out, err) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(!err.contains("panicked"), "{err}");
+    (output.status.code().unwrap(), out, err)
+}
+
+#[test]
+fn what_a_gateway_exports_is_imported_by_command() {
+    run(async {
+        let app = App::ok().await;
+        let edge = Edge::before(&app).await;
+        let (host, at) = (edge.address, edge.tunnels());
+        let peer = |account: &str| {
+            format!(
+                "{{clusterKey: default/default/default/one, gateway: {{host: {host}, port: 15443, serviceAccount: {account}}}}}"
+            )
+        };
+        let (status, import, complaints) = imported(&edge, &peer("default/gateway"), &at.to_string());
+        assert_eq!((status, complaints.as_str()), (0, ""), "{import}");
+        for line in [
+            "kind: ServiceImport",
+            "  namespace: default",
+            "  name: backend",
+            "  serviceAccountName: backend",
+            "  - port: 80",
+            "    - clusterKey: default/default/default/one",
+            &format!("        ip: {host}"),
+            "        port: 15443",
+            "        path: /one/backend",
+        ] {
+            assert!(import.lines().any(|found| found == line), "{line}: {import}");
+        }
+        let by_key = imported(&edge, &peer("default/gateway"), &format!("default/default/default/one={at}"));
+        assert_eq!(by_key, (0, import, String::new()));
+        let elsewhere = peer("default/gateway").replace("/one", "/three");
+        let western =
+            peer("default/gateway").replace("gateway:", "trustDomain: west, trustBundle: ca/ca.pem, gateway:");
+        for (cluster, from, said) in [
+            (peer("default/other"), at.to_string(), "spiffe://cluster.local/ns/default/sa/other"),
+            (elsewhere, at.to_string(), "it is the gateway of \"default/default/default/one\""),
+            (western, at.to_string(), "vouch for west only"),
+            (String::new(), at.to_string(), "say whose it is"),
+            (peer("default/gateway"), format!("default/default/default/one={host}:9"), "cannot connect"),
+        ] {
+            let (status, import, complaints) = imported(&edge, &cluster, &from);
+            assert_eq!((status, import.as_str()), (2, ""), "{cluster}: {complaints}");
+            assert!(complaints.contains(said), "{said}: {complaints}");
+        }
+    });
+}

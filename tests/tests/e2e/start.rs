@@ -129,10 +129,24 @@ fn missing_bootstrap_file() {
 }
 
 #[test]
-fn gateway_role() {
+fn gateway_without_a_listener() {
     let start = Start::new();
-    start.edit("role: sidecar", "role: gateway");
-    start.fails(&["backend.yaml:1: role: ", "no gateway", "`sidecar`"]);
+    start.edit("role: sidecar", "role: gateway\ngateway: {listeners: []}");
+    start.fails(&["backend.yaml:2: gateway.listeners: ", "there is none"]);
+}
+
+#[test]
+fn role_that_does_not_exist() {
+    let start = Start::new();
+    start.edit("role: sidecar", "role: gatewy");
+    start.fails(&["backend.yaml:1: role: ", "`gatewy`", "did you mean `gateway`?"]);
+}
+
+#[test]
+fn gateway_settings_of_a_sidecar() {
+    let start = Start::new();
+    start.edit("role: sidecar", "role: sidecar\ngateway: {listeners: [\"127.0.0.1:15443\"]}");
+    start.fails(&["backend.yaml:2: gateway: ", "role: gateway"]);
 }
 
 #[test]
@@ -175,10 +189,13 @@ fn bootstrap_file_named_by_its_variable_is_read() {
 #[test]
 fn all_that_is_wrong_with_the_bootstrap_is_said_at_once() {
     let start = Start::new();
-    start.edit("role: sidecar", "role: gateway\nclusterKey: here\ntimeouts: {drain: soon}\nlimits: {connections: 0}");
+    start.edit(
+        "role: sidecar",
+        "role: gateway\ngateway: {listeners: []}\nclusterKey: here\ntimeouts: {drain: soon}\nlimits: {connections: 0}",
+    );
     start.edit("namespace: default, ", "");
     let text = start.fails(&[]);
-    for field in ["role", "clusterKey", "timeouts.drain", "limits.connections", "workload.namespace"] {
+    for field in ["gateway.listeners", "clusterKey", "timeouts.drain", "limits.connections", "workload.namespace"] {
         let line = text.lines().find(|line| line.contains(&format!(": {field}: ")));
         let line = line.unwrap_or_else(|| panic!("nothing about {field} in {text}"));
         assert!(line.contains("backend.yaml:"), "{line}");
@@ -197,7 +214,7 @@ fn bad_log_level() {
 fn missing_resource_folder() {
     let start = Start::new();
     fs::remove_dir(start.sandbox.path("resources")).unwrap();
-    start.fails(&["backend.yaml:5: resources.directory: ", "/resources is not a directory"]);
+    start.fails(&["backend.yaml:14: resources.directory: ", "/resources is not a directory"]);
 }
 
 #[test]

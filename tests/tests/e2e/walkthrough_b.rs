@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::support::app::App;
 use crate::support::curl;
+use crate::support::pki::Authority;
 use crate::support::wire::Wire;
 
 const ALL: [&str; 3] = ["cluster-1", "cluster-2", "cluster-3"];
@@ -69,6 +70,26 @@ fn curl_exits_with_52_where_nobody_may_be_called() {
         clusters.in_force(Setting::both_targets()).await.unwrap();
         answered_by(&clusters, &ALL).await;
         assert_eq!(exit_status(stranger).await.unwrap_or(52), 52, "X5");
+    });
+}
+
+/// Whoever sits at the address of cluster-1's httpbin has its name from cluster-3's authority: a good certificate of the trust
+/// domain, and of another cluster.
+#[test]
+fn another_cluster_of_the_trust_domain_cannot_take_a_workloads_place() {
+    run(async {
+        let clusters = mesh(Setting::both_targets()).await;
+        answered_by(&clusters, &ALL).await;
+        let [one, _, three] = &clusters.members;
+        let id = "spiffe://cluster.local/ns/httpbin/sa/httpbin";
+        Authority::of(&three.sandbox).issue(id).install(&one.sandbox, "httpbin");
+        std::fs::copy(three.sandbox.path("ca/ca.pem"), one.sandbox.path("ca/ca.pem")).unwrap();
+        one.httpbin.until_metric("mesh_identity_generation", |generation| generation >= 2.0).await.unwrap();
+        // Those that were opened to the former one have ended with its identity, or end with this.
+        let answers = clusters.who(30).await;
+        assert!(!answers[10..].contains(&"cluster-1".to_owned()), "{answers:?}");
+        let refused = clusters.curl.output() + &format!("{:?}", clusters.curl.access_log());
+        assert!(refused.contains("the roots of") || refused.contains("certificate chain is not valid"), "{refused}");
     });
 }
 

@@ -37,11 +37,29 @@ fn it_is_as_good_as_an_import_and_wins_for_its_own_cluster() {
     assert_eq!(says(&mesh, "cluster-3", "three.local", Vec::new()), [""; 0]);
     assert_eq!(seen(&mesh.snapshot().services, "httpbin.httpbin", 8080), ["own 100@0", LOCAL, ONE, THREE]);
     // And stays over a reload.
-    says(&mesh, "cluster-3", "three.local", vec![exported("httpbin", "httpbin", "*", &[8080])]);
+    says(&mesh, "cluster-3", "three.local", vec![exported("httpbin", "httpbin", "newer", &[8080])]);
     mesh.folder.write("a.yaml", &joined(&[HERE, IMPORT, &policy("ActiveActive", &["cluster-3"])]));
     mesh.store.reload();
-    let any = "cluster-3 0.0.0.0:15443 100@0 three.local/ns/httpbin/sa/*";
-    assert_eq!(seen(&mesh.snapshot().services, "httpbin.httpbin", 8080), ["own 100@0", LOCAL, any]);
+    assert_eq!(seen(&mesh.snapshot().services, "httpbin.httpbin", 8080), ["own 100@0", LOCAL, three]);
+}
+
+#[test]
+fn it_cannot_make_anybody_of_an_account_that_is_written_down_here() {
+    let anybody = || vec![exported("httpbin", "httpbin", "*", &[8080, 9090])];
+    let three = |account: &str| format!("cluster-3 0.0.0.0:15443 100@0 three.local/ns/httpbin/sa/{account}");
+    let spread = policy("ActiveActive", &["cluster-3"]);
+    for (import, account) in
+        [(IMPORT, "httpbin"), (&IMPORT.replace("serviceAccountName: httpbin", "serviceAccountName: '*'"), "*")]
+    {
+        let mesh = Mesh::open(&[HERE, import, &spread]);
+        assert_eq!(says(&mesh, "cluster-3", "three.local", anybody()), [""; 0]);
+        let services = &mesh.snapshot().services;
+        assert_eq!(seen(services, "httpbin.httpbin", 8080), ["own 100@0", LOCAL, &three(account)]);
+        assert_eq!(seen(services, SPANNING, 9090), ["no own", &three(account)], "a port that no document has");
+    }
+    let mesh = Mesh::open(&[HERE, &spread]);
+    says(&mesh, "cluster-3", "three.local", anybody());
+    assert_eq!(seen(&mesh.snapshot().services, "httpbin.httpbin", 8080), ["own 100@0", LOCAL, &three("*")]);
 }
 
 #[test]

@@ -122,8 +122,8 @@ fn the_account_of_each_endpoint_decides() {
     // X16
     let of_three = "      target: {host: 192.168.1.110, ip: 192.168.1.110, port: 83";
     let import = IMPORT
-        .replace(of_three, &format!("      serviceAccountName: other\n      trustDomain: else.where\n{of_three}"));
-    let three = "cluster-3 192.168.1.110:83 100@0 else.where/ns/httpbin/sa/other";
+        .replace(of_three, &format!("      serviceAccountName: other\n      trustDomain: cluster.local\n{of_three}"));
+    let three = "cluster-3 192.168.1.110:83 100@0 cluster.local/ns/httpbin/sa/other";
     let out = |of: &str| format!("{of} out of reach");
     for (targets, expected) in [
         (vec![], [out(LOCAL), out(ONE), out(three)]),
@@ -141,9 +141,37 @@ fn the_account_of_each_endpoint_decides() {
 }
 
 #[test]
+fn an_account_of_a_target_is_one_of_our_trust_domain_or_its_aliases() {
+    let any = |text: &str| text.replace("sa/httpbin", "sa/*");
+    let documents = |import: &str| joined(&[HERE, import, &policy("ActiveActive", &[])]);
+    for (aliases, account, one, three) in [
+        ("", "httpbin", ONE.to_owned(), format!("{THREE} out of reach")),
+        ("", "'*'", any(ONE), format!("{} out of reach", any(THREE))),
+        ("three.local", "httpbin", ONE.to_owned(), THREE.to_owned()),
+        ("three.local", "'*'", any(ONE), any(THREE)),
+    ] {
+        let bootstrap = format!("{BOOTSTRAP}trustDomainAliases: [{aliases}]\n");
+        let import = IMPORT.replace("serviceAccountName: httpbin", &format!("serviceAccountName: {account}"));
+        let text = documents(&import);
+        let restricted = format!("meshgate.io/clusters: '{}, {}'", key("cluster-1"), key("cluster-3"));
+        for target in [target("httpbin", ""), target("httpbin", &restricted)] {
+            let snapshot = Mesh::try_open(&bootstrap, &[&text, ROUTES_AND_MODE, &target]).unwrap().snapshot();
+            let found = seen(&snapshot.services, "httpbin.httpbin", 8080);
+            assert_eq!(found[2..], [one.clone(), three.clone()], "{aliases} {account}");
+        }
+        let snapshot = Mesh::try_open(&bootstrap, &[&text]).unwrap().snapshot();
+        let found = seen(&snapshot.services, "httpbin.httpbin", 8080);
+        assert!(found.iter().all(|endpoint| !endpoint.contains("out of reach")), "permissive: {found:?}");
+    }
+}
+
+#[test]
 fn a_target_may_be_restricted_to_clusters_on_both_sides() {
-    let import = IMPORT.replace("serviceAccountName: httpbin", "serviceAccountName: default");
+    let import = IMPORT
+        .replace("serviceAccountName: httpbin", "serviceAccountName: default")
+        .replace("cluster-3\n", "cluster-3\n      trustDomain: cluster.local\n");
     let (one, three) = (ONE.replace("sa/httpbin", "sa/default"), THREE.replace("sa/httpbin", "sa/default"));
+    let three = three.replace("three.local", "cluster.local");
     let out = |of: &str| format!("{of} out of reach");
     let of = |name: &str| format!("default/default/default/cluster-{name}");
     for (clusters, expected, policies) in [
@@ -213,6 +241,57 @@ fn an_import_takes_neither_addresses_nor_ports_of_a_service_here() {
     assert_eq!(seen(&snapshot.services, "httpbin.httpbin", 8080), ["own 100@0", LOCAL]);
     assert_eq!(seen(&snapshot.services, "httpbin.httpbin", 9090), ["no such service"]);
     assert_eq!(seen(&snapshot.services, "httpbin.httpbin.svc.clusterset.local", 9090).len(), 3);
+}
+
+#[test]
+fn an_import_takes_nothing_at_addresses_of_services_and_workloads_here() {
+    let import = |ips: &str| {
+        IMPORT
+            .replace("name: httpbin}", "name: aaa}")
+            .replace("port: 8080\n", "port: 9090\n")
+            .replace("  type: ClusterSetIP\n", &format!("  type: ClusterSetIP\n  ips: [{ips}]\n"))
+    };
+    for ip in ["10.96.0.10", "10.1.0.1"] {
+        let mesh = Mesh::open(&[HERE, &import(&format!("{ip}, 10.96.0.99"))]);
+        let services = &mesh.snapshot().services;
+        let at = |ip: &str| services.by_address(SocketAddr::new(ip.parse().unwrap(), 9090));
+        assert!(at(ip).is_none(), "{ip}");
+        assert_eq!(at("10.96.0.99").unwrap().service.name, "aaa");
+        let taken = format!("{ip}:9090 is already the address of Service httpbin/httpbin");
+        assert_eq!(mesh.problems(), [format!("a.yaml:12: ServiceImport httpbin/aaa: {taken}")]);
+    }
+}
+
+#[test]
+fn a_policy_that_went_and_came_back_broken_is_not_the_one_that_was() {
+    let mesh = Mesh::open(&[HERE, IMPORT, &policy("ActiveActive", &[])]);
+    let now = |documents: &[&str]| {
+        mesh.folder.write("a.yaml", &joined(documents));
+        mesh.store.reload();
+        (seen(&mesh.snapshot().services, "httpbin.httpbin", 8080), mesh.problems())
+    };
+    let local = ["own 100@0", LOCAL].map(str::to_owned).to_vec();
+    let all = ["own 100@0", LOCAL, ONE, THREE].map(str::to_owned).to_vec();
+    assert_eq!(now(&[HERE, IMPORT]), (local.clone(), vec![]));
+    let (found, problems) = now(&[HERE, IMPORT, &policy("activeactive", &[])]);
+    assert_eq!((found, problems.len()), (local, 1), "{problems:?}");
+    assert_eq!(now(&[HERE, IMPORT, &policy("ActiveActive", &[])]).0, all);
+    assert_eq!(now(&[HERE, IMPORT, &policy("activeactive", &[])]).0, all, "broken, not gone");
+}
+
+#[test]
+fn a_policy_that_leaves_nobody_is_taken_at_its_word() {
+    let none = ["cluster-1, weight: 0", "cluster-2, weight: 0", "cluster-3, weight: 0"];
+    for (mode, targets, expected) in [
+        ("ActiveActive", &none[..], &["no own"][..]),
+        ("FailOver", &none[..], &["no own fail over"][..]),
+        ("ActiveActive", &none[1..2], &["no own"][..]),
+        ("FailOver", &["cluster-2"][..], &["own 100@0 fail over", LOCAL][..]),
+        ("Locality", &none[1..2], &["own 100@0", LOCAL][..]),
+    ] {
+        let snapshot = Mesh::open(&[HERE, IMPORT, &policy(mode, targets)]).snapshot();
+        assert_eq!(seen(&snapshot.services, "httpbin.httpbin", 8080), expected, "{mode} {targets:?}");
+    }
 }
 
 #[test]

@@ -49,6 +49,12 @@ pub(super) async fn ask(from: &FromGateway, bootstrap: &Bootstrap) -> anyhow::Re
         "gateway {address}: it is the gateway of {:?}",
         exported.cluster_key
     );
+    let trust_domain = address.identity.trust_domain();
+    anyhow::ensure!(
+        exported.trust_domain == trust_domain.as_str(),
+        "gateway {address}: it says that its workloads are of the trust domain {:?}, and it is of {trust_domain}",
+        exported.trust_domain
+    );
     Ok((address.cluster.clone(), exported))
 }
 

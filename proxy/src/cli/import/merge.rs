@@ -1,9 +1,10 @@
 //! The lists of several clusters, put together by service.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::target::HostPort;
 use super::{Complaints, Offer};
+use crate::clusters::list;
 use crate::clusters::wire::{Port, Service};
 
 /// One ServiceImport to be.
@@ -40,11 +41,13 @@ pub(super) struct ImportedEndpoint {
 pub(super) fn merge(offers: &[Offer], complaints: &mut Complaints) -> Vec<Import> {
     let mut services: BTreeMap<(&str, &str), Vec<(&Offer, &Service)>> = BTreeMap::new();
     for offer in offers {
+        let mut seen = BTreeSet::new();
         for service in &offer.exported.exports {
-            if let Some(why) = objection(service) {
+            let is_new = seen.insert((&service.namespace, &service.name));
+            if let Some(why) = objection(service).or_else(|| (!is_new).then_some("is there twice")) {
                 complaints
                     .left_out
-                    .push(format!("{:?}/{:?} of {}: {why}", service.namespace, service.name, offer.cluster));
+                    .push(format!("{:?}/{:?} of {}: it {why}", service.namespace, service.name, offer.cluster));
                 continue;
             }
             services.entry((&service.namespace, &service.name)).or_default().push((offer, service));
@@ -103,22 +106,10 @@ fn add(
     });
 }
 
-/// Why a service cannot be one. What a gateway says is somebody else's word.
+/// Why a service cannot be one. What a gateway says is somebody else's word, and here it becomes a document.
 fn objection(service: &Service) -> Option<&'static str> {
-    let is_label = |name: &str| {
-        let edge = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
-        let all = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        all && name.len() <= 63 && edge(name.as_bytes().first()) && edge(name.as_bytes().last())
-    };
-    let plain = |text: &str| !text.chars().any(char::is_control);
-    if !is_label(&service.namespace) || !is_label(&service.name) {
-        return Some("this is no name of a Service");
-    }
-    let ports = &service.ports;
-    if ports.iter().any(|port| port.port == 0 || !port.path.starts_with('/') || !plain(&port.path)) {
-        return Some("one of its ports has no number, or no path");
-    }
-    let mut words = ports.iter().flat_map(|port| [&port.name, &port.app_protocol]).flatten();
-    (!plain(&service.service_account_name) || !words.all(|word| plain(word)))
-        .then_some("it is written with control characters")
+    let is_path =
+        |path: &str| path.starts_with('/') && path.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+    list::objection(service)
+        .or_else(|| (!service.ports.iter().all(|port| is_path(&port.path))).then_some("has a port without a path"))
 }

@@ -150,12 +150,41 @@ fn what_does_not_fit_is_left_out_and_said() {
     assert_eq!(
         left_out,
         [
-            "\"httpbin\"/\"Web: {\" of default/default/default/c: this is no name of a Service",
-            "\"httpbin\"/\"paths\" of default/default/default/c: one of its ports has no number, or no path",
-            "\"httpbin\"/\"lines\" of default/default/default/c: it is written with control characters",
+            "\"httpbin\"/\"Web: {\" of default/default/default/c: it has a name that no service can have",
+            "\"httpbin\"/\"paths\" of default/default/default/c: it has a port without a path",
+            "\"httpbin\"/\"lines\" of default/default/default/c: it has a service account that cannot be one",
             "httpbin/web port 80 of default/default/default/b: name tcp, appProtocol -; another cluster has name http, appProtocol -",
         ]
     );
+}
+
+#[test]
+fn whatever_a_gateway_says_becomes_a_document_of_one_import_or_nothing() {
+    let named = |name: &str| Port { name: Some(name.to_owned()), ..port(80, "/a") };
+    let protocol = |word: &str| Port { app_protocol: Some(word.to_owned()), ..port(80, "/a") };
+    let of = |port: Port| service("web", "x", vec![port]);
+    let good = service("good", "x", vec![named("yes"), port(81, "/a: {b}, [c] #d 'e' \"f\" &g *h !i %j @k `l`")]);
+    for bad in [
+        service("web", "a\u{2028}spec: {}", vec![port(80, "/a")]),
+        service("web", "- evil", vec![port(80, "/a")]),
+        service("web", "A", vec![port(80, "/a")]),
+        of(port(80, "/a\nmetadata: {}")),
+        of(port(80, "/a\u{2028}metadata: {}")),
+        of(port(80, "/a\u{85}metadata: {}")),
+        of(port(80, "/a\u{feff}")),
+        of(port(0, "/a")),
+        of(named("http\n    evil: true")),
+        of(named("\u{202e}ptth")),
+        of(protocol("http\u{2029}")),
+        service("web", "x", vec![port(80, "/a"), port(80, "/b")]),
+        service("good", "y", vec![port(80, "/b")]),
+    ] {
+        let (text, left_out) = imported(&[offer("a", "192.0.2.1:1", vec![good.clone(), bad.clone()])], &[]);
+        assert_eq!(left_out.len(), 1, "{bad:?}");
+        assert!(left_out[0].is_ascii() && !left_out[0].contains(char::is_control), "{left_out:?}");
+        assert!(text.is_ascii() && text.matches("clusterKey").count() == 2 && !text.contains("---"), "{text}");
+        assert!(text.contains("\n    name: \"yes\"\n") && text.contains("kind: ServiceImport"), "{text}");
+    }
 }
 
 #[test]

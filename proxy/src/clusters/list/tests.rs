@@ -119,6 +119,7 @@ fn what_cannot_be_a_service_is_left_out_and_the_rest_is_taken() {
         with("name", json!("-a")),
         with("name", json!("a".repeat(64))),
         with("name", json!("a\nb")),
+        with("namespace", json!("\u{1b}[2J\r\n2026-01-01 INFO all is well")),
         with("namespace", json!("../x")),
         with("serviceAccountName", json!("a/b")),
         with("serviceAccountName", json!("**")),
@@ -131,11 +132,13 @@ fn what_cannot_be_a_service_is_left_out_and_the_rest_is_taken() {
         let list = read(&said(json!([bad, service("good", json!([port(80, 1)]))]))).unwrap();
         assert_eq!(names(&list), ["default/good"], "{bad}");
         assert_eq!(list.ready.len(), 1, "{bad}");
-        assert_eq!(list.left_out.map(|(count, _)| count), Some(1), "{bad}");
+        let (count, why) = list.left_out.unwrap();
+        assert_eq!(count, 1, "{bad}");
+        assert!(!why.contains(char::is_control) && why.starts_with('"'), "{why:?} is a line of the log");
     }
     let twice = read(&said(json!([service("a", json!([port(80, 1)])), service("a", json!([port(81, 1)]))]))).unwrap();
     assert_eq!((names(&twice), twice.ready.len()), (vec!["default/a".to_owned()], 1));
-    assert_eq!(twice.left_out, Some((1, "default/a is there twice".to_owned())));
+    assert_eq!(twice.left_out, Some((1, "\"default/a\" is there twice".to_owned())));
 }
 
 #[test]

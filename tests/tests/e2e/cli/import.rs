@@ -3,9 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+use std::net::SocketAddr;
+
+use meshgate::sandbox::Sandbox;
+use meshgate_tests::run;
 use tempfile::TempDir;
 
 use super::meshgate;
+use crate::support::gateway::{CLUSTER, FakeGateway, GATEWAY, list, service};
 
 const FIRST: &str = "default/default/default/cluster-1";
 const SECOND: &str = "default/default/default/cluster-2";
@@ -155,5 +160,48 @@ fn what_is_wrong_is_left_out_and_said() {
     ] {
         let (status, text, errors) = meshgate(dir.path(), arguments);
         assert!(status == 2 && text.is_empty() && !errors.is_empty(), "{arguments:?}: {text}{errors}");
+    }
+}
+
+#[test]
+fn a_gateway_is_believed_about_its_own_cluster_and_what_can_be() {
+    let mut bad = service("bad", 1);
+    bad["ports"][0]["path"] = "/a\n---\nkind: Evil".into();
+    let mut account = service("account", 1);
+    account["serviceAccountName"] = "a\nb".into();
+    let good = service("good", 1);
+    for (line, status, said) in [
+        (list(&[good.clone()]), 0, ""),
+        (list(&[good.clone()]).replace("cluster.local", "west.example"), 2, "of the trust domain \"west.example\""),
+        (list(&[good.clone()]).replace("cluster-1", "cluster-3"), 2, "it is the gateway of"),
+        (
+            list(&[good.clone(), bad]),
+            1,
+            "left out: \"default\"/\"bad\" of default/default/default/cluster-1: it has a port",
+        ),
+        (list(&[good.clone(), account]), 1, "left out: \"default\"/\"account\""),
+        (list(&[good.clone(), good.clone()]), 1, "it is there twice"),
+        ("{}".to_owned(), 2, "no list of exports"),
+    ] {
+        run(async {
+            let mut sandbox = Sandbox::new(crate::binary()).unwrap();
+            let at = SocketAddr::new(sandbox.next_address(), 15443);
+            let _gateway = FakeGateway::start(&sandbox, at, GATEWAY, line.clone()).await;
+            sandbox.issue("importer", "importer").unwrap();
+            let dir = sandbox.path("").clone();
+            let bootstrap = format!(
+                "workload: {{namespace: default, serviceAccount: importer}}\nresources: {{directory: resources}}\n\
+                 identity: {{certificate: identities/importer.pem, key: identities/importer-key.pem, trustBundle: ca/ca.pem}}\n"
+            );
+            fs::write(dir.join("importer.yaml"), bootstrap).unwrap();
+            let from = format!("{CLUSTER}={at}");
+            let asking = tokio::task::spawn_blocking(move || {
+                meshgate(&dir, &["import", "--bootstrap", "importer.yaml", "--from-gateway", &from])
+            });
+            let (found, import, complaints) = asking.await.unwrap();
+            assert_eq!(found, status, "{line}: {complaints}");
+            assert!(complaints.contains(said) && complaints.lines().count() <= 1, "{line}: {complaints}");
+            assert_eq!(import.matches("kind:").count(), usize::from(status < 2), "{import}");
+        });
     }
 }

@@ -13,7 +13,7 @@ use h2::server::SendResponse;
 use http::Response;
 use meshgate::clusters::wire::{CONTENT_TYPE, HEARTBEAT, PATH};
 use meshgate::sandbox::Sandbox;
-use meshgate_identity::{Identity, Sources};
+use meshgate_identity::{ClusterRoots, Identity, Sources};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -60,11 +60,24 @@ pub(crate) fn list(services: &[Value]) -> String {
 impl FakeGateway {
     /// At an address, with a certificate for `id`, saying `line`.
     pub(crate) async fn start(sandbox: &Sandbox, address: SocketAddr, id: &str, line: String) -> Self {
-        let issued = Authority::of(sandbox).issue(id);
+        Self::of(&Authority::of(sandbox), sandbox, address, id, line).await
+    }
+
+    /// The same, with a certificate from this authority. Callers have theirs from the sandbox's all the same.
+    pub(crate) async fn of(
+        authority: &Authority,
+        sandbox: &Sandbox,
+        address: SocketAddr,
+        id: &str,
+        line: String,
+    ) -> Self {
+        let issued = authority.issue(id);
         let (certificate, key) = (sandbox.path("gateway.pem"), sandbox.path("gateway-key.pem"));
+        let trust_bundle = sandbox.path("gateway-root.pem");
         fs::write(&certificate, issued.certificate_pem).unwrap();
         fs::write(&key, issued.key_pem).unwrap();
-        let trust_bundle = sandbox.path("ca/ca.pem");
+        fs::write(&trust_bundle, &authority.pem).unwrap();
+        let callers = ClusterRoots { trust_domain: "cluster.local".parse().unwrap(), file: sandbox.path("ca/ca.pem") };
         let sources = Sources {
             id: id.parse().unwrap(),
             certificate,
@@ -72,7 +85,7 @@ impl FakeGateway {
             trust_bundle,
             federated: BTreeMap::new(),
             cluster: None,
-            clusters: BTreeMap::new(),
+            clusters: BTreeMap::from([("default/default/default/callers".to_owned(), callers)]),
         };
         let tls = TlsAcceptor::from(Identity::load(&sources).unwrap().server_config());
         let inner = Inner {
