@@ -86,3 +86,6 @@ impl Documents {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
