@@ -16,7 +16,7 @@ use meshgate_policy::{PeerAuthentication, Policy, RequestAuthentication, SmiMode
 use crate::folder::Folder;
 use crate::kind::Kind;
 use crate::problem::Problem;
-use crate::reader;
+use crate::reader::{self, Documents};
 use crate::resource::{Broken, Found, Key, Object, Place};
 
 /// One look at the folder, understood as far as it can be.
@@ -60,11 +60,18 @@ impl Kept {
 }
 
 impl Reading {
+    /// A first and only look.
     pub(crate) fn new(folder: &Folder, root_namespace: &str) -> Reading {
+        Reading::again(folder, &mut Documents::new(root_namespace))
+    }
+
+    /// A look that reads what is not among `documents`, and leaves there what it saw.
+    pub(crate) fn again(folder: &Folder, documents: &mut Documents) -> Reading {
+        documents.begin();
         let mut reading =
             Reading { found: Vec::new(), problems: folder.problems.clone(), obscured: folder.obscured.clone() };
         for (path, text) in &folder.files {
-            let file = reader::read(path, text, root_namespace);
+            let file = reader::read(path, text, documents);
             reading.found.extend(file.found);
             reading.problems.extend(file.problems);
             if file.unnamed {

@@ -3,6 +3,7 @@
 //! The one idea: which object a document is gets read first and leniently, everything else after that and strictly. A
 //! document that is wrong anywhere else still has a name, so that its last good version can stay, or its policy deny.
 
+mod documents;
 pub(crate) mod names;
 mod parts;
 
@@ -15,8 +16,9 @@ use crate::body::{Body, BodySeed, MetadataSeed};
 use crate::kind::{Class, Kind, classify};
 use crate::problem::Problem;
 use crate::resource::{ALLOW, Broken, Found, Head, Key, Metadata, Object, Place};
-use crate::yaml::{self, NoNulls, YamlError};
+use crate::yaml::{self, Document, NoNulls, YamlError};
 
+pub(crate) use documents::Documents;
 use parts::Parts;
 
 /// What is in a file.
@@ -29,19 +31,34 @@ pub(crate) struct FileReading {
     pub(crate) unnamed: bool,
 }
 
-/// Reads all documents of a file; a broken one does not keep the others from being read.
-pub(crate) fn read(file: &Path, text: &str, root_namespace: &str) -> FileReading {
+/// Reads all documents of a file that are not known yet; a broken one does not keep the others from being read.
+pub(crate) fn read(file: &Path, text: &str, documents: &mut Documents) -> FileReading {
     let mut reading = FileReading::default();
     for document in yaml::documents(text) {
-        let head = document.parse::<Head>();
-        let is_list = head.as_ref().is_ok_and(|head| classify(&head.api_version, &head.kind) == Class::List);
-        let parts = if is_list { Parts::items(document) } else { Parts::whole(document) };
-        let heads = if is_list { parts.each(|_| Some(PhantomData::<Head>)) } else { Ok(vec![Some(head)]) };
-        let mut reader = Reader { file, root_namespace, parts, reading: &mut reading };
-        match heads {
-            Ok(heads) => reader.read(heads),
-            Err(error) => reader.fail_unnamed(error),
+        let place = || Place { file: file.to_path_buf(), line: document.line() };
+        if let Some(found) = documents.find(document.text, place) {
+            reading.found.extend(found);
+            continue;
         }
+        let mut read = read_document(file, document, &documents.root_namespace);
+        documents.keep(document.text, &read);
+        reading.found.append(&mut read.found);
+        reading.problems.append(&mut read.problems);
+        reading.unnamed |= read.unnamed;
+    }
+    reading
+}
+
+fn read_document(file: &Path, document: Document<'_>, root_namespace: &str) -> FileReading {
+    let mut reading = FileReading::default();
+    let head = document.parse::<Head>();
+    let is_list = head.as_ref().is_ok_and(|head| classify(&head.api_version, &head.kind) == Class::List);
+    let parts = if is_list { Parts::items(document) } else { Parts::whole(document) };
+    let heads = if is_list { parts.each(|_| Some(PhantomData::<Head>)) } else { Ok(vec![Some(head)]) };
+    let mut reader = Reader { file, root_namespace, parts, reading: &mut reading };
+    match heads {
+        Ok(heads) => reader.read(heads),
+        Err(error) => reader.fail_unnamed(error),
     }
     reading
 }

@@ -21,6 +21,7 @@ use crate::clusters::{ClusterKey, Discovered};
 use crate::folder::Folder;
 use crate::kept::{Reading, Standing};
 use crate::problem::Problem;
+use crate::reader::Documents;
 use crate::snapshot::{Context, Snapshot};
 
 /// Between the readings that must agree before a removal is believed: a writer that has paused for longer is done.
@@ -40,8 +41,8 @@ pub struct ConfigStore {
 
 #[derive(Debug)]
 struct State {
-    /// As it was last read; `None` when that was not the last word.
-    folder: Option<Folder>,
+    /// What the folder's documents were last read as.
+    documents: Documents,
     standing: Standing,
     /// Of the reading, without the doubts that composing adds.
     problems: Vec<Problem>,
@@ -83,8 +84,8 @@ impl ConfigStore {
             is_gateway: bootstrap.role == Role::Gateway,
             surroundings: bootstrap.into(),
         };
-        let folder = Folder::read(&directory);
-        let reading = Reading::new(&folder, &context.settings.root_namespace);
+        let mut documents = Documents::new(&context.settings.root_namespace);
+        let reading = Reading::again(&Folder::read(&directory), &mut documents);
         let (standing, problems) = Standing::default().after(reading, &context.settings.root_namespace);
         let snapshot = Snapshot::compose(&standing, &context, &BTreeMap::new(), problems.clone(), 1);
         if snapshot.problems.iter().any(Problem::is_error) {
@@ -94,7 +95,7 @@ impl ConfigStore {
         Ok(ConfigStore {
             directory,
             context,
-            state: Mutex::new(State { folder: Some(folder), standing, problems, discovered: BTreeMap::new() }),
+            state: Mutex::new(State { documents, standing, problems, discovered: BTreeMap::new() }),
             snapshot: sender,
         })
     }
@@ -119,29 +120,24 @@ impl ConfigStore {
     /// Blocks for the reading, and for up to a second more when objects have gone from the folder.
     pub fn reload(&self) -> ReloadReport {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let root_namespace = &self.context.settings.root_namespace;
-        let folder = Folder::read(&self.directory);
-        if state.folder.as_ref() == Some(&folder) {
-            return self.report(Outcome::Unchanged);
-        }
-        let (folder, mut reading) = settle(folder, &state.standing, root_namespace, || {
+        let State { documents, standing, .. } = &mut *state;
+        let (rests, mut reading) = settle(Folder::read(&self.directory), standing, documents, || {
             // A timer, not a message: nothing tells when a writer is done.
             let (_never, timer) = mpsc::channel::<()>();
             let _ = timer.recv_timeout(SETTLE);
             Folder::read(&self.directory)
         });
-        if folder.is_none() {
+        documents.forget_others();
+        if !rests {
             let message = "the folder keeps changing: what is no longer in it stays in force until it rests";
             reading.obscure(&self.directory, Problem::warning(&self.directory, message));
         }
-        let (standing, problems) = state.standing.after(reading, root_namespace);
+        let (standing, problems) = standing.after(reading, &self.context.settings.root_namespace);
         if standing.is_same(&state.standing) && problems == state.problems {
-            state.folder = folder;
             return self.report(Outcome::Unchanged);
         }
         let generation = self.snapshot.borrow().generation + 1;
         let snapshot = Snapshot::compose(&standing, &self.context, &state.discovered, problems.clone(), generation);
-        state.folder = folder;
         state.standing = standing;
         state.problems = problems;
         self.snapshot.send_replace(Arc::new(snapshot));
@@ -168,27 +164,26 @@ impl ConfigStore {
     }
 }
 
-/// Reads on, by `again`, until what seems to have gone from the folder has gone for good. Without a folder in the result
-/// it never did.
+/// Reads on, by `again`, until what seems to have gone from the folder has gone for good. Also says whether it ever has.
 fn settle(
     mut folder: Folder,
     standing: &Standing,
-    root_namespace: &str,
+    documents: &mut Documents,
     mut again: impl FnMut() -> Folder,
-) -> (Option<Folder>, Reading) {
-    let mut reading = Reading::new(&folder, root_namespace);
+) -> (bool, Reading) {
+    let mut reading = Reading::again(&folder, documents);
     for _ in 0..SETTLE_READINGS {
         if !standing.loses_any(&reading) {
-            return (Some(folder), reading);
+            return (true, reading);
         }
         let next = again();
         if next == folder {
-            return (Some(folder), reading);
+            return (true, reading);
         }
         folder = next;
-        reading = Reading::new(&folder, root_namespace);
+        reading = Reading::again(&folder, documents);
     }
-    (None, reading)
+    (false, reading)
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ endpoints: [{addresses: [10.0.0.2]}]
 ";
 
 fn read_text(text: &str) -> FileReading {
-    read(Path::new("a.yaml"), text, "istio-system")
+    read(Path::new("a.yaml"), text, &mut Documents::new("istio-system"))
 }
 
 #[test]
