@@ -63,8 +63,10 @@ pub struct ReloadReport {
 /// Whether a reload made a new generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The folder says what it said.
+    /// The folder is what it was.
     Unchanged,
+    /// The folder is another, and says what it said.
+    Same,
     /// Objects or problems differ; subscribers have been told.
     Published,
 }
@@ -137,7 +139,7 @@ impl ConfigStore {
         let (standing, problems) = state.standing.after(reading, root_namespace);
         if standing.is_same(&state.standing) && problems == state.problems {
             state.folder = folder;
-            return self.report(Outcome::Unchanged);
+            return self.report(Outcome::Same);
         }
         let generation = self.snapshot.borrow().generation + 1;
         let snapshot = Snapshot::compose(&standing, &self.context, &state.discovered, problems.clone(), generation);

@@ -57,6 +57,7 @@ fn a_new_generation_only_when_something_changed() {
     files.write("notes.txt", "nothing of ours");
     files.write(".hidden.yaml", "broken: [");
     files.write("other.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\n");
+    assert_eq!(store.reload().outcome, Outcome::Same);
     assert_eq!(store.reload().outcome, Outcome::Unchanged);
     assert!(!updates.has_changed().unwrap());
     files.write("b.yaml", DENY_ALL);
@@ -230,7 +231,7 @@ fn a_swapped_config_map_comes_into_force() {
     });
     std::os::unix::fs::symlink("..v2", files.path("..data_tmp")).unwrap();
     std::fs::rename(files.path("..data_tmp"), files.path("..data")).unwrap();
-    while reports.recv_timeout(Duration::from_secs(20)).unwrap().outcome == Outcome::Unchanged {}
+    while reports.recv_timeout(Duration::from_secs(20)).unwrap().outcome != Outcome::Published {}
     assert_eq!((verdict(&store).0, store.current().policies.len()), (Verdict::Deny, 1));
 }
 
