@@ -52,7 +52,8 @@ clusterKey: default/default/default/cluster-2
 multicluster:
   clusters:
   - {clusterKey: default/default/default/cluster-1, gateway: {host: 192.168.1.110, port: 81}}
-  - {clusterKey: default/default/default/cluster-3, trustDomain: three.local, gateway: {host: gateway.three.example}}
+  - {clusterKey: default/default/default/cluster-3, trustDomain: three.local, trustBundle: three.pem,
+     gateway: {host: gateway.three.example}}
 ";
 
 fn key(name: &str) -> ClusterKey {
