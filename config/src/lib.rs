@@ -33,6 +33,7 @@ mod body;
 mod bootstrap;
 pub mod check;
 mod clusters;
+mod elsewhere;
 mod endpoints;
 mod files;
 mod folder;
@@ -74,6 +75,7 @@ pub use clusters::{
     Balancer, CLUSTERSET_DOMAIN, ClusterKey, ClusterKeyError, Discovered, DiscoveredExport, DiscoveredPort, Export,
     ExportedPort, Exports, GatewayAddress, HashOn, PathRewrite, Remote, Share, Spread,
 };
+pub use elsewhere::Elsewhere;
 pub use problem::{Problem, Severity};
 pub use services::{AppProtocol, Endpoint, EndpointIdentity, ServicePort, Services};
 pub use snapshot::{Snapshot, Surroundings};

@@ -9,13 +9,14 @@ use std::time::SystemTime;
 
 use meshgate_policy::smi::Reach;
 use meshgate_policy::{
-    Authentication, Family, MtlsModes, ObjectName, PeerAuthentication, Policy, PolicySet, RequestAuthentication,
-    Settings, SmiMode, Workload,
+    Authentication, MtlsModes, ObjectName, PeerAuthentication, Policy, PolicySet, RequestAuthentication, Settings,
+    SmiMode, Workload,
 };
 
 use crate::backends::{self, Local, View};
 use crate::bootstrap::{Bootstrap, Multicluster};
 use crate::clusters::{ClusterKey, Discovered, Exports};
+use crate::elsewhere::Elsewhere;
 use crate::kept::Standing;
 use crate::multicluster::compose::Around;
 use crate::multicluster::imports::{self, Peers};
@@ -46,8 +47,8 @@ pub struct Snapshot {
     pub peer_authentications: Vec<Arc<PeerAuthentication>>,
     /// Whether TrafficTargets are in force.
     pub smi: SmiMode,
-    /// All TrafficTargets, and what they are read with: see [`Snapshot::elsewhere`].
-    targets: (Vec<Arc<Policy>>, Settings),
+    /// What TrafficTargets say of calls to other clusters.
+    pub elsewhere: Elsewhere,
     /// RequestAuthentications of the whole mesh.
     pub request_authentications: Vec<Arc<RequestAuthentication>>,
     /// What applies to this proxy's own workload.
@@ -98,7 +99,7 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) surroundings: Surroundings,
     pub(crate) own: Workload,
-    /// Traffic-policy mode does not close a gateway: the workload's own proxy, which sees who calls inside the tunnel, decides.
+    /// Traffic-policy mode does not close a gateway, on either side: the workload's own proxy, which sees who calls, decides.
     pub(crate) is_gateway: bool,
 }
 
@@ -188,8 +189,8 @@ impl Snapshot {
         let (mut policies, settings, doubts) = rules(standing, settings);
         let smi = if *is_gateway { SmiMode::Permissive } else { settings.smi };
         let judged_by = Settings { smi, ..settings.clone() };
-        let reach = Reach::of(own, &policies, settings.smi);
-        let targets = policies.iter().filter(|policy| policy.family() == Family::Smi).cloned().collect();
+        let reach = Reach::of(own, &policies, smi);
+        let elsewhere = Elsewhere::new(&policies, &judged_by, &reach);
         // What is about workloads elsewhere lets nobody in here.
         policies.retain(|policy| policy.applies_in(surroundings.cluster_key.as_str()));
         let mesh = Mesh::compose(standing, &settings, &reach, Besides { surroundings, discovered, is_certain: true });
@@ -210,24 +211,11 @@ impl Snapshot {
             authentication: Arc::new(authentication),
             policies,
             smi: settings.smi,
-            targets: (targets, settings),
+            elsewhere,
             peer_authentications,
             request_authentications,
             problems,
         }
-    }
-}
-
-impl Snapshot {
-    /// What this cluster's TrafficTargets say of requests to a service account in another cluster, which may ask for less
-    /// itself; `None` in permissive mode.
-    pub fn elsewhere(&self, namespace: &str, service_account: &str, cluster: &ClusterKey) -> Option<PolicySet> {
-        let (targets, settings) = &self.targets;
-        let (namespace, service_account) = (namespace.to_owned(), service_account.to_owned());
-        let workload = Workload { namespace, service_account, labels: BTreeMap::new() };
-        let there: Vec<_> =
-            targets.iter().filter(|target| target.applies_in(cluster.as_str())).map(Arc::clone).collect();
-        (self.smi == SmiMode::TrafficPolicy).then(|| PolicySet::compile(&there, &workload, settings))
     }
 }
 

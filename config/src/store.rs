@@ -64,7 +64,7 @@ pub struct ReloadReport {
 /// Whether a reload made a new generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The folder says what it said.
+    /// The folder is what it was.
     Unchanged,
     /// Objects or problems differ; subscribers have been told.
     Published,

@@ -55,7 +55,8 @@ pub struct Case {
     /// What the provider of a CUSTOM policy is taken to answer.
     pub provider: Option<ProviderAnswer>,
     /// What the workload calls itself, instead of what it is called with: a URL, or a name or address with a port. Goes with
-    /// `name`, `workload` (which is then the caller) and `destination` (the address that the call was going to) only.
+    /// `name`, `workload` (which is then the caller), `destination` (the address that the call was going to), and of the request
+    /// `method`, `path` and `headers` only.
     pub to: Option<String>,
 }
 
@@ -157,11 +158,8 @@ impl Case {
             ("servicePort", self.service_port.is_some()),
             ("sni", self.sni.is_some()),
             ("protocol", self.protocol.is_some()),
-            ("method", self.method.is_some()),
-            ("path", self.path.is_some()),
             ("host", self.host.is_some()),
             ("scheme", self.scheme.is_some()),
-            ("headers", self.headers.is_some()),
             ("token", self.token.is_some()),
             ("provider", self.provider.is_some()),
         ];

@@ -75,7 +75,7 @@ impl Judge<'_> {
             answer.refuse_malformed("", &ProxyError::new(ErrorKind::BadRequest, why));
             return Ok(answer);
         }
-        let request = if tcp { Ok(None) } else { self.sound(case).map(Some) };
+        let request = if tcp { Ok(None) } else { sound(case, self.level).map(Some) };
         let request = match request {
             Ok(request) => request,
             Err(error) => {
@@ -118,29 +118,6 @@ impl Judge<'_> {
         if let Some(custom) = custom.filter(|custom| custom.fault.is_none()) {
             answer.assumed(&custom, provider);
         }
-    }
-
-    /// The request as the proxy makes it sound before anybody looks at it.
-    fn sound(&self, case: &Case) -> Result<Request<()>, ProxyError> {
-        let bad = |error: http::Error| ProxyError::new(ErrorKind::BadRequest, "request").caused_by(error);
-        if !asked(case).starts_with('/') && asked(case) != "*" {
-            return Err(ProxyError::new(ErrorKind::BadRequest, "path").caused_by(PathError::NotAbsolute));
-        }
-        let mut request = Request::builder()
-            .method(case.method.clone().unwrap_or(Method::GET))
-            .uri(asked(case))
-            // Only HTTP/1.0 may go without a Host, and a case may have none.
-            .version(if case.host.is_some() { Version::HTTP_11 } else { Version::HTTP_10 })
-            .body(())
-            .map_err(bad)?;
-        if let Some(given) = &case.headers {
-            *request.headers_mut() = given.0.clone();
-        }
-        if let Some(host) = &case.host {
-            request.headers_mut().append(header::HOST, host.clone());
-        }
-        headers::sanitise_request(&mut request, self.level)?;
-        Ok(request)
     }
 
     fn forwarded_for(&self, request: &Request<()>) -> Option<IpAddr> {
@@ -194,6 +171,29 @@ impl Judge<'_> {
     fn hint(&self, destination: SocketAddr) -> AppProtocol {
         self.snapshot.services.endpoint(destination).map_or(AppProtocol::Auto, |(port, _)| port.app_protocol)
     }
+}
+
+/// The request as the proxy makes it sound before anybody looks at it.
+fn sound(case: &Case, level: Level) -> Result<Request<()>, ProxyError> {
+    let bad = |error: http::Error| ProxyError::new(ErrorKind::BadRequest, "request").caused_by(error);
+    if !asked(case).starts_with('/') && asked(case) != "*" {
+        return Err(ProxyError::new(ErrorKind::BadRequest, "path").caused_by(PathError::NotAbsolute));
+    }
+    let mut request = Request::builder()
+        .method(case.method.clone().unwrap_or(Method::GET))
+        .uri(asked(case))
+        // Only HTTP/1.0 may go without a Host, and a case may have none.
+        .version(if case.host.is_some() { Version::HTTP_11 } else { Version::HTTP_10 })
+        .body(())
+        .map_err(bad)?;
+    if let Some(given) = &case.headers {
+        *request.headers_mut() = given.0.clone();
+    }
+    if let Some(host) = &case.host {
+        request.headers_mut().append(header::HOST, host.clone());
+    }
+    headers::sanitise_request(&mut request, level)?;
+    Ok(request)
 }
 
 /// The path as the caller sends it.

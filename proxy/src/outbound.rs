@@ -3,21 +3,18 @@
 //! [`plan`] decides from the snapshot alone; [`crate::route`] turns its decisions into pooled connections, once per service and
 //! configuration; [`serve`] and [`forward`] carry them out.
 
+mod hop;
 pub mod split;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Response;
-use meshgate_config::{
-    AppProtocol, Endpoint, EndpointIdentity, OutboundListener, Remote, ServicePort, Snapshot, TrafficPolicy,
-};
-use meshgate_identity::{Expected, Who};
-use meshgate_policy::{SmiMode, Verdict};
+use meshgate_config::{AppProtocol, Endpoint, OutboundListener, ServicePort, Snapshot, TrafficPolicy};
+use meshgate_policy::SmiMode;
 use tokio::net::TcpStream;
 
 use crate::access_log::Line;
@@ -34,13 +31,18 @@ use crate::http::pool::{HttpVersion, Security};
 use crate::http::server::{self, Reporting};
 use crate::metrics::{RequestCounters, UNKNOWN};
 use crate::report;
-use crate::route::{Route, source_labels};
+use crate::route::{Route, source_labels, still_permits};
 use crate::stream::Stream;
 use crate::worker::WorkerRef;
 use crate::{drain, orig_dst, socket, tcp};
 
+pub use hop::{Hop, Standing, eligible, standing};
+
 /// The port of a Host without one.
 const HTTP_PORT: u16 = 80;
+
+/// Why nothing is sent where only this cluster refuses.
+const NOT_SENT: &str = "not sent to another cluster: this cluster's TrafficTargets refuse it";
 
 /// Endpoints that a log line lists.
 const LISTED: usize = 8;
@@ -81,17 +83,6 @@ pub enum Plan {
         /// Why, for the log.
         detail: String,
     },
-}
-
-/// One way to one endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hop {
-    /// Where it is; see [`Endpoint::address`].
-    pub address: SocketAddr,
-    /// How it is protected.
-    pub security: Security,
-    /// Which other cluster it is in, and how it is reached there.
-    pub remote: Option<Arc<Remote>>,
 }
 
 /// Where a connection or request wants to go.
@@ -167,53 +158,6 @@ pub(crate) fn balance(service: Arc<ServicePort>, family: Family) -> Plan {
     }
     let detail = format!("{}:{} has no ready endpoint ({} not ready)", service.host, service.port, service.not_ready);
     Plan::Refuse { service: Some(service), kind: ErrorKind::NoEndpoint, detail }
-}
-
-/// The endpoints of a family, or all where there is none of it; and one address of each workload, in the order they came.
-pub fn eligible(all: &[Arc<Endpoint>], family: Family) -> Vec<&Arc<Endpoint>> {
-    let family = if all.iter().any(|endpoint| family.has(endpoint.address)) { family } else { Family::Any };
-    let mut seen = HashSet::new();
-    let mut is_first = |endpoint: &Endpoint| {
-        endpoint.workload.as_ref().is_none_or(|workload| seen.insert((workload.clone(), endpoint.address.port())))
-    };
-    all.iter().filter(|endpoint| family.has(endpoint.address) && is_first(endpoint)).collect()
-}
-
-/// What an endpoint of a service is to this workload.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Standing {
-    /// It may be used, like this.
-    Usable(Hop),
-    /// No TrafficTarget lets this workload call it.
-    OutOfReach,
-    /// Nobody could say whom to expect there.
-    Unidentified,
-}
-
-/// What an endpoint of `service` is to this workload, whatever else there is.
-pub fn standing(service: &ServicePort, endpoint: &Endpoint) -> Standing {
-    match hop(service, endpoint) {
-        Some(_) if !endpoint.in_reach => Standing::OutOfReach,
-        Some(hop) => Standing::Usable(hop),
-        None => Standing::Unidentified,
-    }
-}
-
-fn hop(service: &ServicePort, endpoint: &Endpoint) -> Option<Hop> {
-    let who = match &endpoint.identity {
-        EndpointIdentity::Mesh(id) => Some(Who::Exactly(id.clone())),
-        EndpointIdentity::Namespace { trust_domain, namespace } => {
-            Some(Who::Namespace { trust_domain: trust_domain.clone(), namespace: Arc::clone(namespace) })
-        }
-        EndpointIdentity::Plaintext => None,
-        EndpointIdentity::Unknown => return None,
-    };
-    let remote = endpoint.remote.clone();
-    let security = who.map_or(Security::Plaintext, |who| Security::Mtls {
-        expected: Expected { who, cluster: remote.as_ref().map(|remote| remote.cluster.shared()) },
-        server_name: Arc::from(service.host.as_str()),
-    });
-    Some(Hop { address: endpoint.address, security, remote })
 }
 
 fn out_of_reach(service: Arc<ServicePort>, endpoints: &[Arc<Endpoint>]) -> Plan {
@@ -373,23 +317,43 @@ impl Side {
         }
         report.split(split);
         report.left_out(route.left_out());
-        match route.candidates(Caller { source: self.connection.remote.ip(), headers: None }) {
-            Ok(candidates) => {
-                let made_under = Cell::new(generation);
-                // Asked at the beginning, too, when the plan is fresh.
-                let allowed = || {
-                    let current = self.worker.generation();
-                    made_under.replace(current) == current
-                        || !self.plan(None).0.is_out_of_reach() && split.is_none_or(|_| self.still_reaches(route))
-                };
-                tcp::forward(&self.worker, stream, candidates, report, allowed).await;
-            }
+        let candidates = match route.candidates(Caller { source: self.connection.remote.ip(), headers: None }) {
+            Ok(candidates) => candidates,
             Err(error) => {
                 report.failed(&error);
                 drop(report);
-                tcp::hang_up(stream).await;
+                return tcp::hang_up(stream).await;
             }
-        }
+        };
+        let candidates = match route.elsewhere().permitted(candidates, None) {
+            Ok(candidates) => candidates,
+            Err(refusal) => {
+                report.decision(&refusal.decision);
+                report.nearest(|| refusal.nearest(None));
+                report.because(NOT_SENT);
+                report.refused();
+                drop(report);
+                return tcp::hang_up(stream).await;
+            }
+        };
+        let made_under = Cell::new(generation);
+        let tried = RefCell::new(None);
+        // Asked at the beginning, too, when the plan is fresh.
+        let allowed = || {
+            let current = self.worker.generation();
+            made_under.replace(current) == current
+                || !self.plan(None).0.is_out_of_reach()
+                    && split.is_none_or(|_| self.still_reaches(route))
+                    && tried.borrow().as_deref().is_none_or(|to| self.still_permits(route, to))
+        };
+        let candidates = candidates.inspect(|candidate| *tried.borrow_mut() = Some(Rc::clone(candidate)));
+        tcp::forward(&self.worker, stream, candidates, report, allowed).await;
+    }
+
+    /// Whether this cluster still lets a connection go to an endpoint in another one.
+    fn still_permits(&self, route: &Route, to: &Candidate) -> bool {
+        let (snapshot, identity) = (self.worker.snapshot(), self.worker.identity.borrow());
+        route.service().is_none_or(|service| still_permits(&snapshot, identity.svid().id(), service, to))
     }
 }
 
@@ -412,20 +376,17 @@ pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<Resp
         Ok(candidates) => candidates,
         Err(error) => return Err(Refused::unsent(error, Exchange { request, token, report, plan })),
     };
-    if route.elsewhere().is_empty() {
-        return forward_http(&side.worker, candidates, route.terms(), request, report).await;
+    let view = (!route.elsewhere().is_empty()).then(|| side.view(&request));
+    match route.elsewhere().permitted(candidates, view.as_ref()) {
+        Ok(candidates) => forward_http(&side.worker, candidates, route.terms(), request, report).await,
+        Err(refusal) => {
+            report.decision(&refusal.decision);
+            report.nearest(|| refusal.nearest(view.as_ref()));
+            report.because(NOT_SENT);
+            report.upstream(&refusal.candidate);
+            Err(Refused::denied(Exchange { request, token, report, plan }))
+        }
     }
-    let view = side.view(&request);
-    let said = route.elsewhere().iter().map(|there| (there, there.decide(&view)));
-    let refused: Vec<_> = said.filter(|(_, decision)| decision.verdict == Verdict::Deny).collect();
-    let refusal = |candidate: &Candidate| refused.iter().find(|(there, _)| there.is_about(candidate));
-    let mut candidates = candidates.peekable();
-    if let Some((_, decision)) = candidates.peek().and_then(|candidate| refusal(candidate)) {
-        report.decision(decision);
-        return Err(Refused::denied(Exchange { request, token, report, plan }));
-    }
-    let candidates = candidates.take_while(|candidate| refusal(candidate).is_none());
-    forward_http(&side.worker, candidates, route.terms(), request, report).await
 }
 
 #[cfg(test)]

@@ -46,6 +46,10 @@ pub fn watch_files(
 fn reload_config(shared: &Shared, config: &ConfigStore) {
     let begun = Instant::now();
     let report = config.reload();
+    // What has been read before has been counted and told.
+    if report.outcome == Outcome::Unchanged {
+        return;
+    }
     let metrics = &shared.metrics;
     metrics.config_problems.set(report.problems.len() as u64);
     let result = if report.problems.is_empty() { "ok" } else { "error" };

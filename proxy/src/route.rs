@@ -1,17 +1,15 @@
 //! A plan made ready to use: the ways to its endpoints, the choice among them and its counters, made once per service and
 //! configuration and shared by a worker's connections.
 
+mod elsewhere;
 mod fork;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use meshgate_config::ServicePort;
-use meshgate_identity::{Expected, Who};
-use meshgate_policy::{ConnectionFacts, Decision, RemoteIp, RequestView, Residual};
 
 use crate::balance::{Account, Behind, Caller, Candidate, Candidates, Choice, Family, Health, Key, Service, Weighing};
 use crate::error::{ErrorKind, ProxyError};
@@ -22,6 +20,8 @@ use crate::outbound::{Hop, Plan, listed};
 use crate::report::NO_FLAGS;
 use crate::worker::{Worker, WorkerRef};
 use fork::Branches;
+
+pub use elsewhere::{Permitted, Refusal, Rulings, still_permits};
 
 /// Where requests go.
 #[derive(Debug)]
@@ -36,47 +36,7 @@ pub struct Route {
     terms: Terms,
     /// Who else serves what is sent to the service.
     branches: Option<Branches>,
-    elsewhere: Vec<Elsewhere>,
-}
-
-/// What this cluster says of requests to an endpoint in another one.
-#[derive(Debug)]
-pub struct Elsewhere {
-    expected: Expected,
-    residual: Residual,
-}
-
-impl Elsewhere {
-    fn of(worker: &Worker, service: &ServicePort, hop: &Hop) -> Option<Self> {
-        let (remote, Security::Mtls { expected, .. }) = (hop.remote.as_ref()?, &hop.security) else { return None };
-        // Of an export that names no account, only whether anybody there may be called is known: see `Reach`.
-        let Who::Exactly(id) = &expected.who else { return None };
-        let snapshot = worker.snapshot();
-        let policies = snapshot.elsewhere(id.namespace()?, id.service_account()?, &remote.cluster)?;
-        let identity = worker.identity.borrow();
-        let residual = policies.reduce(&ConnectionFacts {
-            peer: Some(identity.svid().id()),
-            source_ip: hop.address.ip(),
-            remote_ip: RemoteIp::PerRequest,
-            // The container's port is known to its own cluster only.
-            destination: SocketAddr::new(hop.address.ip(), service.port),
-            service_port: Some(service.port),
-            opaque_port: false,
-            sni: None,
-            protocol: meshgate_policy::Protocol::Http,
-        });
-        Some(Self { expected: expected.clone(), residual })
-    }
-
-    /// Whether this is about an endpoint.
-    pub fn is_about(&self, candidate: &Candidate) -> bool {
-        matches!(&candidate.slot().upstream().security, Security::Mtls { expected, .. } if *expected == self.expected)
-    }
-
-    /// What it says of a request.
-    pub fn decide(&self, request: &RequestView<'_>) -> Decision<'_> {
-        self.residual.decide(request)
-    }
+    elsewhere: Rulings,
 }
 
 #[derive(Debug)]
@@ -153,15 +113,15 @@ impl Route {
         let security = first.map_or(Security::Plaintext, |hop| hop.security.clone());
         let host = service.as_ref().map_or(UNKNOWN, |service| &service.host);
         let labels = source_labels(worker, host, &security, "http");
-        let elsewhere = match (&service, &hops) {
-            (Some(service), Ok(hops)) => hops.iter().filter_map(|hop| Elsewhere::of(worker, service, hop)).collect(),
-            _ => Vec::new(),
-        };
+        let mut elsewhere = Rulings::default();
         let target = match hops {
-            Ok(hops) => Target::Choice(match meant.zip(service.as_deref()) {
-                Some((family, service)) => balanced(worker, service, family, hops, generation, version),
-                None => single(worker, hops, version),
-            }),
+            Ok(hops) => {
+                let ways = ways(worker, service.as_deref(), hops, version, &mut elsewhere);
+                Target::Choice(match meant.zip(service.as_deref()) {
+                    Some((family, service)) => balanced(worker, service, family, ways, generation),
+                    None => single(worker, ways),
+                })
+            }
             Err((kind, detail)) => Target::Refuse { kind, detail },
         };
         let counters = Rc::new(RequestCounters::new(labels));
@@ -181,11 +141,6 @@ impl Route {
             Target::Refuse { kind, detail } => Err(ProxyError::new(*kind, detail.clone())),
             Target::Choice(choice) => Ok(choice.candidates(caller)),
         }
-    }
-
-    /// Whether an answer that says that the server failed may be asked for once more in another cluster.
-    pub fn fails_over(&self) -> bool {
-        self.service.as_ref().is_some_and(|service| service.spread.fail_over)
     }
 
     /// The service, if it is one.
@@ -208,8 +163,8 @@ impl Route {
         &self.terms
     }
 
-    /// What is to be asked before a request goes to an endpoint in another cluster.
-    pub fn elsewhere(&self) -> &[Elsewhere] {
+    /// What is to be asked before anything goes to an endpoint in another cluster.
+    pub fn elsewhere(&self) -> &Rulings {
         &self.elsewhere
     }
 
@@ -219,25 +174,42 @@ impl Route {
     }
 }
 
-/// A choice among a service's endpoints.
-fn balanced(
-    worker: &Worker,
-    service: &ServicePort,
-    family: Family,
-    hops: Vec<Hop>,
-    generation: u64,
+/// A hop, and what is to be asked before it is taken.
+struct Way {
+    hop: Hop,
     version: HttpVersion,
-) -> Choice {
+    ruling: Option<usize>,
+}
+
+fn ways(
+    worker: &Worker,
+    service: Option<&ServicePort>,
+    hops: Vec<Hop>,
+    version: HttpVersion,
+    elsewhere: &mut Rulings,
+) -> Vec<Way> {
+    let (snapshot, identity) = (worker.snapshot(), worker.identity.borrow());
+    let caller = identity.svid().id();
+    let ways = hops.into_iter().map(|hop| {
+        let ruling = service.and_then(|service| elsewhere.place(&snapshot, caller, service, &hop));
+        Way { hop, version, ruling }
+    });
+    ways.collect()
+}
+
+/// A choice among a service's endpoints.
+fn balanced(worker: &Worker, service: &ServicePort, family: Family, ways: Vec<Way>, generation: u64) -> Choice {
     let shared = &worker.shared;
     let ledger = shared.ledgers.of(&service.host, service.port, family);
     let name = format!("{}:{}", service.host, service.port);
-    let healths = ledger.enrol(&name, generation, hops.iter().map(key));
+    let healths = ledger.enrol(&name, generation, ways.iter().map(|way| Key::of(&way.hop)));
     // Of the only one there is, nothing is counted: it would be asked whatever came of it.
-    let is_only = hops.len() == 1;
+    let is_only = ways.len() == 1;
     let weighing = if is_only { Weighing::Nothing } else { Weighing::of(&service.balancer) };
-    let account = |health: Arc<Health>| Account { health: (!is_only).then_some(health), behind: None, weighing };
-    let candidates = hops.into_iter().zip(healths);
-    let candidates = candidates.map(|(hop, health)| candidate(worker, hop, version, account(health))).collect();
+    let account =
+        |health: Arc<Health>| Account { health: (!is_only).then_some(health), weighing, ..Account::default() };
+    let candidates = ways.into_iter().zip(healths);
+    let candidates = candidates.map(|(way, health)| candidate(worker, way, account(health))).collect();
     let own = service.spread.own.unwrap_or_default();
     let balancer = service.balancer.clone();
     let service = Service { name, ledger, own, balancer };
@@ -245,14 +217,14 @@ fn balanced(
 }
 
 /// What is not balanced: an endpoint that was called by its own address, or what is no service.
-fn single(worker: &Worker, hops: Vec<Hop>, version: HttpVersion) -> Choice {
-    let candidates = hops.into_iter().map(|hop| candidate(worker, hop, version, Account::default()));
+fn single(worker: &Worker, ways: Vec<Way>) -> Choice {
+    let candidates = ways.into_iter().map(|way| candidate(worker, way, Account::default()));
     Choice::new(candidates.collect(), None, worker.shared.bootstrap.retries.attempts)
 }
 
-fn candidate(worker: &Worker, hop: Hop, version: HttpVersion, account: Account) -> Rc<Candidate> {
+fn candidate(worker: &Worker, way: Way, account: Account) -> Rc<Candidate> {
     let shared = &worker.shared;
-    let Hop { address, security, remote } = hop;
+    let Way { hop: Hop { address, security, remote }, version, ruling } = way;
     let gateway = remote.as_ref().and_then(|remote| Some((remote.gateway.clone()?, Arc::clone(&remote.authority))));
     let via = gateway.map(|(gateway, authority)| Via { gateway, authority });
     let behind = via.as_ref().map(|via| Behind {
@@ -261,18 +233,7 @@ fn candidate(worker: &Worker, hop: Hop, version: HttpVersion, account: Account) 
     });
     let connect_timeout = shared.bootstrap.timeouts.connect;
     let upstream = Upstream { address, version, security, source: None, connect_timeout, via };
-    Candidate::with(worker.pool.slot(&upstream), remote, Account { behind, ..account })
-}
-
-/// What a hop's endpoint is remembered by.
-fn key(hop: &Hop) -> Key {
-    let gateway = hop.remote.as_ref().and_then(|remote| remote.gateway.clone());
-    Key {
-        cluster: hop.remote.as_ref().map(|remote| remote.cluster.clone()),
-        address: gateway.is_none().then_some(hop.address),
-        gateway,
-        security: hop.security.clone(),
-    }
+    Candidate::with(worker.pool.slot(&upstream), remote, Account { behind, ruling, ..account })
 }
 
 /// Labels at the source's side. A service whose endpoints have several identities is counted under the first one's.

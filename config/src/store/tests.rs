@@ -231,7 +231,7 @@ fn a_swapped_config_map_comes_into_force() {
     });
     std::os::unix::fs::symlink("..v2", files.path("..data_tmp")).unwrap();
     std::fs::rename(files.path("..data_tmp"), files.path("..data")).unwrap();
-    while reports.recv_timeout(Duration::from_secs(20)).unwrap().outcome == Outcome::Unchanged {}
+    while reports.recv_timeout(Duration::from_secs(20)).unwrap().outcome != Outcome::Published {}
     assert_eq!((verdict(&store).0, store.current().policies.len()), (Verdict::Deny, 1));
 }
 

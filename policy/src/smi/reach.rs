@@ -53,9 +53,14 @@ impl Reach {
 
     /// Whether it may call any service account of this namespace in this cluster.
     pub fn includes_any(&self, namespace: &str, cluster: &str) -> bool {
-        let Some(allowed) = &self.allowed else { return true };
-        let mut places = allowed.get(namespace).into_iter().flat_map(BTreeMap::values);
-        places.any(|places| places.include(cluster))
+        self.allowed.is_none() || self.accounts(namespace, cluster).next().is_some()
+    }
+
+    /// The service accounts of this namespace that it may call in this cluster, as far as TrafficTargets name them: none in
+    /// permissive mode.
+    pub fn accounts(&self, namespace: &str, cluster: &str) -> impl Iterator<Item = &str> {
+        let accounts = self.allowed.as_ref().and_then(|allowed| allowed.get(namespace)).into_iter().flatten();
+        accounts.filter(move |(_, places)| places.include(cluster)).map(|(account, _)| account.as_str())
     }
 }
 

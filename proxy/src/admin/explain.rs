@@ -10,13 +10,14 @@ use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use meshgate_config::source::Source;
-use meshgate_config::{Problem, Snapshot};
+use meshgate_config::{Problem, ServicePort, Snapshot};
 use serde_json::json;
 
 use super::{JSON, TEXT, stranger, text};
 use crate::case::{Case, CaseError};
 use crate::judge::Judge;
 use crate::judge::calling::{Called, Calling, Live, Settings};
+use crate::outbound::Hop;
 use crate::worker::Shared;
 
 /// Bytes of a case. The largest request head that a proxy takes by default is 64 KiB.
@@ -90,7 +91,8 @@ fn explain(shared: &Shared, snapshot: &Snapshot, body: &[u8], plain: bool) -> Re
 /// What would become of a call of this proxy's own workload.
 fn call(shared: &Shared, snapshot: &Snapshot, case: &Case) -> Result<Called, CaseError> {
     let (caller, settings) = (shared.bootstrap.workload(), Settings::from(&shared.bootstrap));
-    let live = Live { clusters: &shared.clusters, ejected: &|_, _| None };
+    let ejected = |service: &ServicePort, hop: &Hop| shared.ledgers.ejected(&service.host, service.port, hop);
+    let live = Live { clusters: &shared.clusters, ejected: &ejected };
     Calling { snapshot, caller: &caller, settings: &settings, live: Some(live) }.judge(case)
 }
 

@@ -34,6 +34,8 @@ pub struct Account {
     pub behind: Option<Behind>,
     /// What is measured of it.
     pub weighing: Weighing,
+    /// The place of what is to be asked before it is tried; see [`Rulings`](crate::route::Rulings).
+    pub ruling: Option<usize>,
 }
 
 /// A gateway before an endpoint.
@@ -133,6 +135,11 @@ impl Candidate {
     /// Which cluster it is in; `None` = this one.
     pub fn cluster(&self) -> Option<&ClusterKey> {
         self.remote.as_ref().map(|remote| &remote.cluster)
+    }
+
+    /// The place, among its route's, of what is to be asked before it is tried.
+    pub fn ruling(&self) -> Option<usize> {
+        self.account.ruling
     }
 
     /// Begins a try.

@@ -94,6 +94,8 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct Term {
     until: Option<Instant>,
+    /// Why it is out, or was last.
+    reason: Option<Reason>,
     /// How often it was out, less the intervals in which it has behaved since.
     times: u32,
 }
@@ -117,6 +119,14 @@ impl Health {
     /// Whether it is out of rotation.
     pub fn is_ejected(&self) -> bool {
         self.ejected.load(Ordering::Acquire)
+    }
+
+    /// Why it is out of rotation, and for how long, for people; `None` where it is in.
+    pub fn out(&self, now: Instant) -> Option<String> {
+        let term = self.term();
+        let (until, reason) = term.until.zip(term.reason)?;
+        let left = until.saturating_duration_since(now).as_secs_f32().ceil();
+        Some(format!("{reason}, for {left}s more"))
     }
 
     /// It did what was asked of it.
@@ -174,6 +184,7 @@ impl Health {
             return;
         }
         term.times = term.times.saturating_add(1);
+        term.reason = Some(reason);
         let settings = &self.common.settings;
         let time = settings.base_ejection_time.saturating_mul(term.times).min(settings.max_ejection_time);
         // Beyond what a clock can tell is for ever; a later look would find the same.

@@ -18,6 +18,7 @@ use super::health::{Common, Health, Reason};
 use super::outlier;
 use crate::http::pool::Security;
 use crate::metrics::Metrics;
+use crate::outbound::Hop;
 use crate::worker::Shared;
 
 /// How long the health of something is remembered that nobody uses any more.
@@ -37,6 +38,19 @@ pub struct Key {
     pub address: Option<SocketAddr>,
     /// Who must answer there.
     pub security: Security,
+}
+
+impl Key {
+    /// What a hop's endpoint is remembered by.
+    pub fn of(hop: &Hop) -> Self {
+        let gateway = hop.remote.as_ref().and_then(|remote| remote.gateway.clone());
+        Self {
+            cluster: hop.remote.as_ref().map(|remote| remote.cluster.clone()),
+            address: gateway.is_none().then_some(hop.address),
+            gateway,
+            security: hop.security.clone(),
+        }
+    }
 }
 
 impl fmt::Display for Key {
@@ -126,6 +140,19 @@ impl Ledgers {
     pub fn gateway(&self, address: &Arc<GatewayAddress>) -> Arc<Health> {
         let new = || Entry::new(Health::new(&address.to_string(), &self.common, None));
         Arc::clone(&locked(&self.gateways).entry(Arc::clone(address)).or_insert_with(new).health)
+    }
+
+    /// Why a service's endpoint is out of rotation, if it is, for people: by its own record, or by its gateway's.
+    pub fn ejected(&self, host: &str, port: u16, hop: &Hop) -> Option<String> {
+        let (key, now) = (Key::of(hop), Instant::now());
+        let is_its = |ledger: &(&(String, u16, Family), &Arc<Ledger>)| ledger.0.0 == host && ledger.0.1 == port;
+        // One for each family of addresses by which it has been called.
+        let ledgers: Vec<_> =
+            locked(&self.services).iter().filter(is_its).map(|(_, ledger)| Arc::clone(ledger)).collect();
+        let own = |ledger: &Arc<Ledger>| Some(Arc::clone(&locked(&ledger.book).entries.get(&key)?.health));
+        let gateway = key.gateway.as_ref().and_then(|at| Some(Arc::clone(&locked(&self.gateways).get(at)?.health)));
+        let gateway = || Some(format!("its gateway: {}", gateway?.out(now)?));
+        ledgers.iter().filter_map(own).find_map(|health| health.out(now)).or_else(gateway)
     }
 
     /// Forgets service ports for which `keep` is false.

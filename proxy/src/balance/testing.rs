@@ -117,7 +117,7 @@ impl Mesh {
             connect_timeout: Duration::from_secs(1),
             via: None,
         };
-        let account = Account { health: Some(health), behind, weighing: Weighing::of(balancer) };
+        let account = Account { health: Some(health), behind, weighing: Weighing::of(balancer), ruling: None };
         Candidate::with(pool.slot(&upstream), remote, account)
     }
 }

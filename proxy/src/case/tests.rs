@@ -81,6 +81,6 @@ fn what_describes_being_called_is_not_laid_under_a_call() {
     let given = (call.name.as_deref(), call.workload.as_deref(), call.destination.map(|address| address.port()));
     assert_eq!(given, (Some("n"), Some("a/b"), Some(80)));
     // Where the flags are a call, a request that is one of being called is a contradiction.
-    let called = read("path: /a").unwrap().over(&read("to: backend").unwrap());
-    assert_eq!(called.check().unwrap_err().to_string(), "path: has no meaning with `to`");
+    let called = read("peer: plaintext").unwrap().over(&read("to: backend").unwrap());
+    assert_eq!(called.check().unwrap_err().to_string(), "peer: has no meaning with `to`");
 }

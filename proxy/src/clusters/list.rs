@@ -104,7 +104,8 @@ fn export(service: ObjectName, said: Service) -> DiscoveredExport {
     DiscoveredExport { service, service_account: said.service_account_name, ports }
 }
 
-/// What is wrong with a service, if anything is.
+/// What is wrong with a service, if anything is. What goes into a snapshot is checked there once more: this door guards this process
+/// against a gateway, that one the snapshot against whoever else may tell it something.
 pub fn objection(service: &Service) -> Option<&'static str> {
     let account = service.service_account_name.as_str();
     if !is_label(&service.namespace) || !is_label(&service.name) {

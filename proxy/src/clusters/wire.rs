@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use meshgate_config::{AppProtocol, ExportedPort};
 use serde::{Deserialize, Serialize};
 
 /// Where it is asked for.
@@ -62,4 +63,25 @@ pub struct Port {
     pub path: String,
     /// Ready endpoints now.
     pub ready: u32,
+}
+
+impl Port {
+    /// What is said of an exported port with so many `ready` endpoints.
+    pub fn of(exported: &ExportedPort, ready: usize) -> Self {
+        let ExportedPort { port, path, .. } = exported;
+        // As a Service would write it.
+        let app_protocol = match port.app_protocol {
+            AppProtocol::Auto => None,
+            AppProtocol::Http => Some("http"),
+            AppProtocol::Http2 => Some("http2"),
+            AppProtocol::Tcp => Some("tcp"),
+        };
+        Self {
+            port: port.port,
+            name: port.name.clone(),
+            app_protocol: app_protocol.map(str::to_owned),
+            path: path.clone(),
+            ready: u32::try_from(ready).unwrap_or(u32::MAX),
+        }
+    }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::server::SendResponse;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
-use meshgate_config::{AppProtocol, Export, ExportedPort};
+use meshgate_config::{Export, ExportedPort};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
@@ -77,22 +77,5 @@ fn exported(side: &Side) -> Exported {
 }
 
 fn port(exported: &ExportedPort) -> Port {
-    let port = &exported.port;
-    Port {
-        port: port.port,
-        name: port.name.clone(),
-        app_protocol: app_protocol(port.app_protocol).map(str::to_owned),
-        path: exported.path.clone(),
-        ready: u32::try_from(choose::ready(port).len()).unwrap_or(u32::MAX),
-    }
-}
-
-/// As a Service would write it.
-fn app_protocol(protocol: AppProtocol) -> Option<&'static str> {
-    match protocol {
-        AppProtocol::Auto => None,
-        AppProtocol::Http => Some("http"),
-        AppProtocol::Http2 => Some("http2"),
-        AppProtocol::Tcp => Some("tcp"),
-    }
+    Port::of(exported, choose::ready(&exported.port).len())
 }

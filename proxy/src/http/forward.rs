@@ -18,6 +18,12 @@ use crate::http::{client, headers};
 use crate::report::Report;
 use crate::worker::WorkerRef;
 
+/// In trailers; in the head where there is no message before them.
+const GRPC_STATUS: &str = "grpc-status";
+
+/// Of gRPC's status codes the one that says that somebody else may be asked.
+const UNAVAILABLE: &str = "14";
+
 /// Tries `candidates` in turn, as long as what became of the one before lets another be tried on these `terms`. A caller that
 /// goes away ends it wherever it is.
 ///
@@ -57,7 +63,7 @@ pub async fn forward(
             }
             Ok((response, lease)) => {
                 let status = response.status().as_u16();
-                attempt.went(Outcome::Answered(status));
+                attempt.went(Outcome::Answered(told(&response)));
                 let answer = Answer { response, held: Held { lease, attempt } };
                 let Some(elsewhere) = tries.next(Ended::Answered(status), &candidate, None) else {
                     answered.into_iter().for_each(Answer::discard);
@@ -82,6 +88,14 @@ pub async fn forward(
     report.not_again(tries.is_over_limit(), tries.is_over_budget());
     let error = failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try"));
     Err(Refused::failed(error, report))
+}
+
+/// The status that an answer comes to for whoever is asked next: gRPC says in a head of 200 that nobody is available.
+fn told<B>(response: &Response<B>) -> u16 {
+    let said = response.headers().get(GRPC_STATUS).filter(|_| headers::is_grpc(response.headers()));
+    let status =
+        if said.is_some_and(|said| said == UNAVAILABLE) { StatusCode::SERVICE_UNAVAILABLE } else { response.status() };
+    status.as_u16()
 }
 
 /// An answer whose head has come.

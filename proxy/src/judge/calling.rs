@@ -5,6 +5,8 @@
 //! taken, so that of several endpoints in use none is the next.
 
 mod answer;
+mod sent;
+mod split;
 mod spread;
 mod text;
 mod to;
@@ -13,14 +15,16 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use meshgate_config::{
-    AppProtocol, Bootstrap, Endpoint, EndpointIdentity, OriginalDestination, ServicePort, SplitRule,
-};
+use meshgate_config::{AppProtocol, Bootstrap, Endpoint, EndpointIdentity, OriginalDestination, ServicePort};
 use meshgate_config::{Snapshot, TrafficPolicy};
+use meshgate_policy::normalize::Level;
 use meshgate_policy::smi::concerning;
 use meshgate_policy::{ObjectName, SmiMode, Workload};
 
-pub use answer::{Called, ClusterSeen, EndpointSeen, GatewaySeen, ServiceSeen, State, Why};
+pub use answer::{
+    BackendSeen, Called, ClusterSeen, EndpointSeen, GatewaySeen, RequestSeen, RulingSeen, ServiceSeen, SplitSeen,
+    State, Why,
+};
 
 use super::Outcome;
 use crate::balance::Family;
@@ -29,6 +33,7 @@ use crate::clusters::Clusters;
 use crate::error::ErrorKind;
 use crate::http::pool::Security;
 use crate::outbound::{self, Hop, Plan, Standing, Wanted, eligible};
+use sent::Sent;
 use to::To;
 
 /// From what a call is judged.
@@ -53,6 +58,8 @@ pub struct Settings {
     pub unknown: TrafficPolicy,
     /// Whether connections come with the address they were going to.
     pub redirected: bool,
+    /// How far paths are normalized.
+    pub level: Level,
 }
 
 /// What a running proxy has seen.
@@ -74,7 +81,7 @@ impl Default for Settings {
     /// Those of a bootstrap that says nothing.
     fn default() -> Self {
         let cluster = meshgate_config::ClusterKey::default().to_string();
-        Self { cluster, unknown: TrafficPolicy::default(), redirected: true }
+        Self { cluster, unknown: TrafficPolicy::default(), redirected: true, level: Level::default() }
     }
 }
 
@@ -85,13 +92,14 @@ impl From<&Bootstrap> for Settings {
             cluster: bootstrap.cluster_key.to_string(),
             unknown: bootstrap.outbound.traffic_policy,
             redirected: listeners.any(|listener| listener.original_destination == OriginalDestination::Kernel),
+            level: bootstrap.authorization.path_normalization,
         }
     }
 }
 
 impl Calling<'_> {
-    /// Says what would become of a call to `case.to`. Of the case's other fields only `name` and `destination` (the address that
-    /// the connection was going to) mean anything here.
+    /// Says what would become of a call to `case.to`. Of the case's other fields only `name`, `destination` (the address that
+    /// the connection was going to), `method`, `path` and `headers` mean anything here.
     ///
     /// # Errors
     /// A field that has no meaning here, or a `to` that is none.
@@ -108,7 +116,9 @@ impl Calling<'_> {
         if called.tcp && !to.is_tcp() {
             called.notes.push("the service says that this port is TCP: nothing on it is read as a request".into());
         }
-        self.say(&mut called, plan, Family::of(destination), self.alone(&to, destination));
+        let sent = Sent::of(case, &to, called.tcp, self.settings.level)?;
+        called.request = sent.seen();
+        self.say(&mut called, plan, Family::of(destination), &sent, self.alone(&to, destination));
         Ok(called)
     }
 
@@ -130,31 +140,30 @@ impl Calling<'_> {
         plan(Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), to.port())))
     }
 
-    fn say(&self, called: &mut Called, plan: Plan, family: Family, alone: Option<Arc<Endpoint>>) {
+    fn say(&self, called: &mut Called, plan: Plan, family: Family, sent: &Sent, alone: Option<Arc<Endpoint>>) {
         match plan {
             Plan::Service { service, family, endpoints, .. } => {
                 let meant = eligible(&service.endpoints, family);
-                let seen = service.endpoints.iter().map(|endpoint| self.seen(&service, endpoint, &meant, &endpoints));
+                let seen =
+                    service.endpoints.iter().map(|endpoint| self.seen(&service, endpoint, &meant, &endpoints, sent));
                 called.endpoints = seen.collect();
                 spread::over(called, &service, &self.settings.cluster);
                 called.service(&service);
                 called.reason = "service";
                 called.verdict = Outcome::Allow;
                 if !called.endpoints.iter().any(|seen| seen.state == State::Used) {
-                    called.refuse(ErrorKind::NoEndpoint, "none of its endpoints can be used now".to_owned());
+                    called.notes.push("none of its endpoints is in rotation: they are tried all the same".into());
                 }
+                called.judged();
             }
-            Plan::Split(fork) => {
-                let rules = fork.split.rules.iter().zip(&fork.branches);
-                called.notes.extend(rules.map(|(rule, plans)| split_note(rule, plans).into()));
-                self.say(called, fork.rest, family, alone);
-            }
+            Plan::Split(fork) => self.forked(called, *fork, sent, alone),
             Plan::Endpoint { service, hop } => {
                 // There is no other one to take instead.
                 let (blind, hops) = (Calling { live: None, ..*self }, [hop]);
-                called.endpoints = alone.iter().map(|one| blind.seen(&service, one, &[one], &hops)).collect();
+                called.endpoints = alone.iter().map(|one| blind.seen(&service, one, &[one], &hops, sent)).collect();
                 called.service(&service);
                 (called.verdict, called.reason) = (Outcome::Allow, "endpoint");
+                called.judged();
             }
             Plan::Passthrough(address) => {
                 called.destination = Some(address).filter(|address| !address.ip().is_unspecified());
@@ -165,7 +174,8 @@ impl Calling<'_> {
                     let is_balanced = alone.is_none();
                     let all = alone.map_or_else(|| service.endpoints.clone(), |endpoint| vec![endpoint]);
                     let meant = eligible(&all, family);
-                    called.endpoints = all.iter().map(|endpoint| self.seen(service, endpoint, &meant, &[])).collect();
+                    called.endpoints =
+                        all.iter().map(|endpoint| self.seen(service, endpoint, &meant, &[], sent)).collect();
                     if is_balanced {
                         spread::over(called, service, &self.settings.cluster);
                     }
@@ -194,6 +204,7 @@ impl Calling<'_> {
         endpoint: &Arc<Endpoint>,
         meant: &[&Arc<Endpoint>],
         planned: &[Hop],
+        sent: &Sent,
     ) -> EndpointSeen {
         let mut seen = EndpointSeen::new(endpoint, &self.settings.cluster);
         self.targets(&mut seen, endpoint);
@@ -206,7 +217,10 @@ impl Calling<'_> {
                     Security::Mtls { expected, .. } => expected.who.to_string(),
                 });
                 match meant.iter().any(|one| Arc::ptr_eq(one, endpoint)) && planned.contains(&hop) {
-                    true => self.out_for_now(&mut seen, service, &hop),
+                    true => {
+                        seen.ruling = self.ruling(service, &hop, sent);
+                        self.out_for_now(&mut seen, service, &hop, planned.len() == 1)
+                    }
                     false => Some((Why::OtherAddress, None)),
                 }
             }
@@ -218,7 +232,13 @@ impl Calling<'_> {
     }
 
     /// What a running proxy knows against an endpoint. What it does not know is not against it.
-    fn out_for_now(&self, seen: &mut EndpointSeen, service: &ServicePort, hop: &Hop) -> Option<(Why, Option<String>)> {
+    fn out_for_now(
+        &self,
+        seen: &mut EndpointSeen,
+        service: &ServicePort,
+        hop: &Hop,
+        is_only: bool,
+    ) -> Option<(Why, Option<String>)> {
         let live = self.live?;
         if let Some((remote, address)) = hop.remote.as_ref().and_then(|remote| Some((remote, remote.gateway.as_ref()?)))
         {
@@ -233,7 +253,9 @@ impl Calling<'_> {
                 Some(_) | None => {}
             }
         }
-        (live.ejected)(service, hop).map(|why| (Why::Ejected, Some(why)))
+        // The only one there is is asked whatever came of it.
+        let ejected = if is_only { None } else { (live.ejected)(service, hop) };
+        ejected.map(|why| (Why::Ejected, Some(why)))
     }
 
     /// The TrafficTargets for whoever is there.
@@ -266,17 +288,6 @@ fn service_of(plan: &Plan) -> Option<&Arc<ServicePort>> {
         Plan::Split(fork) => Some(&fork.service),
         Plan::Passthrough(_) => None,
     }
-}
-
-/// What a TrafficSplit does with the requests it applies to.
-fn split_note(rule: &SplitRule, plans: &[(u32, Plan)]) -> String {
-    let backends = rule.backends.iter().zip(plans).map(|(backend, (weight, plan))| match plan {
-        Plan::Refuse { detail, .. } => format!("{weight} to {} (refused: {detail})", backend.host),
-        _ => format!("{weight} to {}", backend.host),
-    });
-    let which = if rule.requests.is_some() { "requests that match it" } else { "everything" };
-    let shares = backends.collect::<Vec<_>>().join(", ");
-    format!("TrafficSplit {} sends {which} elsewhere, in shares of {shares}", rule.name)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 use std::fs;
 
-use meshgate_config::{Bootstrap, ConfigStore};
+use meshgate_config::{Bootstrap, ConfigStore, EndpointIdentity};
 
 use super::*;
 

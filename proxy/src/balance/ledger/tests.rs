@@ -199,3 +199,17 @@ async fn off_is_off() {
     pass(&mesh, secs(11)).await;
     assert_eq!(who(&choice), [1, 2, 3, 4, 5, 6]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn why_an_endpoint_is_out_and_for_how_long_can_be_asked() {
+    let mesh = Mesh::new(settings());
+    let choice = service(&mesh, 3);
+    ask(&choice, (0, 2), 5, FAILED);
+    tokio::time::advance(secs(2)).await;
+    let hop = |address: &str| Hop { address: address.parse().unwrap(), security: Security::Plaintext, remote: None };
+    let ejected = |host: &str, address: &str| mesh.ledgers.ejected(host, 80, &hop(address));
+    assert_eq!(ejected("a", "10.0.0.2:80").as_deref(), Some("5 failures in a row, for 3s more"));
+    assert_eq!((ejected("a", "10.0.0.1:80"), ejected("b", "10.0.0.2:80")), (None, None));
+    pass(&mesh, secs(3)).await;
+    assert_eq!(ejected("a", "10.0.0.2:80"), None);
+}

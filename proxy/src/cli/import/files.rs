@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use meshgate_config::offline::Resources;
-use meshgate_config::{AppProtocol, ClusterKey, Export, ExportedPort, Multicluster, Problem, Surroundings};
+use meshgate_config::{ClusterKey, Export, ExportedPort, Multicluster, Problem, Surroundings};
 use meshgate_policy::lint::{DUPLICATE_EXPORT_PATH, EXPORT_WITHOUT_SERVICE};
 use meshgate_policy::{Settings, Workload};
 
@@ -86,22 +86,5 @@ fn service(export: &Export) -> Service {
 }
 
 fn port(exported: &ExportedPort) -> Port {
-    let port = &exported.port;
-    Port {
-        port: port.port,
-        name: port.name.clone(),
-        app_protocol: app_protocol(port.app_protocol).map(str::to_owned),
-        path: exported.path.clone(),
-        ready: u32::try_from(port.endpoints.len()).unwrap_or(u32::MAX),
-    }
-}
-
-/// As a Service would write it.
-fn app_protocol(protocol: AppProtocol) -> Option<&'static str> {
-    match protocol {
-        AppProtocol::Auto => None,
-        AppProtocol::Http => Some("http"),
-        AppProtocol::Http2 => Some("http2"),
-        AppProtocol::Tcp => Some("tcp"),
-    }
+    Port::of(exported, exported.port.endpoints.len())
 }

@@ -15,8 +15,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::target::FromGateway;
-use crate::clusters::Clusters;
 use crate::clusters::wire::{CONTENT_TYPE, Exported, LINE_MAX, PATH};
+use crate::clusters::{Clusters, Lines};
 use crate::orig_dst::OwnAddresses;
 use crate::tunnel::dial;
 
@@ -102,18 +102,13 @@ pub(super) async fn list(stream: impl AsyncRead + AsyncWrite + Unpin) -> anyhow:
 }
 
 async fn first_line(mut body: RecvStream) -> anyhow::Result<Vec<u8>> {
-    let mut line = Vec::new();
+    let mut lines = Lines::new(LINE_MAX);
     loop {
         let piece: Bytes = body.data().await.context("it has ended its answer")??;
         body.flow_control().release_capacity(piece.len())?;
-        for byte in piece {
-            match byte {
-                // An empty line is a heartbeat.
-                b'\n' if line.is_empty() => {}
-                b'\n' => return Ok(line),
-                byte => line.push(byte),
-            }
+        // An empty line is a heartbeat.
+        if let Some(line) = lines.push(&piece)?.into_iter().find(|line| !line.is_empty()) {
+            return Ok(line);
         }
-        anyhow::ensure!(line.len() <= LINE_MAX, "its list is longer than {LINE_MAX} bytes");
     }
 }

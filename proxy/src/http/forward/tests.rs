@@ -327,3 +327,20 @@ fn nobody() -> (tokio::net::TcpSocket, SocketAddr) {
     let address = socket.local_addr().unwrap();
     (socket, address)
 }
+
+#[test]
+fn a_grpc_server_that_is_not_available_counts_as_one_that_answers_503() {
+    let told = |content_type: &str, status: &str| {
+        let response = Response::builder().header("content-type", content_type).header(GRPC_STATUS, status);
+        told(&response.body(()).unwrap())
+    };
+    for (content_type, status, expected) in [
+        ("application/grpc", "14", 503),
+        ("application/grpc+proto", "14", 503),
+        ("application/grpc", "13", 200),
+        ("application/grpc", "0", 200),
+        ("text/html", "14", 200),
+    ] {
+        assert_eq!(told(content_type, status), expected, "{content_type} {status}");
+    }
+}

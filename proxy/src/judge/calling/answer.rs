@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 
+use http::StatusCode;
 use meshgate_config::{Balancer, Endpoint, HashOn, ServicePort, Share};
+use meshgate_policy::Verdict;
 use serde::{Serialize, Serializer};
 
 use crate::error::ErrorKind;
@@ -22,7 +24,7 @@ pub struct Called {
     pub generation: Option<u64>,
     /// `allow`: it would be sent. `deny`: refused by the caller's own proxy.
     pub verdict: Outcome,
-    /// Why: `service`, `endpoint` and `passthrough`, or `out_of_reach`, `no_endpoint` and `no_route`.
+    /// Why: `service`, `split`, `endpoint` and `passthrough`, or `out_of_reach`, `no_endpoint`, `no_route` and `no_target_matched`.
     pub reason: &'static str,
     /// For people, where it is refused: why.
     pub detail: Option<String>,
@@ -37,12 +39,70 @@ pub struct Called {
     pub tcp: bool,
     /// The service that is meant.
     pub service: Option<ServiceSeen>,
+    /// The request that is sent, as it is forwarded, where it is described.
+    pub request: Option<RequestSeen>,
     /// What the proxy makes of the call.
     pub notes: Vec<Cow<'static, str>>,
+    /// Of a TrafficSplit's root, in the order in which they are asked; what none takes goes to the endpoints below.
+    pub splits: Vec<SplitSeen>,
     /// Our own first, then others by key; empty where no service is balanced.
     pub clusters: Vec<ClusterSeen>,
     /// In the order of the configuration.
     pub endpoints: Vec<EndpointSeen>,
+}
+
+/// A request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RequestSeen {
+    /// Its method.
+    pub method: String,
+    /// Its normalized path, with its query.
+    pub path: String,
+}
+
+/// One TrafficSplit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SplitSeen {
+    /// Its name.
+    pub name: String,
+    /// Whether it applies to whatever comes to it, and not only to requests that match.
+    pub all: bool,
+    /// Whether it takes this call; `None` = that depends on the request.
+    pub takes: Option<bool>,
+    /// As they are written; without weight they are left out.
+    pub backends: Vec<BackendSeen>,
+}
+
+/// One backend of a TrafficSplit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackendSeen {
+    /// Its full name.
+    pub host: String,
+    /// As written.
+    pub weight: u32,
+    /// Of what the split takes, in thousandths.
+    pub per_mille: u64,
+    /// What becomes of its share: as if it had been called itself.
+    pub verdict: Outcome,
+    /// Why.
+    pub reason: &'static str,
+    /// For people, where it is refused: why.
+    pub detail: Option<String>,
+    /// What an HTTP caller gets when refused.
+    pub status: Option<u16>,
+}
+
+/// What TrafficTargets of the caller's cluster say of what is sent to an endpoint in another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RulingSeen {
+    /// `deny`: it is not sent, and the caller gets 403.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: &'static str,
+    /// The rule that lets it in.
+    pub policy: Option<String>,
+    /// Where none does: the rule that failed in the fewest conditions, and the first of them.
+    pub nearest: Option<String>,
 }
 
 /// A service that is called.
@@ -103,6 +163,8 @@ pub struct EndpointSeen {
     pub targets_of_others: Vec<String>,
     /// What stands before it, as it was last seen.
     pub gateway: Option<GatewaySeen>,
+    /// Of one in another cluster, with TrafficTargets in force: whether what is described is sent to it.
+    pub ruling: Option<RulingSeen>,
 }
 
 /// A gateway; what is `None` is not known.
@@ -172,7 +234,9 @@ impl Called {
             destination,
             tcp: false,
             service: None,
+            request: None,
             notes: Vec::new(),
+            splits: Vec::new(),
             clusters: Vec::new(),
             endpoints: Vec::new(),
         }
@@ -181,12 +245,38 @@ impl Called {
     pub(super) fn refuse(&mut self, kind: ErrorKind, detail: String) {
         self.verdict = Outcome::Deny;
         self.reason = match kind {
-            ErrorKind::OutOfReach => "out_of_reach",
+            ErrorKind::OutOfReach | ErrorKind::BackendOutOfReach => "out_of_reach",
             ErrorKind::NoEndpoint => "no_endpoint",
             _ => "no_route",
         };
         self.detail = Some(detail);
         self.status = (!self.tcp && !kind.is_silent()).then(|| kind.status().as_u16());
+    }
+
+    /// Takes into account what is said of the endpoints whose turn it may be.
+    pub(super) fn judged(&mut self) {
+        let in_use = self.endpoints.iter().filter(|seen| seen.state == State::Used);
+        let (refusing, sending): (Vec<_>, Vec<_>) = in_use
+            .map(|seen| seen.ruling.as_ref().filter(|ruling| ruling.verdict == Verdict::Deny))
+            .partition(Option::is_some);
+        match (refusing.first(), sending.is_empty()) {
+            (Some(Some(ruling)), true) => {
+                (self.verdict, self.reason) = (Outcome::Deny, ruling.reason);
+                self.status = (!self.tcp).then_some(StatusCode::FORBIDDEN.as_u16());
+                let detail = "this cluster's TrafficTargets let it go to none of the other clusters' endpoints in use";
+                self.detail = Some(detail.to_owned());
+            }
+            (Some(_), false) => {
+                let all = refusing.len() + sending.len();
+                let note = format!(
+                    "this cluster's TrafficTargets refuse it for {} of {all} endpoints in use: when it is the turn of one of those, \
+                     it is not sent",
+                    refusing.len()
+                );
+                self.notes.push(note.into());
+            }
+            _ => {}
+        }
     }
 
     pub(super) fn service(&mut self, port: &ServicePort) {
@@ -221,6 +311,7 @@ impl EndpointSeen {
             targets: Vec::new(),
             targets_of_others: Vec::new(),
             gateway: has_gateway.then_some(GatewaySeen { down: None, ready: None }),
+            ruling: None,
         }
     }
 }

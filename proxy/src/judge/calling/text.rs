@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::answer::{Called, ClusterSeen, EndpointSeen, State, Why};
+use meshgate_policy::Verdict;
+
+use super::answer::{BackendSeen, Called, ClusterSeen, EndpointSeen, RequestSeen, SplitSeen, State, Why};
 use crate::judge::Outcome;
 use crate::judge::text::{BOLD, FAINT, GREEN, RED, painter};
 
@@ -42,6 +44,8 @@ impl Called {
         };
         match self.reason {
             "service" => "goes to endpoints of a service".to_owned(),
+            "split" => "goes to backends of a TrafficSplit".to_owned(),
+            "no_target_matched" => format!("is not sent to another cluster, {told}"),
             "endpoint" => "goes to the one endpoint that was called by its own address".to_owned(),
             "passthrough" => "is nothing of the mesh, and passes as it is".to_owned(),
             "out_of_reach" => format!("nobody there may be called, {told}"),
@@ -57,8 +61,17 @@ impl Called {
         let spoken = if self.tcp { "TCP" } else { "HTTP" };
         let destination = self.destination.map(|address| format!(" by way of {address}")).unwrap_or_default();
         let _ = writeln!(text, "called: {}{destination}, {spoken}", self.to);
+        if let Some(RequestSeen { method, path }) = &self.request {
+            let _ = writeln!(text, "request: {method} {path}");
+        }
         for note in &self.notes {
             let _ = writeln!(text, "note: {note}");
+        }
+        for split in &self.splits {
+            let _ = writeln!(text, "split {}: {}", split.name, split.words());
+            for backend in &split.backends {
+                let _ = writeln!(text, "  {}", backend.words());
+            }
         }
         let Some(service) = &self.service else { return };
         let _ = writeln!(text, "service: {}, {}:{}", service.name, service.host, service.port);
@@ -90,6 +103,36 @@ impl ClusterSeen {
     }
 }
 
+impl SplitSeen {
+    fn words(&self) -> &'static str {
+        match (self.all, self.takes) {
+            (true, Some(false)) => "takes what is left, and this is not",
+            (true, _) => "takes whatever comes to it",
+            (false, None) => "takes requests that match it",
+            (false, Some(true)) => "takes requests that match it, as this one does",
+            (false, Some(false)) => "takes requests that match it, and not this",
+        }
+    }
+}
+
+impl BackendSeen {
+    fn words(&self) -> String {
+        let Self { host, weight, per_mille, .. } = self;
+        let mut text = format!("{}.{}% {host}, weight {weight}: ", per_mille / 10, per_mille % 10);
+        match (self.verdict, self.status) {
+            (Outcome::Allow, _) => text.push_str("used"),
+            (_, Some(status)) => {
+                let _ = write!(text, "the caller gets {status}");
+            }
+            (_, None) => text.push_str("the connection is closed"),
+        }
+        if let Some(detail) = &self.detail {
+            let _ = write!(text, " ({detail})");
+        }
+        text
+    }
+}
+
 impl EndpointSeen {
     fn words(&self) -> String {
         let mut text = self.address.clone();
@@ -114,6 +157,12 @@ impl EndpointSeen {
             let _ = write!(text, ", by TrafficTarget {}", self.targets.join(", "));
         } else if self.why == Some(Why::OutOfReach) && !self.targets_of_others.is_empty() {
             let _ = write!(text, "; {} names others", self.targets_of_others.join(", "));
+        }
+        if let Some(ruling) = self.ruling.as_ref().filter(|ruling| ruling.verdict == Verdict::Deny) {
+            let _ = write!(text, ", but this is not sent ({})", ruling.reason);
+            if let Some(nearest) = &ruling.nearest {
+                let _ = write!(text, ", nearest {nearest}");
+            }
         }
         match self.gateway.as_ref().filter(|_| self.why.is_none()).map(|gateway| (gateway.down, gateway.ready)) {
             Some((Some(_), Some(ready))) => {
