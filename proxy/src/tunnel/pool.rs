@@ -5,11 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use h2::client::SendRequest;
 use h2::{Reason, client};
 use http::{Method, Request, StatusCode, Version, header};
@@ -201,9 +203,14 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
     let (gateway, closed) = (Arc::clone(&via.gateway), Rc::clone(&made.closed));
     tokio::task::spawn_local(async move {
         let lost = pulse::lost(connection.ping_pong(), || tunnels.count() > 0);
+        let driving = poll_fn(|cx| {
+            let ended = connection.poll_unpin(cx);
+            tunnels.driven();
+            ended
+        });
         tokio::select! {
             biased;
-            ended = connection => match ended {
+            ended = driving => match ended {
                 Ok(()) => tracing::debug!(%gateway, "gateway connection ended"),
                 Err(error) => tracing::debug!(%gateway, %error, "gateway connection ended"),
             },
