@@ -63,11 +63,11 @@ pub enum ErrorKind {
     GatewayTls,
     /// A gateway answers, and does not let us through: not exported, not to us, too many at once.
     TunnelRefused,
-    /// A gateway answers and lets us through, and has no endpoint behind it that takes a connection.
+    /// A gateway answers and lets us through, and there is no endpoint behind it that takes a connection, or goes on with it.
     TunnelNoEndpoint,
     /// Asked of a gateway, and not exported.
     NotExported,
-    /// Asked of a gateway, and not exported to the caller's cluster.
+    /// Asked of a gateway, and not exported to the caller's cluster. The caller is told what it is told of what is not exported.
     NotForCaller,
     /// The caller has as much as one caller may have.
     TooMany,
@@ -109,10 +109,9 @@ impl ErrorKind {
     pub fn status(self) -> StatusCode {
         match self {
             Self::BadRequest | Self::DownstreamGone => StatusCode::BAD_REQUEST,
-            Self::DownstreamTls | Self::OutOfReach | Self::BackendOutOfReach | Self::NotForCaller => {
-                StatusCode::FORBIDDEN
-            }
-            Self::NotExported => StatusCode::NOT_FOUND,
+            Self::DownstreamTls | Self::OutOfReach | Self::BackendOutOfReach => StatusCode::FORBIDDEN,
+            // What a cluster is not to have it is not to learn of either.
+            Self::NotExported | Self::NotForCaller => StatusCode::NOT_FOUND,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::ConnectNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute
@@ -137,9 +136,9 @@ impl ErrorKind {
         match self {
             Self::BadRequest | Self::UpstreamProtocol | Self::Internal | Self::Loop => "13",
             Self::DownstreamGone => "1",
-            Self::NoRoute | Self::NotExported | Self::ConnectNotAllowed => "12",
+            Self::NoRoute | Self::NotExported | Self::NotForCaller | Self::ConnectNotAllowed => "12",
             Self::DownstreamTls => "16",
-            Self::OutOfReach | Self::BackendOutOfReach | Self::NotForCaller => "7",
+            Self::OutOfReach | Self::BackendOutOfReach => "7",
             Self::TooMany => "8",
             Self::NoEndpoint
             | Self::ConnectFailed
@@ -216,9 +215,9 @@ impl ErrorKind {
             Self::ConnectNotAllowed => "CONNECT is not allowed",
             Self::DownstreamTls => "mutual TLS required",
             Self::DownstreamGone => "client closed the request",
-            Self::NoRoute | Self::NotExported => "no route to this host",
+            Self::NoRoute | Self::NotExported | Self::NotForCaller => "no route to this host",
             Self::NoEndpoint | Self::TunnelNoEndpoint => "no usable endpoint",
-            Self::OutOfReach | Self::BackendOutOfReach | Self::NotForCaller => "RBAC: access denied",
+            Self::OutOfReach | Self::BackendOutOfReach => "RBAC: access denied",
             Self::TooMany => "too many requests",
             Self::Loop => "loop detected",
             Self::ConnectFailed | Self::ConnectTimeout | Self::GatewayFailed | Self::TunnelRefused => {

@@ -19,6 +19,8 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -40,6 +42,8 @@ use crate::detect::{self, Detected};
 use crate::drain::{self, Phase};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::server::{LOCAL_RESETS, PENDING_RESETS};
+use crate::limits::Permits;
+use crate::metrics::UNKNOWN;
 use crate::tunnel::{FRAME_MAX, Open, SEND_BUFFER, WINDOW, connection_window, pulse};
 use crate::worker::WorkerRef;
 use crate::{report, socket, throttle, tls};
@@ -49,9 +53,17 @@ use choose::Loads;
 /// Bytes of a request's head: a CONNECT has little to say.
 const HEAD_MAX: u32 = 16 * 1024;
 
-/// Streams that a caller may take back before they were answered, more than it let be answered: beyond it the connection is closed
-/// with ENHANCE_YOUR_CALM, because each has cost a connection to an endpoint (CVE-2023-44487).
+/// Streams that a caller may take back within [`SOON`], more than it let be answered: each has cost a connection to an endpoint
+/// (CVE-2023-44487). Beyond it the connection takes no more, and the tunnels in it live on; beyond twice as many, because whoever
+/// goes on has not listened, it is closed with ENHANCE_YOUR_CALM.
 const TAKEN_BACK_MAX: usize = 100;
+
+/// What was asked for longer ago held one of the connection's streams for so long, and there are only so many of those. Who gives
+/// up on an endpoint that does not answer is not to blame.
+const SOON: Duration = Duration::from_secs(1);
+
+/// Lists that one connection may read at a time. A proxy reads one.
+const LISTS_MAX: usize = 4;
 
 /// What the workers of a gateway share.
 #[derive(Debug, Default)]
@@ -81,9 +93,12 @@ pub struct Side {
     caller: Caller,
     sni: Option<String>,
     admitted: Admitted,
+    /// What the metrics call the caller.
+    principal: String,
     /// The log fields of the connection, see [`Line::prefix`].
     prefix: Vec<u8>,
     streams: Open,
+    lists: Permits,
     taken_back: Cell<usize>,
 }
 
@@ -119,24 +134,27 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
     let Some(id) = accepted.peer.id else {
         return Err(ProxyError::new(ErrorKind::Internal, "a handshake without an identity"));
     };
+    let cluster = identity.cluster_of(accepted.stream.get_ref().1.peer_certificates().unwrap_or_default());
     let settings = &shared.bootstrap.gateway;
-    let admitted = shared.gateways.callers.admit(&id, settings.connections_per_caller, settings.tunnels_per_caller);
+    let callers = &shared.gateways.callers;
+    let admitted = callers.admit(cluster.as_ref(), &id, settings.connections_per_caller, settings.tunnels_per_caller);
     let Some(admitted) = admitted else {
         if let Some(left_out) = throttle::admit() {
             tracing::warn!(peer = %id, left_out, "connection refused: gateway.connectionsPerCaller reached");
         }
         return Err(ProxyError::new(ErrorKind::TooMany, format!("{id} has too many connections")));
     };
-    let cluster = identity.cluster_of(accepted.stream.get_ref().1.peer_certificates().unwrap_or_default());
     let caller = Caller { id, cluster, source: connection.remote.ip() };
     let side = Side {
         worker: Rc::clone(worker),
         destination,
         prefix: prefix(connection, destination, &caller),
+        principal: callers.name(&caller.id).unwrap_or_else(|| UNKNOWN.to_owned()),
         caller,
         sni: accepted.peer.sni,
         admitted,
         streams: Open::default(),
+        lists: Permits::new(LISTS_MAX),
         taken_back: Cell::new(0),
     };
     tracing::debug!(remote = %connection.remote, caller = ?side.caller, "gateway");
@@ -185,7 +203,7 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
     loop {
         tokio::select! {
             biased;
-            accepted = poll_fn(|cx| connection.poll_accept(cx)) => match accepted {
+            accepted = poll_fn(|cx| drive(&mut connection, &side.streams, cx)) => match accepted {
                 Some(Ok((request, respond))) => start(&side, request, respond),
                 Some(Err(error)) => {
                     tracing::debug!(peer = %side.caller.id, %error, "gateway connection ended");
@@ -211,11 +229,23 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
                 timer.as_mut().reset(Instant::now() + idle);
             }
         }
-        if side.taken_back.get() > TAKEN_BACK_MAX {
+        if side.taken_back.get() > 2 * TAKEN_BACK_MAX {
             tracing::debug!(peer = %side.caller.id, "gateway connection ended: too many streams taken back");
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        } else if side.taken_back.get() > TAKEN_BACK_MAX {
+            connection.graceful_shutdown();
         }
     }
+}
+
+fn drive<I: AsyncRead + AsyncWrite + Unpin>(
+    connection: &mut server::Connection<I, Bytes>,
+    streams: &Open,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>> {
+    let accepted = connection.poll_accept(cx);
+    streams.driven();
+    accepted
 }
 
 /// Serves one request in a task of its own; a panic there ends that one.

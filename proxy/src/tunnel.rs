@@ -5,13 +5,15 @@
 //! only bytes. This is about the outer one, at both ends; the inner is made as over any socket.
 
 pub mod dial;
+mod incoming;
 pub mod pool;
 pub mod pulse;
 pub mod stream;
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
 
+use incoming::Incoming;
 pub use pool::Tunnels;
 pub use stream::TunnelStream;
 
@@ -44,9 +46,20 @@ pub fn connection_window(tunnels: u32) -> u32 {
     WINDOW.saturating_mul(tunnels).min((1 << 31) - 1)
 }
 
-/// Counts what is open on a connection.
+/// Between two looks at what waits in a connection's tunnels, in times that it was driven: a look at a hundred of them costs as much
+/// as a small request, and h2 lets tens of thousands of frames wait.
+const LOOK_EVERY: usize = 64;
+
+/// What is open on a connection.
 #[derive(Debug, Clone, Default)]
-pub struct Open(Rc<Cell<usize>>);
+pub struct Open(Rc<Tally>);
+
+#[derive(Debug, Default)]
+struct Tally {
+    count: Cell<usize>,
+    driven: Cell<usize>,
+    tunnels: RefCell<Vec<Weak<RefCell<Incoming>>>>,
+}
 
 /// One that is open.
 #[derive(Debug)]
@@ -55,20 +68,43 @@ pub struct Held(Open);
 impl Open {
     /// One more, until it is dropped.
     pub fn hold(&self) -> Held {
-        self.0.set(self.0.get() + 1);
+        let Self(tally) = self;
+        tally.count.set(tally.count.get() + 1);
         Held(self.clone())
     }
 
     /// How many there are.
     pub fn count(&self) -> usize {
-        self.0.get()
+        let Self(tally) = self;
+        tally.count.get()
+    }
+
+    /// To be called whenever the connection has been driven.
+    pub fn driven(&self) {
+        let Self(tally) = self;
+        tally.driven.set(tally.driven.get().wrapping_add(1));
+        if !tally.driven.get().is_multiple_of(LOOK_EVERY) {
+            return;
+        }
+        tally.tunnels.borrow_mut().retain(|tunnel| {
+            let tunnel = tunnel.upgrade();
+            tunnel.inspect(|tunnel| tunnel.borrow_mut().collect()).is_some()
+        });
+    }
+}
+
+impl Held {
+    /// This one is a tunnel.
+    fn follow(&self, incoming: &Rc<RefCell<Incoming>>) {
+        let Self(Open(tally)) = self;
+        tally.tunnels.borrow_mut().push(Rc::downgrade(incoming));
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let Self(Open(count)) = self;
-        count.set(count.get().saturating_sub(1));
+        let Self(Open(tally)) = self;
+        tally.count.set(tally.count.get().saturating_sub(1));
     }
 }
 

@@ -25,6 +25,10 @@ const ANSWER: Duration = Duration::from_secs(3);
 /// From the beginning of a line to its end. Whoever sends a byte now and then is not heard out.
 const LINE: Duration = Duration::from_secs(30);
 
+/// Between two lines that are looked at: each is the whole list, which takes its time to read, and whoever sends more is not worth
+/// the time of the others.
+const PACE: Duration = Duration::from_millis(100);
+
 /// A gateway that does not know what it is asked is asked again after this long: it may have been replaced by a newer one.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 
@@ -136,9 +140,12 @@ async fn exchange(
         if begun.elapsed() > LINE {
             return Err(Failure::new("list", format_args!("a line that does not end within {LINE:?}")));
         }
-        for line in ended {
-            let list = List::read(&line, gateway).map_err(|error| Failure::refusal("list", error))?;
+        // Of lists that come together the last is the one that holds.
+        let list = ended.iter().rfind(|line| !line.trim_ascii().is_empty());
+        if let Some(line) = list.or(ended.last()) {
+            let list = List::read(line, gateway).map_err(|error| Failure::refusal("list", error))?;
             heard(list.map_or(Heard::Heartbeat, Heard::List));
+            sleep(PACE).await;
         }
     }
 }
@@ -180,5 +187,51 @@ async fn next(body: &mut RecvStream) -> Result<Bytes, Failure> {
         }
         Some(Err(error)) => Err(error.into()),
         None => Err(Failure::new("broken", "it has ended its answer")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use h2::server;
+    use tokio::io::duplex;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_repeats_its_list_without_end_is_read_at_a_pace() {
+        let (near, far) = duplex(64 * 1024);
+        let gateway = GatewayAddress {
+            cluster: "default/default/default/cluster-1".parse().unwrap(),
+            host: "192.0.2.1".into(),
+            ip: None,
+            port: 15443,
+            identity: "spiffe://cluster.local/ns/meshgate-system/sa/meshgate-gateway".parse().unwrap(),
+        };
+        let flood = async {
+            let mut connection = server::handshake(far).await.unwrap();
+            let (_, mut respond) = connection.accept().await.unwrap().unwrap();
+            let answer = Response::builder().header(header::CONTENT_TYPE, CONTENT_TYPE).body(()).unwrap();
+            let mut body = respond.send_response(answer, false).unwrap();
+            let line =
+                r#"{"clusterKey":"default/default/default/cluster-1","trustDomain":"cluster.local","exports":[]}"#;
+            let send = async {
+                loop {
+                    body.reserve_capacity(16 * 1024);
+                    let room = std::future::poll_fn(|cx| body.poll_capacity(cx)).await.unwrap().unwrap();
+                    if room >= 16 * 1024 {
+                        let lines = format!("{line}\n").repeat(100) + &"\n".repeat(1000);
+                        body.send_data(lines.into(), false).unwrap();
+                    }
+                }
+            };
+            tokio::join!(send, async { while connection.accept().await.is_some() {} });
+        };
+        let mut heard = 0;
+        tokio::select! {
+            () = flood => {}
+            ended = listen(near, &gateway, |_| heard += 1) => panic!("{ended:?}"),
+            () = sleep(Duration::from_secs(10)) => {}
+        }
+        assert!((10..=101).contains(&heard), "{heard}");
     }
 }

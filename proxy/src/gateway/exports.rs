@@ -10,7 +10,7 @@ use meshgate_config::{Export, ExportedPort};
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::{Side, choose, plan};
+use super::{Side, answer, choose, plan};
 use crate::clusters::wire::{CONTENT_TYPE, Exported, HEARTBEAT, Port, Service};
 use crate::drain::Phase;
 use crate::tunnel::{Held, TunnelStream};
@@ -20,6 +20,8 @@ const WRITE: Duration = Duration::from_secs(10);
 
 /// Answers until the reader has gone, does not read, or the gateway drains.
 pub(super) async fn serve(side: Rc<Side>, recv: h2::RecvStream, mut respond: SendResponse<Bytes>, held: Held) {
+    // Each holds a whole list for as long as its reader takes to read it.
+    let Some(_permit) = side.lists.take() else { return answer(respond, StatusCode::TOO_MANY_REQUESTS, None) };
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::OK;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));

@@ -22,6 +22,7 @@ use crate::tunnel::{TunnelStream, dial, pool};
 use edge::{CART, Edge, GATEWAY, TWO, WEB};
 
 pub(crate) mod edge;
+mod hostile;
 
 const LONG: Duration = Duration::from_secs(20);
 

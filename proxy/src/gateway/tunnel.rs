@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::plan::{self, Own, Target};
-use super::{Side, answer, choose};
+use super::{SOON, Side, answer, choose};
 use crate::balance::Family;
 use crate::connection::Direction;
 use crate::copy::Copy;
@@ -43,6 +43,7 @@ enum Refused {
 
 /// Serves one CONNECT.
 pub(super) async fn serve(side: Rc<Side>, head: Parts, recv: RecvStream, mut respond: SendResponse<Bytes>, held: Held) {
+    let asked = Instant::now();
     let authority = head.uri.authority().map(ToString::to_string).unwrap_or_default();
     let call = Call { side: Rc::clone(&side), authority, headers: head.headers };
     let Some(_permit) = side.admitted.tunnel() else {
@@ -60,7 +61,9 @@ pub(super) async fn serve(side: Rc<Side>, head: Parts, recv: RecvStream, mut res
     let opened = tokio::select! {
         biased;
         _ = poll_fn(|cx| respond.poll_reset(cx)) => {
-            side.taken_back.set(side.taken_back.get() + 1);
+            if asked.elapsed() < SOON {
+                side.taken_back.set(side.taken_back.get() + 1);
+            }
             report.failed(&ProxyError::new(ErrorKind::DownstreamGone, "taken back before it was answered"));
             return;
         }
@@ -154,14 +157,12 @@ impl Call {
     }
 
     /// Judges it for the first time; the report begins with what that comes to.
+    ///
+    /// Policies come first: whom they do not let in is told so whether there is such a service or not.
     fn judge(&self) -> (Report, Result<Target, Refused>) {
         let snapshot = self.side.worker.snapshot();
         let target = self.target(&snapshot);
         let mut report = self.report(target.as_ref().ok());
-        let target = match target {
-            Ok(target) => target,
-            Err(error) => return (report, Err(Refused::Failed(error))),
-        };
         let residual = self.side.residual(&snapshot);
         let decision = plan::decide(&residual, &self.side.caller, &self.authority, &self.headers);
         report.decision(&decision);
@@ -171,7 +172,7 @@ impl Call {
             }
             return (report, Err(Refused::Denied));
         }
-        (report, Ok(target))
+        (report, target.map_err(Refused::Failed))
     }
 
     fn report(&self, target: Option<&Target>) -> Report {
@@ -179,7 +180,7 @@ impl Call {
         let expected = target.and_then(|target| target.port.endpoints.first()).map(|endpoint| &endpoint.identity);
         let labels = TcpLabels {
             reporter: "gateway",
-            source_principal: side.caller.id.to_string(),
+            source_principal: side.principal.clone(),
             destination_principal: match expected {
                 Some(EndpointIdentity::Mesh(id)) => id.to_string(),
                 _ => UNKNOWN.to_owned(),

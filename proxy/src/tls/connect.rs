@@ -63,7 +63,9 @@ pub async fn connect(worker: &WorkerRef, upstream: &Upstream, alpn: ClientAlpn) 
     let deadline = Instant::now() + upstream.connect_timeout;
     let late = |_| {
         let detail = format!("{upstream}: no connection within {:?}", upstream.connect_timeout);
-        ProxyError::new(ErrorKind::ConnectTimeout, detail)
+        // Once a gateway has let us through, it is not the gateway that is slow.
+        let kind = if upstream.via.is_some() { ErrorKind::TunnelNoEndpoint } else { ErrorKind::ConnectTimeout };
+        ProxyError::new(kind, detail)
     };
     let stream = match &upstream.via {
         // Has its own deadline, because it knows who was late.
@@ -105,7 +107,8 @@ async fn handshake(
         // A far side that just closes (full, draining, restarting) has said nothing about identities.
         Err(error) if !super::is_tls(&error) => {
             let detail = format!("{upstream}: in the TLS handshake");
-            Err(ProxyError::new(ErrorKind::ConnectFailed, detail).caused_by(error))
+            let kind = if upstream.via.is_some() { ErrorKind::TunnelNoEndpoint } else { ErrorKind::ConnectFailed };
+            Err(ProxyError::new(kind, detail).caused_by(error))
         }
         Err(error) => {
             let detail = format!("{upstream}: expected {expected}: {}", super::reason(&error));

@@ -5,11 +5,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use h2::client::SendRequest;
 use h2::{Reason, client};
 use http::{Method, Request, StatusCode, Version, header};
@@ -60,7 +62,7 @@ struct Connection {
 impl Connection {
     fn takes_another(&self, generation: u64) -> bool {
         let max = self.sender.current_max_send_streams().clamp(1, super::TUNNELS_MAX as usize);
-        self.generation == generation && !self.closed.get() && self.tunnels.count() < max
+        self.generation >= generation && !self.closed.get() && self.tunnels.count() < max
     }
 
     fn is_idle_since(&self, oldest: Instant) -> bool {
@@ -103,7 +105,7 @@ pub async fn open(worker: &WorkerRef, via: &Via, deadline: Instant) -> Result<Tu
     let mut last = None;
     for _ in 0..TRIES {
         let late = || error(ErrorKind::GatewayFailed, via, "no connection in time");
-        let found = timeout_at(deadline, connections.connection(worker, via, generation, deadline));
+        let found = timeout_at(deadline, connections.connection(worker, via, generation));
         let (connection, held) = found.await.map_err(|_| late())??;
         match timeout_at(deadline, connect(worker, via, &connection, held)).await {
             Ok(Ok(tunnel)) => return Ok(tunnel),
@@ -124,13 +126,12 @@ pub async fn open(worker: &WorkerRef, via: &Via, deadline: Instant) -> Result<Tu
 }
 
 impl Connections {
-    /// A connection that takes another tunnel; waits while somebody else connects.
+    /// A connection that takes another tunnel; waits while one is made.
     async fn connection(
-        &self,
+        self: &Rc<Self>,
         worker: &WorkerRef,
         via: &Via,
         generation: u64,
-        deadline: Instant,
     ) -> Result<(Rc<Connection>, Held), ProxyError> {
         let seen = self.failed.borrow().times;
         loop {
@@ -145,72 +146,71 @@ impl Connections {
                 return Err(ProxyError::new(*kind, detail.clone()));
             }
             if !self.connecting.replace(true) {
-                return self.connect(worker, via, generation, deadline).await;
+                // A task of its own: whoever asked first may go away, and the others wait for the same.
+                let (connecting, worker, via) = (Connecting(Rc::clone(self)), Rc::clone(worker), via.clone());
+                tokio::task::spawn_local(async move { connecting.connect(&worker, &via).await });
             }
             connected.await;
-        }
-    }
-
-    async fn connect(
-        &self,
-        worker: &WorkerRef,
-        via: &Via,
-        generation: u64,
-        deadline: Instant,
-    ) -> Result<(Rc<Connection>, Held), ProxyError> {
-        let _connecting = Connecting(self);
-        match establish(worker, via, generation, deadline).await {
-            Ok(connection) => {
-                let held = connection.tunnels.hold();
-                let mut open = self.open.borrow_mut();
-                // Those of an older certificate end with their last tunnel.
-                open.retain(|known| known.generation == generation && !known.closed.get());
-                open.push(Rc::clone(&connection));
-                Ok((connection, held))
-            }
-            Err(error) => {
-                let mut failed = self.failed.borrow_mut();
-                *failed = Failed { times: failed.times + 1, last: Some((error.kind, error.detail_with_cause())) };
-                Err(error)
-            }
         }
     }
 }
 
 /// The right to connect. Dropped, it wakes those who wait.
-struct Connecting<'a>(&'a Connections);
+struct Connecting(Rc<Connections>);
 
-impl Drop for Connecting<'_> {
-    fn drop(&mut self) {
-        self.0.connecting.set(false);
-        self.0.connected.notify_waiters();
+impl Connecting {
+    async fn connect(self, worker: &WorkerRef, via: &Via) {
+        let Self(connections) = &self;
+        match establish(worker, via).await {
+            Ok(connection) => {
+                let mut open = connections.open.borrow_mut();
+                // Those of an older certificate end with their last tunnel.
+                open.retain(|known| known.generation == connection.generation && !known.closed.get());
+                open.push(connection);
+            }
+            Err(error) => {
+                let mut failed = connections.failed.borrow_mut();
+                *failed = Failed { times: failed.times + 1, last: Some((error.kind, error.detail_with_cause())) };
+            }
+        }
     }
 }
 
-async fn establish(
-    worker: &WorkerRef,
-    via: &Via,
-    generation: u64,
-    deadline: Instant,
-) -> Result<Rc<Connection>, ProxyError> {
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        let Self(connections) = self;
+        connections.connecting.set(false);
+        connections.connected.notify_waiters();
+    }
+}
+
+async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, ProxyError> {
     let gateway = worker.shared.clusters.gateway(&via.gateway);
     let identity = Arc::clone(&worker.identity.borrow());
-    let left = deadline.saturating_duration_since(Instant::now());
-    let dialled = dial::dial(&gateway, &identity, &worker.shared.own, left).await;
+    let generation = identity.generation();
+    let patience = worker.shared.bootstrap.timeouts.connect;
+    let deadline = Instant::now() + patience;
+    let dialled = dial::dial(&gateway, &identity, &worker.shared.own, patience).await;
     let result = if dialled.is_ok() { "ok" } else { "error" };
     worker.shared.metrics.handshake(Direction::Gateway, result);
-    let (sender, mut connection) = builder()
-        .handshake(dialled?)
+    let late = |_| error(ErrorKind::GatewayFailed, via, "no HTTP/2 in time");
+    let (sender, mut connection) = timeout_at(deadline, builder().handshake(dialled?))
         .await
+        .map_err(late)?
         .map_err(|cause| error(ErrorKind::GatewayFailed, via, "HTTP/2").caused_by(cause))?;
     let (tunnels, closed) = (Open::default(), Rc::new(Cell::new(false)));
     let made = Connection { sender, generation, tunnels: tunnels.clone(), used: Cell::new(Instant::now()), closed };
     let (gateway, closed) = (Arc::clone(&via.gateway), Rc::clone(&made.closed));
     tokio::task::spawn_local(async move {
         let lost = pulse::lost(connection.ping_pong(), || tunnels.count() > 0);
+        let driving = poll_fn(|cx| {
+            let ended = connection.poll_unpin(cx);
+            tunnels.driven();
+            ended
+        });
         tokio::select! {
             biased;
-            ended = connection => match ended {
+            ended = driving => match ended {
                 Ok(()) => tracing::debug!(%gateway, "gateway connection ended"),
                 Err(error) => tracing::debug!(%gateway, %error, "gateway connection ended"),
             },

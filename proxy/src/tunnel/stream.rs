@@ -5,8 +5,10 @@
 //! the other side has given. Each direction ends by itself (END_STREAM); a tunnel that is dropped before both have ended is
 //! reset, so that nobody takes half of something for the whole.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -14,6 +16,7 @@ use h2::{Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::Held;
+use super::incoming::Incoming;
 
 /// Bytes that one write hands over at the most: as many as one frame takes, see [`super::FRAME_MAX`].
 const CHUNK_MAX: usize = super::FRAME_MAX as usize;
@@ -22,7 +25,7 @@ const CHUNK_MAX: usize = super::FRAME_MAX as usize;
 #[derive(Debug)]
 pub struct TunnelStream {
     send: SendStream<Bytes>,
-    recv: RecvStream,
+    incoming: Rc<RefCell<Incoming>>,
     /// Of the last frame, what has not been read yet.
     unread: Bytes,
     /// Where written bytes are put together; its memory is used again when the frames made of it have gone.
@@ -34,7 +37,9 @@ pub struct TunnelStream {
 impl TunnelStream {
     /// A tunnel whose CONNECT has been answered with success; `held` is dropped with it.
     pub fn new(send: SendStream<Bytes>, recv: RecvStream, held: Held) -> Self {
-        Self { send, recv, unread: Bytes::new(), chunk: BytesMut::new(), finished: false, _held: held }
+        let incoming = Rc::new(RefCell::new(Incoming::new(recv)));
+        held.follow(&incoming);
+        Self { send, incoming, unread: Bytes::new(), chunk: BytesMut::new(), finished: false, _held: held }
     }
 
     /// How many bytes may be sent now, of `wanted`.
@@ -75,7 +80,7 @@ impl AsyncRead for TunnelStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         while this.unread.is_empty() {
-            match ready!(this.recv.poll_data(cx)) {
+            match ready!(this.incoming.borrow_mut().poll_next(cx)) {
                 Some(Ok(bytes)) => this.unread = bytes,
                 Some(Err(error)) => return Poll::Ready(Err(broken(error))),
                 None => return Poll::Ready(Ok(())),
@@ -84,7 +89,7 @@ impl AsyncRead for TunnelStream {
         let len = this.unread.len().min(buf.remaining());
         buf.put_slice(this.unread.get(..len).unwrap_or_default());
         this.unread.advance(len);
-        Poll::Ready(this.recv.flow_control().release_capacity(len).map_err(broken))
+        Poll::Ready(this.incoming.borrow_mut().release(len).map_err(broken))
     }
 }
 

@@ -17,9 +17,15 @@ async fn pair() -> (SendRequest<Bytes>, mpsc::UnboundedReceiver<TunnelStream>) {
     let (opened, tunnels) = mpsc::unbounded_channel();
     spawn_local(async move {
         let mut connection = crate::gateway::builder(TUNNELS_MAX).handshake(far).await.unwrap();
-        while let Some(Ok((request, mut respond))) = poll_fn(|cx| connection.poll_accept(cx)).await {
+        let open = Open::default();
+        let mut driving = poll_fn(|cx| {
+            let accepted = connection.poll_accept(cx);
+            open.driven();
+            accepted
+        });
+        while let Some(Ok((request, mut respond))) = (&mut driving).await {
             let send = respond.send_response(Response::new(()), false).unwrap();
-            let _ = opened.send(TunnelStream::new(send, request.into_body(), Open::default().hold()));
+            let _ = opened.send(TunnelStream::new(send, request.into_body(), open.hold()));
         }
     });
     let (sender, connection) = pool::builder().handshake(near).await.unwrap();
@@ -164,6 +170,33 @@ async fn one_that_does_not_answer_is_noticed_but_not_while_nothing_is_open() {
         timeout(Duration::from_secs(15), watch).await.unwrap();
         assert!(started.elapsed() > Duration::from_secs(60));
         drop((sender, far));
+    };
+    LocalSet::new().run_until(test).await;
+}
+
+#[tokio::test]
+async fn a_tunnel_of_single_bytes_that_nobody_reads_ends_no_other() {
+    let test = async {
+        let (sender, mut tunnels) = pair().await;
+        let (mut stalled, mut unread) = (open(&sender).await, tunnels.recv().await.unwrap());
+        let (mut near, mut far) = (open(&sender).await, tunnels.recv().await.unwrap());
+        let mut written = 0;
+        while written < WINDOW
+            && let Ok(Ok(1)) = timeout(Duration::from_millis(200), stalled.write(&[(written % 251) as u8])).await
+        {
+            written += 1;
+            if written % 64 == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+        near.write_all(b"still there").await.unwrap();
+        timeout(Duration::from_secs(5), far.read_exact(&mut [0; 11])).await.unwrap().unwrap();
+        assert_eq!(written, WINDOW);
+        stalled.shutdown().await.unwrap();
+        let mut bytes = Vec::new();
+        timeout(Duration::from_secs(5), unread.read_to_end(&mut bytes)).await.unwrap().unwrap();
+        assert_eq!(bytes.len(), WINDOW as usize);
+        assert!(bytes.iter().zip(0_u32..).all(|(byte, at)| u32::from(*byte) == at % 251));
     };
     LocalSet::new().run_until(test).await;
 }
