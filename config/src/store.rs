@@ -64,7 +64,7 @@ pub struct ReloadReport {
 /// Whether a reload made a new generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// The folder is what it was.
+    /// The folder says what it said.
     Unchanged,
     /// Objects or problems differ; subscribers have been told.
     Published,
