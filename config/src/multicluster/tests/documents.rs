@@ -175,3 +175,112 @@ fn what_is_most_likely_not_meant_is_found() {
     let targets = [HERE, IMPORT, ROUTES_AND_MODE, &target("httpbin", "")];
     assert_eq!(lint(&targets), none, "and so no MG023");
 }
+
+/// One line of a document each, with a mark where values go.
+const FIELDS: [&str; 4] = [
+    "apiVersion: flomesh.io/v1alpha1
+kind: ServiceExport
+metadata: {namespace: httpbin, name: httpbin}
+spec:
+  serviceAccountName: @
+  rules: @
+  rules: [@]
+  rules: [{portNumber: @, path: /a, pathType: Prefix}]
+  rules: [{portNumber: 8080, path: @, pathType: Prefix}]
+  rules: [{portNumber: 8080, path: /a, pathType: @}]
+  pathRewrite: @
+  pathRewrite: {from: @}
+  pathRewrite: {from: /a, to: @}
+  sessionSticky: @
+  loadBalancer: @
+  targetClusters: @
+  targetClusters: [@]
+  rules: [{portNumber: 8080, path: /a, pathType: Prefix}]
+",
+    "apiVersion: flomesh.io/v1alpha1
+kind: ServiceImport
+metadata: {namespace: httpbin, name: httpbin}
+spec:
+  type: @
+  ips: @
+  ips: [@]
+  sessionAffinity: @
+  sessionAffinityConfig: @
+  serviceAccountName: @
+  ports: @
+  ports: [@]
+  ports: [{port: @}]
+  ports: [{port: 80, protocol: @}]
+  ports: [{port: 80, name: @}]
+  ports: [{port: 80, appProtocol: @}]
+  ports: [{port: 80, endpoints: @}]
+  ports: [{port: 80, endpoints: [{clusterKey: @, target: {host: a, port: 1}}]}]
+  ports: [{port: 80, endpoints: [{clusterKey: a/b/c/d, target: @}]}]
+  ports: [{port: 80, endpoints: [{clusterKey: a/b/c/d, target: {host: @, port: 1}}]}]
+  ports: [{port: 80, endpoints: [{clusterKey: a/b/c/d, target: {host: a, ip: @, port: 1}}]}]
+  ports: [{port: 80, endpoints: [{clusterKey: a/b/c/d, target: {host: a, port: @}}]}]
+  ports: [{port: 80, endpoints: [{clusterKey: a/b/c/d, serviceAccountName: @, target: {host: a, port: 1}}]}]
+  ports: [{port: 80, endpoints: [{clusterKey: a/b/c/d, trustDomain: @, target: {host: a, port: 1}}]}]
+",
+    "apiVersion: flomesh.io/v1alpha1
+kind: GlobalTrafficPolicy
+metadata: {namespace: httpbin, name: httpbin}
+spec:
+  lbType: @
+  targets: @
+  targets: [@]
+  targets: [{clusterKey: @}]
+  targets: [{clusterKey: a/b/c/d, weight: @}]
+  targets: [{clusterKey: a/b/c/d, priority: @}]
+",
+    "apiVersion: multicluster.x-k8s.io/v1alpha1
+kind: ServiceImport
+metadata: {namespace: httpbin, name: httpbin}
+spec:
+  type: @
+  ips: @
+  ports: @
+  ports: [{port: @}]
+  ports: [{port: 80, name: @}]
+  sessionAffinity: @
+",
+];
+
+const VALUES: [&str; 11] = [
+    "null",
+    "-1",
+    "65536",
+    "1e308",
+    "99999999999999999999999999",
+    "true",
+    "[[[[]]]]",
+    "{a: {b: c}}",
+    "''",
+    "\"a\\n\\u001b[2J\"",
+    "'a/b/c/d/e'",
+];
+
+#[test]
+fn whatever_stands_in_a_field_is_taken_or_refused_at_its_place() {
+    let mut refused = 0;
+    for document in FIELDS {
+        let (frame, lines): (Vec<_>, Vec<_>) = document.lines().partition(|line| !line.contains('@'));
+        let (head, tail) = frame.split_at(4);
+        for (line, value) in lines.iter().flat_map(|line| VALUES.iter().map(move |value| (line, value))) {
+            let written = line.replace('@', value);
+            let field = line.trim_start().split(':').next().unwrap();
+            let rest = tail.iter().filter(|other| !other.trim_start().starts_with(field));
+            let text: String = head.iter().chain([&&*written]).chain(rest).map(|line| format!("{line}\n")).collect();
+            let mesh = Mesh::open(&[HERE]);
+            mesh.folder.write("b.yaml", &text);
+            mesh.store.reload();
+            for problem in mesh.problems() {
+                assert!(problem.starts_with("b.yaml:"), "{text}{problem}");
+                assert!(!problem.contains(char::is_control), "{text}{problem:?}");
+                refused += 1;
+            }
+            assert_eq!(seen(&mesh.snapshot().services, "httpbin.httpbin", 8080)[..2], ["own 100@0", LOCAL], "{text}");
+        }
+    }
+    assert!(refused > 300, "{refused}");
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::slice::from_ref;
 
 use std::net::SocketAddr;
 
@@ -171,9 +172,9 @@ fn a_gateway_is_believed_about_its_own_cluster_and_what_can_be() {
     account["serviceAccountName"] = "a\nb".into();
     let good = service("good", 1);
     for (line, status, said) in [
-        (list(&[good.clone()]), 0, ""),
-        (list(&[good.clone()]).replace("cluster.local", "west.example"), 2, "of the trust domain \"west.example\""),
-        (list(&[good.clone()]).replace("cluster-1", "cluster-3"), 2, "it is the gateway of"),
+        (list(from_ref(&good)), 0, ""),
+        (list(from_ref(&good)).replace("cluster.local", "west.example"), 2, "of the trust domain \"west.example\""),
+        (list(from_ref(&good)).replace("cluster-1", "cluster-3"), 2, "it is the gateway of"),
         (
             list(&[good.clone(), bad]),
             1,
@@ -189,10 +190,8 @@ fn a_gateway_is_believed_about_its_own_cluster_and_what_can_be() {
             let _gateway = FakeGateway::start(&sandbox, at, GATEWAY, line.clone()).await;
             sandbox.issue("importer", "importer").unwrap();
             let dir = sandbox.path("").clone();
-            let bootstrap = format!(
-                "workload: {{namespace: default, serviceAccount: importer}}\nresources: {{directory: resources}}\n\
-                 identity: {{certificate: identities/importer.pem, key: identities/importer-key.pem, trustBundle: ca/ca.pem}}\n"
-            );
+            let bootstrap = "workload: {namespace: default, serviceAccount: importer}\nresources: {directory: resources}\n\
+                 identity: {certificate: identities/importer.pem, key: identities/importer-key.pem, trustBundle: ca/ca.pem}\n";
             fs::write(dir.join("importer.yaml"), bootstrap).unwrap();
             let from = format!("{CLUSTER}={at}");
             let asking = tokio::task::spawn_blocking(move || {
