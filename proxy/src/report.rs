@@ -201,7 +201,7 @@ impl Report {
         }
     }
 
-    /// Whose answer it is.
+    /// Whose answer it is; where nothing was sent, who was next.
     pub fn upstream(&mut self, candidate: &Rc<Candidate>) {
         self.0.upstream = Some(Rc::clone(candidate));
     }

@@ -93,13 +93,14 @@ impl Rulings {
         &self,
         mut candidates: Candidates,
         request: Option<&RequestView<'_>>,
-    ) -> Result<Permitted, Refusal<'_>> {
+    ) -> Result<Permitted, Box<Refusal<'_>>> {
         let first = candidates.next();
         let about = first.as_ref().and_then(|candidate| Some((candidate, self.0.get(candidate.ruling()?)?)));
         if let Some((candidate, ruling)) = about
             && let Some((residual, decision)) = ruling.refusal(request)
         {
-            return Err(Refusal { decision, candidate: Rc::clone(candidate), whom: &ruling.whom, residual });
+            let candidate = Rc::clone(candidate);
+            return Err(Box::new(Refusal { decision, candidate, whom: &ruling.whom, residual }));
         }
         let looked_at = self.0.iter().take(LOOKED_AT).enumerate();
         let bits = looked_at.map(|(place, ruling)| u64::from(ruling.refusal(request).is_none()) << place);

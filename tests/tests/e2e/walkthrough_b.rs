@@ -209,7 +209,7 @@ fn bytes_cross_clusters_as_requests_do() {
             }
         }
         setting = setting.with(1, bytes::import());
-        clusters.in_force(setting).await.unwrap();
+        clusters.in_force(setting.clone()).await.unwrap();
         let curl = clusters.curl.address();
         let ask = async || {
             let mut wire = Wire::connect(SocketAddr::new(curl, BYTES_PORT)).await;
@@ -225,6 +225,24 @@ fn bytes_cross_clusters_as_requests_do() {
             (counted(&answers) == wanted).then_some(())
         };
         until("each cluster in turn", six).await.unwrap();
+        // The other clusters are permissive: what cluster-2 says of bytes holds for them all the same.
+        let route = setting.clone().targets(1, &[bytes::ROUTE, bytes::TARGET]);
+        clusters.in_force(route).await.unwrap();
+        until("each cluster in turn, by a TCPRoute", six).await.unwrap();
+        let mut open = Vec::new();
+        for _ in ALL {
+            let mut wire = Wire::connect(SocketAddr::new(curl, BYTES_PORT)).await;
+            wire.send(b"hel").await;
+            open.push(wire);
+        }
+        let requests = setting.clone().targets(1, &[bytes::REQUESTS_ONLY]);
+        clusters.in_force(requests).await.unwrap();
+        for mut wire in open {
+            assert_eq!(wire.rest().await, b"", "a connection that was open");
+        }
+        for _ in ALL {
+            assert_eq!(ask().await, "", "HTTPRouteGroups let no bytes in");
+        }
     });
 }
 
@@ -233,6 +251,19 @@ mod bytes {
     use std::net::{IpAddr, SocketAddr};
 
     use meshgate::sandbox::PodSpec;
+
+    pub(super) const ROUTE: &str = "apiVersion: specs.smi-spec.io/v1alpha4\nkind: TCPRoute\n\
+        metadata: {name: bytes, namespace: httpbin}\nspec: {matches: {ports: [9000]}}\n";
+    pub(super) const TARGET: &str = "apiVersion: access.smi-spec.io/v1alpha3\nkind: TrafficTarget\n\
+        metadata: {name: curl-to-bytes, namespace: httpbin}\nspec:\n  \
+        destination: {kind: ServiceAccount, name: bytes, namespace: httpbin}\n  rules: [{kind: TCPRoute, name: bytes}]\n  \
+        sources: [{kind: ServiceAccount, name: curl, namespace: curl}]\n";
+    /// The same account is in reach, but for requests.
+    pub(super) const REQUESTS_ONLY: &str = "apiVersion: access.smi-spec.io/v1alpha3\nkind: TrafficTarget\n\
+        metadata: {name: curl-to-bytes, namespace: httpbin}\nspec:\n  \
+        destination: {kind: ServiceAccount, name: bytes, namespace: httpbin}\n  \
+        rules: [{kind: HTTPRouteGroup, name: httpbin-route}]\n  \
+        sources: [{kind: ServiceAccount, name: curl, namespace: curl}]\n";
 
     pub(super) fn pod(application: SocketAddr) -> PodSpec {
         PodSpec {

@@ -36,10 +36,10 @@ impl Calling<'_> {
         let mut backends = taken.backends.into_iter();
         let Some(first) = backends.next() else {
             let rule = split.rules.iter().find(|rule| rule.name.to_string() == taken.name);
-            return match rule.map(|rule| nowhere(&rule.name, &service)) {
-                Some(Plan::Refuse { kind, detail, .. }) => called.refuse(kind, detail),
-                _ => {}
-            };
+            if let Some(Plan::Refuse { kind, detail, .. }) = rule.map(|rule| nowhere(&rule.name, &service)) {
+                called.refuse(kind, detail);
+            }
+            return;
         };
         if first.verdict == Outcome::Deny && backends.all(|backend| backend.verdict == Outcome::Deny) {
             (called.verdict, called.reason) = (Outcome::Deny, first.reason);

@@ -69,7 +69,7 @@ fn both_sides_may_be_asked_about_in_one_file() {
     let endpoint = json!({
         "cluster": "default/default/default/local", "address": "10.1.0.2:8080", "workload": "shop/backend-1",
         "expects": "spiffe://cluster.local/ns/shop/sa/backend", "state": "used", "why": null, "detail": null,
-        "targets": [], "targets_of_others": [], "gateway": null,
+        "targets": [], "targets_of_others": [], "gateway": null, "ruling": null,
     });
     assert_eq!(all[1]["endpoints"], json!([endpoint]));
     assert_eq!(all[1]["service"]["spread"], "Locality");
