@@ -153,7 +153,10 @@ fn a_reload_after_lines_have_moved_names_the_lines_of_now() {
     };
     let broken = bad.replace("DENY", "DNY");
     let (generation, problem) = shown(&text("", &broken));
-    assert!(problem.starts_with("a.yaml:19: AuthorizationPolicy default/bad: spec.action: unknown variant"), "{problem}");
+    assert!(
+        problem.starts_with("a.yaml:19: AuthorizationPolicy default/bad: spec.action: unknown variant"),
+        "{problem}"
+    );
     // Everything moves by two lines; the last good version stays all the same.
     let (moved, problem) = shown(&text("# one\n# two\n", &broken));
     assert!(problem.starts_with("a.yaml:21: AuthorizationPolicy default/bad: spec.action"), "{problem}");
