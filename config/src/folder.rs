@@ -13,7 +13,7 @@ use crate::files;
 use crate::problem::Problem;
 
 /// What the folder held.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Folder {
     /// Sorted by path.
     pub(crate) files: Vec<(PathBuf, Arc<str>)>,

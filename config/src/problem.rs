@@ -7,7 +7,7 @@ use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// How much a [`Problem`] matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// Something was refused: the bootstrap file, or one object, whose last good version (if any) stays in force.
     Error,
@@ -19,7 +19,7 @@ pub enum Severity {
 ///
 /// Its `Display` is `file:line: Kind namespace/name: field: message`, without the parts that are not known; control
 /// characters that came from a file are escaped, so that a file cannot forge log lines.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// The file, as it was named by the bootstrap or found in the resource folder.
     pub file: PathBuf,

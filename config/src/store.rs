@@ -9,6 +9,7 @@
 //! It starts no thread and watches nothing: see [`crate::watch`].
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -41,6 +42,9 @@ pub struct ConfigStore {
 
 #[derive(Debug)]
 struct State {
+    /// Of the folder as it was last read; `None` when that was not the last word. A copy of it would be the largest thing here.
+    folder: Option<u64>,
+    hashing: RandomState,
     /// What the folder's documents were last read as.
     documents: Documents,
     standing: Standing,
@@ -84,20 +88,19 @@ impl ConfigStore {
             is_gateway: bootstrap.role == Role::Gateway,
             surroundings: bootstrap.into(),
         };
+        let folder = Folder::read(&directory);
         let mut documents = Documents::new(&context.settings.root_namespace);
-        let reading = Reading::again(&Folder::read(&directory), &mut documents);
+        let reading = Reading::again(&folder, &mut documents);
         let (standing, problems) = Standing::default().after(reading, &context.settings.root_namespace);
         let snapshot = Snapshot::compose(&standing, &context, &BTreeMap::new(), problems.clone(), 1);
         if snapshot.problems.iter().any(Problem::is_error) {
             return Err(snapshot.problems);
         }
         let (sender, _) = watch::channel(Arc::new(snapshot));
-        Ok(ConfigStore {
-            directory,
-            context,
-            state: Mutex::new(State { documents, standing, problems, discovered: BTreeMap::new() }),
-            snapshot: sender,
-        })
+        let hashing = RandomState::new();
+        let folder = Some(hashing.hash_one(&folder));
+        let state = State { folder, hashing, documents, standing, problems, discovered: BTreeMap::new() };
+        Ok(ConfigStore { directory, context, state: Mutex::new(state), snapshot: sender })
     }
 
     /// Sees each new generation.
@@ -120,24 +123,32 @@ impl ConfigStore {
     /// Blocks for the reading, and for up to a second more when objects have gone from the folder.
     pub fn reload(&self) -> ReloadReport {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { documents, standing, .. } = &mut *state;
-        let (rests, mut reading) = settle(Folder::read(&self.directory), standing, documents, || {
+        let root_namespace = &self.context.settings.root_namespace;
+        let folder = Folder::read(&self.directory);
+        if state.folder == Some(state.hashing.hash_one(&folder)) {
+            return self.report(Outcome::Unchanged);
+        }
+        let State { documents, standing, hashing, .. } = &mut *state;
+        let (folder, mut reading) = settle(folder, standing, documents, || {
             // A timer, not a message: nothing tells when a writer is done.
             let (_never, timer) = mpsc::channel::<()>();
             let _ = timer.recv_timeout(SETTLE);
             Folder::read(&self.directory)
         });
         documents.forget_others();
-        if !rests {
+        let folder = folder.map(|folder| hashing.hash_one(&folder));
+        if folder.is_none() {
             let message = "the folder keeps changing: what is no longer in it stays in force until it rests";
             reading.obscure(&self.directory, Problem::warning(&self.directory, message));
         }
-        let (standing, problems) = standing.after(reading, &self.context.settings.root_namespace);
+        let (standing, problems) = state.standing.after(reading, root_namespace);
         if standing.is_same(&state.standing) && problems == state.problems {
+            state.folder = folder;
             return self.report(Outcome::Unchanged);
         }
         let generation = self.snapshot.borrow().generation + 1;
         let snapshot = Snapshot::compose(&standing, &self.context, &state.discovered, problems.clone(), generation);
+        state.folder = folder;
         state.standing = standing;
         state.problems = problems;
         self.snapshot.send_replace(Arc::new(snapshot));
@@ -164,26 +175,27 @@ impl ConfigStore {
     }
 }
 
-/// Reads on, by `again`, until what seems to have gone from the folder has gone for good. Also says whether it ever has.
+/// Reads on, by `again`, until what seems to have gone from the folder has gone for good. Without a folder in the result
+/// it never did.
 fn settle(
     mut folder: Folder,
     standing: &Standing,
     documents: &mut Documents,
     mut again: impl FnMut() -> Folder,
-) -> (bool, Reading) {
+) -> (Option<Folder>, Reading) {
     let mut reading = Reading::again(&folder, documents);
     for _ in 0..SETTLE_READINGS {
         if !standing.loses_any(&reading) {
-            return (true, reading);
+            return (Some(folder), reading);
         }
         let next = again();
         if next == folder {
-            return (true, reading);
+            return (Some(folder), reading);
         }
         folder = next;
         reading = Reading::again(&folder, documents);
     }
-    (false, reading)
+    (None, reading)
 }
 
 #[cfg(test)]
