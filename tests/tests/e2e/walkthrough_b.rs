@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::support::app::App;
 use crate::support::curl;
+use crate::support::more::everywhere;
 use crate::support::wire::Wire;
 
 const ALL: [&str; 3] = ["cluster-1", "cluster-2", "cluster-3"];
@@ -176,19 +177,9 @@ fn bytes_cross_clusters_as_requests_do() {
         };
         let mut clusters = ThreeClusters::start(crate::binary()).await.unwrap();
         let apps = [echo("cluster-1").await, echo("cluster-2").await, echo("cluster-3").await];
-        let mut pods = Vec::new();
-        let mut setting = Setting::active_active().with(1, ACTIVE_ACTIVE.replace("name: httpbin", "name: bytes"));
-        for (index, app) in apps.iter().enumerate() {
-            let sandbox = &mut clusters.members[index].sandbox;
-            let (spec, address) = (bytes::pod(app.address()), sandbox.next_address());
-            pods.push(sandbox.start(&spec, address).await.unwrap());
-            setting = setting.with(index, bytes::resources(address));
-            if index != 1 {
-                setting = setting.with(index, bytes::export(index));
-            }
-        }
-        setting = setting.with(1, bytes::import());
-        clusters.in_force(setting).await.unwrap();
+        let (setting, _pods) = everywhere(&mut clusters, "tcp", &apps).await;
+        let policy = ACTIVE_ACTIVE.replace("name: httpbin", "name: more");
+        clusters.in_force(setting.with(1, policy)).await.unwrap();
         let curl = clusters.curl.address();
         let ask = async || {
             let mut wire = Wire::connect(SocketAddr::new(curl, BYTES_PORT)).await;
@@ -205,56 +196,6 @@ fn bytes_cross_clusters_as_requests_do() {
         };
         until("each cluster in turn", six).await.unwrap();
     });
-}
-
-/// A service of bytes.
-mod bytes {
-    use std::net::{IpAddr, SocketAddr};
-
-    use meshgate::sandbox::PodSpec;
-
-    pub(super) fn pod(application: SocketAddr) -> PodSpec {
-        PodSpec {
-            name: "bytes".to_owned(),
-            namespace: "httpbin".to_owned(),
-            service_account: "bytes".to_owned(),
-            app: "bytes".to_owned(),
-            application: Some(application),
-            ..PodSpec::default()
-        }
-    }
-
-    pub(super) fn resources(address: IpAddr) -> String {
-        format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: bytes, namespace: httpbin}}\n\
-             spec: {{clusterIP: 10.96.0.30, selector: {{app: bytes}}, ports: [{{name: tcp, port: 9000, targetPort: 8080}}]}}\n\
-             ---\napiVersion: v1\nkind: Pod\nmetadata: {{name: bytes, namespace: httpbin, labels: {{app: bytes}}}}\n\
-             spec: {{serviceAccountName: bytes}}\nstatus: {{podIP: {address}}}\n"
-        )
-    }
-
-    pub(super) fn export(index: usize) -> String {
-        format!(
-            "apiVersion: flomesh.io/v1alpha1\nkind: ServiceExport\nmetadata: {{name: bytes, namespace: httpbin}}\n\
-             spec: {{serviceAccountName: bytes, rules: [{{portNumber: 9000, path: /bytes-{index}, pathType: Prefix}}]}}\n"
-        )
-    }
-
-    pub(super) fn import() -> String {
-        let endpoint = |name: &str, port: u16| {
-            format!(
-                "    - clusterKey: default/default/default/{name}\n      target:\n        host: 192.168.1.110\n        \
-                 ip: 192.168.1.110\n        port: {port}\n        path: /bytes\n"
-            )
-        };
-        format!(
-            "apiVersion: flomesh.io/v1alpha1\nkind: ServiceImport\nmetadata: {{name: bytes, namespace: httpbin}}\n\
-             spec:\n  serviceAccountName: bytes\n  ports:\n  - name: tcp\n    port: 9000\n    protocol: TCP\n    \
-             endpoints:\n{}{}",
-            endpoint("cluster-1", 81),
-            endpoint("cluster-3", 83)
-        )
-    }
 }
 
 #[test]
