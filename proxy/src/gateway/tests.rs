@@ -238,6 +238,17 @@ async fn a_new_configuration_closes_what_it_no_longer_allows() {
 }
 
 #[tokio::test]
+async fn a_tunnel_never_leads_back_to_the_gateway() {
+    local(async {
+        let edge = Edge::new("  listeners: ['127.0.0.1:0']\n").await;
+        edge.export(&[("cart", &[edge.address], &[])]);
+        assert_eq!(edge.open("cart").await.unwrap_err().kind, ErrorKind::TunnelRefused);
+        assert_eq!(edge.accepted.get(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn one_caller_gets_so_much_and_no_more() {
     local(async {
         let limits = "  listeners: ['127.0.0.1:0']\n  tunnelsPerCaller: 3\n  tunnelsPerConnection: 2\n  connectionsPerCaller: 2\n";
@@ -341,6 +352,16 @@ async fn says_what_a_caller_may_call_and_again_when_that_changes() {
         let said = line(&mut body, &mut buffer).await;
         assert_eq!(ready(&said), [("cart".into(), 1), ("stock".into(), 1)]);
         assert_eq!(line(&mut body, &mut buffer).await, "", "somebody is still there");
+        edge.resources(
+            "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: edge}, \
+             spec: {action: DENY, rules: [{to: [{operation: {hosts: ['stock.*']}}]}]}}",
+        );
+        edge.export(&[("cart", &[here], &[]), ("stock", &[here], &[TWO])]);
+        let mut said = String::new();
+        while said.is_empty() {
+            said = line(&mut body, &mut buffer).await;
+        }
+        assert_eq!(ready(&said), [("cart".into(), 1)], "what a policy does not let it call it is not told of");
         edge.gateway.drain.advance(Phase::Draining);
         assert!(timeout(LONG, async { while body.data().await.is_some_and(|data| data.is_ok()) {} }).await.is_ok());
     })
