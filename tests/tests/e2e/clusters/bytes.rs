@@ -219,7 +219,8 @@ fn a_tunnel_that_breaks_before_the_answer_is_asked_for_in_another_cluster_and_a_
         let apps = [App::http1(|_| ok("from cluster-1")).await, App::ok().await, silent.await];
         let (setting, mut pods) = everywhere(&mut clusters, "http", &apps).await;
         // cluster-3 first, then cluster-1.
-        let policy = FAIL_OVER.replace("name: httpbin", "name: more").replace("cluster-1\n", "cluster-1\n    priority: 2\n");
+        let policy =
+            FAIL_OVER.replace("name: httpbin", "name: more").replace("cluster-1\n", "cluster-1\n    priority: 2\n");
         let policy = policy + "  - clusterKey: default/default/default/cluster-2\n    weight: 0\n";
         clusters.in_force(setting.with(1, policy)).await.unwrap();
         let outbound = clusters.curl.outbound();

@@ -33,7 +33,9 @@ pub(super) async fn answered_by(clusters: &ThreeClusters, names: &[&str]) {
 
 /// cluster-3 before cluster-1, when cluster-2 cannot.
 fn in_order() -> String {
-    FAIL_OVER.replace("cluster-1\n", "cluster-1\n    priority: 5\n").replace("cluster-3\n", "cluster-3\n    priority: 1\n")
+    FAIL_OVER
+        .replace("cluster-1\n", "cluster-1\n    priority: 5\n")
+        .replace("cluster-3\n", "cluster-3\n    priority: 1\n")
 }
 
 /// Status and body.
@@ -227,7 +229,8 @@ fn sessions_stay_in_their_cluster_and_only_those_of_one_that_is_gone_move() {
                 let fields = [("x-session", &*format!("session-{session}"))];
                 let mut answers = Vec::new();
                 for _ in 0..2 {
-                    let answer = request_with(clusters.curl.outbound(), "sticky.httpbin:8080", Method::GET, "/", &fields);
+                    let answer =
+                        request_with(clusters.curl.outbound(), "sticky.httpbin:8080", Method::GET, "/", &fields);
                     answers.push(who(&answer.await));
                 }
                 assert_eq!(answers[0], answers[1], "session {session}");
