@@ -238,17 +238,6 @@ async fn a_new_configuration_closes_what_it_no_longer_allows() {
 }
 
 #[tokio::test]
-async fn a_tunnel_never_leads_back_to_the_gateway() {
-    local(async {
-        let edge = Edge::new("  listeners: ['127.0.0.1:0']\n").await;
-        edge.export(&[("cart", &[edge.address], &[])]);
-        assert_eq!(edge.open("cart").await.unwrap_err().kind, ErrorKind::TunnelRefused);
-        assert_eq!(edge.accepted.get(), 1);
-    })
-    .await;
-}
-
-#[tokio::test]
 async fn one_caller_gets_so_much_and_no_more() {
     local(async {
         let limits = "  listeners: ['127.0.0.1:0']\n  tunnelsPerCaller: 3\n  tunnelsPerConnection: 2\n  connectionsPerCaller: 2\n";
