@@ -69,3 +69,23 @@ impl fmt::Display for Expected {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_account_of_a_namespace_is_one_of_that_namespace_in_that_trust_domain() {
+        let who = Who::Namespace { trust_domain: "td".parse().unwrap(), namespace: "shop".into() };
+        let includes = |id: &str| who.includes(&id.parse().unwrap());
+        assert!(includes("spiffe://td/ns/shop/sa/cart") && includes("spiffe://td/ns/shop/sa/stock"));
+        for other in [
+            "spiffe://td/ns/shops/sa/cart",
+            "spiffe://td/ns/web/sa/shop",
+            "spiffe://other/ns/shop/sa/cart",
+            "spiffe://td/shop",
+        ] {
+            assert!(!includes(other), "{other}");
+        }
+    }
+}

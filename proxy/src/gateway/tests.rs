@@ -342,6 +342,16 @@ async fn says_what_a_caller_may_call_and_again_when_that_changes() {
         let said = line(&mut body, &mut buffer).await;
         assert_eq!(ready(&said), [("cart".into(), 1), ("stock".into(), 1)]);
         assert_eq!(line(&mut body, &mut buffer).await, "", "somebody is still there");
+        edge.resources(
+            "{apiVersion: security.istio.io/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: edge}, \
+             spec: {action: DENY, rules: [{to: [{operation: {hosts: ['stock.*']}}]}]}}",
+        );
+        edge.export(&[("cart", &[here], &[]), ("stock", &[here], &[TWO])]);
+        let mut said = String::new();
+        while said.is_empty() {
+            said = line(&mut body, &mut buffer).await;
+        }
+        assert_eq!(ready(&said), [("cart".into(), 1)], "what a policy does not let it call it is not told of");
         edge.gateway.drain.advance(Phase::Draining);
         assert!(timeout(LONG, async { while body.data().await.is_some_and(|data| data.is_ok()) {} }).await.is_ok());
     })

@@ -1,5 +1,9 @@
 //! A sidecar watches another cluster's gateway: what it exports, whether it is there, and where.
 
+mod bytes;
+mod under_load;
+mod whole;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 

@@ -79,6 +79,15 @@ fn the_lowest_priority_that_has_somebody_gets_everything() {
 }
 
 #[test]
+fn priorities_count_in_whatever_order_clusters_are_listed() {
+    let mesh = Mesh::new(settings());
+    let listed = [("own", 100, 7, 1), ("two", 100, 9, 1), ("three", 100, 1, 1), ("four", 100, 5, 1)];
+    let choice = mesh.choice("a", &listed, &ROUND);
+    assert_eq!(clusters(&firsts(&choice, 4)), [2; 4]);
+    assert_eq!(order(&choice), ["10.2.0.1:80", "10.3.0.1:80", "10.0.0.1:80"]);
+}
+
+#[test]
 fn what_a_dead_cluster_leaves_falls_to_the_others_by_weight() {
     let mesh = Mesh::new(settings());
     let choice = mesh.choice("a", &[("own", 20, 0, 1), ("two", 100, 0, 1), ("three", 60, 0, 1)], &ROUND);

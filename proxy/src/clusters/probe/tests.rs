@@ -354,6 +354,9 @@ fn a_gateway_that_does_not_know_the_question_is_up_and_asked_again_later() {
         script.does.set(Does::Says(1));
         sleep(Duration::from_secs(11)).await;
         assert_eq!((seen.ready(0), seen.error().as_str()), (Some(1), ""));
+        script.turn(Does::Answers(404));
+        sleep(SOON).await;
+        assert_eq!((seen.gateway.seen().up, seen.ready(0)), (Some(true), None), "what it no longer says is not known");
     });
 }
 

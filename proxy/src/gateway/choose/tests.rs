@@ -1,4 +1,4 @@
-use meshgate_config::{AppProtocol, Spread};
+use meshgate_config::{AppProtocol, Remote, Share, Spread};
 use meshgate_policy::ObjectName;
 
 use super::*;
@@ -75,4 +75,23 @@ fn the_least_loaded_comes_first_and_a_load_goes_with_its_tunnel() {
     assert_eq!(firsts(&export, &service(&THREE), &[[1, 1, 1, 1]; 3], &loads), [THREE[2]; 3]);
     drop(held);
     assert!(loads.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn only_endpoints_of_this_cluster_that_speak_mutual_tls_are_ready() {
+    let mut service = service(&THREE);
+    let here = |identity, remote| {
+        let address = THREE[0].parse().unwrap();
+        Arc::new(Endpoint { address, workload: None, identity, in_reach: true, remote })
+    };
+    let elsewhere = Remote {
+        cluster: "r/z/g/other".parse().unwrap(),
+        share: Share::DEFAULT,
+        gateway: None,
+        authority: "cart.shop.svc.clusterset.local:80".into(),
+    };
+    service.endpoints[0] = here(EndpointIdentity::Plaintext, None);
+    service.endpoints[1] = here(EndpointIdentity::Unknown, Some(Arc::new(elsewhere)));
+    let ready: Vec<_> = ready(&service).iter().map(|endpoint| endpoint.address.to_string()).collect();
+    assert_eq!(ready, [THREE[2]]);
 }

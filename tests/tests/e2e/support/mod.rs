@@ -4,7 +4,9 @@ pub(crate) mod app;
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod load;
 pub(crate) mod mesh;
+pub(crate) mod more;
 pub(crate) mod pki;
 pub(crate) mod wire;
 
