@@ -19,7 +19,6 @@ use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -203,7 +202,11 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
     loop {
         tokio::select! {
             biased;
-            accepted = poll_fn(|cx| drive(&mut connection, &side.streams, cx)) => match accepted {
+            accepted = poll_fn(|cx| {
+                let accepted = connection.poll_accept(cx);
+                side.streams.driven();
+                accepted
+            }) => match accepted {
                 Some(Ok((request, respond))) => start(&side, request, respond),
                 Some(Err(error)) => {
                     tracing::debug!(peer = %side.caller.id, %error, "gateway connection ended");
@@ -236,16 +239,6 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
             connection.graceful_shutdown();
         }
     }
-}
-
-fn drive<I: AsyncRead + AsyncWrite + Unpin>(
-    connection: &mut server::Connection<I, Bytes>,
-    streams: &Open,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<(Request<RecvStream>, SendResponse<Bytes>), h2::Error>>> {
-    let accepted = connection.poll_accept(cx);
-    streams.driven();
-    accepted
 }
 
 /// Serves one request in a task of its own; a panic there ends that one.

@@ -200,3 +200,30 @@ async fn a_tunnel_of_single_bytes_that_nobody_reads_ends_no_other() {
     };
     LocalSet::new().run_until(test).await;
 }
+
+#[tokio::test]
+async fn what_collects_behind_a_reader_comes_in_order_and_its_end_behind_it() {
+    let test = async {
+        let (sender, mut tunnels) = pair().await;
+        let (mut near, mut far) = (open(&sender).await, tunnels.recv().await.unwrap());
+        let mut sent = Vec::new();
+        for size in (0..200).map(|turn| [1, 5000, 30, 1024, 1023][turn % 5]) {
+            let piece: Vec<u8> = (sent.len()..sent.len() + size).map(|at| (at % 251) as u8).collect();
+            near.write_all(&piece).await.unwrap();
+            sent.extend(piece);
+            if sent.len() > 200_000 {
+                break;
+            }
+            // Driven often enough for a look in between, and read now and then.
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+        }
+        near.shutdown().await.unwrap();
+        let mut read = Vec::new();
+        far.read_to_end(&mut read).await.unwrap();
+        assert!(read == sent);
+        assert_eq!(far.read(&mut [0; 1]).await.unwrap(), 0);
+    };
+    LocalSet::new().run_until(test).await;
+}

@@ -154,3 +154,30 @@ fn the_trusted_hop_names_the_client() {
     assert_eq!(at(4).as_deref(), Some("9.9.9.9"));
     assert_eq!(at(5), None);
 }
+
+#[test]
+fn a_rewritten_path_is_one_that_could_have_come_in() {
+    for (rewritten, expected) in [
+        ("/get", Some("/get?q=1")),
+        ("/a/../../b", Some("/b?q=1")),
+        ("/%2e%2e/b", Some("/b?q=1")),
+        ("//a//b", Some("/a/b?q=1")),
+        ("/a\\..\\b", Some("/b?q=1")),
+        ("", None),
+        ("get", None),
+        ("http://elsewhere/", None),
+        ("*", None),
+        ("/a?b", None),
+        ("/a#b", None),
+        ("/a b", None),
+        ("/a\r\nx: y", None),
+        ("/a\0", None),
+    ] {
+        let mut request = request("/short?q=1", &[("host", "a")]);
+        let replaced = replace_path(&mut request, rewritten, Level::MergeSlashes);
+        match expected {
+            Some(expected) => assert_eq!(request.uri().to_string(), expected, "{rewritten:?}"),
+            None => assert!(replaced.is_err(), "{rewritten:?}: {}", request.uri()),
+        }
+    }
+}
