@@ -97,7 +97,7 @@ async fn send_http1(
     mut request: Request<RequestBody>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
-    let current = worker.identity.borrow().generation();
+    let current = slot.generation(worker.identity.borrow().generation());
     loop {
         let pooled = if how.new_connection { None } else { slot.checkout(current) };
         let (mut sender, generation, reused) = match pooled {
@@ -132,7 +132,7 @@ async fn send_http2(
     mut request: Request<RequestBody>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
-    let current = worker.identity.borrow().generation();
+    let current = slot.generation(worker.identity.borrow().generation());
     loop {
         let (mut sender, lease, reused) = match slot.checkout_h2(current).await {
             CheckoutH2::Ready(sender, lease) => (sender, lease, true),

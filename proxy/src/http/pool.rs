@@ -117,9 +117,22 @@ impl Pool {
             connecting: Cell::new(false),
             connected: Notify::new(),
             clock: Rc::clone(&self.clock),
+            retired: Cell::new(0),
         });
         self.slots.borrow_mut().insert(upstream.clone(), Rc::clone(&slot));
         slot
+    }
+
+    /// Uses no connection through this gateway again: it is about to go, and waits for those that are open. What they are at
+    /// they finish.
+    pub fn retire(&self, gateway: &GatewayAddress) {
+        let slots = self.slots.borrow();
+        for slot in slots.values().filter(|slot| slot.upstream.via.as_ref().is_some_and(|via| *via.gateway == *gateway))
+        {
+            slot.retired.set(slot.retired.get() + 1);
+            slot.idle.borrow_mut().clear();
+            slot.shared.borrow_mut().retain(|shared| shared.in_use() > 0);
+        }
     }
 
     /// Closes connections idle for longer than `max`, and forgets slots that nobody holds and that have none.
@@ -145,7 +158,12 @@ pub struct Slot {
     connecting: Cell<bool>,
     connected: Notify,
     clock: Clock,
+    /// How often its connections were retired.
+    retired: Cell<u64>,
 }
+
+/// Where the count of retirements stands in the generation of a connection; certificates do not change as often.
+const RETIRED_AT: u32 = 32;
 
 #[derive(Debug)]
 struct Idle {
@@ -198,7 +216,12 @@ impl Slot {
         &self.label
     }
 
-    /// An idle HTTP/1.1 connection, the most recently used first, made under own certificate `generation`.
+    /// The generation of connections made now, under own certificate `identity`; those of others are not used again.
+    pub fn generation(&self, identity: u64) -> u64 {
+        identity.wrapping_add(self.retired.get() << RETIRED_AT)
+    }
+
+    /// An idle HTTP/1.1 connection, the most recently used first, of this [`Slot::generation`].
     pub fn checkout(self: &Rc<Self>, generation: u64) -> Option<(http1::SendRequest<RequestBody>, u64)> {
         let mut idle = self.idle.borrow_mut();
         while let Some(last) = idle.pop() {
@@ -279,7 +302,8 @@ impl Lease {
         let Kind::Whole { slot, sender, generation, progress } = self.0 else { return };
         let sent = progress.is_none_or(|progress| progress.ended.get());
         let mut idle = slot.idle.borrow_mut();
-        if sent && !sender.is_closed() && idle.len() < IDLE_MAX {
+        let is_current = generation >> RETIRED_AT == slot.retired.get();
+        if sent && is_current && !sender.is_closed() && idle.len() < IDLE_MAX {
             idle.push(Idle { sender, generation, since: slot.clock.get() });
         }
     }

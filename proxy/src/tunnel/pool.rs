@@ -6,8 +6,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use h2::{Reason, client};
 use http::{Method, Request, StatusCode, Version, header};
 use meshgate_config::{GatewayAddress, Role};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{Held, Open, TunnelStream, pulse};
 use crate::connection::Direction;
@@ -155,6 +156,22 @@ impl Connections {
     }
 }
 
+/// Between two looks at whether a connection still takes tunnels.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Returns when the other end takes no more tunnels here (GOAWAY); those that it has go on.
+async fn going_away(connection: Weak<Connection>) {
+    loop {
+        sleep(LOOK).await;
+        // Nobody but who opens tunnels may keep it open.
+        let Some(connection) = connection.upgrade() else { return std::future::pending().await };
+        let looked = poll_fn(|cx| Poll::Ready(connection.sender.clone().poll_ready(cx)));
+        if let Poll::Ready(Err(_)) = looked.await {
+            return;
+        }
+    }
+}
+
 /// The right to connect. Dropped, it wakes those who wait.
 struct Connecting(Rc<Connections>);
 
@@ -201,6 +218,8 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
     let (tunnels, closed) = (Open::default(), Rc::new(Cell::new(false)));
     let made = Connection { sender, generation, tunnels: tunnels.clone(), used: Cell::new(Instant::now()), closed };
     let (gateway, closed) = (Arc::clone(&via.gateway), Rc::clone(&made.closed));
+    let made = Rc::new(made);
+    let (worker, watched) = (Rc::clone(worker), Rc::downgrade(&made));
     tokio::task::spawn_local(async move {
         let lost = pulse::lost(connection.ping_pong(), || tunnels.count() > 0);
         let driving = poll_fn(|cx| {
@@ -208,6 +227,13 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
             tunnels.driven();
             ended
         });
+        let retired = async {
+            going_away(watched).await;
+            tracing::debug!(%gateway, tunnels = tunnels.count(), "gateway is about to go");
+            closed.set(true);
+            worker.pool.retire(&gateway);
+            std::future::pending::<()>().await;
+        };
         tokio::select! {
             biased;
             ended = driving => match ended {
@@ -215,10 +241,11 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
                 Err(error) => tracing::debug!(%gateway, %error, "gateway connection ended"),
             },
             () = lost => tracing::warn!(%gateway, tunnels = tunnels.count(), "gateway does not answer; its tunnels end"),
+            () = retired => {}
         }
         closed.set(true);
     });
-    Ok(Rc::new(made))
+    Ok(made)
 }
 
 pub(super) fn builder() -> client::Builder {

@@ -314,13 +314,14 @@ async fn gateway(edge: &Edge, does: impl Fn(SendResponse<Bytes>) + 'static) -> V
     via
 }
 
-#[tokio::test]
-async fn a_gateway_that_answers_as_it_likes_ends_nothing_but_the_try() {
+type Does = Box<dyn Fn(SendResponse<Bytes>)>;
+
+/// What a gateway may answer to CONNECT, and what that is taken for.
+fn answers() -> Vec<(&'static str, ErrorKind, Does)> {
     fn answer(status: u16) -> Response<()> {
         Response::builder().status(status).body(()).unwrap()
     }
-    type Does = Box<dyn Fn(SendResponse<Bytes>)>;
-    let cases: Vec<(&str, ErrorKind, Does)> = vec![
+    vec![
         (
             "200 and no more",
             ErrorKind::TunnelNoEndpoint,
@@ -364,12 +365,16 @@ async fn a_gateway_that_answers_as_it_likes_ends_nothing_but_the_try() {
             }),
         ),
         ("a reset", ErrorKind::GatewayFailed, Box::new(|mut respond| respond.send_reset(Reason::INTERNAL_ERROR))),
-    ];
+    ]
+}
+
+#[tokio::test]
+async fn a_gateway_that_answers_as_it_likes_ends_nothing_but_the_try() {
     local(async {
         let edge = Edge::new("  listeners: ['127.0.0.1:0']\n").await;
         edge.export(&[("cart", &[echo().await], &[TWO])]);
         let worker = &edge.caller.worker;
-        for (what, expected, does) in cases {
+        for (what, expected, does) in answers() {
             let way = upstream(gateway(&edge, does).await, Duration::from_secs(2));
             let error = connect::connect(worker, &way, ClientAlpn::Tcp).await.unwrap_err();
             assert_eq!(error.kind, expected, "{what}: {error}");

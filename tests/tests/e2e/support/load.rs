@@ -33,7 +33,7 @@ impl Load {
         let asked = Rc::<Asked>::default();
         let client = |number: usize| {
             let asked = Rc::clone(&asked);
-            tokio::task::spawn_local(async move { ask(outbound, host, number % 2 == 0, &asked).await })
+            tokio::task::spawn_local(async move { ask(outbound, host, number.is_multiple_of(2), &asked).await })
         };
         let clients = (0..clients).map(client).collect();
         Self { asked, clients }
