@@ -1,7 +1,7 @@
 //! Things that happen to gateways and sidecars while requests go through them; nobody notices.
 
 use std::net::{Ipv6Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use meshgate::sandbox::three::setting::Setting;
 use meshgate::sandbox::three::{HTTPBIN, ThreeClusters};
@@ -132,7 +132,7 @@ fn import(gateways: [SocketAddr; 3]) -> String {
     )
 }
 
-/// A second gateway of cluster-3, at an IPv6 address if this machine has one, that drains for two seconds.
+/// A second gateway of cluster-3, at an IPv6 address if this machine has one, that would wait half a minute for its tunnels to end.
 async fn second_gateway(clusters: &mut ThreeClusters) -> (Sidecar, SocketAddr) {
     let [.., three] = &mut clusters.members;
     let address = three.sandbox.next_address();
@@ -150,7 +150,7 @@ async fn second_gateway(clusters: &mut ThreeClusters) -> (Sidecar, SocketAddr) {
         service_account: "meshgate-gateway".to_owned(),
         app: "gateway".to_owned(),
         gateway: vec![listener],
-        bootstrap: "timeouts: {drain: 2s}\n".to_owned(),
+        bootstrap: "timeouts: {drain: 30s}\n".to_owned(),
         ..PodSpec::default()
     };
     (three.sandbox.start(&spec, address).await.unwrap(), listener)
@@ -184,8 +184,10 @@ fn one_of_a_clusters_two_gateways_ends_and_no_request_fails() {
         load.more(60).await;
         let seen = || three.httpbin.access_log().len();
         signal(&second, "TERM");
+        let begun = Instant::now();
         load.more(30).await;
         let status = ended(&mut second).await;
+        assert!(begun.elapsed() < Duration::from_secs(15), "it waits for connections that are kept for nothing");
         assert!(status.success(), "{status}: {}", second.output());
         let before = seen();
         load.more(60).await;
