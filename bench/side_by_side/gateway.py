@@ -80,7 +80,8 @@ def start_gateway(stack, layout, binary, key):
     gate = layout.address(*GATE)
     own = {"role": "gateway", "clusterKey": key, "gateway": {"listeners": [gate]}}
     own["admin"] = {"address": layout.address(*ADMIN_GATE)}
-    return start_one(stack, layout, binary, "gateway", "gateway", own, [*peers.resources(layout), export()], gate)
+    documents = [*peers.resources(layout), export(), callers_policy()]
+    return start_one(stack, layout, binary, "gateway", "gateway", own, documents, gate)
 
 
 def start_one(stack, layout, binary, side, workload, own, documents, address):
@@ -90,6 +91,17 @@ def start_one(stack, layout, binary, side, workload, own, documents, address):
     rest = {"resources": {"directory": side}, "accessLog": {"path": "off"}}
     write(file, json.dumps({**peers.bootstrap(workload), **own, **rest}))
     return peers.start(stack, layout, side, peers.PROXY_CPU, [binary, "run", "--bootstrap", file], [address])
+
+
+def callers_policy():
+    """Nothing else lets anybody through: allow-nothing is in force at the gateway, too."""
+    spec = {
+        "selector": {"matchLabels": {"app": "gateway"}},
+        "action": "ALLOW",
+        "rules": [{"from": [{"source": {"principals": [f"{TRUST_DOMAIN}/*"]}}]}],
+    }
+    metadata = {"name": "allow-callers", "namespace": "default"}
+    return {"apiVersion": "security.istio.io/v1", "kind": "AuthorizationPolicy", "metadata": metadata, "spec": spec}
 
 
 def export():
@@ -151,7 +163,7 @@ def connect_listener(layout):
 
 
 def callers():
-    """What our gateway does too: it knows who calls, and whether they may."""
+    """What callers_policy() says to our gateway: who calls, and whether they may."""
     principal = {"authenticated": {"principal_name": {"prefix": f"spiffe://{TRUST_DOMAIN}/"}}}
     return {"action": "ALLOW", "policies": {"mesh": {"permissions": [{"any": True}], "principals": [principal]}}}
 
@@ -213,8 +225,10 @@ def load(way, seconds, connections, version):
 
 def counts(output):
     """What h2load counted, by its own words."""
-    found = re.findall(r"(\d+) (total|succeeded|failed|errored|timeout|2xx|4xx|5xx)", output)
-    numbers = {name: int(number) for number, name in reversed(found)}
+    # Only where it sums up; while it runs it counts clients in the same words.
+    lines = "\n".join(re.findall(r"^(?:requests|status codes): .*$", output, re.MULTILINE))
+    found = re.findall(r"(\d+) (total|succeeded|failed|errored|timeout|2xx|4xx|5xx)", lines)
+    numbers = {name: int(number) for number, name in found}
     if len(numbers) < 8:
         raise Failure(f"h2load says:\n{output}")
     return numbers
