@@ -5,11 +5,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use h2::client::SendRequest;
 use h2::{Reason, client};
 use http::{Method, Request, StatusCode, Version, header};
@@ -17,7 +21,7 @@ use meshgate_config::{GatewayAddress, Role};
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
-use super::{Held, Open, TunnelStream, pulse};
+use super::{Held, Open, TunnelStream, cork, pulse};
 use crate::connection::Direction;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::Via;
@@ -199,8 +203,9 @@ async fn establish(
     let dialled = dial::dial(&gateway, &identity, &worker.shared.own, left).await;
     let result = if dialled.is_ok() { "ok" } else { "error" };
     worker.shared.metrics.handshake(Direction::Gateway, result);
+    let (stream, cork) = cork::cork(dialled?);
     let (sender, mut connection) = builder()
-        .handshake(dialled?)
+        .handshake(stream)
         .await
         .map_err(|cause| error(ErrorKind::GatewayFailed, via, "HTTP/2").caused_by(cause))?;
     let (tunnels, closed) = (Open::default(), Rc::new(Cell::new(false)));
@@ -208,9 +213,13 @@ async fn establish(
     let (gateway, closed) = (Arc::clone(&via.gateway), Rc::clone(&made.closed));
     tokio::task::spawn_local(async move {
         let lost = pulse::lost(connection.ping_pong(), || tunnels.count() > 0);
+        let driven = poll_fn(|cx| match connection.poll_unpin(cx) {
+            Poll::Ready(ended) => Poll::Ready(ended.map_err(io::Error::other)),
+            Poll::Pending => cork.poll_pending(cx).map(Err),
+        });
         tokio::select! {
             biased;
-            ended = connection => match ended {
+            ended = driven => match ended {
                 Ok(()) => tracing::debug!(%gateway, "gateway connection ended"),
                 Err(error) => tracing::debug!(%gateway, %error, "gateway connection ended"),
             },
