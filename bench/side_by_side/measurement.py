@@ -65,9 +65,9 @@ def load(pair, seconds, connections):
 
 
 def cpu_seconds(pid):
-    """User and system time of a process, all threads, as the kernel accounts it (proc(5), stat, fields 14 and 15)."""
-    fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    """User and system time of a process: of all threads that it has, to the nanosecond (sched-stats of the kernel's documentation)."""
+    threads = os.listdir(f"/proc/{pid}/task")
+    return sum(int(read(f"/proc/{pid}/task/{thread}/schedstat").split()[0]) for thread in threads) / 1e9
 
 
 def busy_seconds():

@@ -45,8 +45,10 @@ class Pair:
     logs: list  # access logs, to be emptied now and then
 
 
-def start_nginx(stack, layout):
-    write(layout.path("nginx.conf"), NGINX.format(folder=layout.folder, listen=layout.address(3, 9080), body=BODY))
+def start_nginx(stack, layout, version=1):
+    """One port speaks either HTTP/1.1 or, without TLS, HTTP/2."""
+    listen = layout.address(3, 9080) + (" http2" if version == 2 else "")
+    write(layout.path("nginx.conf"), NGINX.format(folder=layout.folder, listen=listen, body=BODY))
     command = ["nginx", "-p", str(layout.folder), "-e", layout.path("nginx.error"), "-c", layout.path("nginx.conf")]
     return start(stack, layout, "nginx", LOAD_CPU, command, [layout.address(3, 9080)])
 
@@ -61,6 +63,7 @@ http {{
   access_log off;
   keepalive_requests 1000000000;
   keepalive_timeout 1h;
+  http2_max_concurrent_streams 1024;
   client_body_temp_path {folder}; proxy_temp_path {folder}; fastcgi_temp_path {folder};
   uwsgi_temp_path {folder}; scgi_temp_path {folder};
   server {{

@@ -14,11 +14,13 @@ mod tunnel;
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -43,7 +45,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::http::server::{LOCAL_RESETS, PENDING_RESETS};
 use crate::limits::Permits;
 use crate::metrics::UNKNOWN;
-use crate::tunnel::{FRAME_MAX, Open, SEND_BUFFER, WINDOW, connection_window, pulse};
+use crate::tunnel::{FRAME_MAX, Open, SEND_BUFFER, WINDOW, connection_window, cork, pulse};
 use crate::worker::WorkerRef;
 use crate::{report, socket, throttle, tls};
 use callers::{Admitted, Callers};
@@ -189,6 +191,7 @@ pub(crate) fn builder(tunnels: u32) -> server::Builder {
 async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Result<(), ProxyError> {
     let bootstrap = &side.worker.shared.bootstrap;
     let broke = |detail| ProxyError::new(ErrorKind::DownstreamGone, detail);
+    let (stream, cork) = cork::cork(stream);
     let handshake = builder(bootstrap.gateway.tunnels_per_connection).handshake(stream);
     let mut connection = match timeout(bootstrap.timeouts.request_header, handshake).await {
         Ok(Ok(connection)) => connection,
@@ -205,7 +208,10 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
             accepted = poll_fn(|cx| {
                 let accepted = connection.poll_accept(cx);
                 side.streams.driven();
-                accepted
+                match accepted {
+                    Poll::Ready(accepted) => Poll::Ready(accepted.map(|accepted| accepted.map_err(io::Error::other))),
+                    Poll::Pending => cork.poll_pending(cx).map(|error| Some(Err(error))),
+                }
             }) => match accepted {
                 Some(Ok((request, respond))) => start(&side, request, respond),
                 Some(Err(error)) => {

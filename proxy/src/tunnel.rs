@@ -4,6 +4,7 @@
 //! each tunnel (HTTP/2 CONNECT, RFC 9113 section 8.5) an inner one of mutual TLS to the far workload, of which the gateway sees
 //! only bytes. This is about the outer one, at both ends; the inner is made as over any socket.
 
+pub mod cork;
 pub mod dial;
 mod incoming;
 pub mod pool;

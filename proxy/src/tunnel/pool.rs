@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
+use std::io;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::Poll;
@@ -20,7 +21,7 @@ use meshgate_config::{GatewayAddress, Role};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Held, Open, TunnelStream, pulse};
+use super::{Held, Open, TunnelStream, cork, pulse};
 use crate::connection::Direction;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::Via;
@@ -211,7 +212,8 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
     let result = if dialled.is_ok() { "ok" } else { "error" };
     worker.shared.metrics.handshake(Direction::Gateway, result);
     let late = |_| error(ErrorKind::GatewayFailed, via, "no HTTP/2 in time");
-    let (sender, mut connection) = timeout_at(deadline, builder().handshake(dialled?))
+    let (stream, cork) = cork::cork(dialled?);
+    let (sender, mut connection) = timeout_at(deadline, builder().handshake(stream))
         .await
         .map_err(late)?
         .map_err(|cause| error(ErrorKind::GatewayFailed, via, "HTTP/2").caused_by(cause))?;
@@ -225,7 +227,10 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
         let driving = poll_fn(|cx| {
             let ended = connection.poll_unpin(cx);
             tunnels.driven();
-            ended
+            match ended {
+                Poll::Ready(ended) => Poll::Ready(ended.map_err(io::Error::other)),
+                Poll::Pending => cork.poll_pending(cx).map(Err),
+            }
         });
         let retired = async {
             going_away(watched).await;
