@@ -268,3 +268,45 @@ fn what_a_gateway_exports_is_imported_by_command() {
         }
     });
 }
+
+#[test]
+fn plain_http_that_means_to_be_read_differently_reaches_nothing_else() {
+    run(async {
+        let app = App::ok().await;
+        let edge = Edge::before(&app).await;
+        for (line, fields, expected, path) in [
+            ("GET http://elsewhere/one/backend/absolute HTTP/1.1", "", 200, "/one/backend/absolute"),
+            ("GET /other/%2e%2e/one/backend/dots HTTP/1.1", "", 200, "/one/backend/dots"),
+            ("GET /one/backend/..%2f..%2fother HTTP/1.1", "", 200, "/one/backend/..%2f..%2fother"),
+            ("GET /one/backend/%2e%2e/other HTTP/1.1", "", 404, ""),
+            ("GET /one/backend;x HTTP/1.1", "", 404, ""),
+            ("GET /one/backend%2fx HTTP/1.1", "", 404, ""),
+            ("GET /one%2fbackend/x HTTP/1.1", "", 404, ""),
+            ("GET /meshgate/v1/exports HTTP/1.1", "", 404, ""),
+            ("CONNECT backend.default.svc.clusterset.local:80 HTTP/1.1", "", 405, ""),
+            ("GET /one/backend/hosts HTTP/1.1", "Host: b\r\n", 400, ""),
+            (
+                "GET /one/backend/up HTTP/1.1",
+                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n",
+                200,
+                "/one/backend/up",
+            ),
+        ] {
+            app.take_seen();
+            let mut wire = Wire::connect(edge.plain()).await;
+            wire.send(format!("{line}\r\nHost: a\r\n{fields}\r\n")).await;
+            assert_eq!(wire.answer().await.status(), expected, "{line}");
+            let seen = app.take_seen();
+            assert_eq!(seen.len(), usize::from(expected == 200), "{line}");
+            let seen = format!("{seen:?}").to_ascii_lowercase();
+            assert!(seen.contains(path) && !seen.contains("h2c") && !seen.contains("http2-settings"), "{line}: {seen}");
+        }
+        // Each of several on one connection goes where its own path says.
+        let mut wire = Wire::connect(edge.plain()).await;
+        let ask = |path: &str| format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n");
+        wire.send([ask("/one/backend/1"), ask("/nowhere"), ask("/one/backend/2")].concat()).await;
+        for expected in [200, 404, 200] {
+            assert_eq!(wire.answer().await.status(), expected);
+        }
+    });
+}
