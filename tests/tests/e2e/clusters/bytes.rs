@@ -206,13 +206,12 @@ fn a_tunnel_in_which_nothing_moves_ends_after_the_idle_time() {
 #[test]
 fn a_tunnel_that_breaks_before_the_answer_is_asked_for_in_another_cluster_and_a_post_is_not() {
     run(async {
-        let held = Rc::new(Cell::new(0));
-        let arrived = Rc::clone(&held);
+        let (arrive, arrived) = tokio::sync::watch::channel(0);
         // Takes requests and says nothing.
         let silent = App::tcp(async move |stream| {
             let mut wire = Wire::over(stream);
             while wire.request().await.is_some() {
-                arrived.set(arrived.get() + 1);
+                arrive.send_modify(|requests| *requests += 1);
             }
         });
         let mut clusters = ThreeClusters::start(crate::binary()).await.unwrap();
@@ -224,11 +223,22 @@ fn a_tunnel_that_breaks_before_the_answer_is_asked_for_in_another_cluster_and_a_
         let policy = policy + "  - clusterKey: default/default/default/cluster-2\n    weight: 0\n";
         clusters.in_force(setting.with(1, policy)).await.unwrap();
         let outbound = clusters.curl.outbound();
-        let mut get = Wire::connect(outbound).await;
-        get.send(format!("GET / HTTP/1.1\r\nhost: {MORE}\r\n\r\n")).await;
+        // Until cluster-3's gateway has said that it has it, too, cluster-1 answers.
+        let asked = async || {
+            let mut get = Wire::connect(outbound).await;
+            get.send(format!("GET / HTTP/1.1\r\nhost: {MORE}\r\n\r\n")).await;
+            let mut here = arrived.clone();
+            tokio::select! {
+                _ = get.head() => None,
+                _ = here.wait_for(|requests| *requests == 1) => Some(()),
+            }
+            .map(|()| get)
+        };
+        let mut get = until("a request in cluster-3", asked).await.unwrap();
+        apps[0].take_seen();
         let mut post = Wire::connect(outbound).await;
         post.send(format!("POST / HTTP/1.1\r\nhost: {MORE}\r\ncontent-length: 2\r\n\r\nhi")).await;
-        until("both in cluster-3", async || (held.get() == 2).then_some(())).await.unwrap();
+        until("both in cluster-3", async || (*arrived.borrow() == 2).then_some(())).await.unwrap();
         clusters.members[2].gateway.kill();
         let answer = get.answer().await;
         assert_eq!((answer.status(), &*answer.text()), (200, "from cluster-1"));
