@@ -223,6 +223,9 @@ fn a_tunnel_that_breaks_before_the_answer_is_asked_for_in_another_cluster_and_a_
         let policy = policy + "  - clusterKey: default/default/default/cluster-2\n    weight: 0\n";
         clusters.in_force(setting.with(1, policy)).await.unwrap();
         let outbound = clusters.curl.outbound();
+        // The two of `httpbin`, and this one: what is ready comes with the same list.
+        let exports = "mesh_discovered_exports{cluster=\"default/default/default/cluster-1\"}";
+        clusters.curl.until_metric(exports, |exports| exports >= 3.0).await.unwrap();
         // Until cluster-3's gateway has said that it has it, too, cluster-1 answers.
         let asked = async || {
             let mut get = Wire::connect(outbound).await;
