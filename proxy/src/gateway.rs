@@ -1,7 +1,7 @@
 //! The edge of a cluster: lets other clusters' workloads reach what is exported, through tunnels whose inside it cannot read.
 //!
 //! Mutual TLS always, and HTTP/2 in it. CONNECT opens a tunnel to a ready endpoint of an exported service; a GET tells what the
-//! caller may call. [`plan`] decides and does no I/O, [`choose`] takes the endpoint, [`tunnel`] carries the bytes. Who the caller is
+//! caller may call. [`plan`] decides and does no I/O, [`choose`] takes the endpoint, `tunnel` carries the bytes. Who the caller is
 //! to the workload, and what it asks of it, is between the two: their own TLS runs inside.
 
 pub mod callers;
