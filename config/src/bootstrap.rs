@@ -8,6 +8,7 @@
 
 mod document;
 mod environment;
+mod headers;
 mod labels;
 mod listeners;
 mod multicluster;
@@ -29,6 +30,7 @@ use crate::clusters::ClusterKey;
 use crate::files;
 use crate::problem::Problem;
 use crate::yaml;
+pub use headers::{ForwardClientCert, ForwardedFor, HeaderSettings, TrustedPeers};
 pub use multicluster::{GatewaySettings, Multicluster, OutlierDetection, PeerCluster, PeerGateway, Retries};
 use providers::ExtensionProvider;
 
@@ -69,6 +71,8 @@ pub struct Bootstrap {
     pub admin: Admin,
     /// How policies are applied.
     pub authorization: Authorization,
+    /// What is done with headers that tell who called.
+    pub headers: HeaderSettings,
     /// Whom CUSTOM policies can ask; names are unique.
     pub extension_providers: Vec<ExtensionProvider>,
     /// How the keys of tokens are fetched.

@@ -25,6 +25,7 @@ mod svid;
 mod testing;
 mod tls;
 mod verify;
+mod xfcc;
 
 pub use alpn::ClientAlpn;
 pub use bundle::TrustBundles;
@@ -35,3 +36,4 @@ pub use leaf::peer_identity;
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use store::{IdentityStore, Reload};
 pub use svid::Svid;
+pub use xfcc::client_cert_element;

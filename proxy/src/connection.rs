@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use http::HeaderValue;
 use meshgate_identity::SpiffeId;
 use tokio::time::Instant;
 
@@ -45,6 +46,8 @@ pub struct Peer {
     pub id: Option<SpiffeId>,
     /// The server name the client asked for in its TLS hello, lower case.
     pub sni: Option<String>,
+    /// What the application is told about its certificate (`x-forwarded-client-cert`); `None` unless the bootstrap says so.
+    pub client_cert: Option<HeaderValue>,
 }
 
 /// What is spoken on a connection, once TLS is off.

@@ -17,6 +17,7 @@ use crate::connection::{Connection, Direction, Peer, Protocol};
 use crate::detect::{self, Detected};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
+use crate::http::forwarded::Forwarded;
 use crate::http::pool::{HttpVersion, Security, Upstream};
 use crate::metrics::{RequestLabels, UNKNOWN};
 use crate::report;
@@ -151,7 +152,11 @@ async fn try_serve(
             let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };
             let result = if outcome.is_ok() { "ok" } else { "error" };
             shared.metrics.handshake(Direction::Inbound, result);
-            let accepted = outcome?;
+            let mut accepted = outcome?;
+            let settings = &shared.bootstrap.headers;
+            if Forwarded::tells_certificate(settings) {
+                accepted.tell_certificate(identity.svid().id(), settings.forward_whole_cert)?;
+            }
             let mut stream = Rewind::new(accepted.stream);
             let protocol = match accepted.negotiated {
                 _ if hint == AppProtocol::Tcp => Protocol::Tcp,

@@ -19,7 +19,7 @@ pub use answer::{Answer, Assumed, Outcome, PathSeen};
 
 use crate::case::{Case, CaseError, Port, Protocol, ProviderAnswer, Scheme};
 use crate::error::{ErrorKind, ProxyError};
-use crate::http::headers;
+use crate::http::headers::{self, ClientCert};
 
 /// Where nothing is said of the caller or the address called.
 const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -192,7 +192,7 @@ fn sound(case: &Case, level: Level) -> Result<Request<()>, ProxyError> {
     if let Some(host) = &case.host {
         request.headers_mut().append(header::HOST, host.clone());
     }
-    headers::sanitise_request(&mut request, level)?;
+    headers::sanitise_request(&mut request, level, ClientCert::Remove)?;
     Ok(request)
 }
 

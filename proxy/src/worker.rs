@@ -17,6 +17,7 @@ use crate::clusters::Clusters;
 use crate::drain::{Drain, Phase};
 use crate::gateway::Gateways;
 use crate::http::pool::Pool;
+use crate::http::request_id::RequestIds;
 use crate::http::retry::Budgets;
 use crate::jwks::Keys;
 use crate::limits::Permits;
@@ -107,6 +108,8 @@ pub struct Worker {
     pub drain: Drain,
     /// What the policies leave open on its connections.
     pub residuals: Residuals,
+    /// Names its requests.
+    pub request_ids: RequestIds,
     /// Wakes its connections when the configuration has changed.
     pub changes: Changes,
 }
@@ -137,6 +140,7 @@ impl Worker {
             open: Open::default(),
             drain,
             residuals: Residuals::default(),
+            request_ids: RequestIds::default(),
             changes: Changes::default(),
         }
     }

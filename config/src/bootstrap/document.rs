@@ -8,6 +8,7 @@ use meshgate_policy::smi::PathMatch;
 use meshgate_policy::{CatchAllDeny, SmiMode};
 use serde::Deserialize;
 
+use super::headers::RawHeaders;
 use super::multicluster::{RawGateway, RawMulticluster, RawOutlierDetection, RawRetries};
 use super::providers::document::RawProvider;
 use super::{LogFormat, Role, TrafficPolicy};
@@ -45,6 +46,8 @@ pub(super) struct Raw {
     pub(super) admin: RawAdmin,
     #[serde(default)]
     pub(super) authorization: RawAuthorization,
+    #[serde(default)]
+    pub(super) headers: RawHeaders,
     #[serde(default)]
     pub(super) extension_providers: Vec<RawProvider>,
     #[serde(default)]

@@ -282,3 +282,26 @@ fn what_is_no_single_document_is_refused() {
     let missing = Bootstrap::load(Path::new("/nowhere/b.yaml"), []).unwrap_err();
     assert_eq!(missing[0].to_string(), "/nowhere/b.yaml: cannot be read: No such file or directory (os error 2)");
 }
+
+#[test]
+fn headers_are_about_trusted_peers() {
+    let id = |text: &str| text.parse::<SpiffeId>().unwrap();
+    let of = |headers: &str| load(&format!("{MINIMAL}headers: {headers}\n"), &[]).unwrap().headers;
+    let default = load(MINIMAL, &[]).unwrap().headers;
+    assert_eq!((default.forward_client_cert, default.forwarded_for), Default::default());
+    assert!(default.request_id && !default.forward_whole_cert && default.trusted_peers.is_empty());
+
+    let (gateway, other) = (id("spiffe://a.b/ns/x/sa/gateway"), id("spiffe://a.b/ns/x/sa/other"));
+    let peers = of("{trustedPeers: [a.b/ns/x/sa/gateway, 'spiffe://a.b/ns/y/sa/g'], forwardClientCert: SANITIZE_SET}");
+    assert!(peers.trusted_peers.contains(Some(&gateway)));
+    assert!(!peers.trusted_peers.contains(Some(&other)) && !peers.trusted_peers.contains(None));
+    assert_eq!(peers.forward_client_cert, ForwardClientCert::SanitizeSet);
+    let anybody = of("{trustedPeers: ['*'], forwardedFor: APPEND, requestId: false}");
+    assert!(anybody.trusted_peers.contains(Some(&other)) && !anybody.trusted_peers.contains(None));
+    assert!(!anybody.request_id && !anybody.trusted_peers.is_empty());
+
+    let wrong = problems(&format!("{MINIMAL}headers: {{trustedPeers: [a.b/ns/x/sa/y, 'ns/x']}}\n"));
+    assert!(wrong[0].starts_with("bootstrap.yaml:4: headers.trustedPeers[1]: `ns/x` is not a principal"), "{wrong:?}");
+    let wrong = problems(&format!("{MINIMAL}headers: {{forwardClientCert: sanitize}}\n"));
+    assert!(wrong[0].contains("did you mean `SANITIZE`?"), "{wrong:?}");
+}

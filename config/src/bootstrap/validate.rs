@@ -13,7 +13,7 @@ use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLimits, Ra
 use super::multicluster::Domains;
 use super::{
     AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings,
-    Timeouts, WorkloadSettings, labels, listeners, multicluster, providers,
+    Timeouts, WorkloadSettings, headers, labels, listeners, multicluster, providers,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -158,6 +158,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     if root_namespace.is_empty() {
         v.fail("rootNamespace", "is empty");
     }
+    let headers = headers::headers(&mut v, raw.headers);
     let extension_providers = providers::read(&mut v, raw.extension_providers);
     let access_log = access_log(&v, raw.access_log.path.as_deref());
     let jwks = jwks(&mut v, raw.jwks);
@@ -183,6 +184,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             outlier_detection,
             admin: Admin { address },
             authorization: authorization(&raw.authorization),
+            headers,
             extension_providers,
             jwks,
             access_log,

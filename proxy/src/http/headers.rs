@@ -22,8 +22,19 @@ pub static FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for"
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 static PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
-/// Who a caller is, as proxies tell applications: Envoy and Istio, FSM, Linkerd. Ours tells nobody, and neither may a caller.
+/// `x-forwarded-client-cert`.
+pub static CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+/// Who a caller is, as proxies tell applications: Envoy and Istio, FSM, Linkerd. No caller may say it of itself.
 const CLAIMS: [&str; 3] = ["x-forwarded-client-cert", "serviceidentity", "l5d-client-id"];
+
+/// What becomes of the `x-forwarded-client-cert` that a request comes with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCert {
+    /// It goes, in every spelling.
+    Remove,
+    /// It stays, in its own spelling: its sender may speak for others.
+    Keep,
+}
 
 /// The authority a request is for: what policy matches hosts against and the upstream is told.
 pub fn host<B>(request: &Request<B>) -> Option<&str> {
@@ -57,7 +68,7 @@ pub fn is_grpc(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// [`ErrorKind::BadRequest`] when two parsers could read it differently, [`ErrorKind::ConnectNotAllowed`] for CONNECT.
-pub fn sanitise_request<B>(request: &mut Request<B>, level: Level) -> Result<(), ProxyError> {
+pub fn sanitise_request<B>(request: &mut Request<B>, level: Level, told: ClientCert) -> Result<(), ProxyError> {
     if request.method() == Method::CONNECT {
         return Err(ProxyError::new(ErrorKind::ConnectNotAllowed, "CONNECT to a sidecar"));
     }
@@ -69,7 +80,7 @@ pub fn sanitise_request<B>(request: &mut Request<B>, level: Level) -> Result<(),
     let headers = request.headers_mut();
     seen.remove_hop_by_hop(headers);
     if seen.identity {
-        remove_claimed_identity(headers);
+        remove_claimed_identity(headers, told);
     }
     if seen.cookies && http2 {
         join_cookies(headers);
@@ -112,14 +123,18 @@ pub fn sanitise_trailers(trailers: &mut HeaderMap) {
     for name in names.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION]) {
         trailers.remove(name);
     }
-    remove_claimed_identity(trailers);
+    remove_claimed_identity(trailers, ClientCert::Remove);
 }
 
 /// Whether a name is one of [`CLAIMS`] to a server that takes `_` for `-` (CGI, WSGI).
 fn claims_identity(name: &HeaderName) -> bool {
+    is_spelling_of(name, &CLAIMS)
+}
+
+fn is_spelling_of(name: &HeaderName, names: &[&str]) -> bool {
     let name = name.as_str().as_bytes();
     let same = |(ours, theirs): (u8, &u8)| ours == *theirs || (ours == b'-' && *theirs == b'_');
-    CLAIMS.iter().any(|claim| name.len() == claim.len() && claim.bytes().zip(name).all(same))
+    names.iter().any(|ours| name.len() == ours.len() && ours.bytes().zip(name).all(same))
 }
 
 /// Whether a header of a request is for nobody outside this proxy to set or remove: it frames or routes the message, belongs
@@ -144,9 +159,18 @@ pub fn is_of_hop(name: &HeaderName) -> bool {
     known.contains(name) || [&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS].contains(&name)
 }
 
-fn remove_claimed_identity(headers: &mut HeaderMap) {
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| claims_identity(name)).cloned().collect();
-    for name in claims {
+fn remove_claimed_identity(headers: &mut HeaderMap, told: ClientCert) {
+    remove_all(headers, |name| claims_identity(name) && !(told == ClientCert::Keep && *name == CLIENT_CERT));
+}
+
+/// Removes headers by name, `names` being in lower case, and whatever a server that takes `_` for `-` would read as one of them.
+pub fn remove_spellings(headers: &mut HeaderMap, names: &[&str]) {
+    remove_all(headers, |name| is_spelling_of(name, names));
+}
+
+fn remove_all(headers: &mut HeaderMap, which: impl Fn(&HeaderName) -> bool) {
+    let found: Vec<HeaderName> = headers.keys().filter(|name| which(name)).cloned().collect();
+    for name in found {
         headers.remove(name);
     }
 }

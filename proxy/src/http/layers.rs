@@ -19,6 +19,8 @@ use crate::ext_authz::{self, Refusal};
 use crate::gateway::compatibility;
 use crate::http::authentication::BadToken;
 use crate::http::body::{Received, ResponseBody};
+use crate::http::forwarded::Forwarded;
+use crate::http::headers::ClientCert;
 use crate::http::{headers, refusal};
 use crate::report::Report;
 use crate::worker::{Worker, WorkerRef};
@@ -111,10 +113,10 @@ pub fn inbound(
     side: &Rc<inbound::Side>,
 ) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static {
     let (worker, ask) = (Rc::clone(worker), Rc::clone(side));
-    let (first, second, last) = (Rc::clone(side), Rc::clone(side), Rc::clone(side));
+    let (zeroth, first, second, last) = (Rc::clone(side), Rc::clone(side), Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
+        .layer(CheckLayer(move |exchange| sanitise(&worker, Some(zeroth.forwarded()), exchange)))
         .layer_fn(move |inner| Ask { side: Rc::clone(&ask), inner })
         .layer(CheckLayer(move |exchange| first.authenticate(exchange)))
         .layer(CheckLayer(move |exchange| second.authorize(exchange)))
@@ -129,7 +131,7 @@ pub fn outbound(
     let (worker, last) = (Rc::clone(worker), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
+        .layer(CheckLayer(move |exchange| sanitise(&worker, None, exchange)))
         .service_fn(move |exchange| outbound::forward(Rc::clone(&last), exchange))
 }
 
@@ -141,15 +143,26 @@ pub fn compatibility(
     let (worker, first, last) = (Rc::clone(worker), Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
+        .layer(CheckLayer(move |exchange| sanitise(&worker, None, exchange)))
         .layer(CheckLayer(move |exchange| first.authorize(exchange)))
         .service_fn(move |exchange| compatibility::forward(Rc::clone(&last), exchange))
 }
 
-/// Makes the request fit to be judged and forwarded, and puts it into the report as it then is.
-fn sanitise(worker: &Worker, mut exchange: Exchange) -> Result<Exchange, Refused> {
-    let level = worker.shared.bootstrap.authorization.path_normalization;
-    let result = headers::sanitise_request(&mut exchange.request, level);
+/// Makes the request fit to be judged and forwarded, and puts it into the report as it then is; `forwarded` is what the
+/// application is told about its caller, where there is one to be told.
+fn sanitise(worker: &Worker, forwarded: Option<&Forwarded>, mut exchange: Exchange) -> Result<Exchange, Refused> {
+    let bootstrap = &worker.shared.bootstrap;
+    let (level, received) = (bootstrap.authorization.path_normalization, forwarded.map(Forwarded::received));
+    let result = headers::sanitise_request(&mut exchange.request, level, received.unwrap_or(ClientCert::Remove));
+    if result.is_ok() {
+        let headers = exchange.request.headers_mut();
+        if let Some(forwarded) = forwarded {
+            forwarded.tell_certificate(headers);
+        }
+        if bootstrap.headers.request_id {
+            worker.request_ids.ensure(headers);
+        }
+    }
     exchange.report.request(&exchange.request);
     match result {
         Ok(()) => Ok(exchange),

@@ -18,6 +18,7 @@ use crate::ext_authz::{self, Change, Question, Subject};
 use crate::http::authentication::authenticate;
 use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
+use crate::http::forwarded::Forwarded;
 use crate::http::headers;
 use crate::http::layers::{self, Exchange, Refused};
 use crate::http::retry::Terms;
@@ -37,6 +38,7 @@ pub struct Side {
     protocol: Protocol,
     application: Rc<Candidate>,
     reporting: Rc<Reporting>,
+    forwarded: Forwarded,
     plan: RefCell<Rc<Plan>>,
 }
 
@@ -59,6 +61,7 @@ impl Side {
         tracing::debug!(remote = %connection.remote, %destination, ?protocol, peer = ?peer.id, plan = ?plan.borrow(), "inbound");
         let counters = Rc::new(RequestCounters::new(labels));
         let reporting = Rc::new(Reporting { prefix: prefix(&connection, destination, &peer), counters });
+        let forwarded = Forwarded::of(&worker.shared.bootstrap.headers, &peer, connection.remote.ip());
         Rc::new(Self {
             worker: Rc::clone(worker),
             connection,
@@ -67,6 +70,7 @@ impl Side {
             protocol,
             application,
             reporting,
+            forwarded,
             plan,
         })
     }
@@ -256,12 +260,20 @@ impl Side {
         }
     }
 
+    /// What the application is told about the caller.
+    pub fn forwarded(&self) -> &Forwarded {
+        &self.forwarded
+    }
+
     fn scheme(&self) -> &'static str {
         if self.peer.id.is_some() { "https" } else { "http" }
     }
 
     fn remote_ip(&self, headers: &HeaderMap) -> IpAddr {
-        let hops = self.worker.shared.bootstrap.authorization.num_trusted_proxies;
+        let bootstrap = &self.worker.shared.bootstrap;
+        // Where it is said whose word counts, nobody else's does.
+        let believed = bootstrap.headers.trusted_peers.is_empty() || self.forwarded.is_trusted();
+        let hops = if believed { bootstrap.authorization.num_trusted_proxies } else { 0 };
         headers::forwarded_for(headers, hops).unwrap_or(self.connection.remote.ip())
     }
 }
@@ -272,6 +284,7 @@ impl Side {
 /// The application could not be reached or broke off.
 pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
     let application = Rc::clone(&side.application);
-    let (request, report) = (exchange.request, exchange.report);
+    let (mut request, report) = (exchange.request, exchange.report);
+    side.forwarded.tell_address(request.headers_mut());
     forward_http(&side.worker, std::iter::once(application), &Terms::default(), request, report).await
 }

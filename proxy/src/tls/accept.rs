@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshgate_identity::{Identity, alpn, peer_identity};
+use http::HeaderValue;
+use meshgate_identity::{Identity, SpiffeId, alpn, client_cert_element, peer_identity};
 use rustls::pki_types::CertificateDer;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -30,6 +31,19 @@ impl Accepted {
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         self.stream.get_ref().1.peer_certificates().unwrap_or_default()
     }
+
+    /// Works out what the application of `own` is told about the peer's certificate.
+    ///
+    /// # Errors
+    /// The certificate cannot be put into a header, which a verified one always can.
+    pub fn tell_certificate(&mut self, own: &SpiffeId, whole: bool) -> Result<(), ProxyError> {
+        let leaf = self.chain().first().ok_or_else(|| refused("no client certificate"))?;
+        let element = client_cert_element(leaf, own, whole);
+        let element = element.map_err(|error| refused("client certificate").caused_by(error))?;
+        let value = HeaderValue::try_from(element);
+        self.peer.client_cert = Some(value.map_err(|error| refused("client certificate").caused_by(error))?);
+        Ok(())
+    }
 }
 
 /// Performs the handshake as the server.
@@ -46,7 +60,7 @@ pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) 
     let (_, session) = stream.get_ref();
     let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or_else(|| refused("no client certificate"))?;
     let id = peer_identity(leaf).map_err(|error| refused("client certificate").caused_by(error))?;
-    let peer = Peer { id: Some(id), sni: session.server_name().map(str::to_ascii_lowercase) };
+    let peer = Peer { id: Some(id), sni: session.server_name().map(str::to_ascii_lowercase), client_cert: None };
     let negotiated = alpn::protocol(session.alpn_protocol());
     Ok(Accepted { stream, peer, negotiated })
 }

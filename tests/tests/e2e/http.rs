@@ -3,6 +3,7 @@
 mod grpc;
 mod http2;
 mod report;
+mod told;
 
 use meshgate_tests::run;
 

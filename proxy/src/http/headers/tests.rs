@@ -10,7 +10,7 @@ fn request(target: &str, headers: &[(&str, &str)]) -> Request<()> {
 
 fn sanitised(target: &str, headers: &[(&str, &str)]) -> Result<Request<()>, ProxyError> {
     let mut request = request(target, headers);
-    sanitise_request(&mut request, Level::MergeSlashes).map(|()| request)
+    sanitise_request(&mut request, Level::MergeSlashes, ClientCert::Remove).map(|()| request)
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn http2_has_one_authority() {
         if let Some(host) = host {
             request.headers_mut().insert(header::HOST, HeaderValue::from_str(host).unwrap());
         }
-        sanitise_request(&mut request, Level::Base).map(|()| request)
+        sanitise_request(&mut request, Level::Base, ClientCert::Remove).map(|()| request)
     };
     assert!(with(Some("b.example")).is_err());
     let same = with(Some("a.example")).unwrap();
@@ -123,7 +123,7 @@ fn an_answer_loses_its_hop_headers_too() {
 fn connect_is_not_for_sidecars() {
     let mut request = request("a.example:443", &[("host", "a.example:443")]);
     *request.method_mut() = Method::CONNECT;
-    let error = sanitise_request(&mut request, Level::Base).unwrap_err();
+    let error = sanitise_request(&mut request, Level::Base, ClientCert::Remove).unwrap_err();
     assert_eq!(error.kind, ErrorKind::ConnectNotAllowed);
 }
 
