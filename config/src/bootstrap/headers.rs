@@ -113,13 +113,16 @@ fn trusted_peers(v: &mut Validator<'_>, written: &[String]) -> TrustedPeers {
         }
         let field = format!("headers.trustedPeers[{index}]");
         let id = if peer.contains("://") { peer.clone() } else { format!("spiffe://{peer}") };
-        match id.parse::<SpiffeId>() {
-            Ok(id) => _ = trusted.ids.insert(id),
-            Err(error) => v.fail(
-                &field,
-                format!("`{peer}` is not a principal, such as cluster.local/ns/ingress/sa/gateway, nor *: {error}"),
-            ),
-        }
+        let wrong = match id.parse::<SpiffeId>() {
+            Ok(id) if !id.path().is_empty() => {
+                trusted.ids.insert(id);
+                continue;
+            }
+            Ok(_) => "it names no workload".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let like = "a principal, such as cluster.local/ns/ingress/sa/gateway, nor `*`";
+        v.fail(&field, format!("`{peer}` is neither {like}: {wrong}"));
     }
     trusted
 }

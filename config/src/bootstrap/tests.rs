@@ -300,8 +300,9 @@ fn headers_are_about_trusted_peers() {
     assert!(anybody.trusted_peers.contains(Some(&other)) && !anybody.trusted_peers.contains(None));
     assert!(!anybody.request_id && !anybody.trusted_peers.is_empty());
 
-    let wrong = problems(&format!("{MINIMAL}headers: {{trustedPeers: [a.b/ns/x/sa/y, 'ns/x']}}\n"));
-    assert!(wrong[0].starts_with("bootstrap.yaml:4: headers.trustedPeers[1]: `ns/x` is not a principal"), "{wrong:?}");
+    let wrong = problems(&format!("{MINIMAL}headers: {{trustedPeers: [a.b/ns/x/sa/y, 'A.b/x', a.b]}}\n"));
+    assert!(wrong[0].starts_with("bootstrap.yaml:4: headers.trustedPeers[1]: `A.b/x` is neither"), "{wrong:?}");
+    assert!(wrong[1].ends_with("names no workload"), "{wrong:?}");
     let wrong = problems(&format!("{MINIMAL}headers: {{forwardClientCert: sanitize}}\n"));
     assert!(wrong[0].contains("did you mean `SANITIZE`?"), "{wrong:?}");
 }
