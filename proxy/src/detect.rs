@@ -14,7 +14,11 @@ use tokio::time::timeout;
 
 use meshgate_identity::alpn;
 
-use crate::socket;
+use crate::connection::Direction;
+use crate::drain::{self, Phase};
+use crate::error::{ErrorKind, ProxyError};
+use crate::worker::Worker;
+use crate::{report, socket};
 
 /// The start of every HTTP/2 connection (RFC 9113, section 3.4).
 pub const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -55,6 +59,34 @@ pub async fn detect(stream: &TcpStream, deadline: Duration) -> io::Result<Detect
         Ok(result) => result,
         Err(_) => Ok(Detected::TimedOut),
     }
+}
+
+/// [`detect`] for a connection that has just been accepted, within the bootstrap's time, and counted; where something is `said`
+/// beforehand there is no look. One that says nothing until the drain takes no new work of its direction is [`Detected::Closed`].
+///
+/// # Errors
+/// [`ErrorKind::DownstreamGone`].
+pub async fn first_bytes(
+    worker: &Worker,
+    direction: Direction,
+    stream: &TcpStream,
+    said: Option<Detected>,
+) -> Result<Detected, ProxyError> {
+    let phase = match direction {
+        Direction::Outbound => Phase::Ended,
+        Direction::Inbound | Direction::Gateway => Phase::Draining,
+    };
+    let looking = async {
+        match said {
+            Some(said) => Ok(said),
+            None => detect(stream, worker.shared.bootstrap.timeouts.detect).await,
+        }
+    };
+    let detected = drain::before(worker, phase, looking).await.unwrap_or(Ok(Detected::Closed));
+    let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error);
+    let detected = detected.map_err(gone)?;
+    report::count_detection(worker, direction, detected);
+    Ok(detected)
 }
 
 async fn peek(stream: &TcpStream) -> io::Result<Detected> {

@@ -17,7 +17,7 @@ use crate::connection::{Connection, Direction, Peer, Protocol};
 use crate::detect::{self, Detected};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
-use crate::http::pool::{HttpVersion, Security, Upstream};
+use crate::http::pool::{Security, Upstream};
 use crate::metrics::{RequestLabels, UNKNOWN};
 use crate::report;
 use crate::residuals::Residuals;
@@ -128,15 +128,9 @@ async fn try_serve(
     let snapshot = worker.snapshot();
     let mode = snapshot.mtls.mode(destination.port());
     let hint = hint(&snapshot, destination);
-    let detected = if mode == MtlsMode::Disable && hint == AppProtocol::Tcp {
-        Detected::Opaque
-    } else {
-        drain::before(worker, Phase::Draining, detect::detect(&stream, timeouts.detect))
-            .await
-            .unwrap_or(Ok(Detected::Closed))
-            .map_err(|error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error))?
-    };
-    report::count_detection(worker, Direction::Inbound, detected);
+    // No hint spares the look for a mesh client's TLS; where mutual TLS is disabled there is none to look for.
+    let said = (mode == MtlsMode::Disable && hint == AppProtocol::Tcp).then_some(Detected::Opaque);
+    let detected = detect::first_bytes(worker, Direction::Inbound, &stream, said).await?;
     match admit(mode, detected, hint) {
         Admission::Gone => Ok(()),
         Admission::Refuse(why) => Err(ProxyError::new(ErrorKind::DownstreamTls, why)),
@@ -207,7 +201,7 @@ fn upstream(worker: &Worker, listener: &InboundListener, destination: SocketAddr
     let source = if address.is_ipv4() { socket::INBOUND_SOURCE_V4 } else { socket::INBOUND_SOURCE_V6 };
     Upstream {
         address,
-        version: if protocol == Protocol::Http2 { HttpVersion::Http2 } else { HttpVersion::Http1 },
+        version: protocol.into(),
         security: Security::Plaintext,
         source: redirected.then_some(source),
         connect_timeout: worker.shared.bootstrap.timeouts.connect_local,

@@ -19,7 +19,7 @@ pub use answer::{Answer, Assumed, Outcome, PathSeen};
 
 use crate::case::{Case, CaseError, Port, Protocol, ProviderAnswer, Scheme};
 use crate::error::{ErrorKind, ProxyError};
-use crate::http::headers;
+use crate::http::{headers, view};
 
 /// Where nothing is said of the caller or the address called.
 const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -96,7 +96,7 @@ impl Judge<'_> {
             protocol: if tcp { meshgate_policy::Protocol::Tcp } else { meshgate_policy::Protocol::Http },
         };
         let token = case.token.clone().map(Token::new);
-        let view = request.as_ref().map(|request| view(case, request, &facts, token.as_ref()));
+        let view = request.as_ref().map(|request| seen(case, request, &facts, token.as_ref()));
         if let Some(view) = &view {
             answer.path = Some(PathSeen::new(asked(case), view.path_and_query));
         }
@@ -202,29 +202,19 @@ fn asked(case: &Case) -> &str {
 }
 
 /// The request as the policies see it.
-fn view<'a>(
+fn seen<'a>(
     case: &Case,
     request: &'a Request<()>,
     facts: &ConnectionFacts<'_>,
     token: Option<&'a Token>,
 ) -> RequestView<'a> {
-    let uri = request.uri();
     let scheme = match case.scheme {
         Some(Scheme::Http) => "http",
         Some(Scheme::Https) => "https",
         None if facts.peer.is_some() => "https",
         None => "http",
     };
-    RequestView {
-        method: request.method().as_str(),
-        path: uri.path(),
-        path_and_query: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
-        host: headers::host(request).unwrap_or_default(),
-        scheme,
-        headers: request.headers(),
-        token,
-        remote_ip: facts.source_ip,
-    }
+    RequestView { token, ..view::of(request, scheme, facts.source_ip) }
 }
 
 #[cfg(test)]

@@ -21,7 +21,6 @@ use crate::access_log::Line;
 use crate::balance::{Caller, Candidate, Family};
 use crate::connection::{Connection, Direction, Protocol};
 use crate::detect::{self, Detected};
-use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
@@ -34,7 +33,7 @@ use crate::report;
 use crate::route::{Route, source_labels, still_permits};
 use crate::stream::Stream;
 use crate::worker::WorkerRef;
-use crate::{drain, orig_dst, socket, tcp};
+use crate::{orig_dst, socket, tcp};
 
 pub use hop::{Hop, Standing, eligible, standing};
 
@@ -227,16 +226,9 @@ async fn try_serve(
         Side::new(worker, *connection, Protocol::Tcp).run_tcp(Stream::new(stream)).await;
         return Ok(());
     }
-    let detected = if connection.destination.is_some_and(|address| hint(&snapshot, address) == AppProtocol::Tcp) {
-        Detected::Opaque
-    } else {
-        drain::before(worker, Phase::Ended, detect::detect(&stream, shared.bootstrap.timeouts.detect))
-            .await
-            .unwrap_or(Ok(Detected::Closed))
-            .map_err(|error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error))?
-    };
-    report::count_detection(worker, Direction::Outbound, detected);
-    let protocol = match detected {
+    let is_opaque = connection.destination.is_some_and(|address| hint(&snapshot, address) == AppProtocol::Tcp);
+    let said = is_opaque.then_some(Detected::Opaque);
+    let protocol = match detect::first_bytes(worker, Direction::Outbound, &stream, said).await? {
         Detected::Closed => return Ok(()),
         Detected::Http1 => Protocol::Http1,
         Detected::Http2 => Protocol::Http2,
@@ -273,7 +265,7 @@ impl Side {
         Rc::new(Self {
             worker: Rc::clone(worker),
             connection,
-            version: if protocol == Protocol::Http2 { HttpVersion::Http2 } else { HttpVersion::Http1 },
+            version: protocol.into(),
             reporting: Rc::new(Reporting { prefix, counters: Rc::new(RequestCounters::new(labels)) }),
             last: RefCell::default(),
         })
