@@ -33,6 +33,7 @@ mod body;
 mod bootstrap;
 pub mod check;
 mod clusters;
+mod document;
 mod elsewhere;
 mod endpoints;
 mod files;

@@ -3,14 +3,14 @@
 //! The one idea: all that can be worked out from the resources alone (who is behind which service, what applies to this
 //! proxy's own workload) is worked out here, once, off the data path. A connection takes a snapshot and keeps it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use meshgate_policy::smi::Reach;
 use meshgate_policy::{
-    Authentication, MtlsModes, ObjectName, PeerAuthentication, Policy, PolicySet, RequestAuthentication, Settings,
-    SmiMode, Workload,
+    Authentication, MtlsModes, PeerAuthentication, Policy, PolicySet, RequestAuthentication, Settings, SmiMode,
+    Workload,
 };
 
 use crate::backends::{self, Local, View};
@@ -18,9 +18,9 @@ use crate::bootstrap::{Bootstrap, Multicluster};
 use crate::clusters::{ClusterKey, Discovered, Exports};
 use crate::elsewhere::Elsewhere;
 use crate::kept::Standing;
+use crate::multicluster;
 use crate::multicluster::compose::Around;
-use crate::multicluster::imports::{self, Peers};
-use crate::multicluster::{self, lint};
+use crate::multicluster::imports::{self, Imports, Peers};
 use crate::problem::{self, Problem};
 use crate::references;
 use crate::services::{Entry, Services};
@@ -108,12 +108,8 @@ pub(crate) struct Mesh {
     pub(crate) services: Services,
     pub(crate) exports: Exports,
     pub(crate) workloads: Vec<WorkloadRecord>,
-    /// The service accounts of other clusters, as far as they are named.
-    pub(crate) accounts: BTreeSet<ObjectName>,
     /// Warnings only.
     pub(crate) problems: Vec<Problem>,
-    /// What is probably not meant, and costs nothing.
-    pub(crate) lints: Vec<Problem>,
 }
 
 /// What is known besides the resources.
@@ -122,13 +118,23 @@ pub(crate) struct Besides<'a> {
     pub(crate) surroundings: &'a Surroundings,
     /// What gateways of other clusters said.
     pub(crate) discovered: &'a BTreeMap<ClusterKey, Discovered>,
-    /// Whether the surroundings are those of a bootstrap file, so that what they do not name is not there.
-    pub(crate) is_certain: bool,
 }
 
 impl Mesh {
     pub(crate) fn compose(standing: &Standing, settings: &Settings, reach: &Reach, besides: Besides<'_>) -> Mesh {
-        let Besides { surroundings, discovered, is_certain } = besides;
+        Mesh::looked_at(standing, settings, reach, besides, |_, _| ()).0
+    }
+
+    /// The same, with a look at what it is made of: this cluster's services with its own endpoints alone, sorted by name, and
+    /// what other clusters have of them.
+    pub(crate) fn looked_at<T>(
+        standing: &Standing,
+        settings: &Settings,
+        reach: &Reach,
+        besides: Besides<'_>,
+        look: impl FnOnce(&[Entry<'_>], &Imports<'_>) -> T,
+    ) -> (Mesh, T) {
+        let Besides { surroundings, discovered } = besides;
         let Surroundings { cluster_domain, cluster_key: own, .. } = surroundings;
         let objects = standing.good().map(|(key, _, object)| (key, object));
         let workloads = Workloads::new(objects, &settings.trust_domain);
@@ -140,16 +146,13 @@ impl Mesh {
         let mut imports = imports::declared(standing, &mut peers, &mut problems);
         multicluster::discovered::add(&mut imports, &mut peers, discovered, &mut problems);
         multicluster::slices::add(&mut imports, &peers, standing, &workloads, &mut problems);
-        let known =
-            lint::Known { entries: &entries, imports: &imports, surroundings: is_certain.then_some(surroundings) };
-        let lints = lint::lints(standing, &known);
+        let seen = look(&entries, &imports);
         let around = Around { imports: &imports, exports: &exports, own, cluster_domain, aliases: &aliases };
         let mut spanning = multicluster::compose::spread(&mut entries, standing, &around);
         split::attach(standing, [&mut entries, &mut spanning], cluster_domain, settings.smi_path_match, &mut problems);
         let services = indexed(cluster_domain, entries, spanning, &mut problems);
         problems.extend(references::doubts(standing));
-        let accounts = imports::accounts(&imports);
-        Mesh { services, exports, workloads: workloads.into_records(), accounts, problems, lints }
+        (Mesh { services, exports, workloads: workloads.into_records(), problems }, seen)
     }
 }
 
@@ -193,7 +196,7 @@ impl Snapshot {
         let elsewhere = Elsewhere::new(&policies, &judged_by, &reach);
         // What is about workloads elsewhere lets nobody in here.
         policies.retain(|policy| policy.applies_in(surroundings.cluster_key.as_str()));
-        let mesh = Mesh::compose(standing, &settings, &reach, Besides { surroundings, discovered, is_certain: true });
+        let mesh = Mesh::compose(standing, &settings, &reach, Besides { surroundings, discovered });
         problems.extend(doubts);
         problems.extend(mesh.problems);
         problem::sort(&mut problems);
