@@ -10,6 +10,7 @@ use meshgate_policy::lint::{self, Known, KnownWorkload};
 use meshgate_policy::smi::Reach;
 use meshgate_policy::{Lint, ObjectName, Settings, Workload, jwt};
 
+use crate::app_protocol::AppProtocol;
 use crate::bootstrap::Bootstrap;
 use crate::folder::Folder;
 use crate::kept::{Reading, Standing};
@@ -18,7 +19,7 @@ use crate::multicluster;
 use crate::multicluster::imports::{self, Imports};
 use crate::problem::{self, Problem};
 use crate::resource::Key;
-use crate::services::{AppProtocol, Entry};
+use crate::services::Entry;
 use crate::smi;
 use crate::snapshot::{Besides, Mesh, Surroundings, rules};
 

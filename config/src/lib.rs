@@ -28,6 +28,7 @@
 //! # Ok::<(), Vec<meshgate_config::Problem>>(())
 //! ```
 
+mod app_protocol;
 mod backends;
 mod body;
 mod bootstrap;
@@ -62,15 +63,17 @@ mod workload;
 mod workloads;
 mod yaml;
 
+pub use app_protocol::{AppProtocol, OpaquePorts};
 pub use bootstrap::providers::{
     BodyInCheck, ExtensionProvider, HeaderNames, HttpCheck, ProviderService, Transport as ProviderTransport,
 };
 pub use meshgate_policy::duration;
 
 pub use bootstrap::{
-    AccessLog, Admin, Authorization, Bootstrap, GatewaySettings, IdentitySettings, Inbound, InboundListener, Jwks,
-    Limits, LogFormat, LogSettings, Multicluster, OriginalDestination, Outbound, OutboundListener, OutlierDetection,
-    PeerCluster, PeerGateway, ResourceSettings, Retries, Role, Timeouts, TrafficPolicy, WorkloadSettings,
+    AccessLog, Admin, Authorization, Bootstrap, Detection, GatewaySettings, IdentitySettings, Inbound, InboundListener,
+    Jwks, Limits, LogFormat, LogSettings, Multicluster, OriginalDestination, Outbound, OutboundListener,
+    OutlierDetection, PeerCluster, PeerGateway, ResourceSettings, Retries, Role, Timeouts, TrafficPolicy,
+    WorkloadSettings,
 };
 pub use clusters::{
     Balancer, CLUSTERSET_DOMAIN, ClusterKey, ClusterKeyError, Discovered, DiscoveredExport, DiscoveredPort, Export,
@@ -78,7 +81,7 @@ pub use clusters::{
 };
 pub use elsewhere::Elsewhere;
 pub use problem::{Problem, Severity};
-pub use services::{AppProtocol, Endpoint, EndpointIdentity, ServicePort, Services};
+pub use services::{Endpoint, EndpointIdentity, ServicePort, Services};
 pub use snapshot::{Snapshot, Surroundings};
 pub use split::{Split, SplitBackend, SplitRule};
 pub use store::{ConfigStore, Outcome, ReloadReport};

@@ -13,6 +13,7 @@ use meshgate_policy::{
     Workload,
 };
 
+use crate::app_protocol::OpaquePorts;
 use crate::backends::{self, Local, View};
 use crate::bootstrap::{Bootstrap, Multicluster};
 use crate::clusters::{ClusterKey, Discovered, Exports};
@@ -70,6 +71,8 @@ pub struct Surroundings {
     pub cluster_key: ClusterKey,
     /// Other clusters.
     pub multicluster: Multicluster,
+    /// Ports that are not parsed where no service says what is spoken there.
+    pub opaque_ports: OpaquePorts,
 }
 
 impl Surroundings {
@@ -79,6 +82,7 @@ impl Surroundings {
             cluster_domain: cluster_domain.to_owned(),
             cluster_key: ClusterKey::default(),
             multicluster: Multicluster::default(),
+            opaque_ports: OpaquePorts::default(),
         }
     }
 }
@@ -89,6 +93,7 @@ impl From<&Bootstrap> for Surroundings {
             cluster_domain: bootstrap.cluster_domain.clone(),
             cluster_key: bootstrap.cluster_key.clone(),
             multicluster: bootstrap.multicluster.clone(),
+            opaque_ports: bootstrap.detection.opaque_ports.clone(),
         }
     }
 }
@@ -135,11 +140,11 @@ impl Mesh {
         look: impl FnOnce(&[Entry<'_>], &Imports<'_>) -> T,
     ) -> (Mesh, T) {
         let Besides { surroundings, discovered } = besides;
-        let Surroundings { cluster_domain, cluster_key: own, .. } = surroundings;
+        let Surroundings { cluster_domain, cluster_key: own, opaque_ports, .. } = surroundings;
         let objects = standing.good().map(|(key, _, object)| (key, object));
         let workloads = Workloads::new(objects, &settings.trust_domain);
         let mut problems = Vec::new();
-        let view = View { workloads: &workloads, reach, cluster_domain, own };
+        let view = View { workloads: &workloads, reach, cluster_domain, own, opaque_ports };
         let Local { mut entries, aliases } = backends::services(standing, view, &mut problems);
         let exports = multicluster::exports::compose(standing, &entries, own, &mut problems);
         let mut peers = Peers::new(surroundings, reach, settings);
@@ -147,10 +152,11 @@ impl Mesh {
         multicluster::discovered::add(&mut imports, &mut peers, discovered, &mut problems);
         multicluster::slices::add(&mut imports, &peers, standing, &workloads, &mut problems);
         let seen = look(&entries, &imports);
-        let around = Around { imports: &imports, exports: &exports, own, cluster_domain, aliases: &aliases };
+        let around =
+            Around { imports: &imports, exports: &exports, own, cluster_domain, opaque_ports, aliases: &aliases };
         let mut spanning = multicluster::compose::spread(&mut entries, standing, &around);
         split::attach(standing, [&mut entries, &mut spanning], cluster_domain, settings.smi_path_match, &mut problems);
-        let services = indexed(cluster_domain, entries, spanning, &mut problems);
+        let services = indexed(cluster_domain, opaque_ports, entries, spanning, &mut problems);
         problems.extend(references::doubts(standing));
         (Mesh { services, exports, workloads: workloads.into_records(), problems }, seen)
     }
@@ -159,11 +165,12 @@ impl Mesh {
 /// Puts services where they are looked up, and says which addresses are claimed twice.
 pub(crate) fn indexed<'a>(
     cluster_domain: &str,
+    opaque_ports: &OpaquePorts,
     entries: Vec<Entry<'a>>,
     spanning: Vec<Entry<'a>>,
     problems: &mut Vec<Problem>,
 ) -> Services {
-    let (services, collisions) = Services::new(cluster_domain, entries, spanning);
+    let (services, collisions) = Services::new(cluster_domain, opaque_ports, entries, spanning);
     for collision in collisions {
         if let Some((key, place)) = collision.loser {
             let message = format!("{} is already the address of Service {}", collision.address, collision.holder);

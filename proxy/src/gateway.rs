@@ -39,7 +39,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::access_log::Line;
 use crate::clusters::wire;
 use crate::connection::{Connection, Direction};
-use crate::detect::{self, Detected};
+use crate::detect::{self, Beforehand, Detected};
 use crate::drain::{self, Phase};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::server::{LOCAL_RESETS, PENDING_RESETS};
@@ -116,7 +116,11 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
     let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while it was accepted").caused_by(error);
     let destination = stream.local_addr().map(socket::canonical).map_err(gone)?;
     connection.destination = Some(destination);
-    match detect::first_bytes(worker, Direction::Gateway, &stream, None).await? {
+    let known = Beforehand::at(destination);
+    let Some((detected, stream)) = detect::first_bytes(worker, Direction::Gateway, stream, known).await? else {
+        return Ok(());
+    };
+    match detected {
         Detected::Closed => return Ok(()),
         Detected::Tls { .. } => {}
         _ => return Err(ProxyError::new(ErrorKind::DownstreamTls, "plaintext to a gateway")),

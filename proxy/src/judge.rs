@@ -59,11 +59,11 @@ impl Judge<'_> {
             return Ok(answer);
         }
         let tls_is_not_ours = mode == MtlsMode::Disable && case.id().is_some();
-        let tcp_is_said = self.hint(destination) == AppProtocol::Tcp && case.protocol != Some(Protocol::Tcp);
+        let tcp_is_said = self.hint(destination).is_bytes() && case.protocol != Some(Protocol::Tcp);
         if tls_is_not_ours {
             answer.note("mutual TLS is disabled on this port: TLS passes as bytes, and the policies see no identity");
         } else if tcp_is_said {
-            answer.note("the service says that this port is TCP: nothing on it is read as a request");
+            answer.note(unread(self.hint(destination)));
         }
         let tcp = case.protocol == Some(Protocol::Tcp) || tls_is_not_ours || tcp_is_said;
         if !tcp {
@@ -169,7 +169,17 @@ impl Judge<'_> {
     }
 
     fn hint(&self, destination: SocketAddr) -> AppProtocol {
-        self.snapshot.services.endpoint(destination).map_or(AppProtocol::Auto, |(port, _)| port.app_protocol)
+        self.snapshot.services.app_protocol(destination)
+    }
+}
+
+/// Why nothing is read as a request where an [`AppProtocol`] is bytes.
+fn unread(hint: AppProtocol) -> &'static str {
+    match hint {
+        AppProtocol::Opaque => {
+            "no service says what this port is, and `detection.opaquePorts` has it: nothing on it is read as a request"
+        }
+        _ => "the service says that this port is TCP: nothing on it is read as a request",
     }
 }
 

@@ -13,14 +13,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Response;
-use meshgate_config::{AppProtocol, Endpoint, OutboundListener, ServicePort, Snapshot, TrafficPolicy};
+use meshgate_config::{Endpoint, OriginalDestination, OutboundListener, ServicePort, Snapshot, TrafficPolicy};
 use meshgate_policy::SmiMode;
 use tokio::net::TcpStream;
 
 use crate::access_log::Line;
 use crate::balance::{Caller, Candidate, Family};
 use crate::connection::{Connection, Direction, Protocol};
-use crate::detect::{self, Detected};
+use crate::detect::{self, Beforehand, Detected};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
@@ -226,9 +226,11 @@ async fn try_serve(
         Side::new(worker, *connection, Protocol::Tcp).run_tcp(Stream::new(stream)).await;
         return Ok(());
     }
-    let is_opaque = connection.destination.is_some_and(|address| hint(&snapshot, address) == AppProtocol::Tcp);
-    let said = is_opaque.then_some(Detected::Opaque);
-    let protocol = match detect::first_bytes(worker, Direction::Outbound, &stream, said).await? {
+    let known = beforehand(&snapshot, connection.destination, listener);
+    let Some((detected, stream)) = detect::first_bytes(worker, Direction::Outbound, stream, known).await? else {
+        return Ok(());
+    };
+    let protocol = match detected {
         Detected::Closed => return Ok(()),
         Detected::Http1 => Protocol::Http1,
         Detected::Http2 => Protocol::Http2,
@@ -245,11 +247,15 @@ async fn try_serve(
     Ok(())
 }
 
-/// What a service says is spoken at this address, its own or one of its endpoints'.
-fn hint(snapshot: &Snapshot, address: SocketAddr) -> AppProtocol {
+/// What is said of where a connection is going, a service's address or one of its endpoints'.
+fn beforehand(snapshot: &Snapshot, destination: Option<SocketAddr>, listener: &OutboundListener) -> Beforehand {
+    let Some(address) = destination else { return Beforehand::default() };
     let services = &snapshot.services;
-    let service = services.by_address(address).or_else(|| services.endpoint(address).map(|(service, _)| service));
-    service.map_or(AppProtocol::Auto, |service| service.app_protocol)
+    Beforehand {
+        said: services.app_protocol(address).is_bytes().then_some(Detected::Opaque),
+        port: Some(address.port()),
+        is_declared: listener.original_destination != OriginalDestination::Kernel || services.is_declared(address),
+    }
 }
 
 impl Side {

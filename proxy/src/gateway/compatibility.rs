@@ -19,7 +19,7 @@ use super::plan::{lets_in, unasked};
 use crate::access_log::Line;
 use crate::balance::{Caller, Family};
 use crate::connection::{Connection, Direction, Protocol};
-use crate::detect::{self, Detected};
+use crate::detect::{self, Beforehand, Detected};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
@@ -71,7 +71,11 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
     let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while it was accepted").caused_by(error);
     let destination = stream.local_addr().map(socket::canonical).map_err(gone)?;
     connection.destination = Some(destination);
-    let protocol = match detect::first_bytes(worker, Direction::Gateway, &stream, None).await? {
+    let known = Beforehand::at(destination);
+    let Some((detected, stream)) = detect::first_bytes(worker, Direction::Gateway, stream, known).await? else {
+        return Ok(());
+    };
+    let protocol = match detected {
         Detected::Closed => return Ok(()),
         Detected::Http1 => Protocol::Http1,
         Detected::Http2 => Protocol::Http2,
