@@ -9,8 +9,8 @@ import time
 from . import peers
 from .certificates import spiffe_id
 from .common import ALLOWED, BODY, HOST, OTHER, TRUST_DOMAIN, Failure, run, say, write
+from .envoy import tls, typed
 from .proof import plain
-from .scale import typed
 
 ENTRY, DOOR, GATE, ADMIN_GATE = (1, 18080), (2, 8080), (4, 15443), (4, 15000)
 KEY = "default/default/default/cluster-2"
@@ -159,7 +159,7 @@ def connect_listener(layout):
         http_filters=[typed("rbac", "filters.http.rbac.v3.RBAC", rules=callers()), typed("router", "filters.http.router.v3.Router")],
         route_config={"virtual_hosts": [host]},
     )
-    return {"name": "gateway", "address": gate(layout), "filter_chains": [{"transport_socket": tls(layout), "filters": [manager]}]}
+    return {"name": "gateway", "address": gate(layout), "filter_chains": [{"transport_socket": tls(layout, "gateway", ["istio-h2", "h2"]), "filters": [manager]}]}
 
 
 def callers():
@@ -173,23 +173,6 @@ def passthrough_listener(layout):
     chain = {"filter_chain_match": {"server_names": [HOST]}, "filters": [proxy]}
     inspector = typed("inspector", "filters.listener.tls_inspector.v3.TlsInspector")
     return {"name": "gateway", "address": gate(layout), "listener_filters": [inspector], "filter_chains": [chain]}
-
-
-def tls(layout):
-    names = [{"san_type": "URI", "matcher": {"prefix": f"spiffe://{TRUST_DOMAIN}/"}}]
-    certificate = {
-        "certificate_chain": {"filename": layout.path("certs/gateway.pem")},
-        "private_key": {"filename": layout.path("certs/gateway-key.pem")},
-    }
-    trusted = {"trusted_ca": {"filename": layout.path("ca/ca.pem")}, "match_typed_subject_alt_names": names}
-    common = {
-        "alpn_protocols": ["istio-h2", "h2"],
-        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
-        "tls_certificates": [certificate],
-        "validation_context": trusted,
-    }
-    kind = "transport_sockets.tls.v3.DownstreamTlsContext"
-    return typed("tls", kind, require_client_certificate=True, common_tls_context=common)
 
 
 def issue(layout, binary):

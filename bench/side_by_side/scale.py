@@ -6,7 +6,8 @@ import time
 
 from . import peers
 from .certificates import spiffe_id
-from .common import ALLOWED, OTHER, TRUST_DOMAIN, Failure, first_line, read, write
+from .common import ALLOWED, OTHER, TRUST_DOMAIN, Failure, first_line, write
+from .envoy import tls, typed
 from .proof import plain
 
 ENTRY, DOOR, APPLICATION = (1, 18080), (2, 8080), (3, 9080)
@@ -108,7 +109,7 @@ def envoy_config(layout, all_policies):
     listener = {
         "name": "inbound",
         "address": socket_address(layout, DOOR),
-        "filter_chains": [{"transport_socket": tls(layout), "filters": [manager]}],
+        "filter_chains": [{"transport_socket": tls(layout, "backend", ["http/1.1"]), "filters": [manager]}],
     }
     endpoint = {"endpoint": {"address": socket_address(layout, APPLICATION)}}
     cluster = {
@@ -119,25 +120,6 @@ def envoy_config(layout, all_policies):
     return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
 
 
-def tls(layout):
-    own = {"certificate_chain": layout.path("certs/backend.pem"), "private_key": layout.path("certs/backend-key.pem")}
-    common = {
-        "alpn_protocols": ["http/1.1"],
-        "tls_params": {"tls_minimum_protocol_version": "TLSv1_3"},
-        "tls_certificates": [{key: {"inline_string": read(file)} for key, file in own.items()}],
-        "validation_context": {
-            "trusted_ca": {"inline_string": read(layout.path("ca/ca.pem"))},
-            "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"prefix": f"spiffe://{TRUST_DOMAIN}/"}}],
-        },
-    }
-    kind = "transport_sockets.tls.v3.DownstreamTlsContext"
-    return typed("tls", kind, require_client_certificate=True, common_tls_context=common)
-
-
 def socket_address(layout, place):
     host, port = layout.address(*place).rsplit(":", 1)
     return {"socket_address": {"address": host, "port_value": int(port)}}
-
-
-def typed(name, kind, **fields):
-    return {"name": name, "typed_config": {"@type": f"type.googleapis.com/envoy.extensions.{kind}", **fields}}

@@ -11,13 +11,14 @@ use std::sync::Arc;
 use meshgate_policy::ObjectName;
 use meshgate_policy::smi::Reach;
 
+use crate::app_protocol::{AppProtocol, OpaquePorts};
 use crate::clusters::{ClusterKey, Share, Spread};
 use crate::endpoints::{EndpointSlice, Endpoints, Subset};
 use crate::kept::Standing;
 use crate::problem::Problem;
 use crate::resource::{Key, Object, Place};
 use crate::service::{Port, Service, Target};
-use crate::services::{AppProtocol, Endpoint, EndpointIdentity, Entry, ServicePort};
+use crate::services::{Endpoint, EndpointIdentity, Entry, ServicePort};
 use crate::workload::{Pod, WorkloadEntry};
 use crate::workloads::{WorkloadRecord, Workloads};
 
@@ -50,6 +51,7 @@ pub(crate) struct View<'a> {
     pub(crate) reach: &'a Reach,
     pub(crate) cluster_domain: &'a str,
     pub(crate) own: &'a ClusterKey,
+    pub(crate) opaque_ports: &'a OpaquePorts,
 }
 
 /// Builds all services; what looks wrong goes to `problems` as warnings.
@@ -97,7 +99,7 @@ impl<'a> Sources<'a> {
     }
 
     fn entry(&self, (key, place): (&'a Key, &'a Place), service: &Service, view: View<'_>) -> Entry<'a> {
-        let View { workloads, reach, cluster_domain, own } = view;
+        let View { workloads, reach, cluster_domain, own, opaque_ports } = view;
         let mut entry = Entry {
             name: key.object_name(),
             cluster_ips: service.cluster_ips.clone(),
@@ -124,7 +126,12 @@ impl<'a> Sources<'a> {
                 host: format!("{}.{}.svc.{cluster_domain}", key.name, key.namespace),
                 port: port.number,
                 name: port.name.clone(),
-                app_protocol: AppProtocol::of(port.app_protocol.as_deref(), port.name.as_deref(), port.number),
+                app_protocol: AppProtocol::of(
+                    port.app_protocol.as_deref(),
+                    port.name.as_deref(),
+                    port.number,
+                    opaque_ports,
+                ),
                 endpoints,
                 not_ready: entry.aside.iter().filter(|(of, _)| *of == index).count(),
                 spread: Spread { own: Some(Share::DEFAULT), fail_over: false },

@@ -4,20 +4,19 @@ use std::sync::Arc;
 
 use meshgate_policy::Invalid;
 use meshgate_policy::istio::{AuthorizationPolicySpec, DRY_RUN, PeerAuthenticationSpec, RequestAuthenticationSpec};
-use meshgate_policy::smi::TrafficTargetSpec;
+use meshgate_policy::smi::{TcpRouteSpec, TrafficTargetSpec};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, IgnoredAny};
 
+use crate::document::Document;
 use crate::endpoints::{EndpointsDocument, SliceDocument};
 use crate::kind::Kind;
-use crate::multicluster::Framed;
-use crate::multicluster::export::{ExportSpec, McsExportDocument};
+use crate::multicluster::export::{ExportSpec, McsExportSpec};
 use crate::multicluster::import::{ImportSpec, McsImportSpec};
 use crate::multicluster::policy::PolicySpec;
 use crate::resource::{Key, Metadata, Object};
-use crate::security::PolicyDocument;
 use crate::service::ServiceDocument;
-use crate::smi::{GroupDocument, MeshConfigDocument, TcpRouteDocument};
-use crate::split::SplitDocument;
+use crate::smi::{GroupDocument, MeshConfigDocument};
+use crate::split::SplitSpec;
 use crate::workload::{PodDocument, WorkloadEntryDocument};
 
 /// A document as written, not yet checked beyond its types.
@@ -27,19 +26,19 @@ pub(crate) enum Body {
     EndpointSlice(SliceDocument),
     Pod(PodDocument),
     WorkloadEntry(WorkloadEntryDocument),
-    AuthorizationPolicy(PolicyDocument<AuthorizationPolicySpec>),
-    PeerAuthentication(PolicyDocument<PeerAuthenticationSpec>),
-    TrafficTarget(PolicyDocument<TrafficTargetSpec>),
+    AuthorizationPolicy(Document<AuthorizationPolicySpec>),
+    PeerAuthentication(Document<PeerAuthenticationSpec>),
+    TrafficTarget(Document<TrafficTargetSpec>),
     HttpRouteGroup(GroupDocument),
-    TcpRoute(TcpRouteDocument),
+    TcpRoute(Document<Option<TcpRouteSpec>>),
     MeshConfig(MeshConfigDocument),
-    TrafficSplit(SplitDocument),
-    RequestAuthentication(PolicyDocument<RequestAuthenticationSpec>),
-    ServiceExport(Framed<ExportSpec>),
-    ServiceImport(Framed<ImportSpec>),
-    GlobalTrafficPolicy(Framed<PolicySpec>),
-    McsServiceExport(McsExportDocument),
-    McsServiceImport(Framed<McsImportSpec>),
+    TrafficSplit(Document<SplitSpec>),
+    RequestAuthentication(Document<RequestAuthenticationSpec>),
+    ServiceExport(Document<ExportSpec>),
+    ServiceImport(Document<ImportSpec>),
+    GlobalTrafficPolicy(Document<PolicySpec>),
+    McsServiceExport(Document<Option<McsExportSpec>>),
+    McsServiceImport(Document<McsImportSpec>),
     /// Refused by [`Body::build`]; its kind has been found wrong before.
     UnknownSecurity,
     /// Its name is all there is to know.
@@ -60,22 +59,22 @@ impl<'de> DeserializeSeed<'de> for BodySeed {
             Kind::EndpointSlice => SliceDocument::deserialize(deserializer).map(Body::EndpointSlice),
             Kind::Pod => PodDocument::deserialize(deserializer).map(Body::Pod),
             Kind::WorkloadEntry => WorkloadEntryDocument::deserialize(deserializer).map(Body::WorkloadEntry),
-            Kind::AuthorizationPolicy => PolicyDocument::deserialize(deserializer).map(Body::AuthorizationPolicy),
-            Kind::PeerAuthentication => PolicyDocument::deserialize(deserializer).map(Body::PeerAuthentication),
-            Kind::TrafficTarget => PolicyDocument::deserialize(deserializer).map(Body::TrafficTarget),
+            Kind::AuthorizationPolicy => Document::deserialize(deserializer).map(Body::AuthorizationPolicy),
+            Kind::PeerAuthentication => Document::deserialize(deserializer).map(Body::PeerAuthentication),
+            Kind::TrafficTarget => Document::deserialize(deserializer).map(Body::TrafficTarget),
             Kind::HttpRouteGroup => GroupDocument::deserialize(deserializer).map(Body::HttpRouteGroup),
-            Kind::TcpRoute => TcpRouteDocument::deserialize(deserializer).map(Body::TcpRoute),
+            Kind::TcpRoute => Document::deserialize(deserializer).map(Body::TcpRoute),
             Kind::MeshConfig => MeshConfigDocument::deserialize(deserializer).map(Body::MeshConfig),
-            Kind::TrafficSplit => SplitDocument::deserialize(deserializer).map(Body::TrafficSplit),
+            Kind::TrafficSplit => Document::deserialize(deserializer).map(Body::TrafficSplit),
             Kind::UdpRoute => ignore(deserializer).map(|_| Body::Named(Object::UdpRoute)),
             Kind::Namespace => ignore(deserializer).map(|_| Body::Named(Object::Namespace)),
             Kind::ServiceAccount => ignore(deserializer).map(|_| Body::Named(Object::ServiceAccount)),
-            Kind::RequestAuthentication => PolicyDocument::deserialize(deserializer).map(Body::RequestAuthentication),
-            Kind::ServiceExport => Framed::deserialize(deserializer).map(Body::ServiceExport),
-            Kind::ServiceImport => Framed::deserialize(deserializer).map(Body::ServiceImport),
-            Kind::GlobalTrafficPolicy => Framed::deserialize(deserializer).map(Body::GlobalTrafficPolicy),
-            Kind::McsServiceExport => McsExportDocument::deserialize(deserializer).map(Body::McsServiceExport),
-            Kind::McsServiceImport => Framed::deserialize(deserializer).map(Body::McsServiceImport),
+            Kind::RequestAuthentication => Document::deserialize(deserializer).map(Body::RequestAuthentication),
+            Kind::ServiceExport => Document::deserialize(deserializer).map(Body::ServiceExport),
+            Kind::ServiceImport => Document::deserialize(deserializer).map(Body::ServiceImport),
+            Kind::GlobalTrafficPolicy => Document::deserialize(deserializer).map(Body::GlobalTrafficPolicy),
+            Kind::McsServiceExport => Document::deserialize(deserializer).map(Body::McsServiceExport),
+            Kind::McsServiceImport => Document::deserialize(deserializer).map(Body::McsServiceImport),
             Kind::UnknownSecurity => ignore(deserializer).map(|_| Body::UnknownSecurity),
         }
     }

@@ -6,6 +6,7 @@
 //!
 //! Not here: anything that changes while the process runs; that is the resource folder's ([`crate::ConfigStore`]).
 
+mod detection;
 mod document;
 mod environment;
 mod headers;
@@ -30,6 +31,7 @@ use crate::clusters::ClusterKey;
 use crate::files;
 use crate::problem::Problem;
 use crate::yaml;
+pub use detection::Detection;
 pub use headers::{ForwardClientCert, ForwardedFor, HeaderSettings, TrustedPeers};
 pub use multicluster::{GatewaySettings, Multicluster, OutlierDetection, PeerCluster, PeerGateway, Retries};
 use providers::ExtensionProvider;
@@ -59,6 +61,8 @@ pub struct Bootstrap {
     pub inbound: Inbound,
     /// From the local application.
     pub outbound: Outbound,
+    /// How what a connection speaks is found out.
+    pub detection: Detection,
     /// Other clusters.
     pub multicluster: Multicluster,
     /// Toward other clusters; of a gateway only.

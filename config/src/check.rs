@@ -10,13 +10,16 @@ use meshgate_policy::lint::{self, Known, KnownWorkload};
 use meshgate_policy::smi::Reach;
 use meshgate_policy::{Lint, ObjectName, Settings, Workload, jwt};
 
+use crate::app_protocol::AppProtocol;
 use crate::bootstrap::Bootstrap;
 use crate::folder::Folder;
 use crate::kept::{Reading, Standing};
 use crate::kind::Kind;
+use crate::multicluster;
+use crate::multicluster::imports::{self, Imports};
 use crate::problem::{self, Problem};
 use crate::resource::Key;
-use crate::services::AppProtocol;
+use crate::services::Entry;
 use crate::smi;
 use crate::snapshot::{Besides, Mesh, Surroundings, rules};
 
@@ -58,15 +61,19 @@ pub fn check(directory: &Path, settings: &Settings, own: Option<&Own>) -> Vec<Pr
     let is_certain = surroundings.is_some();
     // The DNS suffix shows in no message.
     let surroundings = surroundings.unwrap_or_else(|| Surroundings::alone("cluster.local"));
-    let besides = Besides { surroundings: &surroundings, discovered: &BTreeMap::new(), is_certain };
-    let mut mesh = Mesh::compose(&standing, settings, &Reach::default(), besides);
+    let besides = Besides { surroundings: &surroundings, discovered: &BTreeMap::new() };
+    let look = |entries: &[Entry<'_>], imports: &Imports<'_>| {
+        let known = multicluster::lint::Known { entries, imports, surroundings: is_certain.then_some(&surroundings) };
+        (multicluster::lint::lints(&standing, &known), imports::accounts(imports))
+    };
+    let (mut mesh, (of_clusters, accounts)) = Mesh::looked_at(&standing, settings, &Reach::default(), besides, look);
     let (_, in_force, doubts) = rules(&standing, settings);
     let known = known(&standing, &mesh, own);
     problems.append(&mut mesh.problems);
-    problems.append(&mut mesh.lints);
+    problems.extend(of_clusters);
     problems.extend(doubts);
     problems.extend(lints(&standing, &known, settings));
-    problems.extend(smi::lints(&standing, &known, &mesh.accounts, &in_force));
+    problems.extend(smi::lints(&standing, &known, &accounts, &in_force));
     let mut problems = allowances::apply(&standing, problems);
     problem::sort(&mut problems);
     problems

@@ -28,11 +28,13 @@
 //! # Ok::<(), Vec<meshgate_config::Problem>>(())
 //! ```
 
+mod app_protocol;
 mod backends;
 mod body;
 mod bootstrap;
 pub mod check;
 mod clusters;
+mod document;
 mod elsewhere;
 mod endpoints;
 mod files;
@@ -61,14 +63,15 @@ mod workload;
 mod workloads;
 mod yaml;
 
+pub use app_protocol::{AppProtocol, OpaquePorts};
 pub use bootstrap::providers::{
     BodyInCheck, ExtensionProvider, HeaderNames, HttpCheck, ProviderService, Transport as ProviderTransport,
 };
 pub use meshgate_policy::duration;
 
 pub use bootstrap::{
-    AccessLog, Admin, Authorization, Bootstrap, ForwardClientCert, ForwardedFor, GatewaySettings, HeaderSettings,
-    IdentitySettings, Inbound, InboundListener, Jwks, Limits, LogFormat, LogSettings, Multicluster,
+    AccessLog, Admin, Authorization, Bootstrap, Detection, ForwardClientCert, ForwardedFor, GatewaySettings,
+    HeaderSettings, IdentitySettings, Inbound, InboundListener, Jwks, Limits, LogFormat, LogSettings, Multicluster,
     OriginalDestination, Outbound, OutboundListener, OutlierDetection, PeerCluster, PeerGateway, ResourceSettings,
     Retries, Role, Timeouts, TrafficPolicy, TrustedPeers, WorkloadSettings,
 };
@@ -78,7 +81,7 @@ pub use clusters::{
 };
 pub use elsewhere::Elsewhere;
 pub use problem::{Problem, Severity};
-pub use services::{AppProtocol, Endpoint, EndpointIdentity, ServicePort, Services};
+pub use services::{Endpoint, EndpointIdentity, ServicePort, Services};
 pub use snapshot::{Snapshot, Surroundings};
 pub use split::{Split, SplitBackend, SplitRule};
 pub use store::{ConfigStore, Outcome, ReloadReport};

@@ -21,27 +21,10 @@ pub(crate) mod spread;
 use std::collections::BTreeMap;
 
 use meshgate_policy::Invalid;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
 
 use crate::clusters::{Balancer, ClusterKey, HashOn};
 use crate::resource::Metadata;
 use crate::suggest::nearest;
-
-/// The frame of a document of these groups, in which an unknown field is an error.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Framed<T> {
-    #[serde(rename = "apiVersion")]
-    _api_version: IgnoredAny,
-    #[serde(rename = "kind")]
-    _kind: IgnoredAny,
-    #[serde(rename = "metadata")]
-    _metadata: IgnoredAny,
-    #[serde(rename = "status")]
-    _status: Option<IgnoredAny>,
-    pub(crate) spec: T,
-}
 
 /// Who runs a service of the MCS API, which has no field for it.
 pub(crate) const ACCOUNT: &str = "meshgate.io/service-account";

@@ -41,7 +41,7 @@ impl Resources {
     pub fn read_all(places: &[impl AsRef<Path>], settings: &Settings, surroundings: &Surroundings) -> Resources {
         let reading = Reading::new(&Folder::read_all(places), &settings.root_namespace);
         let (standing, problems) = Standing::default().after(reading, &settings.root_namespace);
-        let besides = Besides { surroundings, discovered: &BTreeMap::new(), is_certain: true };
+        let besides = Besides { surroundings, discovered: &BTreeMap::new() };
         let workloads = Mesh::compose(&standing, settings, &Reach::default(), besides).workloads;
         let (mut policies, ..) = rules(&standing, settings);
         policies.retain(|policy| policy.applies_in(surroundings.cluster_key.as_str()));

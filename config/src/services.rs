@@ -12,6 +12,7 @@ use std::sync::Arc;
 use meshgate_identity::{SpiffeId, TrustDomain};
 use meshgate_policy::ObjectName;
 
+use crate::app_protocol::{AppProtocol, OpaquePorts};
 use crate::clusters::{Balancer, CLUSTERSET_DOMAIN, Remote, Spread};
 use crate::kind::Kind;
 use crate::resource::{Key, Place};
@@ -32,6 +33,7 @@ pub struct Services {
     /// Addresses of services and of their endpoints, whatever the port.
     addresses: HashSet<IpAddr>,
     cluster_domain: String,
+    opaque_ports: OpaquePorts,
 }
 
 /// One TCP port of one service.
@@ -95,20 +97,6 @@ pub enum EndpointIdentity {
     Unknown,
 }
 
-/// What is spoken on a service's port, by its `appProtocol` or the beginning of its name, as Istio reads them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum AppProtocol {
-    /// Not said: to be detected.
-    #[default]
-    Auto,
-    /// HTTP/1.1, which may turn into something else by upgrade.
-    Http,
-    /// HTTP/2, without negotiation; gRPC.
-    Http2,
-    /// Anything that is not to be parsed.
-    Tcp,
-}
-
 impl ServicePort {
     /// Whether this is the service under its name in the clusterset, beside which there may be one under its plain names.
     pub fn is_clusterset(&self) -> bool {
@@ -152,6 +140,18 @@ impl Services {
     /// if there is one, else the first by name.
     pub fn endpoint(&self, address: SocketAddr) -> Option<(Arc<ServicePort>, Arc<Endpoint>)> {
         self.by_endpoint.get(&address).cloned()
+    }
+
+    /// What is spoken at an address, a service's or a workload's own: as its service says it, else by its number.
+    pub fn app_protocol(&self, address: SocketAddr) -> AppProtocol {
+        let at_endpoint = || self.by_endpoint.get(&address).map(|(service, _)| service);
+        let service = self.by_address.get(&address).or_else(at_endpoint);
+        service.map_or_else(|| self.opaque_ports.undeclared(address.port()), |service| service.app_protocol)
+    }
+
+    /// Whether an address, port and all, is a service's or a workload's.
+    pub fn is_declared(&self, address: SocketAddr) -> bool {
+        self.by_address.contains_key(&address) || self.by_endpoint.contains_key(&address)
     }
 
     /// Whether an address is that of a service or of an endpoint of one, on whatever port.
@@ -202,10 +202,15 @@ impl Services {
     /// addresses, nor of its workloads'.
     pub(crate) fn new<'a>(
         cluster_domain: &str,
+        opaque_ports: &OpaquePorts,
         entries: Vec<Entry<'a>>,
         spanning: Vec<Entry<'a>>,
     ) -> (Services, Vec<Collision<'a>>) {
-        let mut services = Services { cluster_domain: cluster_domain.to_owned(), ..Services::default() };
+        let mut services = Services {
+            cluster_domain: cluster_domain.to_owned(),
+            opaque_ports: opaque_ports.clone(),
+            ..Services::default()
+        };
         let mut collisions = Vec::new();
         let is_imported = |entry: &&Entry<'a>| entry.declared.is_some_and(|(key, _)| key.kind != Kind::Service);
         let here = entries.iter().filter(|entry| !is_imported(entry));
@@ -283,40 +288,6 @@ pub(crate) struct Collision<'a> {
     /// The object of the one that does not get it.
     pub(crate) loser: Option<(&'a Key, &'a Place)>,
     pub(crate) holder: ObjectName,
-}
-
-impl AppProtocol {
-    /// By `appProtocol`, else by the port name's beginning, else by number.
-    pub(crate) fn of(app_protocol: Option<&str>, name: Option<&str>, port: u16) -> AppProtocol {
-        if let Some(explicit) = app_protocol {
-            return match explicit.to_ascii_lowercase().as_str() {
-                "kubernetes.io/h2c" => AppProtocol::Http2,
-                "kubernetes.io/ws" => AppProtocol::Http,
-                "kubernetes.io/wss" => AppProtocol::Tcp,
-                other => AppProtocol::word(other),
-            };
-        }
-        let by_name = name.map(|name| {
-            let name = name.to_ascii_lowercase();
-            let prefix = if name.starts_with("grpc-web") { "grpc-web" } else { name.split('-').next().unwrap_or("") };
-            AppProtocol::word(prefix)
-        });
-        match by_name {
-            Some(known) if known != AppProtocol::Auto => known,
-            // Servers that speak first, which detection would keep waiting: SMTP, DNS, MySQL, MongoDB.
-            _ if matches!(port, 25 | 53 | 3306 | 27017) => AppProtocol::Tcp,
-            _ => AppProtocol::Auto,
-        }
-    }
-
-    fn word(word: &str) -> AppProtocol {
-        match word {
-            "http" | "grpc-web" => AppProtocol::Http,
-            "http2" | "grpc" => AppProtocol::Http2,
-            "tcp" | "tls" | "https" | "mongo" | "mysql" | "redis" => AppProtocol::Tcp,
-            _ => AppProtocol::Auto,
-        }
-    }
 }
 
 #[cfg(test)]

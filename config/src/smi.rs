@@ -15,16 +15,16 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::check::located;
+use crate::document::Document;
 use crate::kept::Standing;
 use crate::multicluster;
 use crate::problem::Problem;
 use crate::resource::{Metadata, Object, nullable};
-use crate::security::PolicyDocument;
 
-impl PolicyDocument<TrafficTargetSpec> {
+impl Document<TrafficTargetSpec> {
     pub(crate) fn build(self, name: ObjectName, metadata: &Metadata) -> Result<TrafficTarget, Vec<Invalid>> {
         let clusters = multicluster::restricted_to(&metadata.annotations)?;
-        let target = smi::traffic_target(name, self.into_spec())?;
+        let target = smi::traffic_target(name, self.spec)?;
         Ok(target.only_in(clusters.iter().map(|key| key.as_str().into())))
     }
 }
@@ -66,25 +66,10 @@ fn without_spec(all: Vec<Invalid>) -> Vec<Invalid> {
     all.into_iter().map(moved).collect()
 }
 
-/// A TCPRoute as written; before v1alpha4 it may have no `spec`, which means every port.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct TcpRouteDocument {
-    #[serde(rename = "apiVersion")]
-    _api_version: IgnoredAny,
-    #[serde(rename = "kind")]
-    _kind: IgnoredAny,
-    #[serde(rename = "metadata")]
-    _metadata: IgnoredAny,
-    #[serde(rename = "status")]
-    _status: Option<IgnoredAny>,
-    #[serde(default)]
-    spec: TcpRouteSpec,
-}
-
-impl TcpRouteDocument {
+/// Before v1alpha4 it may have no `spec`, which means every port.
+impl Document<Option<TcpRouteSpec>> {
     pub(crate) fn build(self) -> Result<TcpRoute, Vec<Invalid>> {
-        smi::tcp_route(self.spec)
+        smi::tcp_route(self.spec.unwrap_or_default())
     }
 }
 

@@ -3,24 +3,25 @@
 //! The one idea: all that can be worked out from the resources alone (who is behind which service, what applies to this
 //! proxy's own workload) is worked out here, once, off the data path. A connection takes a snapshot and keeps it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use meshgate_policy::smi::Reach;
 use meshgate_policy::{
-    Authentication, MtlsModes, ObjectName, PeerAuthentication, Policy, PolicySet, RequestAuthentication, Settings,
-    SmiMode, Workload,
+    Authentication, MtlsModes, PeerAuthentication, Policy, PolicySet, RequestAuthentication, Settings, SmiMode,
+    Workload,
 };
 
+use crate::app_protocol::OpaquePorts;
 use crate::backends::{self, Local, View};
 use crate::bootstrap::{Bootstrap, Multicluster};
 use crate::clusters::{ClusterKey, Discovered, Exports};
 use crate::elsewhere::Elsewhere;
 use crate::kept::Standing;
+use crate::multicluster;
 use crate::multicluster::compose::Around;
-use crate::multicluster::imports::{self, Peers};
-use crate::multicluster::{self, lint};
+use crate::multicluster::imports::{self, Imports, Peers};
 use crate::problem::{self, Problem};
 use crate::references;
 use crate::services::{Entry, Services};
@@ -70,6 +71,8 @@ pub struct Surroundings {
     pub cluster_key: ClusterKey,
     /// Other clusters.
     pub multicluster: Multicluster,
+    /// Ports that are not parsed where no service says what is spoken there.
+    pub opaque_ports: OpaquePorts,
 }
 
 impl Surroundings {
@@ -79,6 +82,7 @@ impl Surroundings {
             cluster_domain: cluster_domain.to_owned(),
             cluster_key: ClusterKey::default(),
             multicluster: Multicluster::default(),
+            opaque_ports: OpaquePorts::default(),
         }
     }
 }
@@ -89,6 +93,7 @@ impl From<&Bootstrap> for Surroundings {
             cluster_domain: bootstrap.cluster_domain.clone(),
             cluster_key: bootstrap.cluster_key.clone(),
             multicluster: bootstrap.multicluster.clone(),
+            opaque_ports: bootstrap.detection.opaque_ports.clone(),
         }
     }
 }
@@ -108,12 +113,8 @@ pub(crate) struct Mesh {
     pub(crate) services: Services,
     pub(crate) exports: Exports,
     pub(crate) workloads: Vec<WorkloadRecord>,
-    /// The service accounts of other clusters, as far as they are named.
-    pub(crate) accounts: BTreeSet<ObjectName>,
     /// Warnings only.
     pub(crate) problems: Vec<Problem>,
-    /// What is probably not meant, and costs nothing.
-    pub(crate) lints: Vec<Problem>,
 }
 
 /// What is known besides the resources.
@@ -122,45 +123,54 @@ pub(crate) struct Besides<'a> {
     pub(crate) surroundings: &'a Surroundings,
     /// What gateways of other clusters said.
     pub(crate) discovered: &'a BTreeMap<ClusterKey, Discovered>,
-    /// Whether the surroundings are those of a bootstrap file, so that what they do not name is not there.
-    pub(crate) is_certain: bool,
 }
 
 impl Mesh {
     pub(crate) fn compose(standing: &Standing, settings: &Settings, reach: &Reach, besides: Besides<'_>) -> Mesh {
-        let Besides { surroundings, discovered, is_certain } = besides;
-        let Surroundings { cluster_domain, cluster_key: own, .. } = surroundings;
+        Mesh::looked_at(standing, settings, reach, besides, |_, _| ()).0
+    }
+
+    /// The same, with a look at what it is made of: this cluster's services with its own endpoints alone, sorted by name, and
+    /// what other clusters have of them.
+    pub(crate) fn looked_at<T>(
+        standing: &Standing,
+        settings: &Settings,
+        reach: &Reach,
+        besides: Besides<'_>,
+        look: impl FnOnce(&[Entry<'_>], &Imports<'_>) -> T,
+    ) -> (Mesh, T) {
+        let Besides { surroundings, discovered } = besides;
+        let Surroundings { cluster_domain, cluster_key: own, opaque_ports, .. } = surroundings;
         let objects = standing.good().map(|(key, _, object)| (key, object));
         let workloads = Workloads::new(objects, &settings.trust_domain);
         let mut problems = Vec::new();
-        let view = View { workloads: &workloads, reach, cluster_domain, own };
+        let view = View { workloads: &workloads, reach, cluster_domain, own, opaque_ports };
         let Local { mut entries, aliases } = backends::services(standing, view, &mut problems);
         let exports = multicluster::exports::compose(standing, &entries, own, &mut problems);
         let mut peers = Peers::new(surroundings, reach, settings);
         let mut imports = imports::declared(standing, &mut peers, &mut problems);
         multicluster::discovered::add(&mut imports, &mut peers, discovered, &mut problems);
         multicluster::slices::add(&mut imports, &peers, standing, &workloads, &mut problems);
-        let known =
-            lint::Known { entries: &entries, imports: &imports, surroundings: is_certain.then_some(surroundings) };
-        let lints = lint::lints(standing, &known);
-        let around = Around { imports: &imports, exports: &exports, own, cluster_domain, aliases: &aliases };
+        let seen = look(&entries, &imports);
+        let around =
+            Around { imports: &imports, exports: &exports, own, cluster_domain, opaque_ports, aliases: &aliases };
         let mut spanning = multicluster::compose::spread(&mut entries, standing, &around);
         split::attach(standing, [&mut entries, &mut spanning], cluster_domain, settings.smi_path_match, &mut problems);
-        let services = indexed(cluster_domain, entries, spanning, &mut problems);
+        let services = indexed(cluster_domain, opaque_ports, entries, spanning, &mut problems);
         problems.extend(references::doubts(standing));
-        let accounts = imports::accounts(&imports);
-        Mesh { services, exports, workloads: workloads.into_records(), accounts, problems, lints }
+        (Mesh { services, exports, workloads: workloads.into_records(), problems }, seen)
     }
 }
 
 /// Puts services where they are looked up, and says which addresses are claimed twice.
 pub(crate) fn indexed<'a>(
     cluster_domain: &str,
+    opaque_ports: &OpaquePorts,
     entries: Vec<Entry<'a>>,
     spanning: Vec<Entry<'a>>,
     problems: &mut Vec<Problem>,
 ) -> Services {
-    let (services, collisions) = Services::new(cluster_domain, entries, spanning);
+    let (services, collisions) = Services::new(cluster_domain, opaque_ports, entries, spanning);
     for collision in collisions {
         if let Some((key, place)) = collision.loser {
             let message = format!("{} is already the address of Service {}", collision.address, collision.holder);
@@ -193,7 +203,7 @@ impl Snapshot {
         let elsewhere = Elsewhere::new(&policies, &judged_by, &reach);
         // What is about workloads elsewhere lets nobody in here.
         policies.retain(|policy| policy.applies_in(surroundings.cluster_key.as_str()));
-        let mesh = Mesh::compose(standing, &settings, &reach, Besides { surroundings, discovered, is_certain: true });
+        let mesh = Mesh::compose(standing, &settings, &reach, Besides { surroundings, discovered });
         problems.extend(doubts);
         problems.extend(mesh.problems);
         problem::sort(&mut problems);

@@ -22,7 +22,7 @@ use crate::smi;
 
 mod document;
 
-pub(crate) use document::{SplitDocument, TrafficSplit};
+pub(crate) use document::{SplitSpec, TrafficSplit};
 
 /// All TrafficSplits of one port of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@
 
 mod answers;
 mod cases;
+mod detection;
 mod documents;
 mod exports;
 mod identities;
@@ -14,6 +15,7 @@ mod tokens;
 
 pub use answers::ext_authz_answer;
 pub use cases::case;
+pub use detection::detection;
 pub use documents::{bootstrap, yaml_resources};
 pub use exports::exports;
 pub use identities::spiffe_id;
@@ -26,9 +28,10 @@ pub use tokens::token;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("bootstrap", bootstrap),
     ("case", case),
+    ("detection", detection),
     ("exports", exports),
     ("ext_authz_answer", ext_authz_answer),
     ("path_normalize", path_normalize),

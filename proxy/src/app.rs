@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::access_log::{Sink, Writer};
-use crate::balance::{self};
+use crate::balance;
 use crate::clusters::Watchers;
 use crate::connection::Direction;
 use crate::drain::{self, Controller, Drain, Phase};

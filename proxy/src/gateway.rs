@@ -39,7 +39,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::access_log::Line;
 use crate::clusters::wire;
 use crate::connection::{Connection, Direction};
-use crate::detect::{self, Detected};
+use crate::detect::{self, Beforehand, Detected};
 use crate::drain::{self, Phase};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::server::{LOCAL_RESETS, PENDING_RESETS};
@@ -113,12 +113,13 @@ pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connec
 async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Connection) -> Result<(), ProxyError> {
     let shared = &worker.shared;
     let timeouts = &shared.bootstrap.timeouts;
-    let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error);
+    let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while it was accepted").caused_by(error);
     let destination = stream.local_addr().map(socket::canonical).map_err(gone)?;
     connection.destination = Some(destination);
-    let detecting = drain::before(worker, Phase::Draining, detect::detect(&stream, timeouts.detect));
-    let detected = detecting.await.unwrap_or(Ok(Detected::Closed)).map_err(gone)?;
-    report::count_detection(worker, Direction::Gateway, detected);
+    let known = Beforehand::at(destination);
+    let Some((detected, stream)) = detect::first_bytes(worker, Direction::Gateway, stream, known).await? else {
+        return Ok(());
+    };
     match detected {
         Detected::Closed => return Ok(()),
         Detected::Tls { .. } => {}
@@ -290,18 +291,27 @@ fn answer(mut respond: SendResponse<Bytes>, status: StatusCode, reason: Option<&
 impl Side {
     /// What the policies that apply to the gateway leave open.
     fn residual(&self, snapshot: &Snapshot) -> Residual {
-        let source_ip = self.caller.source;
-        let facts = ConnectionFacts {
-            peer: Some(&self.caller.id),
-            source_ip,
-            remote_ip: RemoteIp::Fixed(source_ip),
-            destination: self.destination,
-            service_port: None,
-            opaque_port: false,
-            sni: self.sni.as_deref(),
-            protocol: Protocol::Http,
-        };
+        let facts = facts(self.destination, Some(&self.caller.id), self.caller.source, self.sni.as_deref());
         self.worker.residuals.residual(snapshot, &facts)
+    }
+}
+
+/// What the policies that apply to the gateway are told of a connection to itself, which is always one of requests.
+fn facts<'a>(
+    destination: SocketAddr,
+    peer: Option<&'a SpiffeId>,
+    source_ip: IpAddr,
+    sni: Option<&'a str>,
+) -> ConnectionFacts<'a> {
+    ConnectionFacts {
+        peer,
+        source_ip,
+        remote_ip: RemoteIp::Fixed(source_ip),
+        destination,
+        service_port: None,
+        opaque_port: false,
+        sni,
+        protocol: Protocol::Http,
     }
 }
 

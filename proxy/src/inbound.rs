@@ -14,11 +14,11 @@ use tokio::net::TcpStream;
 
 use crate::access_log::Line;
 use crate::connection::{Connection, Direction, Peer, Protocol};
-use crate::detect::{self, Detected};
+use crate::detect::{self, Beforehand, Detected};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::forwarded::Forwarded;
-use crate::http::pool::{HttpVersion, Security, Upstream};
+use crate::http::pool::{Security, Upstream};
 use crate::metrics::{RequestLabels, UNKNOWN};
 use crate::report;
 use crate::residuals::Residuals;
@@ -44,11 +44,11 @@ pub enum Admission {
 
 /// Decides how a connection is taken, as Istio's PeerAuthentication has it. In PERMISSIVE mode only TLS that offers one of the
 /// mesh's application protocols is ours; other TLS is the application's own and passes as bytes. What a service declares to be
-/// TCP is never parsed as HTTP.
+/// TCP, or is by its number, is never parsed as HTTP.
 pub fn admit(mode: MtlsMode, detected: Detected, hint: AppProtocol) -> Admission {
     let plain = match detected {
         Detected::Closed => return Admission::Gone,
-        _ if hint == AppProtocol::Tcp => Protocol::Tcp,
+        _ if hint.is_bytes() => Protocol::Tcp,
         Detected::Http1 => Protocol::Http1,
         Detected::Http2 => Protocol::Http2,
         Detected::Opaque | Detected::TimedOut => declared(Protocol::Tcp, hint),
@@ -128,16 +128,15 @@ async fn try_serve(
     let timeouts = &shared.bootstrap.timeouts;
     let snapshot = worker.snapshot();
     let mode = snapshot.mtls.mode(destination.port());
-    let hint = hint(&snapshot, destination);
-    let detected = if mode == MtlsMode::Disable && hint == AppProtocol::Tcp {
-        Detected::Opaque
-    } else {
-        drain::before(worker, Phase::Draining, detect::detect(&stream, timeouts.detect))
-            .await
-            .unwrap_or(Ok(Detected::Closed))
-            .map_err(|error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error))?
+    let hint = snapshot.services.app_protocol(destination);
+    // No hint spares the look for a mesh client's TLS; where mutual TLS is disabled there is none to look for.
+    let said = (mode == MtlsMode::Disable && hint.is_bytes()).then_some(Detected::Opaque);
+    let is_declared = listener.original_destination != OriginalDestination::Kernel
+        || snapshot.services.endpoint(destination).is_some();
+    let known = Beforehand { said, port: Some(destination.port()), is_declared };
+    let Some((detected, stream)) = detect::first_bytes(worker, Direction::Inbound, stream, known).await? else {
+        return Ok(());
     };
-    report::count_detection(worker, Direction::Inbound, detected);
     match admit(mode, detected, hint) {
         Admission::Gone => Ok(()),
         Admission::Refuse(why) => Err(ProxyError::new(ErrorKind::DownstreamTls, why)),
@@ -159,12 +158,18 @@ async fn try_serve(
             }
             let mut stream = Rewind::new(accepted.stream);
             let protocol = match accepted.negotiated {
-                _ if hint == AppProtocol::Tcp => Protocol::Tcp,
+                _ if hint.is_bytes() => Protocol::Tcp,
                 Negotiated::Http1 => Protocol::Http1,
                 Negotiated::Http2 => Protocol::Http2,
                 Negotiated::Tcp if hint == AppProtocol::Auto => Protocol::Tcp,
                 Negotiated::Tcp | Negotiated::Unstated => {
-                    match drain::before(worker, Phase::Draining, stream.detect(timeouts.detect)).await {
+                    match drain::before(
+                        worker,
+                        Phase::Draining,
+                        stream.detect(detect::deadline(worker, Some(destination.port()))),
+                    )
+                    .await
+                    {
                         Some(protocol) => declared(protocol, hint),
                         None => return Ok(()),
                     }
@@ -175,11 +180,6 @@ async fn try_serve(
             Ok(())
         }
     }
-}
-
-/// What a service says is spoken at this address.
-fn hint(snapshot: &Snapshot, destination: SocketAddr) -> AppProtocol {
-    snapshot.services.endpoint(destination).map_or(AppProtocol::Auto, |(port, _)| port.app_protocol)
 }
 
 fn facts<'a>(
@@ -212,7 +212,7 @@ fn upstream(worker: &Worker, listener: &InboundListener, destination: SocketAddr
     let source = if address.is_ipv4() { socket::INBOUND_SOURCE_V4 } else { socket::INBOUND_SOURCE_V6 };
     Upstream {
         address,
-        version: if protocol == Protocol::Http2 { HttpVersion::Http2 } else { HttpVersion::Http1 },
+        version: protocol.into(),
         security: Security::Plaintext,
         source: redirected.then_some(source),
         connect_timeout: worker.shared.bootstrap.timeouts.connect_local,

@@ -20,6 +20,7 @@ pub use answer::{Answer, Assumed, Outcome, PathSeen};
 use crate::case::{Case, CaseError, Port, Protocol, ProviderAnswer, Scheme};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::headers::{self, ClientCert};
+use crate::http::view;
 
 /// Where nothing is said of the caller or the address called.
 const SOMEWHERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -59,11 +60,11 @@ impl Judge<'_> {
             return Ok(answer);
         }
         let tls_is_not_ours = mode == MtlsMode::Disable && case.id().is_some();
-        let tcp_is_said = self.hint(destination) == AppProtocol::Tcp && case.protocol != Some(Protocol::Tcp);
+        let tcp_is_said = self.hint(destination).is_bytes() && case.protocol != Some(Protocol::Tcp);
         if tls_is_not_ours {
             answer.note("mutual TLS is disabled on this port: TLS passes as bytes, and the policies see no identity");
         } else if tcp_is_said {
-            answer.note("the service says that this port is TCP: nothing on it is read as a request");
+            answer.note(unread(self.hint(destination)));
         }
         let tcp = case.protocol == Some(Protocol::Tcp) || tls_is_not_ours || tcp_is_said;
         if !tcp {
@@ -96,7 +97,7 @@ impl Judge<'_> {
             protocol: if tcp { meshgate_policy::Protocol::Tcp } else { meshgate_policy::Protocol::Http },
         };
         let token = case.token.clone().map(Token::new);
-        let view = request.as_ref().map(|request| view(case, request, &facts, token.as_ref()));
+        let view = request.as_ref().map(|request| seen(case, request, &facts, token.as_ref()));
         if let Some(view) = &view {
             answer.path = Some(PathSeen::new(asked(case), view.path_and_query));
         }
@@ -169,7 +170,17 @@ impl Judge<'_> {
     }
 
     fn hint(&self, destination: SocketAddr) -> AppProtocol {
-        self.snapshot.services.endpoint(destination).map_or(AppProtocol::Auto, |(port, _)| port.app_protocol)
+        self.snapshot.services.app_protocol(destination)
+    }
+}
+
+/// Why nothing is read as a request where an [`AppProtocol`] is bytes.
+fn unread(hint: AppProtocol) -> &'static str {
+    match hint {
+        AppProtocol::Opaque => {
+            "no service says what this port is, and `detection.opaquePorts` has it: nothing on it is read as a request"
+        }
+        _ => "the service says that this port is TCP: nothing on it is read as a request",
     }
 }
 
@@ -202,29 +213,19 @@ fn asked(case: &Case) -> &str {
 }
 
 /// The request as the policies see it.
-fn view<'a>(
+fn seen<'a>(
     case: &Case,
     request: &'a Request<()>,
     facts: &ConnectionFacts<'_>,
     token: Option<&'a Token>,
 ) -> RequestView<'a> {
-    let uri = request.uri();
     let scheme = match case.scheme {
         Some(Scheme::Http) => "http",
         Some(Scheme::Https) => "https",
         None if facts.peer.is_some() => "https",
         None => "http",
     };
-    RequestView {
-        method: request.method().as_str(),
-        path: uri.path(),
-        path_and_query: uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str),
-        host: headers::host(request).unwrap_or_default(),
-        scheme,
-        headers: request.headers(),
-        token,
-        remote_ip: facts.source_ip,
-    }
+    RequestView { token, ..view::of(request, scheme, facts.source_ip) }
 }
 
 #[cfg(test)]

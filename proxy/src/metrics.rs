@@ -73,6 +73,15 @@ pub struct OutcomeLabels {
     pub outcome: &'static str,
 }
 
+/// Labels of the counter of connections that said nothing in time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct PortLabels {
+    /// `inbound`, `outbound` or `gateway`.
+    pub direction: &'static str,
+    /// The port it was going to, where it is one of the configuration's; else `other`.
+    pub port: String,
+}
+
 /// Labels of gauges by direction.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct DirectionLabels {
@@ -156,6 +165,8 @@ pub struct Metrics {
     pub retry_budget_exhausted: Counter,
     /// What accepted connections turned out to speak.
     pub detections: Family<OutcomeLabels, Counter>,
+    /// Of those the ones that said nothing in time.
+    pub detection_timeouts: Family<PortLabels, Counter>,
     /// TLS handshakes by result.
     pub handshakes: Family<OutcomeLabels, Counter>,
     /// Connections refused or lost at accept.
@@ -229,6 +240,11 @@ impl Metrics {
             self.retry_budget_exhausted.clone(),
         );
         registry.register("mesh_detections", "What connections turned out to speak", self.detections.clone());
+        registry.register(
+            "mesh_detection_timeouts",
+            "Connections that said nothing in time",
+            self.detection_timeouts.clone(),
+        );
         registry.register("mesh_tls_handshakes", "TLS handshakes by result", self.handshakes.clone());
         registry.register("mesh_accept_errors", "Connections refused or lost at accept", self.accept_errors.clone());
         registry.register("mesh_connections", "Open downstream connections", self.connections.clone());

@@ -13,15 +13,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Response;
-use meshgate_config::{AppProtocol, Endpoint, OutboundListener, ServicePort, Snapshot, TrafficPolicy};
+use meshgate_config::{Endpoint, OriginalDestination, OutboundListener, ServicePort, Snapshot, TrafficPolicy};
 use meshgate_policy::SmiMode;
 use tokio::net::TcpStream;
 
 use crate::access_log::Line;
 use crate::balance::{Caller, Candidate, Family};
 use crate::connection::{Connection, Direction, Protocol};
-use crate::detect::{self, Detected};
-use crate::drain::Phase;
+use crate::detect::{self, Beforehand, Detected};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
@@ -34,7 +33,7 @@ use crate::report;
 use crate::route::{Route, source_labels, still_permits};
 use crate::stream::Stream;
 use crate::worker::WorkerRef;
-use crate::{drain, orig_dst, socket, tcp};
+use crate::{orig_dst, socket, tcp};
 
 pub use hop::{Hop, Standing, eligible, standing};
 
@@ -227,15 +226,10 @@ async fn try_serve(
         Side::new(worker, *connection, Protocol::Tcp).run_tcp(Stream::new(stream)).await;
         return Ok(());
     }
-    let detected = if connection.destination.is_some_and(|address| hint(&snapshot, address) == AppProtocol::Tcp) {
-        Detected::Opaque
-    } else {
-        drain::before(worker, Phase::Ended, detect::detect(&stream, shared.bootstrap.timeouts.detect))
-            .await
-            .unwrap_or(Ok(Detected::Closed))
-            .map_err(|error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error))?
+    let known = beforehand(&snapshot, connection.destination, listener);
+    let Some((detected, stream)) = detect::first_bytes(worker, Direction::Outbound, stream, known).await? else {
+        return Ok(());
     };
-    report::count_detection(worker, Direction::Outbound, detected);
     let protocol = match detected {
         Detected::Closed => return Ok(()),
         Detected::Http1 => Protocol::Http1,
@@ -253,11 +247,15 @@ async fn try_serve(
     Ok(())
 }
 
-/// What a service says is spoken at this address, its own or one of its endpoints'.
-fn hint(snapshot: &Snapshot, address: SocketAddr) -> AppProtocol {
+/// What is said of where a connection is going, a service's address or one of its endpoints'.
+fn beforehand(snapshot: &Snapshot, destination: Option<SocketAddr>, listener: &OutboundListener) -> Beforehand {
+    let Some(address) = destination else { return Beforehand::default() };
     let services = &snapshot.services;
-    let service = services.by_address(address).or_else(|| services.endpoint(address).map(|(service, _)| service));
-    service.map_or(AppProtocol::Auto, |service| service.app_protocol)
+    Beforehand {
+        said: services.app_protocol(address).is_bytes().then_some(Detected::Opaque),
+        port: Some(address.port()),
+        is_declared: listener.original_destination != OriginalDestination::Kernel || services.is_declared(address),
+    }
 }
 
 impl Side {
@@ -273,7 +271,7 @@ impl Side {
         Rc::new(Self {
             worker: Rc::clone(worker),
             connection,
-            version: if protocol == Protocol::Http2 { HttpVersion::Http2 } else { HttpVersion::Http1 },
+            version: protocol.into(),
             reporting: Rc::new(Reporting { prefix, counters: Rc::new(RequestCounters::new(labels)) }),
             last: RefCell::default(),
         })

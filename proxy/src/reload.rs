@@ -53,15 +53,11 @@ fn reload_config(shared: &Shared, config: &ConfigStore) {
     let metrics = &shared.metrics;
     metrics.config_problems.set(report.problems.len() as u64);
     let result = if report.problems.is_empty() { "ok" } else { "error" };
-    if report.outcome == Outcome::Published || !report.problems.is_empty() {
-        metrics.config_reloads.get_or_create(&ResultLabels { result }).inc();
-    }
+    metrics.config_reloads.get_or_create(&ResultLabels { result }).inc();
     for problem in &report.problems {
         tracing::warn!("{problem}");
     }
-    if report.outcome == Outcome::Published {
-        in_force(shared, config, begun.elapsed());
-    }
+    in_force(shared, config, begun.elapsed());
 }
 
 /// Takes what another cluster's gateway says into force. Blocks for as long as the resources are being read.

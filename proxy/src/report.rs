@@ -25,7 +25,7 @@ use crate::http::idle::InFlight;
 use crate::http::server::Reporting;
 use crate::http::standing::{Head, Standing};
 use crate::http::{authentication, headers};
-use crate::metrics::{DecisionLabels, OutcomeLabels, ProviderLabels, RequestCounters};
+use crate::metrics::{DecisionLabels, OutcomeLabels, PortLabels, ProviderLabels, RequestCounters};
 use crate::worker::{Worker, WorkerRef};
 
 /// No flag: the answer is the upstream's own.
@@ -337,8 +337,11 @@ pub fn count_asked(worker: &Worker, asked: &Asked<'_>) {
     worker.shared.metrics.ext_authz.get_or_create(&labels).inc();
 }
 
-/// Counts what a connection turned out to speak.
-pub fn count_detection(worker: &Worker, direction: Direction, detected: Detected) {
+/// What stands for all ports that nobody has configured: who connects can make up as many as there are.
+const OTHER: &str = "other";
+
+/// Counts what a connection turned out to speak; and where that was not found out in time, at which port of the configuration.
+pub fn count_detection(worker: &Worker, direction: Direction, detected: Detected, port: Option<u16>) {
     let outcome = match detected {
         Detected::Tls { .. } => "tls",
         Detected::Http1 => "http1",
@@ -347,8 +350,13 @@ pub fn count_detection(worker: &Worker, direction: Direction, detected: Detected
         Detected::TimedOut => "timeout",
         Detected::Closed => "closed",
     };
-    let labels = OutcomeLabels { direction: direction.as_str(), outcome };
-    worker.shared.metrics.detections.get_or_create(&labels).inc();
+    let direction = direction.as_str();
+    let metrics = &worker.shared.metrics;
+    metrics.detections.get_or_create(&OutcomeLabels { direction, outcome }).inc();
+    if detected == Detected::TimedOut {
+        let port = port.map_or_else(|| OTHER.to_owned(), |port| port.to_string());
+        metrics.detection_timeouts.get_or_create(&PortLabels { direction, port }).inc();
+    }
 }
 
 /// Reports a request that was no HTTP, and so never became one for the layers.

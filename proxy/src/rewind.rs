@@ -1,5 +1,6 @@
 //! Bytes that had to be read to be looked at, put back in front of their stream.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
 use crate::connection::Protocol;
+use crate::detect::bytes::Seen;
 use crate::detect::{self, Detected};
 
 /// A stream with bytes in front. Used where the client did not say by ALPN what it speaks inside TLS: there is no peeking
@@ -28,22 +30,26 @@ impl<I> Rewind<I> {
 impl<I: AsyncRead + Unpin> Rewind<I> {
     /// Reads until the first bytes say what they are, or the time is over; they will be read again.
     pub async fn detect(&mut self, deadline: Duration) -> Protocol {
+        let so_far = Cell::new(Detected::TimedOut);
         let reading = async {
             loop {
                 // An error or the end will be met again by whoever serves the stream.
                 match self.inner.read_buf(&mut self.prefix).await {
-                    Ok(0) | Err(_) => return Detected::Closed,
+                    Ok(0) | Err(_) => return,
                     Ok(_) => {}
                 }
-                if let Some(detected) = detect::in_prefix(&self.prefix) {
-                    return detected;
+                match detect::in_prefix(&self.prefix) {
+                    Seen::Known(detected) => return so_far.set(detected),
+                    Seen::Open(detected) => so_far.set(detected),
                 }
             }
         };
-        match timeout(deadline, reading).await {
-            Ok(Detected::Http1) => Protocol::Http1,
-            Ok(Detected::Http2) => Protocol::Http2,
-            Ok(_) | Err(_) => Protocol::Tcp,
+        // What has come until then is what there is to go by.
+        let _ = timeout(deadline, reading).await;
+        match so_far.get() {
+            Detected::Http1 => Protocol::Http1,
+            Detected::Http2 => Protocol::Http2,
+            _ => Protocol::Tcp,
         }
     }
 }

@@ -14,9 +14,16 @@ fn composed(text: &str) -> (Services, Vec<String>) {
     let workloads = Workloads::new(objects, &settings().trust_domain);
     let mut problems = Vec::new();
     let (reach, own) = (Reach::default(), ClusterKey::default());
-    let view = View { workloads: &workloads, reach: &reach, cluster_domain: "cluster.local", own: &own };
+    let view = View {
+        workloads: &workloads,
+        reach: &reach,
+        cluster_domain: "cluster.local",
+        own: &own,
+        opaque_ports: &OpaquePorts::default(),
+    };
     let local = services(&standing, view, &mut problems);
-    let services = crate::snapshot::indexed("cluster.local", local.entries, Vec::new(), &mut problems);
+    let services =
+        crate::snapshot::indexed("cluster.local", &OpaquePorts::default(), local.entries, Vec::new(), &mut problems);
     (services, problems.iter().map(ToString::to_string).collect())
 }
 

@@ -8,6 +8,7 @@ use meshgate_policy::smi::PathMatch;
 use meshgate_policy::{CatchAllDeny, SmiMode};
 use serde::Deserialize;
 
+use super::detection::RawDetection;
 use super::headers::RawHeaders;
 use super::multicluster::{RawGateway, RawMulticluster, RawOutlierDetection, RawRetries};
 use super::providers::document::RawProvider;
@@ -34,6 +35,8 @@ pub(super) struct Raw {
     pub(super) inbound: RawInbound,
     #[serde(default)]
     pub(super) outbound: RawOutbound,
+    #[serde(default)]
+    pub(super) detection: RawDetection,
     #[serde(default)]
     pub(super) multicluster: RawMulticluster,
     #[serde(default)]

@@ -306,3 +306,26 @@ fn headers_are_about_trusted_peers() {
     let wrong = problems(&format!("{MINIMAL}headers: {{forwardClientCert: sanitize}}\n"));
     assert!(wrong[0].contains("did you mean `SANITIZE`?"), "{wrong:?}");
 }
+
+#[test]
+fn what_is_wrong_with_ports_of_detection_is_told_at_its_place() {
+    let ports = "detection:\n  opaquePorts: [3306]\n  portTimeouts: {\"9000\": 200ms}\n";
+    let Detection { opaque_ports, port_timeouts } = load(&format!("{MINIMAL}{ports}"), &[]).unwrap().detection;
+    assert_eq!(opaque_ports, crate::app_protocol::OpaquePorts::from_iter([3306]));
+    assert_eq!(port_timeouts, BTreeMap::from([(9000, Duration::from_millis(200))]));
+    assert_eq!(load(MINIMAL, &[]).unwrap().detection, Detection::default());
+    for (written, field) in [
+        ("opaquePorts: [0]", "detection"),
+        ("opaquePorts: [70000]", "detection"),
+        ("portTimeouts: {\"http\": 1s}", "detection.portTimeouts.http"),
+        ("portTimeouts: {\"0\": 1s}", "detection.portTimeouts.0"),
+        ("portTimeouts: {\"80\": 0s}", "detection.portTimeouts.80"),
+        ("opaquePort: [80]", "detection"),
+    ] {
+        let found = problems(&format!("{MINIMAL}detection:\n  {written}\n"));
+        assert!(found.len() == 1 && found[0].starts_with("bootstrap.yaml:5:") && found[0].contains(field), "{found:?}");
+    }
+    let many: Vec<_> = (1..=1025).map(|port: u16| port.to_string()).collect();
+    let found = problems(&format!("{MINIMAL}detection: {{opaquePorts: [{}]}}\n", many.join(", ")));
+    assert!(found[0].contains("the most is 1024"), "{found:?}");
+}

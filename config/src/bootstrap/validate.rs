@@ -13,7 +13,7 @@ use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLimits, Ra
 use super::multicluster::Domains;
 use super::{
     AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings,
-    Timeouts, WorkloadSettings, headers, labels, listeners, multicluster, providers,
+    Timeouts, WorkloadSettings, detection, headers, labels, listeners, multicluster, providers,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -149,6 +149,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let cluster_key = cluster_key(&mut v, raw.cluster_key);
     let own = cluster_key.as_ref().map_or("", ClusterKey::as_str);
     let domains = Domains { own: trust_domain.as_ref(), federated: &identity.federated };
+    let detection = detection::detection(&mut v, raw.detection);
     let multicluster = multicluster::multicluster(&mut v, raw.multicluster, own, domains);
     let gateway = multicluster::gateway(&mut v, raw.gateway, raw.role);
     let retries = multicluster::retries(&mut v, raw.retries);
@@ -178,6 +179,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             resources: ResourceSettings { directory },
             inbound,
             outbound,
+            detection,
             multicluster,
             gateway,
             retries,

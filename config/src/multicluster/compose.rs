@@ -12,10 +12,11 @@ use meshgate_policy::ObjectName;
 use super::imports::{self, Imported, Imports};
 use super::policy::GlobalTrafficPolicy;
 use super::spread::Shares;
+use crate::app_protocol::{AppProtocol, OpaquePorts};
 use crate::clusters::{Balancer, ClusterKey, Exports, Remote, Share};
 use crate::kept::Standing;
 use crate::resource::Object;
-use crate::services::{AppProtocol, Endpoint, Entry, ServicePort};
+use crate::services::{Endpoint, Entry, ServicePort};
 
 /// What spreading goes by.
 pub(crate) struct Around<'a> {
@@ -23,6 +24,7 @@ pub(crate) struct Around<'a> {
     pub(crate) exports: &'a Exports,
     pub(crate) own: &'a ClusterKey,
     pub(crate) cluster_domain: &'a str,
+    pub(crate) opaque_ports: &'a OpaquePorts,
     /// Services that are aliases in DNS, which nothing is put in the place of.
     pub(crate) aliases: &'a HashSet<ObjectName>,
 }
@@ -159,7 +161,8 @@ impl<'a, 'b> One<'a, 'b> {
         let (name, app_protocol) = match (local, said) {
             (Some(local), _) => (local.name.clone(), local.app_protocol),
             (None, Some(said)) => {
-                let protocol = AppProtocol::of(said.app_protocol.as_deref(), said.name.as_deref(), number);
+                let opaque = self.around.opaque_ports;
+                let protocol = AppProtocol::of(said.app_protocol.as_deref(), said.name.as_deref(), number, opaque);
                 (said.name.clone(), protocol)
             }
             (None, None) => (None, AppProtocol::default()),

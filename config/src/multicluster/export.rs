@@ -6,9 +6,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use std::num::NonZeroU16;
 
-use super::{ACCOUNT, Framed, account, annotation, invalid};
+use super::{ACCOUNT, account, annotation, invalid};
 use crate::clusters::{Balancer, ClusterKey, HashOn, PathRewrite};
-use crate::resource::{Metadata, nullable};
+use crate::document::Document;
+use crate::resource::Metadata;
 
 /// Bytes of a compiled expression, which is far more than a path needs.
 const REGEX_MAX: usize = 256 * 1024;
@@ -89,7 +90,7 @@ enum LoadBalancer {
     LeastWork,
 }
 
-impl Framed<ExportSpec> {
+impl Document<ExportSpec> {
     pub(crate) fn build(self) -> Result<ServiceExport, Vec<Invalid>> {
         let spec = self.spec;
         let mut problems = Vec::new();
@@ -159,33 +160,17 @@ fn path_rewrite(spec: PathRewriteSpec) -> Result<PathRewrite, Invalid> {
     }
 }
 
-/// The MCS API's, which says nothing but that the Service is exported.
+/// The MCS API's, for the derived objects only, which nothing here makes: a document says nothing but that the Service is exported.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct McsExportDocument {
-    #[serde(rename = "apiVersion")]
-    _api_version: IgnoredAny,
-    #[serde(rename = "kind")]
-    _kind: IgnoredAny,
-    #[serde(rename = "metadata")]
-    _metadata: IgnoredAny,
-    #[serde(rename = "status")]
-    _status: Option<IgnoredAny>,
-    #[serde(rename = "spec", default, deserialize_with = "nullable")]
-    _spec: McsExportSpec,
-}
-
-/// For the derived objects only, which nothing here makes.
-#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct McsExportSpec {
+pub(crate) struct McsExportSpec {
     #[serde(rename = "exportedLabels")]
     _labels: Option<IgnoredAny>,
     #[serde(rename = "exportedAnnotations")]
     _annotations: Option<IgnoredAny>,
 }
 
-impl McsExportDocument {
+impl Document<Option<McsExportSpec>> {
     pub(crate) fn build(self, metadata: &Metadata) -> Result<ServiceExport, Vec<Invalid>> {
         let written = metadata.annotations.get(ACCOUNT).cloned();
         Ok(ServiceExport {

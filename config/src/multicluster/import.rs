@@ -9,8 +9,9 @@ use meshgate_policy::Invalid;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{ACCOUNT, Framed, account, annotation, balancer, invalid};
+use super::{ACCOUNT, account, annotation, balancer, invalid};
 use crate::clusters::{Balancer, ClusterKey};
+use crate::document::Document;
 use crate::resource::{Metadata, nullable};
 use crate::service::{Transport, parse_ip, some_name};
 
@@ -106,7 +107,7 @@ struct TargetSpec {
     _path: Option<String>,
 }
 
-impl Framed<ImportSpec> {
+impl Document<ImportSpec> {
     pub(crate) fn build(self, metadata: &Metadata) -> Result<ServiceImport, Vec<Invalid>> {
         let spec = self.spec;
         let mut problems = Vec::new();
@@ -211,7 +212,7 @@ struct McsPortSpec {
     port: NonZeroU16,
 }
 
-impl Framed<McsImportSpec> {
+impl Document<McsImportSpec> {
     pub(crate) fn build(self, metadata: &Metadata) -> Result<ServiceImport, Vec<Invalid>> {
         let spec = self.spec;
         let one = |problem| vec![problem];

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use meshgate_policy::Invalid;
 use serde::Deserialize;
 
-use super::{Framed, invalid};
+use super::invalid;
 use crate::clusters::{ClusterKey, Share};
+use crate::document::Document;
 use crate::resource::nullable;
 
 /// So that sums over any number of clusters fit.
@@ -54,7 +55,7 @@ struct TargetSpec {
     priority: Option<i64>,
 }
 
-impl Framed<PolicySpec> {
+impl Document<PolicySpec> {
     pub(crate) fn build(self) -> Result<GlobalTrafficPolicy, Vec<Invalid>> {
         let PolicySpec { lb_type: mode, targets } = self.spec;
         let mut problems = Vec::new();

@@ -46,7 +46,7 @@ fn services() -> Services {
         entry(&[], vec![port("default", "headless", 80, &["10.1.0.1:8080", "10.1.0.2:8080"])]),
         entry(&["10.96.0.11"], vec![port("shop", "backend", 80, &[])]),
     ];
-    let (services, collisions) = Services::new("cluster.local", entries, Vec::new());
+    let (services, collisions) = Services::new("cluster.local", &OpaquePorts::default(), entries, Vec::new());
     assert_eq!(collisions.len(), 1);
     assert_eq!(collisions[0].holder.name, "backend");
     services
@@ -108,29 +108,4 @@ fn finds_endpoints_and_prefers_headless_services() {
     assert_eq!((port.service.name.as_str(), endpoint.address.port()), ("headless", 8080));
     assert!(services.endpoint("10.1.0.9:8080".parse().unwrap()).is_none());
     assert_eq!(services.iter().count(), 5);
-}
-
-#[test]
-fn protocols_are_read_as_istio_reads_them() {
-    use AppProtocol::{Auto, Http, Http2, Tcp};
-    for (app_protocol, name, port, expected) in [
-        (None, None, 80, Auto),
-        (None, Some("http"), 80, Http),
-        (None, Some("HTTP-web"), 80, Http),
-        (None, Some("http2-api"), 80, Http2),
-        (None, Some("grpc"), 80, Http2),
-        (None, Some("grpc-web"), 80, Http),
-        (None, Some("https"), 443, Tcp),
-        (None, Some("mysql-main"), 80, Tcp),
-        (None, Some("httpx"), 80, Auto),
-        (None, None, 3306, Tcp),
-        (None, Some("db"), 3306, Tcp),
-        (None, Some("http"), 25, Http),
-        (Some("kubernetes.io/h2c"), None, 80, Http2),
-        (Some("kubernetes.io/ws"), Some("tcp"), 80, Http),
-        (Some("HTTP"), None, 80, Http),
-        (Some("example.com/mine"), Some("http"), 80, Auto),
-    ] {
-        assert_eq!(AppProtocol::of(app_protocol, name, port), expected, "{app_protocol:?} {name:?} {port}");
-    }
 }

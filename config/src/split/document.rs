@@ -2,8 +2,8 @@
 
 use meshgate_policy::Invalid;
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 
+use crate::document::Document;
 use crate::resource::Key;
 
 /// Weights are quantities in v1alpha1, and matches came with v1alpha3.
@@ -47,24 +47,10 @@ impl Reference {
     }
 }
 
-/// `kind: TrafficSplit` as written.
+/// `spec` of a TrafficSplit as written.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct SplitDocument {
-    #[serde(rename = "apiVersion")]
-    api_version: String,
-    #[serde(rename = "kind")]
-    _kind: IgnoredAny,
-    #[serde(rename = "metadata")]
-    _metadata: IgnoredAny,
-    #[serde(rename = "status")]
-    _status: Option<IgnoredAny>,
-    spec: SplitSpec,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct SplitSpec {
+pub(crate) struct SplitSpec {
     service: String,
     matches: Option<Vec<MatchSpec>>,
     #[serde(default)]
@@ -94,7 +80,7 @@ struct BackendSpec {
     weight: String,
 }
 
-impl SplitDocument {
+impl Document<SplitSpec> {
     /// Gives the document its meaning.
     ///
     /// # Errors

@@ -71,7 +71,7 @@ impl Port {
         let ExportedPort { port, path, .. } = exported;
         // As a Service would write it.
         let app_protocol = match port.app_protocol {
-            AppProtocol::Auto => None,
+            AppProtocol::Auto | AppProtocol::Opaque => None,
             AppProtocol::Http => Some("http"),
             AppProtocol::Http2 => Some("http2"),
             AppProtocol::Tcp => Some("tcp"),

@@ -5,29 +5,29 @@
 //! nobody knows the caller's cluster either. Providers are not asked and tokens not read here; where a CUSTOM policy would have to be
 //! asked, the request is refused.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use meshgate_config::{Export, ExportedPort, Exports, ServicePort, Snapshot};
-use meshgate_policy::{ConnectionFacts, Decision, Reason, RemoteIp, RequestView, Residual};
+use meshgate_policy::Residual;
 use tokio::net::TcpStream;
 
+use super::plan::{lets_in, unasked};
 use crate::access_log::Line;
 use crate::balance::{Caller, Family};
 use crate::connection::{Connection, Direction, Protocol};
-use crate::detect::{self, Detected};
-use crate::drain::{self, Phase};
+use crate::detect::{self, Beforehand, Detected};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
-use crate::http::headers;
 use crate::http::layers::{self, Exchange, Refused};
 use crate::http::pool::HttpVersion;
 use crate::http::server::{self, Reporting};
 use crate::http::standing::{Head, InProgress};
+use crate::http::{headers, view};
 use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
 use crate::report::{self, NO_FLAGS};
 use crate::stream::Stream;
@@ -37,6 +37,9 @@ use crate::{outbound, socket};
 /// What the log has in place of a caller's identity.
 const UNAUTHENTICATED: &str = "unauthenticated";
 
+/// How requests come.
+const SCHEME: &str = "http";
+
 /// One connection of somebody.
 #[derive(Debug)]
 pub struct Side {
@@ -45,6 +48,8 @@ pub struct Side {
     destination: SocketAddr,
     version: HttpVersion,
     reporting: Rc<Reporting>,
+    /// The counters of the last request's service; most connections only ever use one.
+    last: RefCell<Option<(String, Rc<RequestCounters>)>>,
 }
 
 /// Where a request goes.
@@ -63,13 +68,13 @@ pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connec
 }
 
 async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Connection) -> Result<(), ProxyError> {
-    let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error);
+    let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while it was accepted").caused_by(error);
     let destination = stream.local_addr().map(socket::canonical).map_err(gone)?;
     connection.destination = Some(destination);
-    let detecting = detect::detect(&stream, worker.shared.bootstrap.timeouts.detect);
-    let detected = drain::before(worker, Phase::Draining, detecting).await.unwrap_or(Ok(Detected::Closed));
-    let detected = detected.map_err(gone)?;
-    report::count_detection(worker, Direction::Gateway, detected);
+    let known = Beforehand::at(destination);
+    let Some((detected, stream)) = detect::first_bytes(worker, Direction::Gateway, stream, known).await? else {
+        return Ok(());
+    };
     let protocol = match detected {
         Detected::Closed => return Ok(()),
         Detected::Http1 => Protocol::Http1,
@@ -98,24 +103,20 @@ impl Side {
             line.text("peer_identity", UNAUTHENTICATED);
         });
         let counters = Rc::new(RequestCounters::new(labels(UNKNOWN)));
-        let version = if protocol == Protocol::Http2 { HttpVersion::Http2 } else { HttpVersion::Http1 };
         let reporting = Rc::new(Reporting { prefix, counters });
-        Self { worker: Rc::clone(worker), connection, destination, version, reporting }
+        Self {
+            worker: Rc::clone(worker),
+            connection,
+            destination,
+            version: protocol.into(),
+            reporting,
+            last: RefCell::default(),
+        }
     }
 
     /// What the policies of the gateway's own workload leave open for a caller without an identity.
     fn residual(&self, snapshot: &Snapshot) -> Residual {
-        let source_ip = self.connection.remote.ip();
-        let facts = ConnectionFacts {
-            peer: None,
-            source_ip,
-            remote_ip: RemoteIp::Fixed(source_ip),
-            destination: self.destination,
-            service_port: None,
-            opaque_port: false,
-            sni: None,
-            protocol: meshgate_policy::Protocol::Http,
-        };
+        let facts = super::facts(self.destination, None, self.connection.remote.ip(), None);
         self.worker.residuals.residual(snapshot, &facts)
     }
 
@@ -125,39 +126,15 @@ impl Side {
     /// A policy refuses the request.
     pub fn authorize(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
         let residual = self.residual(&self.worker.snapshot());
-        let request = &exchange.request;
-        let host = headers::host(request).unwrap_or_default();
-        let decision = self.decide(&residual, request.method().as_str(), request.uri(), host, request.headers());
+        let view = view::of(&exchange.request, SCHEME, self.connection.remote.ip());
+        let decision = unasked(&residual, |residual| residual.decide(&view));
         exchange.report.decision(&decision);
-        if !super::plan::lets_in(&decision) {
+        if !lets_in(&decision) {
             return Err(Refused::denied(exchange));
         }
         let head = Head::keep(&exchange.request, residual.headers(), None, self.connection.remote.ip());
         exchange.report.let_in(head);
         Ok(exchange)
-    }
-
-    fn decide<'a>(
-        &self,
-        residual: &'a Residual,
-        method: &str,
-        uri: &http::Uri,
-        host: &str,
-        headers: &HeaderMap,
-    ) -> Decision<'a> {
-        if residual.may_ask() {
-            return Decision::refused(Reason::CustomFailed, None);
-        }
-        residual.decide(&RequestView {
-            method,
-            path: uri.path(),
-            path_and_query: uri.path_and_query().map_or("/", PathAndQuery::as_str),
-            host,
-            scheme: "http",
-            headers,
-            token: None,
-            remote_ip: self.connection.remote.ip(),
-        })
     }
 
     /// Why a request that was let in would no longer be.
@@ -168,20 +145,21 @@ impl Side {
             return Some(format!("{path} is exported no more"));
         }
         let residual = self.residual(&snapshot);
-        let (none, no_names) = (HeaderMap::new(), [].as_slice());
-        let (headers, names) = head.headers().unwrap_or((&none, no_names));
-        let view = RequestView {
-            method: head.method.as_str(),
-            path,
-            path_and_query: head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
-            host: head.host().unwrap_or_default(),
-            scheme: "http",
-            headers,
-            token: None,
-            remote_ip: head.remote_ip,
-        };
-        let decision = residual.decide_again(&view, names);
-        (residual.may_ask() || !super::plan::lets_in(&decision)).then(|| decision.reason.to_string())
+        let decision = unasked(&residual, |residual| head.decide_again(residual, SCHEME));
+        (!lets_in(&decision)).then(|| decision.reason.to_string())
+    }
+
+    /// The counters of requests to a service.
+    fn counters(&self, service: &str) -> Rc<RequestCounters> {
+        let mut last = self.last.borrow_mut();
+        match &*last {
+            Some((of, counters)) if of == service => Rc::clone(counters),
+            _ => {
+                let counters = Rc::new(RequestCounters::new(labels(service)));
+                *last = Some((service.to_owned(), Rc::clone(&counters)));
+                counters
+            }
+        }
     }
 }
 
@@ -199,7 +177,7 @@ pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<Resp
     let service = outbound::balance(found.port, Family::Any);
     let route = side.worker.routes.route(&side.worker, service, snapshot.generation, side.version);
     if let Some(host) = route.host() {
-        report.destination(&Rc::new(RequestCounters::new(labels(host))), host);
+        report.destination(&side.counters(host), host);
     }
     report.left_out(route.left_out());
     let caller = Caller { source: side.connection.remote.ip(), headers: Some(request.headers()) };

@@ -70,12 +70,8 @@ pub fn may_call(export: &Export, cluster: Option<&str>) -> bool {
     export.target_clusters.is_empty() || export.target_clusters.iter().any(|target| Some(target.as_str()) == cluster)
 }
 
-/// What the policies say about a tunnel. Providers are asked about requests, and a tunnel shows none: where a CUSTOM policy would
-/// have to be asked, nobody can say yes.
+/// What the policies say about a tunnel.
 pub fn decide<'a>(residual: &'a Residual, caller: &Caller, authority: &str, headers: &HeaderMap) -> Decision<'a> {
-    if residual.may_ask() {
-        return Decision::refused(Reason::CustomFailed, None);
-    }
     let view = RequestView {
         method: "CONNECT",
         path: "",
@@ -86,7 +82,13 @@ pub fn decide<'a>(residual: &'a Residual, caller: &Caller, authority: &str, head
         token: None,
         remote_ip: caller.source,
     };
-    residual.decide(&view)
+    unasked(residual, |residual| residual.decide(&view))
+}
+
+/// What the policies say at a gateway, which asks no provider: of a tunnel it sees no requests, and who calls in plain HTTP is
+/// nobody. Where a CUSTOM policy would have to be asked, nobody can say yes.
+pub fn unasked<'a>(residual: &'a Residual, decide: impl FnOnce(&'a Residual) -> Decision<'a>) -> Decision<'a> {
+    if residual.may_ask() { Decision::refused(Reason::CustomFailed, None) } else { decide(residual) }
 }
 
 /// Whether a decision lets in.

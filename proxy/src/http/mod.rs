@@ -14,3 +14,4 @@ pub mod request_id;
 pub mod retry;
 pub mod server;
 pub mod standing;
+pub mod view;

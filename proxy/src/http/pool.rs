@@ -18,6 +18,7 @@ use meshgate_identity::Expected;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::connection::Protocol;
 use crate::http::body::{Progress, RequestBody};
 
 /// Idle connections kept per slot and worker; a burst beyond it closes its connections as it ends.
@@ -48,6 +49,16 @@ pub enum HttpVersion {
     Http1,
     /// HTTP/2.
     Http2,
+}
+
+impl From<Protocol> for HttpVersion {
+    /// For bytes, of which nobody asks, HTTP/1.1.
+    fn from(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Http2 => Self::Http2,
+            Protocol::Http1 | Protocol::Tcp => Self::Http1,
+        }
+    }
 }
 
 /// Everything that two requests must have in common to share an upstream connection.

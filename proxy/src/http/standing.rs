@@ -10,8 +10,9 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
-use meshgate_policy::Token;
+use meshgate_policy::{Decision, RequestView, Residual, Token};
 
 /// What is kept of a request's head.
 #[derive(Debug)]
@@ -55,8 +56,25 @@ impl Head {
         Self { method: request.method().clone(), uri, host, headers, token, remote_ip }
     }
 
+    /// What a residual makes of it now; `scheme` is what it came by.
+    pub fn decide_again<'a>(&self, residual: &'a Residual, scheme: &str) -> Decision<'a> {
+        let none = HeaderMap::new();
+        let (headers, names) = self.headers().unwrap_or((&none, &[]));
+        let view = RequestView {
+            method: self.method.as_str(),
+            path: self.uri.path(),
+            path_and_query: self.uri.path_and_query().map_or("/", PathAndQuery::as_str),
+            host: self.host().unwrap_or_default(),
+            scheme,
+            headers,
+            token: self.token.as_deref(),
+            remote_ip: self.remote_ip,
+        };
+        residual.decide_again(&view, names)
+    }
+
     /// The authority that it was for.
-    pub fn host(&self) -> Option<&str> {
+    fn host(&self) -> Option<&str> {
         match self.uri.authority() {
             Some(authority) => Some(authority.as_str()),
             None => self.host.as_ref().and_then(|value| value.to_str().ok()),
@@ -64,7 +82,7 @@ impl Head {
     }
 
     /// The headers that are kept, and their names.
-    pub fn headers(&self) -> Option<(&HeaderMap, &[HeaderName])> {
+    fn headers(&self) -> Option<(&HeaderMap, &[HeaderName])> {
         self.headers.as_ref().map(|headers| (&headers.fields, &*headers.names))
     }
 }

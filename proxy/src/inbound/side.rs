@@ -4,7 +4,6 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use http::uri::PathAndQuery;
 use http::{HeaderMap, Response};
 use meshgate_config::{InboundListener, Snapshot};
 use meshgate_policy::{ConnectionFacts, RequestView, Token, Verdict};
@@ -19,11 +18,11 @@ use crate::http::authentication::authenticate;
 use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
 use crate::http::forwarded::Forwarded;
-use crate::http::headers;
 use crate::http::layers::{self, Exchange, Refused};
 use crate::http::retry::Terms;
 use crate::http::server::{self, Reporting};
 use crate::http::standing::{Head, InProgress};
+use crate::http::{headers, view};
 use crate::metrics::RequestCounters;
 use crate::tcp;
 use crate::worker::WorkerRef;
@@ -98,19 +97,7 @@ impl Side {
 
     /// Why a request that was let in would no longer be. Providers are not asked again.
     fn refusal(&self, plan: &Plan, head: &Head) -> Option<String> {
-        let none = HeaderMap::new();
-        let (headers, names) = head.headers().unwrap_or((&none, &[]));
-        let view = RequestView {
-            method: head.method.as_str(),
-            path: head.uri.path(),
-            path_and_query: head.uri.path_and_query().map_or("/", PathAndQuery::as_str),
-            host: head.host().unwrap_or_default(),
-            scheme: self.scheme(),
-            headers,
-            token: head.token.as_deref(),
-            remote_ip: head.remote_ip,
-        };
-        let decision = plan.residual.decide_again(&view, names);
+        let decision = head.decide_again(&plan.residual, self.scheme());
         (decision.verdict == Verdict::Deny).then(|| match decision.rule {
             Some(rule) => format!("{} {rule}", decision.reason),
             None => decision.reason.to_string(),
@@ -247,17 +234,8 @@ impl Side {
 
     /// The request as the policies see it: as it will be forwarded.
     fn view<'a, B>(&self, request: &'a http::Request<B>, token: Option<&'a Token>) -> RequestView<'a> {
-        let uri = request.uri();
-        RequestView {
-            method: request.method().as_str(),
-            path: uri.path(),
-            path_and_query: uri.path_and_query().map_or("/", PathAndQuery::as_str),
-            host: headers::host(request).unwrap_or_default(),
-            scheme: self.scheme(),
-            headers: request.headers(),
-            token,
-            remote_ip: self.remote_ip(request.headers()),
-        }
+        let remote_ip = self.remote_ip(request.headers());
+        RequestView { token, ..view::of(request, self.scheme(), remote_ip) }
     }
 
     /// What the application is told about the caller.

@@ -26,7 +26,7 @@ fn takes_connections_as_peer_authentication_says() {
 }
 
 #[test]
-fn a_port_declared_tcp_is_never_parsed_but_still_takes_mutual_tls() {
+fn a_port_that_is_tcp_as_declared_or_by_number_is_never_parsed_but_still_takes_mutual_tls() {
     use Admission::{Plain, Terminate};
     for (mode, detected, expected) in [
         (MtlsMode::Permissive, Detected::Tls { mesh: true }, Terminate),
@@ -35,7 +35,9 @@ fn a_port_declared_tcp_is_never_parsed_but_still_takes_mutual_tls() {
         (MtlsMode::Permissive, Detected::TimedOut, Plain(Protocol::Tcp)),
         (MtlsMode::Disable, Detected::Http2, Plain(Protocol::Tcp)),
     ] {
-        assert_eq!(admit(mode, detected, AppProtocol::Tcp), expected, "{mode:?} {detected:?}");
+        for hint in [AppProtocol::Tcp, AppProtocol::Opaque] {
+            assert_eq!(admit(mode, detected, hint), expected, "{mode:?} {detected:?} {hint:?}");
+        }
     }
 }
 

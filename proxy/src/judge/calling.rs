@@ -26,7 +26,7 @@ pub use answer::{
     State, Why,
 };
 
-use super::Outcome;
+use super::{Outcome, unread};
 use crate::balance::Family;
 use crate::case::{Case, CaseError};
 use crate::clusters::Clusters;
@@ -111,10 +111,12 @@ impl Calling<'_> {
         let destination = case.destination.or(to.address());
         let plan = self.plan(&to, destination);
         let mut called = Called::new(case.name.clone(), written, destination);
-        let hint = service_of(&plan).map_or(AppProtocol::Auto, |service| service.app_protocol);
-        called.tcp = to.is_tcp() || hint == AppProtocol::Tcp;
+        let by_number =
+            || destination.map_or(AppProtocol::Auto, |address| self.snapshot.services.app_protocol(address));
+        let hint = service_of(&plan).map_or_else(by_number, |service| service.app_protocol);
+        called.tcp = to.is_tcp() || hint.is_bytes();
         if called.tcp && !to.is_tcp() {
-            called.notes.push("the service says that this port is TCP: nothing on it is read as a request".into());
+            called.notes.push(unread(hint).into());
         }
         let sent = Sent::of(case, &to, called.tcp, self.settings.level)?;
         called.request = sent.seen();

@@ -7,14 +7,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use http::uri::PathAndQuery;
 use meshgate_config::{EndpointIdentity, ServicePort, Snapshot, Split, SplitBackend};
 use meshgate_policy::{ObjectName, RequestView, SmiMode};
 
 use super::{Plan, Side, balance, out_of_reach};
 use crate::balance::Family;
 use crate::error::ErrorKind;
-use crate::http::headers;
+use crate::http::view;
 use crate::route::Route;
 
 /// What will be done with what goes to the root of TrafficSplits.
@@ -117,17 +116,7 @@ impl Side {
 
     /// A request as routes of TrafficSplits see it: as it will be forwarded.
     pub(super) fn view<'a, B>(&self, request: &'a http::Request<B>) -> RequestView<'a> {
-        let uri = request.uri();
-        RequestView {
-            method: request.method().as_str(),
-            path: uri.path(),
-            path_and_query: uri.path_and_query().map_or("/", PathAndQuery::as_str),
-            host: headers::host(request).unwrap_or_default(),
-            scheme: "http",
-            headers: request.headers(),
-            token: None,
-            remote_ip: self.connection.remote.ip(),
-        }
+        view::of(request, "http", self.connection.remote.ip())
     }
 }
 

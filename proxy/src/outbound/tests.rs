@@ -251,3 +251,24 @@ fn a_host_may_have_a_port() {
         assert_eq!(split_host(host), expected, "{host}");
     }
 }
+
+#[test]
+fn of_ports_that_nobody_configured_the_metric_says_nothing() {
+    let snapshot = snapshot();
+    let fixed: SocketAddr = "192.0.2.1:4000".parse().unwrap();
+    for (destination, original_destination, declared, opaque) in [
+        ("10.96.0.10:80", OriginalDestination::Kernel, true, false),
+        ("10.0.0.1:8080", OriginalDestination::Kernel, true, false),
+        ("10.96.0.10:81", OriginalDestination::Kernel, false, false),
+        ("192.0.2.1:4000", OriginalDestination::Kernel, false, false),
+        ("192.0.2.1:4000", OriginalDestination::Fixed(fixed), true, false),
+        // Known by its number alone.
+        ("192.0.2.1:3306", OriginalDestination::Kernel, false, true),
+    ] {
+        let address: SocketAddr = destination.parse().unwrap();
+        let listener = OutboundListener { address: fixed, original_destination };
+        let known = beforehand(&snapshot, Some(address), &listener);
+        assert_eq!((known.is_declared, known.port), (declared, Some(address.port())), "{destination}");
+        assert_eq!(known.said, opaque.then_some(Detected::Opaque), "{destination}");
+    }
+}

@@ -10,6 +10,7 @@
 
 mod cli;
 mod clusters;
+mod detection;
 mod drain;
 mod ext_authz;
 mod gateway;

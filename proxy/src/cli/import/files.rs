@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use meshgate_config::offline::Resources;
-use meshgate_config::{ClusterKey, Export, ExportedPort, Multicluster, Problem, Surroundings};
+use meshgate_config::{ClusterKey, Export, ExportedPort, Problem, Surroundings};
 use meshgate_policy::lint::{DUPLICATE_EXPORT_PATH, EXPORT_WITHOUT_SERVICE};
 use meshgate_policy::{Settings, Workload};
 
@@ -26,11 +26,7 @@ pub(super) fn exported(
     complaints: &mut Complaints,
 ) -> anyhow::Result<Exported> {
     anyhow::ensure!(from.directory.is_dir(), "{} is no folder", from.directory.display());
-    let surroundings = Surroundings {
-        cluster_domain: DNS_SUFFIX.to_owned(),
-        cluster_key: from.key.clone(),
-        multicluster: Multicluster::default(),
-    };
+    let surroundings = Surroundings { cluster_key: from.key.clone(), ..Surroundings::alone(DNS_SUFFIX) };
     let resources = Resources::read(&from.directory, settings, &surroundings);
     let snapshot = resources.snapshot(Workload::default());
     if let Some(unread) = snapshot.problems.iter().find(|problem| problem.is_error() && problem.object.is_none()) {

@@ -41,38 +41,16 @@ fn the_guides_exports_make_the_guides_import() {
         )
     };
     let (text, left_out) = imported(&[of("cluster-1"), of("cluster-3")], &[]);
-    let expected = "\
-apiVersion: flomesh.io/v1alpha1
-kind: ServiceImport
-metadata:
-  namespace: httpbin
-  name: httpbin
-spec:
-  type: ClusterSetIP
-  serviceAccountName: httpbin
-  ports:
-  - port: 8080
-    protocol: TCP
-    endpoints:
-    - clusterKey: default/default/default/cluster-1
-      target:
-        host: 192.168.1.110
-        ip: 192.168.1.110
-        port: 81
-        path: /cluster-1/httpbin-mesh
-    - clusterKey: default/default/default/cluster-3
-      target:
-        host: 192.168.1.110
-        ip: 192.168.1.110
-        port: 83
-        path: /cluster-3/httpbin-mesh
----
+    let expected = concat!(
+        include_str!("guide.yaml"),
+        "---
 apiVersion: flomesh.io/v1alpha1
 kind: ServiceImport
 metadata:
   namespace: httpbin
   name: httpbin-cluster-1
-";
+"
+    );
     assert!(text.starts_with(expected), "{text}");
     assert!(text.ends_with("path: /cluster-3/httpbin-mesh-cluster-3\n") && left_out.is_empty(), "{text}");
 }

@@ -1,6 +1,5 @@
 //! What a call would carry, where that is described, and what this cluster's TrafficTargets say of it toward other clusters.
 
-use http::uri::PathAndQuery;
 use http::{HeaderValue, Request};
 use meshgate_config::ServicePort;
 use meshgate_policy::RequestView;
@@ -9,7 +8,7 @@ use meshgate_policy::normalize::Level;
 use super::answer::{RequestSeen, RulingSeen};
 use super::{Calling, To};
 use crate::case::{Case, CaseError};
-use crate::http::headers;
+use crate::http::view;
 use crate::judge::{SOMEWHERE, sound};
 use crate::outbound::Hop;
 use crate::route::Rulings;
@@ -54,17 +53,7 @@ impl Sent {
     /// As policies see it.
     pub(super) fn view(&self) -> Option<RequestView<'_>> {
         let Self::Request(request) = self else { return None };
-        let uri = request.uri();
-        Some(RequestView {
-            method: request.method().as_str(),
-            path: uri.path(),
-            path_and_query: uri.path_and_query().map_or("/", PathAndQuery::as_str),
-            host: headers::host(request).unwrap_or_default(),
-            scheme: "http",
-            headers: request.headers(),
-            token: None,
-            remote_ip: SOMEWHERE,
-        })
+        Some(view::of(request, "http", SOMEWHERE))
     }
 
     /// For people.

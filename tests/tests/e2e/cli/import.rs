@@ -47,32 +47,7 @@ fn import(dir: &Path, more: &[&str]) -> (i32, String, String) {
     meshgate(dir, &arguments)
 }
 
-const IMPORT: &str = "\
-apiVersion: flomesh.io/v1alpha1
-kind: ServiceImport
-metadata:
-  namespace: httpbin
-  name: httpbin
-spec:
-  type: ClusterSetIP
-  serviceAccountName: httpbin
-  ports:
-  - port: 8080
-    protocol: TCP
-    endpoints:
-    - clusterKey: default/default/default/cluster-1
-      target:
-        host: 192.168.1.110
-        ip: 192.168.1.110
-        port: 81
-        path: /cluster-1/httpbin-mesh
-    - clusterKey: default/default/default/cluster-3
-      target:
-        host: 192.168.1.110
-        ip: 192.168.1.110
-        port: 83
-        path: /cluster-3/httpbin-mesh
-";
+const IMPORT: &str = include_str!("../../../../proxy/src/cli/import/guide.yaml");
 
 #[test]
 fn exports_of_two_clusters_make_one_import_that_is_read_back() {

@@ -1,24 +1,22 @@
 //! What passes through tunnels: large bodies beside readers that stall, the ends of either direction, tunnels that break.
 
 use std::cell::Cell;
-use std::fs;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use meshgate::sandbox::three::setting::{ACTIVE_ACTIVE, FAIL_OVER};
 use meshgate::sandbox::three::{BYTES_PORT, ThreeClusters};
-use meshgate::sandbox::{PodSpec, Sidecar, until};
+use meshgate::sandbox::{PodSpec, until};
 use meshgate_tests::run;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::app::{App, ok};
+use crate::support::large::{MIB, count, large, peak, write};
 use crate::support::more::{MORE, everywhere};
 use crate::support::wire::Wire;
 
-const MIB: u64 = 1 << 20;
 const LARGE: u64 = 64 * MIB;
 
 /// What stalled readers and large bodies may add to a process: windows and buffers of a few tunnels, never the bodies.
@@ -30,54 +28,6 @@ fn only_cluster_3() -> String {
     policy.replace("cluster-1\n", "cluster-2\n    weight: 0\n")
 }
 
-/// The most memory a process ever had, in bytes.
-fn peak(sidecar: &Sidecar) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", sidecar.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
-
-/// Reads until the end or `len` bytes, and says how many came.
-async fn count(stream: &mut TcpStream, len: u64) -> u64 {
-    let (mut buffer, mut total) = (vec![0; 256 * 1024], 0);
-    while total < len {
-        match stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(read) => total += read as u64,
-        }
-    }
-    total
-}
-
-async fn write(stream: &mut TcpStream, len: u64) {
-    let block = vec![b'x'; 256 * 1024];
-    for _ in 0..len / block.len() as u64 {
-        if stream.write_all(&block).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Answers a GET with `LARGE` bytes, and anything else with the number of bytes it got.
-async fn large() -> App {
-    App::tcp(async |stream| {
-        let mut wire = Wire::over(stream);
-        while let Some(head) = wire.head().await {
-            if head.start.starts_with("GET") {
-                if !wire.try_send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n")).await {
-                    return;
-                }
-                write(wire.stream(), LARGE).await;
-            } else {
-                let early = wire.buffered();
-                let total = early + count(wire.stream(), LARGE - early).await;
-                wire.send(ok(&total.to_string())).await;
-            }
-        }
-    })
-    .await
-}
-
 /// Applications of which only the last one is ever called.
 async fn only(application: App) -> [App; 3] {
     [App::ok().await, App::ok().await, application]
@@ -87,7 +37,7 @@ async fn only(application: App) -> [App; 3] {
 fn large_bodies_pass_beside_readers_that_stall_in_little_memory() {
     run(async {
         let mut clusters = ThreeClusters::start(crate::binary()).await.unwrap();
-        let apps = only(large().await).await;
+        let apps = only(large(LARGE).await).await;
         let (setting, pods) = everywhere(&mut clusters, "http", &apps).await;
         clusters.in_force(setting.with(1, only_cluster_3())).await.unwrap();
         let processes = [&clusters.curl, &clusters.members[2].gateway, &pods[2]];

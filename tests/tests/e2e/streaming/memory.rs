@@ -1,11 +1,10 @@
 //! How much memory large and stalled bodies take in each proxy.
 
 use std::cell::Cell;
-use std::fs;
 use std::rc::Rc;
 use std::time::Duration;
 
-use meshgate::sandbox::{Sidecar, until};
+use meshgate::sandbox::until;
 use meshgate_tests::run;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -13,10 +12,9 @@ use tokio::time::timeout;
 
 use super::get;
 use crate::support::app::App;
+use crate::support::large::{MIB, count, large, peak, write};
 use crate::support::mesh::{BACKEND, Mesh, Spec, VIRTUAL_PORT};
 use crate::support::wire::Wire;
-
-const MIB: u64 = 1 << 20;
 
 /// Far more than a proxy may hold.
 const LARGE: u64 = 1024 * MIB;
@@ -30,56 +28,10 @@ const MOST_STALLED: u64 = 8 * MIB;
 /// A writer that could not write for this long is stalled.
 const STALLED: Duration = Duration::from_millis(500);
 
-/// The most memory a process ever had, in bytes.
-fn peak(sidecar: &Sidecar) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", sidecar.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
-
-/// Reads until the end or `len` bytes, and says how many came.
-async fn count(stream: &mut TcpStream, len: u64) -> u64 {
-    let (mut buffer, mut total) = (vec![0; 256 * 1024], 0);
-    while total < len {
-        match stream.read(&mut buffer).await {
-            Ok(0) | Err(_) => break,
-            Ok(read) => total += read as u64,
-        }
-    }
-    total
-}
-
-async fn write(stream: &mut TcpStream, len: u64) {
-    let block = vec![b'x'; 256 * 1024];
-    for _ in 0..len / block.len() as u64 {
-        if stream.write_all(&block).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Answers a GET with `LARGE` bytes, and anything else with the number of bytes it got.
-async fn large() -> App {
-    App::tcp(async |stream| {
-        let mut wire = Wire::over(stream);
-        while let Some(head) = wire.head().await {
-            if head.start.starts_with("GET") {
-                wire.send(format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n")).await;
-                write(wire.stream(), LARGE).await;
-            } else {
-                let early = wire.buffered();
-                let total = early + count(wire.stream(), LARGE - early).await;
-                wire.send(crate::support::app::ok(&total.to_string())).await;
-            }
-        }
-    })
-    .await
-}
-
 #[test]
 fn a_large_answer_and_a_large_upload_pass_in_little_memory() {
     run(async {
-        let app = large().await;
+        let app = large(LARGE).await;
         let mesh = Mesh::of(app.address()).await;
         let mut client = mesh.wire().await;
         client.send(get("/")).await;

@@ -4,6 +4,7 @@ pub(crate) mod app;
 pub(crate) mod backend;
 pub(crate) mod client;
 pub(crate) mod gateway;
+pub(crate) mod large;
 pub(crate) mod load;
 pub(crate) mod mesh;
 pub(crate) mod more;
