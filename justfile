@@ -40,6 +40,10 @@ fuzz seconds="60":
         cargo +nightly fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- -max_total_time={{ seconds }} -timeout=10
     done
 
+# Requests of many kinds for so many seconds, while policies, certificates and applications come and go
+soak seconds="600":
+    cargo bench --locked --profile profiling -p meshgate-tests --bench soak -- --seconds {{ seconds }}
+
 # The walk-throughs on this machine: real processes, real certificates, no root
 demo *arguments: release
     ${CARGO_TARGET_DIR:-target}/release/meshgate demo {{ arguments }}
