@@ -88,7 +88,7 @@ impl Tally {
         counter.set(counter.get() + 1);
     }
 
-    fn failed(&self, began: Instant, asked: &Asked, what: String) {
+    fn failed(&self, began: Instant, asked: &Asked, what: &str) {
         // What was answered wrong is never explained, and what can be asked again is asked again.
         let excusable = asked.method == Method::POST || what.starts_with("body: ");
         if excusable && !what.starts_with("wrong") && self.was_killed_since(began) {
@@ -240,7 +240,7 @@ impl Client {
         match result.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}"))) {
             Ok(()) => true,
             Err(what) => {
-                self.tally.failed(began, asked, what);
+                self.tally.failed(began, asked, &what);
                 false
             }
         }
