@@ -31,14 +31,13 @@ bench *arguments: release
 deny:
     cargo deny --locked check
 
-# Fuzz every parser, so many seconds each (needs nightly Rust and cargo-fuzz; the first build takes minutes)
+# Fuzz every parser, so many seconds each (the first build takes minutes)
 fuzz seconds="60":
-    #!/usr/bin/env bash
-    set -euo pipefail
-    for target in $(cargo +nightly fuzz list); do
-        mkdir -p "fuzz/corpus/$target"
-        cargo +nightly fuzz run "$target" "fuzz/corpus/$target" "fuzz/seeds/$target" -- -max_total_time={{ seconds }} -timeout=10
-    done
+    fuzz/run {{ seconds }}
+
+# Requests of many kinds for so many seconds, while policies, certificates and applications come and go
+soak seconds="600":
+    cargo bench --locked --profile profiling -p meshgate-tests --bench soak -- --seconds {{ seconds }}
 
 # The walk-throughs on this machine: real processes, real certificates, no root
 demo *arguments: release

@@ -201,6 +201,8 @@ pub struct Metrics {
     pub access_log_dropped: Counter,
     /// Tasks that ended in a panic: each a defect.
     pub panics: Counter,
+    /// Tasks of all workers, as of each worker's last sweep.
+    pub tasks: SignedGauge,
 }
 
 impl Metrics {
@@ -273,6 +275,11 @@ impl Metrics {
             self.certificate_expiry.clone(),
         );
         registry.register("mesh_access_log_dropped", "Access log lines dropped", self.access_log_dropped.clone());
+        registry.register(
+            "mesh_tasks",
+            "Tasks of the workers: connections, requests and what they wait for",
+            self.tasks.clone(),
+        );
         registry.register("mesh_panics", "Tasks that ended in a panic", self.panics.clone());
     }
 }

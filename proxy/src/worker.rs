@@ -156,6 +156,7 @@ impl Worker {
         };
         let mut drained = std::pin::pin!(drained);
         let mut config = self.config.clone();
+        let mut tasks = 0;
         loop {
             tokio::select! {
                 biased;
@@ -167,9 +168,18 @@ impl Worker {
                     let idle = self.shared.bootstrap.timeouts.upstream_idle;
                     self.pool.sweep(idle);
                     self.tunnels.sweep(idle);
+                    tasks = self.count_tasks(tasks);
                 }
             }
         }
+    }
+
+    /// Tells how many tasks there are now, after so many at the last count.
+    fn count_tasks(&self, before: i64) -> i64 {
+        let now = tokio::runtime::Handle::current().metrics().num_alive_tasks();
+        let now = i64::try_from(now).unwrap_or(i64::MAX);
+        self.shared.metrics.tasks.inc_by(now - before);
+        now
     }
 
     /// The configuration in force now. Taken once a connection and once a request, never in the middle of either.

@@ -94,7 +94,7 @@ pub(super) struct RawHeaders {
     request_id: Option<bool>,
 }
 
-pub(super) fn headers(v: &mut Validator<'_>, raw: RawHeaders) -> HeaderSettings {
+pub(super) fn headers(v: &mut Validator<'_>, raw: &RawHeaders) -> HeaderSettings {
     HeaderSettings {
         trusted_peers: trusted_peers(v, &raw.trusted_peers),
         forward_client_cert: raw.forward_client_cert,

@@ -159,7 +159,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     if root_namespace.is_empty() {
         v.fail("rootNamespace", "is empty");
     }
-    let headers = headers::headers(&mut v, raw.headers);
+    let headers = headers::headers(&mut v, &raw.headers);
     let extension_providers = providers::read(&mut v, raw.extension_providers);
     let access_log = access_log(&v, raw.access_log.path.as_deref());
     let jwks = jwks(&mut v, raw.jwks);

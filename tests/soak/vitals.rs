@@ -1,0 +1,112 @@
+//! What the processes hold: resident memory, descriptors, tasks.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+
+use meshgate::sandbox::Sidecar;
+
+use crate::setting::Setting;
+
+/// A gauge of every worker's tasks.
+const TASKS: &str = "mesh_tasks";
+
+/// How much more a process may hold in the end than after the warm-up, in KiB: what the allocator keeps for next time.
+const SLACK_KIB: u64 = 8 * 1024;
+
+/// Open for a while yet, such as a connection that is just being closed.
+const SLACK_COUNT: u64 = 4;
+
+#[derive(Clone, Copy, Default)]
+struct Held {
+    kib: u64,
+    descriptors: u64,
+    tasks: u64,
+}
+
+/// Of each process.
+pub(crate) struct Vitals {
+    /// Before there was any load.
+    idle: BTreeMap<&'static str, Held>,
+    /// Under load, after the warm-up.
+    first: BTreeMap<&'static str, Held>,
+    /// At the last look.
+    last: BTreeMap<&'static str, Held>,
+}
+
+impl Vitals {
+    pub(crate) async fn before(setting: &Setting) -> Self {
+        let idle = look(setting).await;
+        Self { first: idle.clone(), last: idle.clone(), idle }
+    }
+
+    pub(crate) async fn warm(&mut self, setting: &Setting) {
+        self.first = look(setting).await;
+    }
+
+    pub(crate) async fn look(&mut self, setting: &Setting) {
+        self.last = look(setting).await;
+    }
+
+    pub(crate) fn line(&self) -> String {
+        let held = |(name, held): (&&str, &Held)| {
+            format!("{name} {} KiB {} fds {} tasks", held.kib, held.descriptors, held.tasks)
+        };
+        self.last.iter().map(held).collect::<Vec<_>>().join("; ")
+    }
+
+    /// After the load has ended and connections had time to close.
+    pub(crate) async fn problems(&mut self, setting: &Setting) -> Vec<String> {
+        let end = look(setting).await;
+        let mut problems = Vec::new();
+        for (name, first) in &self.first {
+            let (last, end) = (self.last[name], end[name]);
+            let mut compare = |what: &str, now: u64, most: u64| {
+                if now > most {
+                    problems.push(format!("{name}: {now} {what}, and at most {most} are wanted"));
+                }
+            };
+            compare("KiB under load", last.kib, first.kib + SLACK_KIB);
+            compare("KiB at rest", end.kib, first.kib + SLACK_KIB);
+            // At rest there is less of everything than under load, and very little in all.
+            compare("descriptors at rest", end.descriptors, self.idle[name].descriptors + SLACK_COUNT);
+            compare("tasks at rest", end.tasks, self.idle[name].tasks + SLACK_COUNT);
+        }
+        self.last = end;
+        problems
+    }
+}
+
+impl fmt::Display for Vitals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, first) in &self.first {
+            let (last, idle) = (self.last[name], self.idle[name]);
+            writeln!(
+                f,
+                "{name}: {} KiB after the warm-up, {} at rest; descriptors {} before, {} at rest; tasks {} before, {} at rest",
+                first.kib, last.kib, idle.descriptors, last.descriptors, idle.tasks, last.tasks
+            )?;
+        }
+        Ok(())
+    }
+}
+
+async fn look(setting: &Setting) -> BTreeMap<&'static str, Held> {
+    let mut all = BTreeMap::new();
+    for (name, sidecar) in setting.sidecars() {
+        all.insert(name, held(sidecar).await);
+    }
+    all
+}
+
+async fn held(sidecar: &Sidecar) -> Held {
+    let process = format!("/proc/{}", sidecar.pid());
+    let status =
+        fs::read_to_string(format!("{process}/status")).unwrap_or_else(|error| panic!("{}: {error}", sidecar.output()));
+    let kib =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+    let descriptors = fs::read_dir(format!("{process}/fd")).unwrap().count() as u64;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of tasks")]
+    let tasks = sidecar.metric(TASKS).await.unwrap_or_default() as u64;
+    Held { kib: kib.unwrap(), descriptors, tasks }
+}
