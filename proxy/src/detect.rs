@@ -166,14 +166,11 @@ async fn more_than(stream: &TcpStream, seen: usize) -> io::Result<bool> {
 }
 
 /// As [`bytes::classify`], for bytes that had to be read because they came out of TLS: there is no TLS in it that we could take off.
-/// As many as are peeked elsewhere are the most that are looked at.
+/// Never more than a preface's length is open.
 pub fn in_prefix(bytes: &[u8]) -> Seen {
-    let not_ours = |detected| if matches!(detected, Detected::Tls { .. }) { Detected::Opaque } else { detected };
     match classify(bytes) {
-        Seen::Known(detected) => Seen::Known(not_ours(detected)),
-        // There is nothing in it that one could wait for.
-        Seen::Open(detected @ Detected::Tls { .. }) => Seen::Known(not_ours(detected)),
-        Seen::Open(detected) => Seen::Open(detected),
+        Seen::Known(Detected::Tls { .. }) | Seen::Open(Detected::Tls { .. }) => Seen::Known(Detected::Opaque),
+        seen => seen,
     }
 }
 
