@@ -16,6 +16,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Progress, RequestBody};
 use crate::http::guard::http1::Breach;
 use crate::http::guard::{Guarded, Signals};
+use crate::http::headers;
 use crate::http::pool::{CheckoutH2, Http1Connection, HttpVersion, Lease, STREAMS_MAX, Slot};
 use crate::http::retry::Ended;
 use crate::http::server::{HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
@@ -126,6 +127,7 @@ async fn send_http1(
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let current = slot.generation(worker.identity.borrow().generation());
+    headers::frame_body(&mut request);
     loop {
         let pooled = if how.new_connection { None } else { slot.checkout(current) };
         let (mut connection, generation, reused) = match pooled {

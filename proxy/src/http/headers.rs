@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri, Version};
+use http_body::Body;
 use meshgate_policy::normalize::{Level, normalize};
 
 use crate::error::{ErrorKind, ProxyError};
@@ -103,6 +104,15 @@ fn join_cookies(headers: &mut HeaderMap) {
     // Made of header values and a separator that may stand in one, so it is one.
     if let Ok(value) = HeaderValue::from_bytes(&joined) {
         headers.insert(header::COOKIE, value);
+    }
+}
+
+/// Says of a body whose length is not known that it is chunked. The library says so by itself but for GET and HEAD, whose body it
+/// leaves out unless told: the request would be whole upstream before it is here.
+pub fn frame_body<B: Body>(request: &mut Request<B>) {
+    let rarely_has_one = [Method::GET, Method::HEAD].contains(request.method());
+    if rarely_has_one && !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
 }
 

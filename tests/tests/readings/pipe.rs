@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::fmt;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -21,7 +22,7 @@ use crate::reader::{Kind, STRICT};
 const ROOM: usize = 1 << 20;
 
 /// A request that was let through.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Passed {
     pub(crate) method: Vec<u8>,
     /// As it was judged.
@@ -31,6 +32,14 @@ pub(crate) struct Passed {
     pub(crate) sent: Vec<u8>,
     /// Upstream got all of it, and answered.
     pub(crate) answered: bool,
+}
+
+impl fmt::Debug for Passed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { method, target, host, sent, answered } = self;
+        let texts = [method, target, host, sent].map(|bytes| bytes.escape_ascii().to_string());
+        write!(f, "{texts:?}, answered: {answered}")
+    }
 }
 
 /// What became of a stream of requests.
@@ -78,7 +87,7 @@ async fn talk(mut near: DuplexStream, segments: &[&[u8]]) -> Vec<u8> {
     answers
 }
 
-pub(crate) async fn serve(
+async fn serve(
     level: Level,
     mut request: Request<Incoming>,
     kept: &RefCell<Vec<Passed>>,
@@ -101,6 +110,7 @@ pub(crate) async fn serve(
 async fn forward(request: Request<Incoming>) -> (Vec<u8>, bool) {
     let mut request = request.map(|body| RequestBody::new(Received::new(body), None).0);
     *request.version_mut() = Version::HTTP_11;
+    headers::frame_body(&mut request);
     let (near, far) = duplex(ROOM);
     let signals = Rc::<Signals>::default();
     let io = TokioIo::new(Guarded::answers(near, Rc::clone(&signals)));

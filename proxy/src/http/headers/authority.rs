@@ -16,10 +16,8 @@ pub(super) fn settle<B>(hosts: usize, request: &mut Request<B>) -> Result<(), Pr
         return http2_authority(request);
     }
     // Of every HTTP/1.1 request, also of one whose target says what Host says (RFC 9112, section 3.2).
-    match request.headers().get(header::HOST) {
-        Some(host) => valid_host(host.as_bytes())?,
-        None if request.version() == Version::HTTP_11 => return Err(bad("no Host")),
-        None => {}
+    if hosts == 0 && request.version() == Version::HTTP_11 {
+        return Err(bad("no Host"));
     }
     if let Some(authority) = request.uri().authority() {
         // Absolute form: its authority replaces Host (RFC 9112, section 3.2.2). An authority alone is CONNECT's form, and what
@@ -34,8 +32,9 @@ pub(super) fn settle<B>(hosts: usize, request: &mut Request<B>) -> Result<(), Pr
         let origin = PathAndQuery::try_from(origin).map_err(|error| bad("target").caused_by(error))?;
         *request.uri_mut() = Uri::from(origin);
         request.headers_mut().insert(header::HOST, value);
+        return Ok(());
     }
-    Ok(())
+    request.headers().get(header::HOST).map_or(Ok(()), |host| valid_host(host.as_bytes()))
 }
 
 fn is_http(uri: &Uri) -> bool {

@@ -144,6 +144,26 @@ fn what_is_refused_does_not_depend_on_how_it_is_cut_into_segments() {
 }
 
 #[test]
+fn the_body_of_a_get_goes_up_like_any_other() {
+    run(async {
+        let app = App::ok().await;
+        let mesh = Mesh::of(app.address()).await;
+        let head = format!("GET /body HTTP/1.1\r\nhost: {BACKEND}\r\n");
+        for body in ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"] {
+            for door in DOORS {
+                assert_eq!(knock(&mesh, door).await.ask(format!("{head}{body}")).await.status(), 200, "{door}");
+                assert_eq!(app.take_seen().remove(0).text(), "hello", "{door}: {body:?}");
+            }
+        }
+        // And what is no body makes it no request.
+        let mut client = mesh.outside().await;
+        client.send(format!("{head}transfer-encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n")).await;
+        assert_eq!(client.head().await.unwrap_or_default().status(), 400);
+        assert!(app.take_seen().is_empty());
+    });
+}
+
+#[test]
 fn requests_before_a_refused_one_are_served_and_nothing_behind_it() {
     run(async {
         let app = App::ok().await;
