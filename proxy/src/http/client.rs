@@ -127,7 +127,7 @@ async fn send_http1(
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let current = slot.generation(worker.identity.borrow().generation());
-    headers::frame_body(&mut request);
+    headers::prepare_http1(&mut request);
     loop {
         let pooled = if how.new_connection { None } else { slot.checkout(current) };
         let (mut connection, generation, reused) = match pooled {

@@ -107,12 +107,18 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-/// Says of a body whose length is not known that it is chunked. The library says so by itself but for GET and HEAD, whose body it
-/// leaves out unless told: the request would be whole upstream before it is here.
-pub fn frame_body<B: Body>(request: &mut Request<B>) {
-    let rarely_has_one = [Method::GET, Method::HEAD].contains(request.method());
-    if rarely_has_one && !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
+/// Adds what HTTP/1.1 wants of a request and nobody else adds.
+///
+/// A body whose length is not known is chunked. The library says so by itself but for GET and HEAD, whose body it leaves out unless
+/// told: the request would be whole upstream before it is here. And there is a Host, if an empty one (RFC 9112, section 3.2),
+/// also of a request that came over HTTP/1.0 without.
+pub fn prepare_http1<B: Body>(request: &mut Request<B>) {
+    let rarely_has_body = [Method::GET, Method::HEAD].contains(request.method());
+    if rarely_has_body && !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
         request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if request.uri().authority().is_none() {
+        request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static(""));
     }
 }
 

@@ -26,7 +26,13 @@ fn an_answer_that_ends_as_it_should_has_one_reading() {
                     for reader in READERS.iter().filter(|reader| !reader.name.contains('_')) {
                         let read = reader.read(Kind::Answer { to_head }, &stream.bytes, 0);
                         let Ok(read) = read else { panic!("{} does not read it: {}", reader.name, what()) };
-                        assert_eq!((&read.start[1], &read.body), (&status.to_string().into_bytes(), body), "{}: {}", reader.name, what());
+                        assert_eq!(
+                            (&read.start[1], &read.body),
+                            (&status.to_string().into_bytes(), body),
+                            "{}: {}",
+                            reader.name,
+                            what()
+                        );
                     }
                     "passed"
                 }

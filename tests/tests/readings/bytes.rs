@@ -10,7 +10,8 @@ async fn passed(head: &[u8]) -> Option<(Vec<u8>, Vec<u8>, Vec<u8>)> {
     let outcome = pipe::requests(Level::None, &[head]).await;
     let text = String::from_utf8_lossy(&outcome.answers).into_owned();
     let what = head.escape_ascii();
-    match outcome.passed.as_slice() {
+    let passed: Vec<_> = outcome.passed.into_iter().filter(|passed| !passed.refused).collect();
+    match passed.as_slice() {
         [] => {
             assert!(text.starts_with("HTTP/1.1 400 "), "{what}: {text}");
             assert_eq!(text.matches("HTTP/1.1").count(), 1, "{what}: {text}");
@@ -47,7 +48,11 @@ fn in_a_method() {
 fn in_a_target() {
     pipe::run(async {
         for byte in 0..=u8::MAX {
-            for target in [[b"/", [byte].as_slice()].concat(), [b"/a", [byte].as_slice(), b"b"].concat(), [b"/?", [byte].as_slice()].concat()] {
+            for target in [
+                [b"/", [byte].as_slice()].concat(),
+                [b"/a", [byte].as_slice(), b"b"].concat(),
+                [b"/?", [byte].as_slice()].concat(),
+            ] {
                 let head = [b"GET ", target.as_slice(), b" HTTP/1.1\r\nhost: a\r\n\r\n"].concat();
                 let got = passed(&head).await.map(|(_, target, _)| target);
                 match got {
@@ -56,7 +61,9 @@ fn in_a_target() {
                         assert!(byte.is_ascii_graphic() && byte != b'#', "{byte:#x}");
                     }
                     // Some that may stand in no URI are refused, which is well.
-                    None => assert!(!byte.is_ascii_alphanumeric() && !b"-._~!$&'()*+,;=:@%/?".contains(&byte), "{byte:#x}"),
+                    None => {
+                        assert!(!byte.is_ascii_alphanumeric() && !b"-._~!$&'()*+,;=:@%/?".contains(&byte), "{byte:#x}")
+                    }
                 }
             }
         }

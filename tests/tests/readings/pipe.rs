@@ -21,8 +21,8 @@ use crate::reader::{Kind, STRICT};
 /// Of a pipe: more than a stream has.
 const ROOM: usize = 1 << 20;
 
-/// A request that was let through.
-#[derive(Clone, PartialEq, Eq)]
+/// A request that was let through, or refused for what its head says, with its connection going on behind it.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct Passed {
     pub(crate) method: Vec<u8>,
     /// As it was judged.
@@ -32,13 +32,14 @@ pub(crate) struct Passed {
     pub(crate) sent: Vec<u8>,
     /// Upstream got all of it, and answered.
     pub(crate) answered: bool,
+    pub(crate) refused: bool,
 }
 
 impl fmt::Debug for Passed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { method, target, host, sent, answered } = self;
+        let Self { method, target, host, sent, answered, refused } = self;
         let texts = [method, target, host, sent].map(|bytes| bytes.escape_ascii().to_string());
-        write!(f, "{texts:?}, answered: {answered}")
+        write!(f, "{texts:?}, answered: {answered}, refused: {refused}")
     }
 }
 
@@ -87,22 +88,19 @@ async fn talk(mut near: DuplexStream, segments: &[&[u8]]) -> Vec<u8> {
     answers
 }
 
-async fn serve(
-    level: Level,
-    mut request: Request<Incoming>,
-    kept: &RefCell<Vec<Passed>>,
-) -> Response<Full<Bytes>> {
+async fn serve(level: Level, mut request: Request<Incoming>, kept: &RefCell<Vec<Passed>>) -> Response<Full<Bytes>> {
     let answer = |status| Response::builder().status(status).body(Full::new(Bytes::new())).unwrap();
     if headers::sanitise_request(&mut request, level).is_err() {
         // The product reads what is left of a body, as far as it has patience.
         let _ = request.into_body().collect().await;
+        kept.borrow_mut().push(Passed { refused: true, ..Passed::default() });
         return answer(StatusCode::BAD_REQUEST);
     }
     let host = headers::host(&request).unwrap_or_default().as_bytes().to_vec();
     let method = request.method().as_str().as_bytes().to_vec();
     let target = request.uri().path_and_query().map_or("", |target| target.as_str()).as_bytes().to_vec();
     let (sent, answered) = forward(request).await;
-    kept.borrow_mut().push(Passed { method, target, host, sent, answered });
+    kept.borrow_mut().push(Passed { method, target, host, sent, answered, refused: false });
     answer(if answered { StatusCode::OK } else { StatusCode::BAD_GATEWAY })
 }
 
@@ -110,7 +108,7 @@ async fn serve(
 async fn forward(request: Request<Incoming>) -> (Vec<u8>, bool) {
     let mut request = request.map(|body| RequestBody::new(Received::new(body), None).0);
     *request.version_mut() = Version::HTTP_11;
-    headers::frame_body(&mut request);
+    headers::prepare_http1(&mut request);
     let (near, far) = duplex(ROOM);
     let signals = Rc::<Signals>::default();
     let io = TokioIo::new(Guarded::answers(near, Rc::clone(&signals)));

@@ -45,13 +45,23 @@ pub(crate) const STRICT: Reader = Reader {
     careless: false,
 };
 
+/// Only where messages begin and end.
+pub(crate) const CARELESS: Reader = Reader { name: "careless", careless: true, ..STRICT };
+
 /// All of them.
 pub(crate) const READERS: [Reader; 8] = [
     STRICT,
     Reader { name: "takes LF for a line end", lf: true, ..STRICT },
     Reader { name: "takes CR for a line end", lf: true, cr: true, careless: true, ..STRICT },
     Reader { name: "prefers the length", length_wins: true, careless: true, ..STRICT },
-    Reader { name: "takes the last length", length_wins: true, last_length: true, numbers: true, careless: true, ..STRICT },
+    Reader {
+        name: "takes the last length",
+        length_wins: true,
+        last_length: true,
+        numbers: true,
+        careless: true,
+        ..STRICT
+    },
     Reader { name: "takes any coding for chunked", codings: true, numbers: true, careless: true, lf: true, ..STRICT },
     Reader { name: "takes _ for -", underscores: true, careless: true, blanks: true, ..STRICT },
     Reader {
@@ -118,7 +128,9 @@ impl Reader {
         }
         let status = String::from_utf8_lossy(&start[1]).parse::<u16>().unwrap_or_default();
         let (body, end) = match kind {
-            Kind::Answer { .. } if (100..200).contains(&status) && status != 101 => return self.read(kind, bytes, next),
+            Kind::Answer { .. } if (100..200).contains(&status) && status != 101 => {
+                return self.read(kind, bytes, next);
+            }
             Kind::Answer { to_head } if to_head || [204, 304].contains(&status) => (Vec::new(), next),
             _ => self.body(kind, http11, &values("content-length"), &values("transfer-encoding"), bytes, next)?,
         };

@@ -7,7 +7,7 @@ use meshgate_policy::normalize::Level;
 use crate::dice::Dice;
 use crate::levels;
 use crate::pipe::{self, Outcome, Passed};
-use crate::reader::{Kind, Message, READERS, STRICT};
+use crate::reader::{CARELESS, Kind, Message, READERS, STRICT};
 use crate::streams::Stream;
 use crate::{generated, seed};
 
@@ -26,7 +26,7 @@ fn what_passes_has_one_reading_and_goes_out_as_it_was_read() {
         }
         println!("seed {seed}, {messages} messages: {tally:?}");
         for kind in ["passed", "broken off", "refused", "one reading"] {
-            assert!(tally.get(kind).is_some_and(|times| *times > count / 100), "{kind}: {tally:?}");
+            assert!(tally.get(kind).is_some_and(|times| *times > count / 200), "{kind}: {tally:?}");
         }
     });
 }
@@ -36,6 +36,11 @@ fn judge(bytes: &[u8], outcome: &Outcome, tally: &mut BTreeMap<&str, usize>) {
     let what = || format!("{}: {outcome:#?}", bytes.escape_ascii());
     let mut at = 0;
     for passed in &outcome.passed {
+        if passed.refused {
+            let Ok(read) = CARELESS.read(Kind::Request, bytes, at) else { break };
+            at = read.end;
+            continue;
+        }
         if !passed.answered {
             // By nobody's reading is what went out a whole request.
             for reader in READERS.iter().filter(|reader| !reader.name.contains("length")) {
@@ -57,8 +62,9 @@ fn judge(bytes: &[u8], outcome: &Outcome, tally: &mut BTreeMap<&str, usize>) {
     }
     let served = outcome.passed.iter().filter(|passed| passed.answered).count();
     let text = String::from_utf8_lossy(&outcome.answers);
-    assert_eq!(text.matches("HTTP/1.1 200").count(), served, "answered what was not passed: {}", what());
-    if text.contains("HTTP/1.1 400") {
+    let answered = text.matches("HTTP/1.1 200").count() + text.matches("HTTP/1.0 200").count();
+    assert_eq!(answered, served, "answered what was not passed: {}", what());
+    if text.contains(" 400 Bad Request") {
         *tally.entry("refused").or_default() += 1;
     }
     if STRICT.read(Kind::Request, bytes, 0).is_ok() {
@@ -71,10 +77,14 @@ fn goes_out_as_read(read: &Message, passed: &Passed, what: &dyn Fn() -> String) 
     let origin = target.strip_prefix(b"http://a").unwrap_or(target);
     let target = levels::path(origin, levels::Level::MergeSlashes);
     assert_eq!((Some(&passed.target), &passed.method), (target.as_ref(), method), "judged otherwise: {}", what());
-    let host: &[Vec<u8>] = if passed.host.is_empty() { &[] } else { std::slice::from_ref(&passed.host) };
-    if !read.hosts.is_empty() {
-        assert_eq!(host, read.hosts, "another host: {}", what());
-    }
+    // HTTP/1.0 needs none, and goes out with an empty one.
+    let host = std::slice::from_ref(&passed.host);
+    let named: &[Vec<u8>] = match origin == read.start[1] {
+        true if read.hosts.is_empty() => &[Vec::new()],
+        true => &read.hosts,
+        false => &[b"a".to_vec()],
+    };
+    assert_eq!(host, named, "another host: {}", what());
     for reader in READERS {
         let sent = reader.read(Kind::Request, &passed.sent, 0);
         let Ok(sent) = sent else { panic!("{} does not read what went out ({sent:?}): {}", reader.name, what()) };
@@ -86,7 +96,8 @@ fn goes_out_as_read(read: &Message, passed: &Passed, what: &dyn Fn() -> String) 
 
 #[test]
 fn a_request_that_is_as_it_should_be_passes_however_it_is_cut() {
-    let stream = b"\r\nPOST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nx: y\r\n\r\n\
+    let stream =
+        b"\r\nPOST /a HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n0\r\nx: y\r\n\r\n\
         POST http://a/b HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhelloGET / HTTP/1.1\r\nhost: a\r\n\r\n";
     pipe::run(async {
         for at in 0..stream.len() {

@@ -5,26 +5,59 @@ use crate::dice::Dice;
 const METHODS: [&str; 7] = ["GET", "GET", "POST", "POST", "PUT", "HEAD", "OPTIONS"];
 const TARGETS: [&str; 12] =
     ["/", "/a", "/a", "/a/b?c=d", "//a/./b", "/a%2fb", "http://a/x", "*", "/a#b", "/%61", "/a b", "/\u{e9}"];
-const VERSIONS: [&str; 9] = [
-    "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/1.2", "http/1.1",
-];
+const VERSIONS: [&str; 9] =
+    ["HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.1", "HTTP/1.0", "HTTP/1.2", "http/1.1"];
 const LENGTHS: [&str; 14] =
     ["0", "4", "4", "5", "05", "+5", "-1", "5, 5", "5 5", "0x5", "", "18446744073709551621", "\t5 ", "5\u{b}"];
 const LENGTH_NAMES: [&str; 7] = [
-    "content-length", "content-length", "Content-Length", "content_length", "content-length ", " content-length",
+    "content-length",
+    "content-length",
+    "Content-Length",
+    "content_length",
+    "content-length ",
+    " content-length",
     "content\u{0}-length",
 ];
 const CODINGS: [&str; 14] = [
-    "chunked", "chunked", "chunked", "Chunked", "chunked, chunked", "gzip, chunked", "chunked, gzip", "identity",
-    "xchunked", "\u{b}chunked", "chunked;q=1", "", "\"chunked\"", " chunked\t",
+    "chunked",
+    "chunked",
+    "chunked",
+    "Chunked",
+    "chunked, chunked",
+    "gzip, chunked",
+    "chunked, gzip",
+    "identity",
+    "xchunked",
+    "\u{b}chunked",
+    "chunked;q=1",
+    "",
+    "\"chunked\"",
+    " chunked\t",
 ];
 const CODING_NAMES: [&str; 7] = [
-    "transfer-encoding", "transfer-encoding", "Transfer-Encoding", "transfer_encoding", "transfer-encoding ",
-    "\ttransfer-encoding", "transfer-encoding\u{0}",
+    "transfer-encoding",
+    "transfer-encoding",
+    "Transfer-Encoding",
+    "transfer_encoding",
+    "transfer-encoding ",
+    "\ttransfer-encoding",
+    "transfer-encoding\u{0}",
 ];
 const FIELDS: [&str; 14] = [
-    "x: y", "x: y", "x:", "X-Y: z", "host: b", "Host: a", "x : y", ": y", "no colon", " folded", "x: a\u{0}b",
-    "x: a\rb", "connection: x, content-length, host", "expect: nothing",
+    "x: y",
+    "x: y",
+    "x:",
+    "X-Y: z",
+    "host: b",
+    "Host: a",
+    "x : y",
+    ": y",
+    "no colon",
+    " folded",
+    "x: a\u{0}b",
+    "x: a\rb",
+    "connection: x, content-length, host",
+    "expect: nothing",
 ];
 const ENDS: [&str; 20] = [
     "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n", "\r\n",
@@ -101,7 +134,13 @@ impl Stream {
 fn message(dice: &mut Dice, bytes: &mut Vec<u8>, start: &str, is_request: bool) {
     let odd = !dice.one_in(3);
     let end = |dice: &mut Dice| if odd { dice.of(&ENDS) } else { "\r\n" };
-    let start = if odd { start.to_owned() } else if is_request { "POST /a HTTP/1.1".into() } else { "HTTP/1.1 200 OK".into() };
+    let start = if odd {
+        start.to_owned()
+    } else if is_request {
+        "POST /a HTTP/1.1".into()
+    } else {
+        "HTTP/1.1 200 OK".into()
+    };
     let mut lines = vec![start];
     if is_request && !dice.one_in(30) {
         lines.push("host: a".into());
@@ -143,7 +182,9 @@ fn chunks(dice: &mut Dice, bytes: &mut Vec<u8>, odd: bool) {
     for _ in 0..dice.below(3) {
         bytes.extend_from_slice(if is_odd(dice) { dice.of(&SIZES) } else { "5" }.as_bytes());
         bytes.extend_from_slice(if is_odd(dice) { dice.of(&ENDS) } else { "\r\n" }.as_bytes());
-        bytes.extend_from_slice(if is_odd(dice) { dice.of(&["hell", "helloX", "hel\nl", "0\r\n\r\n"]) } else { "hello" }.as_bytes());
+        bytes.extend_from_slice(
+            if is_odd(dice) { dice.of(&["hell", "helloX", "hel\nl", "0\r\n\r\n"]) } else { "hello" }.as_bytes(),
+        );
         bytes.extend_from_slice(if is_odd(dice) { dice.of(&ENDS) } else { "\r\n" }.as_bytes());
     }
     bytes.extend_from_slice(if is_odd(dice) { dice.of(&LAST) } else { "0" }.as_bytes());

@@ -336,7 +336,11 @@ impl Head {
             Some(b'c' | b'C') => value("content-length").map_or(Ok(()), |value| self.length(value, whole)),
             Some(b't' | b'T') => value("transfer-encoding").map_or(Ok(()), |value| self.coding(value, whole)),
             Some(b'h' | b'H') if is_request && value("host").is_some() => {
-                if std::mem::replace(&mut self.host, true) { Err(Breach::RepeatedHost) } else { Ok(()) }
+                if std::mem::replace(&mut self.host, true) {
+                    Err(Breach::RepeatedHost)
+                } else {
+                    Ok(())
+                }
             }
             _ => Ok(()),
         }

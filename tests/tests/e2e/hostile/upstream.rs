@@ -202,6 +202,10 @@ fn a_client_that_breaks_its_bodies_off_does_not_put_the_upstream_out_of_rotation
         }
         assert_eq!(mesh.wire().await.ask(get("/next")).await.status(), 200);
         let line = logged_path(&mesh.frontend, "/broken").await;
-        assert_eq!((line["response_flags"].as_str(), line["response_code"].as_u64()), (Some("DPE"), Some(400)), "{line:#}");
+        assert_eq!(
+            (line["response_flags"].as_str(), line["response_code"].as_u64()),
+            (Some("DPE"), Some(400)),
+            "{line:#}"
+        );
     });
 }

@@ -3,8 +3,8 @@
 
 use super::calls::Call;
 use super::exchange::Received;
-pub(super) use super::levels::{Level, path};
 use super::levels::decoded;
+pub(super) use super::levels::{Level, path};
 
 impl Level {
     pub(super) fn name(self) -> &'static str {
