@@ -7,6 +7,7 @@ mod cases;
 mod detection;
 mod documents;
 mod exports;
+mod framing;
 mod identities;
 mod paths;
 mod policies;
@@ -18,6 +19,7 @@ pub use cases::case;
 pub use detection::detection;
 pub use documents::{bootstrap, yaml_resources};
 pub use exports::exports;
+pub use framing::http1_guard;
 pub use identities::spiffe_id;
 pub use paths::{path_normalize, path_template};
 pub use policies::policy_decide;
@@ -34,6 +36,7 @@ pub const TARGETS: [Target; 12] = [
     ("detection", detection),
     ("exports", exports),
     ("ext_authz_answer", ext_authz_answer),
+    ("http1_guard", http1_guard),
     ("path_normalize", path_normalize),
     ("path_template", path_template),
     ("policy_decide", policy_decide),

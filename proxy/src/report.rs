@@ -21,6 +21,7 @@ use crate::detect::Detected;
 use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::Failure;
 use crate::http::body::Progress;
+use crate::http::guard::http1::Breach;
 use crate::http::idle::InFlight;
 use crate::http::server::Reporting;
 use crate::http::standing::{Head, Standing};
@@ -100,6 +101,13 @@ impl Report {
     /// Of one that was let in.
     pub fn standing(&self) -> Option<&Rc<Standing>> {
         self.0.in_flight.as_ref()?.standing()
+    }
+
+    /// What comes from its caller from now on is no HTTP: the answer is a 101 that is about to be written.
+    pub fn tunnel(&self) {
+        if let Some(in_flight) = &self.0.in_flight {
+            in_flight.tunnel();
+        }
     }
 
     /// Ready once a new configuration ends the exchange.
@@ -359,13 +367,22 @@ pub fn count_detection(worker: &Worker, direction: Direction, detected: Detected
     }
 }
 
-/// Reports a request that was no HTTP, and so never became one for the layers.
-pub fn unparsed(worker: &WorkerRef, prefix: &[u8], counters: &RequestCounters, error: &hyper::Error) {
+/// Reports a request that was no HTTP, and so never became one for the layers; what the guard found is why it did not parse.
+pub fn unparsed(
+    worker: &WorkerRef,
+    prefix: &[u8],
+    counters: &RequestCounters,
+    error: &hyper::Error,
+    breach: Option<Breach>,
+) {
     let code = if error.is_parse_too_large() { 431 } else { 400 };
     let flags = ErrorKind::BadRequest.flag();
     counters.count(&worker.shared.metrics, code, flags);
     let Some(mut line) = worker.access_log.begin(prefix) else { return };
-    line.display("response_code_details", error);
+    match breach {
+        Some(breach) => line.display("response_code_details", format_args!("{error}: {breach}")),
+        None => line.display("response_code_details", error),
+    }
     let totals = Totals { code: Some(code), flags, received: 0, sent: 0 };
     totals.finish(worker, line, Duration::ZERO);
 }

@@ -1,10 +1,11 @@
 //! Sends one request to one upstream, over a connection of the pool or a new one.
 
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
@@ -13,7 +14,10 @@ use tokio::time::timeout;
 
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Progress, RequestBody};
-use crate::http::pool::{CheckoutH2, HttpVersion, Lease, STREAMS_MAX, Slot};
+use crate::http::guard::http1::Breach;
+use crate::http::guard::{Guarded, Signals};
+use crate::http::headers;
+use crate::http::pool::{CheckoutH2, Http1Connection, HttpVersion, Lease, STREAMS_MAX, Slot};
 use crate::http::retry::Ended;
 use crate::http::server::{HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
 use crate::tls::connect::{self, Connected};
@@ -46,15 +50,21 @@ impl Failed {
         Self { error, request: Some(request), ended: Ended::Unsent }
     }
 
-    fn sent(slot: &Slot, error: hyper::Error, reused: bool) -> Self {
+    fn sent(slot: &Slot, error: hyper::Error, reused: bool, breach: Option<Breach>) -> Self {
         let (kind, ended) = match h2_error(&error) {
+            // The request's own body broke off, which says nothing about the upstream. What there is of it is not sent again.
+            _ if error.is_user() => (broke_off(&error), Ended::Garbled),
+            Some(error) if is_own_reset(error) => (ErrorKind::DownstreamGone, Ended::Garbled),
             _ if error.is_parse() => (ErrorKind::UpstreamProtocol, Ended::Garbled),
             Some(error) if is_unprocessed(error) => (ErrorKind::UpstreamReset, Ended::Unprocessed),
             // A stream that the upstream ended says nothing about its connection.
             Some(error) if error.is_reset() => (ErrorKind::UpstreamReset, Ended::Lost { reused: false }),
             _ => (ErrorKind::UpstreamReset, Ended::Lost { reused }),
         };
-        let error = ProxyError::new(kind, slot.upstream().address.to_string()).caused_by(error);
+        let error = match breach.filter(|_| kind == ErrorKind::UpstreamProtocol) {
+            Some(breach) => ProxyError::new(kind, format!("{}: {breach}", slot.upstream().address)),
+            None => ProxyError::new(kind, slot.upstream().address.to_string()).caused_by(error),
+        };
         Self { error, request: None, ended }
     }
 
@@ -64,6 +74,25 @@ impl Failed {
         let error = ProxyError::new(ErrorKind::UpstreamTimeout, detail);
         Self { error, request: None, ended: Ended::TimedOut }
     }
+}
+
+/// What we reset ourselves, not for what the upstream sent.
+fn is_own_reset(error: &h2::Error) -> bool {
+    error.is_reset() && !error.is_remote() && !error.is_library()
+}
+
+/// Why the body of a request ended early: its client broke the rules of its framing, or just went away.
+fn broke_off(error: &hyper::Error) -> ErrorKind {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput)
+        {
+            return ErrorKind::BadRequest;
+        }
+        source = error.source();
+    }
+    ErrorKind::DownstreamGone
 }
 
 fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
@@ -98,29 +127,31 @@ async fn send_http1(
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let current = slot.generation(worker.identity.borrow().generation());
+    headers::prepare_http1(&mut request);
     loop {
         let pooled = if how.new_connection { None } else { slot.checkout(current) };
-        let (mut sender, generation, reused) = match pooled {
-            Some((sender, generation)) => (sender, generation, true),
+        let (mut connection, generation, reused) = match pooled {
+            Some((connection, generation)) => (connection, generation, true),
             None => match connect_http1(worker, slot).await {
-                Ok(sender) => (sender, current, false),
+                Ok(connection) => (connection, current, false),
                 Err(error) => return Err(Failed::unsent(error, request)),
             },
         };
-        if let Err(error) = sender.ready().await {
+        if let Err(error) = connection.sender.ready().await {
             if reused {
                 continue;
             }
             return Err(Failed::unsent(gone(slot, error), request));
         }
-        let answer = in_time(&how, sender.try_send_request(request)).await;
+        connection.signals.ask(*request.method() == Method::HEAD);
+        let answer = in_time(&how, connection.sender.try_send_request(request)).await;
         match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
-            Ok(response) => return Ok((response, Lease::whole(slot, sender, generation, how.progress))),
+            Ok(response) => return Ok((response, Lease::whole(slot, connection, generation, how.progress))),
             Err(mut refused) => match refused.take_message() {
                 // An idle connection that the upstream closed meanwhile: nothing was sent, so another one may do.
                 Some(unsent) if reused => request = unsent,
                 Some(unsent) => return Err(Failed::unsent(gone(slot, refused.into_error()), unsent)),
-                None => return Err(Failed::sent(slot, refused.into_error(), reused)),
+                None => return Err(Failed::sent(slot, refused.into_error(), reused, connection.signals.breach())),
             },
         }
     }
@@ -156,7 +187,7 @@ async fn send_http2(
             Err(mut refused) => match refused.take_message() {
                 Some(unsent) if reused => request = unsent,
                 Some(unsent) => return Err(Failed::unsent(gone(slot, refused.into_error()), unsent)),
-                None => return Err(Failed::sent(slot, refused.into_error(), reused)),
+                None => return Err(Failed::sent(slot, refused.into_error(), reused, None)),
             },
         }
     }
@@ -180,23 +211,26 @@ async fn in_time<T>(how: &How, asked: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<http1::SendRequest<RequestBody>, ProxyError> {
+async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<Http1Connection, ProxyError> {
     let limits = &worker.shared.bootstrap.limits;
     let mut builder = http1::Builder::new();
     builder.max_header_size(limits.request_header_bytes);
     if limits.request_headers != HYPER_MAX_HEADERS {
         builder.max_headers(limits.request_headers);
     }
+    let signals = Rc::<Signals>::default();
     match connect::connect(worker, slot.upstream(), ClientAlpn::Http1).await? {
         Connected::Plain(stream) => {
-            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
+            let io = TokioIo::new(Guarded::answers(stream, Rc::clone(&signals)));
+            let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
-            Ok(sender)
+            Ok(Http1Connection { sender, signals })
         }
         Connected::Tls(stream) => {
-            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
+            let io = TokioIo::new(Guarded::answers(stream, Rc::clone(&signals)));
+            let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
-            Ok(sender)
+            Ok(Http1Connection { sender, signals })
         }
     }
 }

@@ -4,12 +4,15 @@
 //! see alike (RFC 9110, sections 4.2.4 and 7.2; RFC 9112, sections 3.2 and 6), no header that belongs to one hop, and no
 //! identity header that its sender was not entitled to set.
 
+mod authority;
+
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::PathAndQuery;
 use http::{Method, Request, Response, Uri, Version};
+use http_body::Body;
 use meshgate_policy::normalize::{Level, normalize};
 
 use crate::error::{ErrorKind, ProxyError};
@@ -26,6 +29,15 @@ static HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 pub static CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
 /// Who a caller is, as proxies tell applications: Envoy and Istio, FSM, Linkerd. No caller may say it of itself.
 const CLAIMS: [&str; 3] = ["x-forwarded-client-cert", "serviceidentity", "l5d-client-id"];
+/// Names that must have one spelling: to servers that take `_` for `-` another would be the same field once more.
+const ONE_SPELLING: [&str; 6] = [
+    "content-length",
+    "transfer-encoding",
+    "proxy-authorization",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+];
 
 /// What becomes of the `x-forwarded-client-cert` that a request comes with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +85,11 @@ pub fn sanitise_request<B>(request: &mut Request<B>, level: Level, told: ClientC
         return Err(ProxyError::new(ErrorKind::ConnectNotAllowed, "CONNECT to a sidecar"));
     }
     let seen = Seen::of(request.headers());
+    if seen.misspelled {
+        return Err(bad("_ for - in the name of a field that frames or routes"));
+    }
     one_framing(&seen, request)?;
-    one_authority(&seen, request)?;
+    authority::settle(seen.hosts, request)?;
     one_path(request, level)?;
     let http2 = request.version() == Version::HTTP_2;
     let headers = request.headers_mut();
@@ -103,6 +118,21 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
+/// Adds what HTTP/1.1 wants of a request and nobody else adds.
+///
+/// A body whose length is not known is chunked. The library says so by itself but for GET and HEAD, whose body it leaves out unless
+/// told: the request would be whole upstream before it is here. And there is a Host, if an empty one (RFC 9112, section 3.2),
+/// also of a request that came over HTTP/1.0 without.
+pub fn prepare_http1<B: Body>(request: &mut Request<B>) {
+    let rarely_has_body = [Method::GET, Method::HEAD].contains(request.method());
+    if rarely_has_body && !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
+        request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if request.uri().authority().is_none() {
+        request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static(""));
+    }
+}
+
 /// Removes from trailers what may only stand in a head: whatever frames, routes, authorises or identifies came too late to be
 /// judged (RFC 9110, section 6.5.1).
 pub fn sanitise_trailers(trailers: &mut HeaderMap) {
@@ -117,24 +147,38 @@ pub fn sanitise_trailers(trailers: &mut HeaderMap) {
         header::AUTHORIZATION,
         header::PROXY_AUTHORIZATION,
         header::PROXY_AUTHENTICATE,
+        header::WWW_AUTHENTICATE,
         header::COOKIE,
         header::SET_COOKIE,
+        header::EXPECT,
+        header::MAX_FORWARDS,
+        header::FORWARDED,
+        header::LOCATION,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        header::CONTENT_RANGE,
     ];
-    for name in names.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION]) {
+    for name in names.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS, &REQUEST_ID]) {
         trailers.remove(name);
     }
-    remove_claimed_identity(trailers, ClientCert::Remove);
+    remove_all(trailers, |name| claims_identity(name) || is_spelled(name, &ONE_SPELLING));
 }
 
 /// Whether a name is one of [`CLAIMS`] to a server that takes `_` for `-` (CGI, WSGI).
 fn claims_identity(name: &HeaderName) -> bool {
-    is_spelling_of(name, &CLAIMS)
+    is_spelled(name, &CLAIMS)
 }
 
-fn is_spelling_of(name: &HeaderName, names: &[&str]) -> bool {
+/// Whether a name is one of these, with `-` or with `_`.
+fn is_spelled(name: &HeaderName, names: &[&str]) -> bool {
     let name = name.as_str().as_bytes();
     let same = |(ours, theirs): (u8, &u8)| ours == *theirs || (ours == b'-' && *theirs == b'_');
-    names.iter().any(|ours| name.len() == ours.len() && ours.bytes().zip(name).all(same))
+    names.iter().any(|one| name.len() == one.len() && one.bytes().zip(name).all(same))
+}
+
+/// Whether a name is one of [`ONE_SPELLING`] in another.
+fn is_misspelled(name: &HeaderName) -> bool {
+    name.as_str().contains('_') && is_spelled(name, &ONE_SPELLING)
 }
 
 /// Whether a header of a request is for nobody outside this proxy to set or remove: it frames or routes the message, belongs
@@ -165,12 +209,12 @@ fn remove_claimed_identity(headers: &mut HeaderMap, told: ClientCert) {
 
 /// Removes headers by name, `names` being in lower case, and whatever a server that takes `_` for `-` would read as one of them.
 pub fn remove_spellings(headers: &mut HeaderMap, names: &[&str]) {
-    remove_all(headers, |name| is_spelling_of(name, names));
+    remove_all(headers, |name| is_spelled(name, names));
 }
 
-fn remove_all(headers: &mut HeaderMap, which: impl Fn(&HeaderName) -> bool) {
-    let found: Vec<HeaderName> = headers.keys().filter(|name| which(name)).cloned().collect();
-    for name in found {
+fn remove_all(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers.keys().filter(|name| unwanted(name)).cloned().collect();
+    for name in names {
         headers.remove(name);
     }
 }
@@ -194,6 +238,7 @@ struct Seen {
     te: bool,
     cookies: bool,
     identity: bool,
+    misspelled: bool,
 }
 
 impl Seen {
@@ -222,6 +267,8 @@ impl Seen {
                 seen.hop_by_hop = true;
             } else if claims_identity(name) {
                 seen.identity = true;
+            } else if is_misspelled(name) {
+                seen.misspelled = true;
             }
         }
         seen
@@ -263,7 +310,7 @@ fn remove_named_in_connection(headers: &mut HeaderMap) {
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
         .filter(|name| {
             let kept = [header::HOST, header::CONTENT_LENGTH, header::AUTHORIZATION, header::COOKIE, header::TE];
-            !kept.contains(name)
+            !kept.contains(name) && *name != FORWARDED_FOR
         })
         .collect();
     for name in named {
@@ -288,66 +335,6 @@ fn one_framing<B>(seen: &Seen, request: &Request<B>) -> Result<(), ProxyError> {
         return Err(bad("repeated content-length"));
     }
     Ok(())
-}
-
-fn one_authority<B>(seen: &Seen, request: &mut Request<B>) -> Result<(), ProxyError> {
-    if seen.hosts > 1 {
-        return Err(bad("more than one Host"));
-    }
-    if request.version() == Version::HTTP_2 {
-        return http2_authority(request);
-    }
-    if let Some(authority) = request.uri().authority() {
-        // Absolute form: its authority replaces Host (RFC 9112, section 3.2.2). An authority alone is CONNECT's form, and what
-        // is of another scheme is not ours to read as a path.
-        if !is_http(request.uri()) {
-            return Err(bad("target of another form"));
-        }
-        valid_host(authority.as_str().as_bytes())?;
-        let value = HeaderValue::from_str(authority.as_str()).map_err(|_| bad("authority"))?;
-        // Made anew from its text: a cut-off fragment leaves a path that reads as / and is written as nothing.
-        let origin = request.uri().path_and_query().map_or("/", PathAndQuery::as_str);
-        let origin = PathAndQuery::try_from(origin).map_err(|error| bad("target").caused_by(error))?;
-        *request.uri_mut() = Uri::from(origin);
-        request.headers_mut().insert(header::HOST, value);
-        return Ok(());
-    }
-    match request.headers().get(header::HOST) {
-        Some(host) => valid_host(host.as_bytes()),
-        None if request.version() == Version::HTTP_11 => Err(bad("no Host")),
-        None => Ok(()),
-    }
-}
-
-fn is_http(uri: &Uri) -> bool {
-    uri.scheme().is_some_and(|scheme| [Scheme::HTTP, Scheme::HTTPS].contains(scheme))
-}
-
-fn http2_authority<B>(request: &mut Request<B>) -> Result<(), ProxyError> {
-    match (request.uri().authority(), request.headers().get(header::HOST)) {
-        (Some(authority), Some(host)) if authority.as_str().as_bytes() != host.as_bytes() => {
-            return Err(bad(":authority and host differ"));
-        }
-        (Some(authority), _) => valid_host(authority.as_str().as_bytes())?,
-        (None, None) => return Err(bad("neither :authority nor host")),
-        (None, Some(host)) => {
-            // Host stands in where there is no :authority (RFC 9113, section 8.3.1).
-            valid_host(host.as_bytes())?;
-            let authority = Authority::try_from(host.as_bytes()).map_err(|error| bad("host").caused_by(error))?;
-            let mut parts = request.uri().clone().into_parts();
-            parts.authority = Some(authority);
-            parts.scheme.get_or_insert(Scheme::HTTP);
-            *request.uri_mut() = Uri::from_parts(parts).map_err(|error| bad("host").caused_by(error))?;
-        }
-    }
-    request.headers_mut().remove(header::HOST);
-    Ok(())
-}
-
-/// What may stand in an authority without userinfo (RFC 3986, section 3.2); an empty one is allowed (RFC 9112, section 3.2).
-fn valid_host(host: &[u8]) -> Result<(), ProxyError> {
-    let valid = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:[]%".contains(byte);
-    if host.iter().all(valid) { Ok(()) } else { Err(bad("Host is not a host")) }
 }
 
 /// Puts another query behind the request's path, which stays as it is: normalised.

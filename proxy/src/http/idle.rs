@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::http::guard::Signals;
 use crate::http::standing::{Head, InProgress, Standing};
 
 /// What a downstream HTTP connection is at.
@@ -22,6 +23,7 @@ pub struct Activity {
     in_flight: Cell<u32>,
     in_head: Cell<bool>,
     in_progress: Rc<InProgress>,
+    signals: Rc<Signals>,
     /// Since when nothing has happened; `None` when something has and the clock was not asked.
     since: Cell<Option<Instant>>,
 }
@@ -51,6 +53,7 @@ impl Activity {
             in_flight: Cell::new(0),
             in_head: Cell::new(false),
             in_progress: Rc::default(),
+            signals: Rc::default(),
             since: Cell::new(None),
         })
     }
@@ -66,6 +69,11 @@ impl Activity {
     /// Requests that were let in and are not over.
     pub fn in_progress(&self) -> &InProgress {
         &self.in_progress
+    }
+
+    /// To and from the guard of an HTTP/1 connection.
+    pub fn signals(&self) -> &Rc<Signals> {
+        &self.signals
     }
 
     /// Whether the connection's time is over.
@@ -106,6 +114,11 @@ impl InFlight {
     pub fn withdrawn(&self) -> Option<&str> {
         let standing = self.standing.as_ref().and_then(|standing| standing.withdrawn());
         standing.or_else(|| self.activity.in_progress.ended())
+    }
+
+    /// What its connection carries from now on is no HTTP, see [`Signals::tunnel`].
+    pub fn tunnel(&self) {
+        self.activity.signals.tunnel();
     }
 
     /// Of one that was let in.

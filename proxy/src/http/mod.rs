@@ -5,6 +5,7 @@ pub mod body;
 pub mod client;
 pub mod forward;
 pub mod forwarded;
+pub mod guard;
 pub mod headers;
 pub mod idle;
 pub mod layers;

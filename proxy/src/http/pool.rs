@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::connection::Protocol;
 use crate::http::body::{Progress, RequestBody};
+use crate::http::guard::Signals;
 
 /// Idle connections kept per slot and worker; a burst beyond it closes its connections as it ends.
 const IDLE_MAX: usize = 256;
@@ -152,7 +153,7 @@ impl Pool {
         self.clock.set(now);
         let Some(oldest) = now.checked_sub(max) else { return };
         self.slots.borrow_mut().retain(|_, slot| {
-            slot.idle.borrow_mut().retain(|idle| idle.since > oldest && !idle.sender.is_closed());
+            slot.idle.borrow_mut().retain(|idle| idle.since > oldest && !idle.connection.sender.is_closed());
             slot.shared.borrow_mut().retain(|shared| !shared.sender.is_closed() && !shared.is_idle_since(oldest));
             Rc::strong_count(slot) > 1 || !slot.idle.borrow().is_empty() || !slot.shared.borrow().is_empty()
         });
@@ -176,9 +177,18 @@ pub struct Slot {
 /// Where the count of retirements stands in the generation of a connection; certificates do not change as often.
 const RETIRED_AT: u32 = 32;
 
+/// An HTTP/1.1 connection to an upstream.
+#[derive(Debug)]
+pub struct Http1Connection {
+    /// Takes its requests.
+    pub sender: http1::SendRequest<RequestBody>,
+    /// To and from the guard of its answers.
+    pub signals: Rc<Signals>,
+}
+
 #[derive(Debug)]
 struct Idle {
-    sender: http1::SendRequest<RequestBody>,
+    connection: Http1Connection,
     generation: u64,
     since: Instant,
 }
@@ -233,11 +243,11 @@ impl Slot {
     }
 
     /// An idle HTTP/1.1 connection, the most recently used first, of this [`Slot::generation`].
-    pub fn checkout(self: &Rc<Self>, generation: u64) -> Option<(http1::SendRequest<RequestBody>, u64)> {
+    pub fn checkout(self: &Rc<Self>, generation: u64) -> Option<(Http1Connection, u64)> {
         let mut idle = self.idle.borrow_mut();
         while let Some(last) = idle.pop() {
-            if last.generation == generation && !last.sender.is_closed() {
-                return Some((last.sender, last.generation));
+            if last.generation == generation && !last.connection.sender.is_closed() {
+                return Some((last.connection, last.generation));
             }
         }
         None
@@ -288,7 +298,7 @@ pub struct Lease(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Whole { slot: Rc<Slot>, sender: http1::SendRequest<RequestBody>, generation: u64, progress: Option<Rc<Progress>> },
+    Whole { slot: Rc<Slot>, connection: Http1Connection, generation: u64, progress: Option<Rc<Progress>> },
     Stream { _held: Rc<()> },
 }
 
@@ -296,11 +306,11 @@ impl Lease {
     /// An HTTP/1.1 connection, which can carry the next request once this one's body has gone up and its answer has come down.
     pub fn whole(
         slot: &Rc<Slot>,
-        sender: http1::SendRequest<RequestBody>,
+        connection: Http1Connection,
         generation: u64,
         progress: Option<Rc<Progress>>,
     ) -> Self {
-        Self(Kind::Whole { slot: Rc::clone(slot), sender, generation, progress })
+        Self(Kind::Whole { slot: Rc::clone(slot), connection, generation, progress })
     }
 
     fn stream(streams: &Rc<()>) -> Self {
@@ -310,12 +320,12 @@ impl Lease {
     /// Gives the connection back for the next request. A connection whose request is still going up is closed instead: what
     /// is left of that body must not be read as a request.
     pub fn release(self) {
-        let Kind::Whole { slot, sender, generation, progress } = self.0 else { return };
+        let Kind::Whole { slot, connection, generation, progress } = self.0 else { return };
         let sent = progress.is_none_or(|progress| progress.ended.get());
         let mut idle = slot.idle.borrow_mut();
         let is_current = generation >> RETIRED_AT == slot.retired.get();
-        if sent && is_current && !sender.is_closed() && idle.len() < IDLE_MAX {
-            idle.push(Idle { sender, generation, since: slot.clock.get() });
+        if sent && is_current && !connection.sender.is_closed() && idle.len() < IDLE_MAX {
+            idle.push(Idle { connection, generation, since: slot.clock.get() });
         }
     }
 }

@@ -14,6 +14,7 @@ use tower::Service;
 use crate::connection::Protocol;
 use crate::drain::Phase;
 use crate::http::body::{Received, ResponseBody};
+use crate::http::guard::Guarded;
 use crate::http::idle::{Activity, Due, Watched};
 use crate::http::layers::{Closed, Exchange};
 use crate::http::standing::InProgress;
@@ -114,6 +115,7 @@ pub async fn serve<I, S>(
         if limits.request_headers != HYPER_MAX_HEADERS {
             builder.max_headers(limits.request_headers);
         }
+        let io = Guarded::requests(io, Rc::clone(activity.signals()));
         let io = Watched::new(io, Rc::clone(&activity));
         let connection = builder.serve_connection(TokioIo::new(io), service);
         run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown, go_on).await;
@@ -148,7 +150,8 @@ async fn run<C>(
                 if let Err(error) = result {
                     tracing::debug!(%error, "downstream connection ended");
                     if error.is_parse() {
-                        report::unparsed(worker, &reporting.prefix, &reporting.counters, &error);
+                        let breach = activity.signals().breach();
+                        report::unparsed(worker, &reporting.prefix, &reporting.counters, &error, breach);
                     }
                 }
                 return;

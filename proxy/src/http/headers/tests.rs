@@ -25,6 +25,17 @@ fn refuses_what_two_parsers_could_read_differently() {
         ("another scheme", "ftp://a/", &[("host", "a")]),
         ("an authority alone", "a:80", &[("host", "a")]),
         ("a name alone", "a", &[("host", "a")]),
+        ("a port that is none", "/", &[("host", "a:b")]),
+        ("two ports", "/", &[("host", "a:1:2")]),
+        ("a port too long", "/", &[("host", "a:123456")]),
+        ("an address that does not end", "/", &[("host", "[::1")]),
+        ("something behind an address", "/", &[("host", "[::1]x")]),
+        ("no address in brackets", "/", &[("host", "[]")]),
+        ("absolute form without host", "http://a/", &[]),
+        ("absolute form beside two hosts", "http://a/", &[("host", "a"), ("host", "b")]),
+        ("a length by another name", "/", &[("host", "a"), ("content_length", "3")]),
+        ("an encoding by another name", "/", &[("host", "a"), ("transfer_encoding", "chunked")]),
+        ("an address by another name", "/", &[("host", "a"), ("x_forwarded-for", "1.1.1.1")]),
         ("both framings", "/", &[("host", "a"), ("content-length", "3"), ("transfer-encoding", "chunked")]),
         ("two lengths", "/", &[("host", "a"), ("content-length", "3"), ("content-length", "3")]),
         ("unknown coding", "/", &[("host", "a"), ("transfer-encoding", "gzip, chunked")]),
@@ -117,6 +128,48 @@ fn an_answer_loses_its_hop_headers_too() {
     sanitise_response(&mut response);
     let left: Vec<_> = response.headers().keys().map(HeaderName::as_str).collect();
     assert_eq!(left, ["x-kept"]);
+}
+
+#[test]
+fn trailers_lose_what_may_only_stand_in_a_head() {
+    let names = [
+        "content-length",
+        "Content_Length",
+        "transfer-encoding",
+        "host",
+        "te",
+        "connection",
+        "trailer",
+        "upgrade",
+        "expect",
+        "authorization",
+        "proxy-authorization",
+        "www-authenticate",
+        "cookie",
+        "set-cookie",
+        "content-type",
+        "content-encoding",
+        "content-range",
+        "location",
+        "forwarded",
+        "x-forwarded-for",
+        "x_forwarded_for",
+        "x-forwarded-host",
+        "x-forwarded-client-cert",
+        "X_Forwarded_Client_Cert",
+        "l5d-client-id",
+        "x-request-id",
+        "grpc-status",
+        "x-checksum",
+    ];
+    let mut trailers = HeaderMap::new();
+    for name in names {
+        trailers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("x"));
+        trailers.append(HeaderName::from_bytes(name.as_bytes()).unwrap(), HeaderValue::from_static("y"));
+    }
+    sanitise_trailers(&mut trailers);
+    let left: Vec<_> = trailers.keys().map(HeaderName::as_str).collect();
+    assert_eq!(left, ["grpc-status", "x-checksum"]);
 }
 
 #[test]

@@ -45,9 +45,16 @@ fn the_target_of_an_absolute_form_replaces_host_for_policies_and_application() {
             let seen = app.take_seen();
             assert_eq!((seen[0].target(), seen[0].field("host")), ("/absolute?q", Some(BACKEND)), "{door}");
         }
-        // With nothing but a fragment behind the authority the path is /, and not nothing at all.
-        let answer = mesh.outside().await.ask(format!("GET http://{BACKEND}#x HTTP/1.1\r\nhost: decoy\r\n\r\n")).await;
+        // With nothing behind the authority the path is /, and not nothing at all.
+        let answer = mesh.outside().await.ask(format!("GET http://{BACKEND} HTTP/1.1\r\nhost: decoy\r\n\r\n")).await;
         assert_eq!((answer.status(), app.take_seen()[0].start.as_str()), (200, "GET / HTTP/1.1"));
+        for request in [
+            format!("GET http://{BACKEND}#x HTTP/1.1\r\nhost: {BACKEND}\r\n\r\n"),
+            format!("GET http://{BACKEND}/ HTTP/1.1\r\n\r\n"),
+            format!("GET http://{BACKEND}/ HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n"),
+        ] {
+            assert_eq!(mesh.outside().await.ask(&request).await.status(), 400, "{request}");
+        }
         // The other way round: what Host says must not open what the target's authority may not have.
         let mut client = mesh.outside().await;
         let answer = client.ask(format!("GET http://decoy.example/ HTTP/1.1\r\nhost: {BACKEND}\r\n\r\n")).await;

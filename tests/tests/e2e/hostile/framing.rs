@@ -28,6 +28,16 @@ fn a_message_with_two_lengths_is_refused_and_the_connection_closed() {
             "content-length:\r\n",
             "content-length: 18446744073709551616\r\n",
             "content-length: 5 5\r\n",
+            "content-length: 5\r\ncontent-length: 5\r\n",
+            "content-length: 5, 5\r\n",
+            "content-length: 9223372036854775808\r\n",
+            "content-length: 5\r\ntransfer-encoding: chunked\r\n",
+            "transfer-encoding: chunked\r\ncontent-length: 5\r\n",
+            "Content-Length: 0\r\nx: y\r\nTRANSFER-ENCODING: Chunked\r\n",
+            "content_length: 5\r\n",
+            "transfer_encoding: chunked\r\n",
+            "transfer-encoding:\r\n",
+            "transfer-encoding: chunked,\r\n",
             "transfer-encoding: gzip, chunked\r\n",
             "transfer-encoding: chunked, gzip\r\n",
             "transfer-encoding: chunked, chunked\r\n",
@@ -43,34 +53,11 @@ fn a_message_with_two_lengths_is_refused_and_the_connection_closed() {
 }
 
 #[test]
-fn a_length_beside_a_transfer_encoding_is_never_used_and_ends_the_connection() {
-    run(async {
-        let app = App::ok().await;
-        let mesh = Mesh::of(app.address()).await;
-        let (length, encoding) = ("content-length: 4\r\n", "transfer-encoding: chunked\r\n");
-        for (door, fields) in
-            DOORS.into_iter().flat_map(|door| [(door, [length, encoding]), (door, [encoding, length])])
-        {
-            let mut client = knock(&mesh, door).await;
-            // RFC 9112, section 6.1: the length may be dropped instead of a refusal, but then the connection must end.
-            client.send(post(&fields.concat(), &format!("0\r\n\r\n{SMUGGLED}"))).await;
-            let first = client.answer().await;
-            assert!([200, 400].contains(&first.status()), "{first:?}");
-            let rest = client.rest().await;
-            assert!(rest.is_empty(), "{door}: a second answer: {}", String::from_utf8_lossy(&rest));
-            let seen = app.take_seen();
-            assert!(seen.iter().all(|request| request.target() == "/framed"), "{door}: {seen:?}");
-            assert!(seen.iter().all(|request| request.field("content-length").is_none()), "{door}: {seen:?}");
-        }
-    });
-}
-
-#[test]
 fn a_transfer_encoding_in_http_1_0_is_refused() {
     run(async {
         let app = App::ok().await;
         let mesh = Mesh::of(app.address()).await;
-        let request = format!("POST / HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n{SMUGGLED}");
+        let request = format!("POST / HTTP/1.0\r\nhost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n{SMUGGLED}");
         is_refused(&mesh, &app, 400, &request).await;
     });
 }
@@ -94,6 +81,13 @@ fn heads_that_servers_read_differently_are_refused() {
             "no colon",
             "x\u{e9}: a",
             "x(y): a",
+            "x: a\r\n b: folded",
+            "x: a\r\n\tfolded",
+            "x: a\ny: b",
+            "x: a\n",
+            "host: a",
+            "Host: b",
+            "x_forwarded_for: 1.1.1.1",
         ] {
             is_refused(&mesh, &app, 400, &format!("GET / HTTP/1.1\r\nhost: a\r\n{fields}\r\n\r\n{SMUGGLED}")).await;
         }
@@ -105,6 +99,9 @@ fn heads_that_servers_read_differently_are_refused() {
             "GET / HTTP/3.0",
             "GET /",
             "GET / http/1.1",
+            "GET /#admin HTTP/1.1",
+            "GET /a?b#c HTTP/1.1",
+            "GET http://a/#b HTTP/1.1",
         ] {
             is_refused(&mesh, &app, 400, &format!("{start}\r\nhost: a\r\n\r\n{SMUGGLED}")).await;
         }
@@ -112,21 +109,103 @@ fn heads_that_servers_read_differently_are_refused() {
 }
 
 #[test]
-fn a_folded_line_or_a_bare_line_feed_never_reaches_the_application_as_such() {
+fn a_bare_line_feed_is_refused_wherever_a_line_ends_with_it() {
     run(async {
         let app = App::ok().await;
         let mesh = Mesh::of(app.address()).await;
-        for head in ["GET / HTTP/1.1\r\nhost: a\r\nx: a\r\n b: c\r\n\r\n", "GET / HTTP/1.1\nhost: a\nx: a\n\n"] {
+        for head in [
+            "GET / HTTP/1.1\nhost: a\r\nx: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\nx: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nx: a\n\r\n",
+            "GET / HTTP/1.1\r\nhost: a\r\nx: a\r\n\n",
+            "GET / HTTP/1.1\nhost: a\nx: a\n\n",
+        ] {
+            is_refused(&mesh, &app, 400, &format!("{head}{SMUGGLED}")).await;
+        }
+    });
+}
+
+#[test]
+fn what_is_refused_does_not_depend_on_how_it_is_cut_into_segments() {
+    run(async {
+        let app = App::ok().await;
+        let mesh = Mesh::of(app.address()).await;
+        let request = post("content-length: 5\r\ntransfer-encoding: chunked\r\n", &format!("0\r\n\r\n{SMUGGLED}"));
+        for at in (1..request.len() - SMUGGLED.len()).step_by(7) {
+            let (one, other) = request.split_at(at);
+            let mut client = mesh.outside().await;
+            client.send(one).await;
+            tokio::task::yield_now().await;
+            client.try_send(other).await;
+            assert_eq!(client.head().await.unwrap_or_default().status(), 400, "cut at {at}");
+        }
+        assert!(app.take_seen().is_empty());
+    });
+}
+
+#[test]
+fn the_body_of_a_get_goes_up_like_any_other() {
+    run(async {
+        let app = App::ok().await;
+        let mesh = Mesh::of(app.address()).await;
+        let head = format!("GET /body HTTP/1.1\r\nhost: {BACKEND}\r\n");
+        for body in ["content-length: 5\r\n\r\nhello", "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"] {
             for door in DOORS {
-                let mut client = knock(&mesh, door).await;
-                client.send(head).await;
-                client.end().await;
-                client.rest().await;
+                assert_eq!(knock(&mesh, door).await.ask(format!("{head}{body}")).await.status(), 200, "{door}");
+                assert_eq!(app.take_seen().remove(0).text(), "hello", "{door}: {body:?}");
             }
         }
-        for request in app.take_seen() {
-            assert_eq!(request.fields.len(), 2, "{request:?}");
-            assert!(!format!("{request:?}").contains("\\n"), "{request:?}");
+        // And what is no body makes it no request.
+        let mut client = mesh.outside().await;
+        client.send(format!("{head}transfer-encoding: chunked\r\n\r\n5 \r\nhello\r\n0\r\n\r\n")).await;
+        assert_eq!(client.head().await.unwrap_or_default().status(), 400);
+        assert!(app.take_seen().is_empty());
+    });
+}
+
+#[test]
+fn requests_before_a_refused_one_are_served_and_nothing_behind_it() {
+    run(async {
+        let app = App::ok().await;
+        let mesh = Mesh::of(app.address()).await;
+        let good = |path: &str| format!("POST {path} HTTP/1.1\r\nhost: {BACKEND}\r\ncontent-length: 2\r\n\r\nok");
+        for bad in [
+            post("content-length: 0\r\ncontent-length: 0\r\n", ""),
+            "GET /#f HTTP/1.1\r\nhost: a\r\n\r\n".to_owned(),
+            "garbage between requests\r\n\r\n".to_owned(),
+            "\0\0\0\0".to_owned(),
+            "\n".to_owned(),
+        ] {
+            for door in DOORS {
+                let what = format!("{door}: {}", bad.escape_debug());
+                let mut client = knock(&mesh, door).await;
+                client.send([good("/1"), good("/2"), bad.clone(), good("/3")].concat()).await;
+                assert_eq!(client.answer().await.status(), 200, "{what}");
+                assert_eq!(client.answer().await.status(), 200, "{what}");
+                assert_eq!(client.head().await.unwrap_or_default().status(), 400, "{what}");
+                assert!(client.rest().await.is_empty(), "{what}");
+                let seen: Vec<_> = app.take_seen().iter().map(|request| request.target().to_owned()).collect();
+                assert_eq!(seen, ["/1", "/2"], "{what}");
+            }
+        }
+    });
+}
+
+#[test]
+fn the_log_says_what_two_readers_would_not_agree_on() {
+    run(async {
+        let app = App::ok().await;
+        let mesh = Mesh::of(app.address()).await;
+        let framed = post("content-length: 5\r\ntransfer-encoding: chunked\r\n", "0\r\n\r\n");
+        assert_eq!(mesh.outside().await.ask(framed).await.status(), 400);
+        let chunk = post("transfer-encoding: chunked\r\n", "5 \r\nhello\r\n0\r\n\r\n");
+        assert_eq!(mesh.outside().await.ask(chunk).await.status(), 400);
+        for reason in ["content-length beside transfer-encoding", "a chunk size that is none"] {
+            logged(mesh.backend(), |line| {
+                let details = line["response_code_details"].as_str().unwrap_or_default();
+                line["response_flags"] == "DPE" && line["response_code"] == 400 && details.contains(reason)
+            })
+            .await;
         }
     });
 }
@@ -147,6 +226,16 @@ fn a_chunk_that_is_not_exactly_one_breaks_the_request_off() {
             "5\r\nhello\n0\r\n\r\n",
             "5;a\nb\r\nhello\r\n0\r\n\r\n",
             "\r\nhello\r\n0\r\n\r\n",
+            "5 \r\nhello\r\n0\r\n\r\n",
+            "5 ;x\r\nhello\r\n0\r\n\r\n",
+            "5;a\rb\r\nhello\r\n0\r\n\r\n",
+            "5;a\0b\r\nhello\r\n0\r\n\r\n",
+            "00000000000000005\r\nhello\r\n0\r\n\r\n",
+            "5\r\nhello\r\n0\r\nx: y\n\r\n",
+            "5\r\nhello\r\n0\r\n\n",
+            "5\r\nhello\r\n0\r\nno colon\r\n\r\n",
+            "5\r\nhello\r\n0\r\nx: a\0b\r\n\r\n",
+            &format!("5;{}\r\nhello\r\n0\r\n\r\n", "x".repeat(5000)),
         ] {
             for door in DOORS {
                 let what = format!("{door}: {}", body.escape_debug());

@@ -7,6 +7,7 @@
 
 mod calls;
 mod exchange;
+mod levels;
 mod view;
 
 use std::collections::BTreeMap;

@@ -28,6 +28,19 @@ fn an_answer_that_is_no_http_becomes_a_502_or_503_and_its_connection_is_not_used
                 502,
                 "UPE",
             ),
+            ("HTTP/1.1 000 Zero\r\ncontent-length: 0\r\n\r\n".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 1000 High\r\ncontent-length: 0\r\n\r\n".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 200 OK\r\nx: a\r\n folded\r\ncontent-length: 0\r\n\r\n".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 200 OK\r\nx: a\rb\r\ncontent-length: 0\r\n\r\n".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 200 OK\nx: a\ncontent-length: 0\n\n".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 200 OK\r\nx: a\nset-cookie: b=c\r\ncontent-length: 0\r\n\r\n".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 200 OK\r\ncontent-length: 0\r\ncontent-length: 0\r\n\r\n".to_owned(), 502, "UPE"),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n".to_owned(), 502, "UPE"),
+            (
+                "HTTP/1.1 200 OK\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n".to_owned(),
+                502,
+                "UPE",
+            ),
             (format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "a".repeat(100_000)), 502, "UPE"),
             (String::new(), 503, "UC"),
             ("HTTP/1.1 200 OK\r\ncontent-le".to_owned(), 503, "UC"),
@@ -137,5 +150,62 @@ fn interim_answers_do_not_end_the_exchange() {
             }
             assert_eq!((answer.status(), answer.text().as_str()), (200, "final"));
         }
+    });
+}
+
+#[test]
+fn an_answer_that_breaks_off_or_breaks_the_rules_in_its_body_never_ends_cleanly() {
+    run(async {
+        let head = "HTTP/1.1 200 OK\r\n";
+        for answer in [
+            "content-length: 10\r\n\r\nhello",
+            "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n",
+            "transfer-encoding: chunked\r\n\r\n5\r\nhelloXX\r\n0\r\n\r\n",
+            "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n0\r\n\r\n",
+            "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n5 \r\nworld\r\n0\r\n\r\n",
+            "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx: y\n\r\n",
+        ] {
+            let bad = Cell::new(true);
+            let app = App::tcp(async move |stream| {
+                let mut wire = Wire::over(stream);
+                while wire.request().await.is_some() {
+                    if bad.replace(false) {
+                        wire.try_send(format!("{head}{answer}")).await;
+                        return;
+                    }
+                    wire.try_send(ok("good")).await;
+                }
+            })
+            .await;
+            let mesh = Mesh::of(app.address()).await;
+            let what = answer.escape_debug();
+            let mut client = mesh.wire().await;
+            client.send(get("/cut")).await;
+            let got = String::from_utf8_lossy(&client.rest().await).into_owned();
+            let is_whole = got.ends_with("0\r\n\r\n") || got.contains("content-length: 5\r\n");
+            assert!(!is_whole, "{what}: {}", got.escape_debug());
+            assert_eq!(mesh.wire().await.ask(get("/next")).await.text(), "good", "{what}");
+        }
+    });
+}
+
+#[test]
+fn a_client_that_breaks_its_bodies_off_does_not_put_the_upstream_out_of_rotation() {
+    run(async {
+        let app = App::ok().await;
+        let mesh = Mesh::of(app.address()).await;
+        for _ in 0..20 {
+            let mut client = mesh.wire().await;
+            let broken = "transfer-encoding: chunked\r\n\r\n5\r\nhello\r\nzz\r\n";
+            client.send(format!("PUT /broken HTTP/1.1\r\nhost: {BACKEND}\r\n{broken}")).await;
+            client.rest().await;
+        }
+        assert_eq!(mesh.wire().await.ask(get("/next")).await.status(), 200);
+        let line = logged_path(&mesh.frontend, "/broken").await;
+        assert_eq!(
+            (line["response_flags"].as_str(), line["response_code"].as_u64()),
+            (Some("DPE"), Some(400)),
+            "{line:#}"
+        );
     });
 }
