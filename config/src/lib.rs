@@ -68,7 +68,7 @@ pub use meshgate_policy::duration;
 
 pub use bootstrap::{
     AccessLog, Admin, Authorization, Bootstrap, GatewaySettings, IdentitySettings, Inbound, InboundListener, Jwks,
-    Limits, LogFormat, LogSettings, Multicluster, OriginalDestination, Outbound, OutboundListener, OutlierDetection,
+    Http2Limits, Limits, LogFormat, LogSettings, Multicluster, OriginalDestination, Outbound, OutboundListener, OutlierDetection,
     PeerCluster, PeerGateway, ResourceSettings, Retries, Role, Timeouts, TrafficPolicy, WorkloadSettings,
 };
 pub use clusters::{

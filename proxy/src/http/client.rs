@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Progress, RequestBody};
+use crate::http::guard::http2::{Guarded, Role, Watch};
 use crate::http::pool::{CheckoutH2, HttpVersion, Lease, STREAMS_MAX, Slot};
 use crate::http::retry::Ended;
 use crate::http::server::{HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
@@ -208,16 +209,22 @@ async fn connect_http2(worker: &WorkerRef, slot: &Slot) -> Result<http2::SendReq
         .max_header_list_size(u32::try_from(worker.shared.bootstrap.limits.request_header_bytes).unwrap_or(u32::MAX));
     match connect::connect(worker, slot.upstream(), ClientAlpn::Http2).await? {
         Connected::Plain(stream) => {
-            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
+            let (sender, connection) = builder.handshake(guarded(worker, stream)).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
             Ok(sender)
         }
         Connected::Tls(stream) => {
-            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
+            let (sender, connection) = builder.handshake(guarded(worker, stream)).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
             Ok(sender)
         }
     }
+}
+
+fn guarded<I>(worker: &WorkerRef, stream: I) -> TokioIo<Guarded<I, impl Watch + use<I>>> {
+    let (limits, worker) = (worker.shared.bootstrap.limits.http2, Rc::clone(worker));
+    let watch = move |excess| worker.shared.metrics.http2_excess("upstream", excess);
+    TokioIo::new(Guarded::new(stream, Role::Client, &limits, watch))
 }
 
 /// Owns an upstream connection until it ends. How it ended is told to the request that used it; what is left is a matter for

@@ -4,6 +4,7 @@ pub mod authentication;
 pub mod body;
 pub mod client;
 pub mod forward;
+pub mod guard;
 pub mod headers;
 pub mod idle;
 pub mod layers;

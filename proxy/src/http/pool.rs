@@ -292,6 +292,11 @@ impl Lease {
         Self(Kind::Whole { slot: Rc::clone(slot), sender, generation, progress })
     }
 
+    /// Whether it is a stream of HTTP/2.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.0, Kind::Stream { .. })
+    }
+
     fn stream(streams: &Rc<()>) -> Self {
         Self(Kind::Stream { _held: Rc::clone(streams) })
     }
