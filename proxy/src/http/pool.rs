@@ -117,6 +117,7 @@ impl Pool {
             connecting: Cell::new(false),
             connected: Notify::new(),
             clock: Rc::clone(&self.clock),
+            http1_alone: Cell::new(false),
             retired: Cell::new(0),
         });
         self.slots.borrow_mut().insert(upstream.clone(), Rc::clone(&slot));
@@ -158,6 +159,8 @@ pub struct Slot {
     connecting: Cell<bool>,
     connected: Notify,
     clock: Clock,
+    /// Spoken to in HTTP/2, it turned out not to know it.
+    http1_alone: Cell<bool>,
     /// How often its connections were retired.
     retired: Cell<u64>,
 }
@@ -214,6 +217,16 @@ impl Slot {
     /// Where it is as the access log has it, written once instead of once a request.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Whether it does not know HTTP/2, though that is what came for it.
+    pub fn is_http1_alone(&self) -> bool {
+        self.http1_alone.get()
+    }
+
+    /// It does not know HTTP/2.
+    pub fn speaks_http1_alone(&self) {
+        self.http1_alone.set(true);
     }
 
     /// The generation of connections made now, under own certificate `identity`; those of others are not used again.

@@ -32,8 +32,13 @@ async fn serve(stream: TcpStream) {
     let _ = http2::Builder::new(Local).serve_connection(TokioIo::new(stream), service).await;
 }
 
+/// A PING that is waited for.
+fn mark() -> Vec<u8> {
+    frame(PING, 0, 0, b"and then")
+}
+
 /// Waits for a request on its first connection, answers it with `bytes`, and then closes or waits; later connections are well.
-async fn hostile(bytes: Vec<u8>, closes: bool) -> App {
+async fn hostile(bytes: Vec<Vec<u8>>, closes: bool) -> App {
     let first = Rc::new(Cell::new(true));
     App::tcp(async move |stream| {
         if !first.replace(false) {
@@ -43,7 +48,13 @@ async fn hostile(bytes: Vec<u8>, closes: bool) -> App {
         wire.exactly(PREFACE.len()).await;
         wire.try_send(frame(SETTINGS, 0, 0, &[])).await;
         while next(&mut wire).await.is_some_and(|frame| frame.kind != HEADERS) {}
-        wire.try_send(&bytes).await;
+        // What is before the first PING has been read when that is answered.
+        for part in bytes.split_inclusive(|part| part.as_slice() == mark()) {
+            wire.try_send(part.concat()).await;
+            if part.last().is_some_and(|last| *last == mark()) {
+                while next(&mut wire).await.is_some_and(|frame| frame.kind != PING) {}
+            }
+        }
         // Whatever still comes is read, so that nothing but what was meant ends it.
         while !closes && next(&mut wire).await.is_some() {}
         drop(wire);
@@ -85,26 +96,25 @@ async fn the_next_is_served(mesh: &Mesh, what: &str) {
 #[test]
 fn an_answer_that_breaks_off_is_never_taken_for_whole() {
     run(async {
-        let head = frame(HEADERS, END_HEADERS, 1, &[OK]);
-        let part = [head, frame(DATA, 0, 1, b"a part")].concat();
         // `content-length: 9`, as a literal with an indexed name.
-        let long = frame(HEADERS, END_HEADERS, 1, &[OK, 0x0f, 0x0d, 1, b'9']);
+        let long = [OK, 0x0f, 0x0d, 1, b'9'];
         let reset = |code: u32| frame(RST_STREAM, 0, 1, &code.to_be_bytes());
         let goaway = |last: u32, code: u32| frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat());
-        for (what, bytes, closes) in [
-            ("reset without an error", [part.clone(), reset(0)].concat(), false),
-            ("reset", [part.clone(), reset(8)].concat(), false),
-            ("goaway without an error", [part.clone(), goaway(0, 0)].concat(), true),
-            ("goaway", [part.clone(), goaway(0, 11)].concat(), false),
-            ("close", part.clone(), true),
-            ("goaway and close", [part.clone(), goaway(1, 0)].concat(), true),
-            ("too short", [long.clone(), frame(DATA, END_STREAM, 1, b"a part")].concat(), false),
-            ("too long", [long, frame(DATA, END_STREAM, 1, b"more than nine")].concat(), false),
-            ("an endless block", [part.clone(), frame(HEADERS, 0, 1, &[]), frame(CONTINUATION, 0, 1, &[]).repeat(9999)].concat(), false),
-            ("trailers that end nothing", [part.clone(), frame(HEADERS, END_HEADERS, 1, &[0, 1, b'x', 1, b'y'])].concat(), false),
-            ("a push", [part, frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2, 0x82, 0x86, 0x84])].concat(), false),
+        let part_of = |head: &[u8]| [frame(HEADERS, END_HEADERS, 1, head), frame(DATA, 0, 1, b"a part")].concat();
+        for (what, head, bytes, closes) in [
+            ("reset without an error", &[OK][..], reset(0), false),
+            ("reset", &[OK], reset(8), false),
+            ("goaway without an error", &[OK], goaway(0, 0), true),
+            ("goaway", &[OK], goaway(0, 11), false),
+            ("close", &[OK], Vec::new(), true),
+            ("goaway and close", &[OK], goaway(1, 0), true),
+            ("too short", &long, frame(DATA, END_STREAM, 1, b""), false),
+            ("too long", &long, frame(DATA, END_STREAM, 1, b"more than nine"), false),
+            ("an endless block", &[OK], [frame(HEADERS, 0, 1, &[]), frame(CONTINUATION, 0, 1, &[]).repeat(9999)].concat(), false),
+            ("trailers that end nothing", &[OK], frame(HEADERS, END_HEADERS, 1, &[0, 1, b'x', 1, b'y']), false),
+            ("a push", &[OK], frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2, 0x82, 0x86, 0x84]), false),
         ] {
-            let app = hostile(bytes, closes).await;
+            let app = hostile(vec![part_of(head), mark(), bytes], closes).await;
             let mesh = Mesh::of(app.address()).await;
             let (status, ended) = seen(&mesh).await;
             assert_eq!(status, 200, "{what}");
@@ -134,7 +144,7 @@ fn an_application_that_floods_ends_its_own_connection() {
             ("a push", frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2, 0x82, 0x86, 0x84])),
             ("no HTTP", b"HTTP/1.1 200 OK\r\n\r\n".to_vec()),
         ] {
-            let app = hostile(bytes, false).await;
+            let app = hostile(vec![bytes], false).await;
             let mesh = Mesh::of(app.address()).await;
             let (status, ended) = tokio::time::timeout(Duration::from_secs(20), seen(&mesh)).await.expect(what);
             println!("{what}: {status} {ended:?}");
