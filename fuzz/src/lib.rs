@@ -6,6 +6,7 @@ mod answers;
 mod cases;
 mod documents;
 mod exports;
+mod frames;
 mod identities;
 mod paths;
 mod policies;
@@ -16,6 +17,7 @@ pub use answers::ext_authz_answer;
 pub use cases::case;
 pub use documents::{bootstrap, yaml_resources};
 pub use exports::exports;
+pub use frames::http2_frames;
 pub use identities::spiffe_id;
 pub use paths::{path_normalize, path_template};
 pub use policies::policy_decide;
@@ -26,11 +28,12 @@ pub use tokens::token;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("bootstrap", bootstrap),
     ("case", case),
     ("exports", exports),
     ("ext_authz_answer", ext_authz_answer),
+    ("http2_frames", http2_frames),
     ("path_normalize", path_normalize),
     ("path_template", path_template),
     ("policy_decide", policy_decide),

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use meshgate_identity::{SpiffeId, TrustDomain};
 
-use super::document::{Raw, RawAuthorization, RawHttp2Limits, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload};
+use super::document::{
+    Raw, RawAuthorization, RawHttp2Limits, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload,
+};
 use super::multicluster::Domains;
 use super::{
-    AccessLog, Admin, Authorization, Bootstrap, Http2Limits, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings,
-    Timeouts, WorkloadSettings, labels, listeners, multicluster, providers,
+    AccessLog, Admin, Authorization, Bootstrap, Http2Limits, IdentitySettings, Jwks, Limits, LogSettings,
+    ResourceSettings, Timeouts, WorkloadSettings, labels, listeners, multicluster, providers,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;

@@ -139,11 +139,7 @@ impl Received {
 }
 
 /// The next frame of a body, whose end is one.
-fn poll_whole(
-    body: &mut Incoming,
-    http2: bool,
-    cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+fn poll_whole(body: &mut Incoming, http2: bool, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
     let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
     if frame.is_none() && http2 && !body.is_end_stream() {
         return Poll::Ready(Some(Err(Broken::Short)));

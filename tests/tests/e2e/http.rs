@@ -3,6 +3,7 @@
 mod grpc;
 mod http2;
 mod report;
+mod versions;
 
 use meshgate_tests::run;
 

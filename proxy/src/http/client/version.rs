@@ -86,7 +86,10 @@ mod tests {
             assert_eq!((request.headers().len(), request.version()), (0, Version::HTTP_2));
             as_http1(&mut request);
             assert_eq!(request.uri(), target);
-            assert_eq!((&request.headers()["host"], request.version()), (&HeaderValue::from_static("a.example:8080"), Version::HTTP_11));
+            assert_eq!(
+                (&request.headers()["host"], request.version()),
+                (&HeaderValue::from_static("a.example:8080"), Version::HTTP_11)
+            );
         }
     }
 }

@@ -151,7 +151,8 @@ fn rapid_reset_ends_the_attacker_and_nobody_else() {
     run(async {
         let (app, count) = hanging().await;
         let mesh = narrow(&app).await;
-        let bytes: Vec<u8> = (1..FLOOD * 2).step_by(2).flat_map(|stream| [hang(stream, END_STREAM), cancel(stream)].concat()).collect();
+        let bytes: Vec<u8> =
+            (1..FLOOD * 2).step_by(2).flat_map(|stream| [hang(stream, END_STREAM), cancel(stream)].concat()).collect();
         for door in DOORS {
             count.set(0);
             let stream = knock(&mesh, door).await.into_stream();
@@ -193,7 +194,10 @@ fn rapid_reset_that_waits_until_each_request_has_arrived_is_ended_as_well() {
             ended = Some(frame);
         }
         assert_eq!(ended.map(|frame| frame.payload[4..8].to_vec()), Some(vec![0, 0, 0, 11]));
-        mesh.backend().until_metric("mesh_http2_excess_total{peer=\"downstream\",reason=\"resets\"}", |n| n == 1.0).await.unwrap();
+        mesh.backend()
+            .until_metric("mesh_http2_excess_total{peer=\"downstream\",reason=\"resets\"}", |n| n == 1.0)
+            .await
+            .unwrap();
         others_are_served(&mesh).await;
     });
 }
@@ -340,7 +344,8 @@ fn answers_that_nobody_takes_wait_in_bounded_memory() {
         })
         .await;
         let mesh = narrow(&app).await;
-        let setting = |number: u8, value: u32| frame(SETTINGS, 0, 0, &[&[0, number][..], &value.to_be_bytes()].concat());
+        let setting =
+            |number: u8, value: u32| frame(SETTINGS, 0, 0, &[&[0, number][..], &value.to_be_bytes()].concat());
         let calls: Vec<u8> = (1..200).step_by(2).flat_map(|stream| hang(stream, END_STREAM)).collect();
         let drip: Vec<u8> = (0..20_000_u32)
             .flat_map(|number| frame(WINDOW_UPDATE, 0, 2 * (number % 100) + 1, &1_u32.to_be_bytes()))
@@ -348,7 +353,11 @@ fn answers_that_nobody_takes_wait_in_bounded_memory() {
         for (what, settings, after) in [
             ("a window of nothing", setting(4, 0), Vec::new()),
             ("a window that grows by a byte", setting(4, 0), drip),
-            ("a window without end, and no reader", setting(4, 0x7fff_ffff), frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes())),
+            (
+                "a window without end, and no reader",
+                setting(4, 0x7fff_ffff),
+                frame(WINDOW_UPDATE, 0, 0, &0x7fff_0000_u32.to_be_bytes()),
+            ),
             ("a huge table", [setting(1, u32::MAX), setting(4, 0)].concat(), Vec::new()),
         ] {
             let mut attacker = mesh.outside().await;

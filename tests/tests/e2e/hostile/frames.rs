@@ -140,7 +140,8 @@ pub(super) fn status_in(block: &[u8]) -> u16 {
         [first @ 0x88..=0x8e, ..] => INDEXED[usize::from(first - 0x88)],
         [_, length, value @ ..] if length & 0x80 != 0 => {
             // Huffman's code has five bits for 0 to 2, and six for the other digits (RFC 7541, appendix B).
-            let bits: Vec<u16> = value.iter().flat_map(|byte| (0..8).rev().map(move |bit| u16::from(byte >> bit & 1))).collect();
+            let bits: Vec<u16> =
+                value.iter().flat_map(|byte| (0..8).rev().map(move |bit| u16::from(byte >> bit & 1))).collect();
             let (mut at, mut status) = (0, 0);
             for _ in 0..3 {
                 let number = |len: usize| bits[at..at + len].iter().fold(0, |all, bit| all * 2 + bit);

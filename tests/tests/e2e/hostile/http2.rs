@@ -10,7 +10,9 @@ use meshgate::sandbox::until;
 use meshgate_tests::run;
 
 use super::DOORS;
-use super::frames::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PSEUDO, begin, fields, frame, get, next, status_of};
+use super::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PSEUDO, begin, fields, frame, get, next, status_of,
+};
 use super::knock;
 use crate::support::app::{App, full};
 use crate::support::mesh::{BACKEND, Mesh};

@@ -110,7 +110,12 @@ fn an_answer_that_breaks_off_is_never_taken_for_whole() {
             ("goaway and close", &[OK], goaway(1, 0), true),
             ("too short", &long, frame(DATA, END_STREAM, 1, b""), false),
             ("too long", &long, frame(DATA, END_STREAM, 1, b"more than nine"), false),
-            ("an endless block", &[OK], [frame(HEADERS, 0, 1, &[]), frame(CONTINUATION, 0, 1, &[]).repeat(9999)].concat(), false),
+            (
+                "an endless block",
+                &[OK],
+                [frame(HEADERS, 0, 1, &[]), frame(CONTINUATION, 0, 1, &[]).repeat(9999)].concat(),
+                false,
+            ),
             ("trailers that end nothing", &[OK], frame(HEADERS, END_HEADERS, 1, &[0, 1, b'x', 1, b'y']), false),
             ("a push", &[OK], frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2, 0x82, 0x86, 0x84]), false),
         ] {
@@ -138,7 +143,10 @@ fn an_application_that_floods_ends_its_own_connection() {
             ("GOAWAY", frame(GOAWAY, 0, 0, &[0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0]).repeat(40_000)),
             ("hints", hints(&[]).repeat(40_000)),
             ("large hints", bombs),
-            ("a block without end", [frame(HEADERS, 0, 1, &[OK]), frame(CONTINUATION, 0, 1, &[0x88; 999]).repeat(9999)].concat()),
+            (
+                "a block without end",
+                [frame(HEADERS, 0, 1, &[OK]), frame(CONTINUATION, 0, 1, &[0x88; 999]).repeat(9999)].concat(),
+            ),
             ("a block that grows", frame(HEADERS, END_HEADERS, 1, &bomb(&[OK], "x", 3600))),
             ("empty DATA", [frame(HEADERS, END_HEADERS, 1, &[OK]), frame(DATA, 0, 1, &[]).repeat(300_000)].concat()),
             ("a push", frame(PUSH_PROMISE, END_HEADERS, 1, &[0, 0, 0, 2, 0x82, 0x86, 0x84])),
@@ -148,7 +156,10 @@ fn an_application_that_floods_ends_its_own_connection() {
             let mesh = Mesh::of(app.address()).await;
             let (status, ended) = tokio::time::timeout(Duration::from_secs(20), seen(&mesh)).await.expect(what);
             println!("{what}: {status} {ended:?}");
-            assert!(status >= 500 || status == 103 || ended.is_some_and(|code| code != 0), "{what}: {status} {ended:?}");
+            assert!(
+                status >= 500 || status == 103 || ended.is_some_and(|code| code != 0),
+                "{what}: {status} {ended:?}"
+            );
             the_next_is_served(&mesh, what).await;
         }
     });

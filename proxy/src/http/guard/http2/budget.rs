@@ -9,7 +9,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Limits;
-use super::frame::{ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS};
+use super::frame::{
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frame, GOAWAY, HEADERS, PING, RST_STREAM, SETTINGS,
+};
 
 /// In so long an allowance that was used up is whole again: soon enough for whoever waits for an answer to be tried again, and
 /// so slow that a tenth of a flood a second is all that goes on.

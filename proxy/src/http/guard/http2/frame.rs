@@ -162,7 +162,8 @@ mod tests {
             frame(PING, 0, 0, &[0; 8]),
         ]
         .concat();
-        let expected = vec![(SETTINGS, 0, 0), (DATA, 1, 300), (DATA, 1, 2), (DATA, 1, 0), (RST_STREAM, 3, 8), (PING, 0, 0)];
+        let expected =
+            vec![(SETTINGS, 0, 0), (DATA, 1, 300), (DATA, 1, 2), (DATA, 1, 0), (RST_STREAM, 3, 8), (PING, 0, 0)];
         for size in 1..bytes.len() + 1 {
             assert_eq!(cut(Frames::of_client(), &bytes, size), (expected.clone(), true), "in pieces of {size}");
         }
