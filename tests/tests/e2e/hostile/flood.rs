@@ -218,8 +218,8 @@ fn streams_that_a_peer_makes_us_reset_end_it_as_well() {
             let bytes = (1..6000).step_by(2).flat_map(|stream| [hang(stream, END_STREAM), made(stream)].concat());
             let bytes = begin().into_iter().chain(bytes).collect();
             let (ended, cost) = under(&mesh, attack(mesh.outside().await.into_stream(), bytes)).await;
-            // h2 takes a window of nothing for an error of the connection, which is as good.
-            assert!(ended == CALM || what == "zero" && ended == Some(1), "{what}: {ended:?}");
+            // h2 takes some of these for errors of the connection, which is as good.
+            assert!(ended == CALM || ended == Some(1), "{what}: {ended:?}");
             println!("{what}: {} requests reached the application", count.get());
             assert!(count.get() <= 200, "{what}: {} requests reached the application", count.get());
             cost.is_bearable(what);

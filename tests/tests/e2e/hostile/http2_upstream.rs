@@ -55,9 +55,12 @@ async fn hostile(bytes: Vec<Vec<u8>>, closes: bool) -> App {
                 while next(&mut wire).await.is_some_and(|frame| frame.kind != PING) {}
             }
         }
-        // Whatever still comes is read, so that nothing but what was meant ends it.
-        while !closes && next(&mut wire).await.is_some() {}
-        drop(wire);
+        // Whatever still comes is read and answered, so that nothing but what was meant ends it.
+        while !closes && let Some(came) = next(&mut wire).await {
+            if came.kind == HEADERS {
+                wire.try_send(frame(HEADERS, END_STREAM | END_HEADERS, came.stream, &[OK])).await;
+            }
+        }
     })
     .await
 }
@@ -100,6 +103,7 @@ fn an_answer_that_breaks_off_is_never_taken_for_whole() {
         let long = [OK, 0x0f, 0x0d, 1, b'9'];
         let reset = |code: u32| frame(RST_STREAM, 0, 1, &code.to_be_bytes());
         let goaway = |last: u32, code: u32| frame(GOAWAY, 0, 0, &[last.to_be_bytes(), code.to_be_bytes()].concat());
+        let mut wrong = Vec::new();
         let part_of = |head: &[u8]| [frame(HEADERS, END_HEADERS, 1, head), frame(DATA, 0, 1, b"a part")].concat();
         for (what, head, bytes, closes) in [
             ("reset without an error", &[OK][..], reset(0), false),
@@ -121,11 +125,16 @@ fn an_answer_that_breaks_off_is_never_taken_for_whole() {
         ] {
             let app = hostile(vec![part_of(head), mark(), bytes], closes).await;
             let mesh = Mesh::of(app.address()).await;
-            let (status, ended) = seen(&mesh).await;
-            assert_eq!(status, 200, "{what}");
-            assert!(ended.is_some_and(|code| code != 0), "{what}: {ended:?}");
+            let seen = tokio::time::timeout(Duration::from_secs(5), seen(&mesh)).await;
+            println!("{what}: {seen:?}");
+            let is_broken = seen.is_ok_and(|(status, ended)| status == 200 && ended.is_some_and(|code| code != 0));
+            if !is_broken {
+                wrong.push(what);
+                continue;
+            }
             the_next_is_served(&mesh, what).await;
         }
+        assert!(wrong.is_empty(), "taken for whole, or not ended: {wrong:?}");
     });
 }
 
