@@ -220,9 +220,8 @@ impl Budget {
                 self.control.earn(STREAM_EARNS);
             }
             RST_STREAM if frame.code() == REFUSED_STREAM => {
-                if !self.control.spend(REFUSED_COST, now()) {
-                    return Err(Excess::Control);
-                }
+                let enough = self.control.spend(REFUSED_COST, now());
+                return if enough { Ok(()) } else { Err(Excess::Control) };
             }
             RST_STREAM if frame.code() != NO_ERROR => self.reset(frame, now)?,
             SETTINGS | PING if !frame.has(ACK) => self.control.earn(CONTROL_SENT_EARNS),

@@ -72,7 +72,7 @@ async fn a_head_that_comes_in_pieces_is_told_until_it_is_whole() {
     let continuation = [&[0, 0, 4, 9, 4, 0, 0, 0, 1][..], b"abcd"].concat();
     let mut step = async |bytes: &[u8]| {
         near.write_all(bytes).await.unwrap();
-        guarded.read(&mut read).await.unwrap();
+        assert_eq!(guarded.read(&mut read).await.unwrap(), bytes.len());
         std::mem::take(&mut *told.0.borrow_mut())
     };
     assert_eq!(step(&PREFACE[..10]).await, ["true", "true"]);
