@@ -287,6 +287,29 @@ pub struct Limits {
     pub request_headers: usize,
     /// HTTP/2 streams at once in a connection.
     pub concurrent_streams: u32,
+    /// What an HTTP/2 peer may cost beside its streams.
+    pub http2: Http2Limits,
+}
+
+/// What an HTTP/2 peer may cost beside its streams, in one connection; the first two are whole again after 10 s. All greater than
+/// zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Http2Limits {
+    /// Frames that move nothing (PING, SETTINGS as ten, PRIORITY, WINDOW_UPDATE, RST_STREAM, empty DATA, unknown ones), beyond those that
+    /// go with streams and data.
+    pub control_frames: u32,
+    /// Streams reset within a second or so, by the peer or for its errors, beyond those that were answered.
+    pub resets: u32,
+    /// Bytes of one header block as it comes: HEADERS and CONTINUATION, compressed.
+    pub header_block_bytes: u32,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        // A hundred control frames a second are more than any client pings; resets: the streams of a connection once over, and half
+        // as many; 64 KiB is more than a head of the default limit compresses to.
+        Self { control_frames: 1000, resets: 150, header_block_bytes: 64 * 1024 }
+    }
 }
 
 impl Bootstrap {

@@ -7,6 +7,7 @@ mod cases;
 mod detection;
 mod documents;
 mod exports;
+mod frames;
 mod framing;
 mod identities;
 mod paths;
@@ -19,6 +20,7 @@ pub use cases::case;
 pub use detection::detection;
 pub use documents::{bootstrap, yaml_resources};
 pub use exports::exports;
+pub use frames::http2_frames;
 pub use framing::http1_guard;
 pub use identities::spiffe_id;
 pub use paths::{path_normalize, path_template};
@@ -37,6 +39,7 @@ pub const TARGETS: [Target; 12] = [
     ("exports", exports),
     ("ext_authz_answer", ext_authz_answer),
     ("http1_guard", http1_guard),
+    ("http2_frames", http2_frames),
     ("path_normalize", path_normalize),
     ("path_template", path_template),
     ("policy_decide", policy_decide),

@@ -28,6 +28,8 @@ pub enum Side {
 pub enum ErrorKind {
     /// The request has no single meaning (RFC 9112 framing, Host, target, path).
     BadRequest,
+    /// More header fields than a request may have.
+    HeadTooLarge,
     /// CONNECT, which only a gateway answers.
     ConnectNotAllowed,
     /// The caller's TLS handshake or certificate was not acceptable, or TLS was demanded and not spoken.
@@ -80,6 +82,7 @@ impl ErrorKind {
     pub fn side(self) -> Side {
         match self {
             Self::BadRequest
+            | Self::HeadTooLarge
             | Self::ConnectNotAllowed
             | Self::DownstreamTls
             | Self::DownstreamGone
@@ -112,6 +115,7 @@ impl ErrorKind {
             Self::DownstreamTls | Self::OutOfReach | Self::BackendOutOfReach => StatusCode::FORBIDDEN,
             // What a cluster is not to have it is not to learn of either.
             Self::NotExported | Self::NotForCaller => StatusCode::NOT_FOUND,
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TooMany => StatusCode::TOO_MANY_REQUESTS,
             Self::ConnectNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoRoute
@@ -139,7 +143,7 @@ impl ErrorKind {
             Self::NoRoute | Self::NotExported | Self::NotForCaller | Self::ConnectNotAllowed => "12",
             Self::DownstreamTls => "16",
             Self::OutOfReach | Self::BackendOutOfReach => "7",
-            Self::TooMany => "8",
+            Self::TooMany | Self::HeadTooLarge => "8",
             Self::NoEndpoint
             | Self::ConnectFailed
             | Self::ConnectTimeout
@@ -156,7 +160,7 @@ impl ErrorKind {
     /// The response flag in access log and metrics: Envoy's letters where the meaning is the same.
     pub fn flag(self) -> &'static str {
         match self {
-            Self::BadRequest | Self::ConnectNotAllowed => "DPE",
+            Self::BadRequest | Self::HeadTooLarge | Self::ConnectNotAllowed => "DPE",
             Self::DownstreamTls => "DOWNSTREAM_TLS",
             Self::DownstreamGone => "DC",
             Self::NoRoute | Self::NotExported => "NR",
@@ -187,6 +191,7 @@ impl ErrorKind {
             Self::UpstreamTimeout => "UT,URX",
             Self::UpstreamProtocol => "UPE,URX",
             Self::BadRequest
+            | Self::HeadTooLarge
             | Self::ConnectNotAllowed
             | Self::DownstreamTls
             | Self::DownstreamGone
@@ -212,6 +217,7 @@ impl ErrorKind {
     pub fn body(self) -> &'static str {
         match self {
             Self::BadRequest => "bad request",
+            Self::HeadTooLarge => "too many header fields",
             Self::ConnectNotAllowed => "CONNECT is not allowed",
             Self::DownstreamTls => "mutual TLS required",
             Self::DownstreamGone => "client closed the request",

@@ -42,6 +42,7 @@ use crate::connection::{Connection, Direction};
 use crate::detect::{self, Beforehand, Detected};
 use crate::drain::{self, Phase};
 use crate::error::{ErrorKind, ProxyError};
+use crate::http::guard::http2::{Guarded, Limits, Role};
 use crate::http::server::{LOCAL_RESETS, PENDING_RESETS};
 use crate::limits::Permits;
 use crate::metrics::UNKNOWN;
@@ -58,6 +59,9 @@ const HEAD_MAX: u32 = 16 * 1024;
 /// (CVE-2023-44487). Beyond it the connection takes no more, and the tunnels in it live on; beyond twice as many, because whoever
 /// goes on has not listened, it is closed with ENHANCE_YOUR_CALM.
 const TAKEN_BACK_MAX: usize = 100;
+
+/// Resets of any kind, those for its errors too: more than [`TAKEN_BACK_MAX`] lets pass, which knows better what they were.
+const RESETS: u32 = 400;
 
 /// What was asked for longer ago held one of the connection's streams for so long, and there are only so many of those. Who gives
 /// up on an endpoint that does not answer is not to blame.
@@ -192,7 +196,10 @@ pub(crate) fn builder(tunnels: u32) -> server::Builder {
 async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Result<(), ProxyError> {
     let bootstrap = &side.worker.shared.bootstrap;
     let broke = |detail| ProxyError::new(ErrorKind::DownstreamGone, detail);
-    let (stream, cork) = cork::cork(stream);
+    let limits = Limits { resets: bootstrap.limits.http2.resets.max(RESETS), ..bootstrap.limits.http2 };
+    let shared = Arc::clone(&side.worker.shared);
+    let watch = move |excess| shared.metrics.http2_excess("caller", excess);
+    let (stream, cork) = cork::cork(Guarded::new(stream, Role::Server, &limits, watch));
     let handshake = builder(bootstrap.gateway.tunnels_per_connection).handshake(stream);
     let mut connection = match timeout(bootstrap.timeouts.request_header, handshake).await {
         Ok(Ok(connection)) => connection,

@@ -18,7 +18,7 @@ use crate::detect::{self, Beforehand, Detected};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::forwarded::Forwarded;
-use crate::http::pool::{Security, Upstream};
+use crate::http::pool::{HttpVersion, Security, Upstream};
 use crate::metrics::{RequestLabels, UNKNOWN};
 use crate::report;
 use crate::residuals::Residuals;
@@ -206,13 +206,23 @@ fn facts<'a>(
 
 /// The application, where it really listens. Under redirection the connection must come from the address that the rules
 /// know, or it would be redirected again.
-fn upstream(worker: &Worker, listener: &InboundListener, destination: SocketAddr, protocol: Protocol) -> Upstream {
+/// What comes in HTTP/1 for a port that is declared to be HTTP/2 reaches it so.
+fn upstream(
+    worker: &Worker,
+    listener: &InboundListener,
+    destination: SocketAddr,
+    protocol: Protocol,
+    hint: AppProtocol,
+) -> Upstream {
     let redirected = listener.original_destination == OriginalDestination::Kernel;
     let address = listener.application.unwrap_or(destination);
     let source = if address.is_ipv4() { socket::INBOUND_SOURCE_V4 } else { socket::INBOUND_SOURCE_V6 };
     Upstream {
         address,
-        version: protocol.into(),
+        version: match protocol == Protocol::Http2 || hint == AppProtocol::Http2 {
+            true => HttpVersion::Http2,
+            false => HttpVersion::Http1,
+        },
         security: Security::Plaintext,
         source: redirected.then_some(source),
         connect_timeout: worker.shared.bootstrap.timeouts.connect_local,

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::connection::Direction;
+use crate::http::guard::http2::Excess;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -128,6 +129,15 @@ pub struct ReasonLabels {
     pub reason: &'static str,
 }
 
+/// Labels of the counter of HTTP/2 connections that were ended.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Http2Labels {
+    /// Who was at the other end: `downstream` or `upstream`; `gateway` or `caller` of an outer connection.
+    pub peer: &'static str,
+    /// What there was too much of: `control_frames`, `resets`, `header_block` or `heads`; `preface` where there was none.
+    pub reason: &'static str,
+}
+
 /// Labels of the counter of tries beyond the first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RetryLabels {
@@ -173,6 +183,8 @@ pub struct Metrics {
     pub accept_errors: Family<OutcomeLabels, Counter>,
     /// Open downstream connections.
     pub connections: Family<DirectionLabels, SignedGauge>,
+    /// HTTP/2 connections ended because of what came on them.
+    pub http2_excess: Family<Http2Labels, Counter>,
     /// Endpoints and gateways taken out of rotation.
     pub ejections: Family<ReasonLabels, Counter>,
     /// Endpoints and gateways that are out of rotation now.
@@ -222,6 +234,13 @@ impl Metrics {
         self.certificate_expiry.set(seconds);
     }
 
+    /// Counts one HTTP/2 connection that is ended.
+    pub fn http2_excess(&self, peer: &'static str, excess: Excess) {
+        let reason = excess.as_str();
+        tracing::debug!(peer, reason, "HTTP/2 connection ended: too much of it");
+        self.http2_excess.get_or_create(&Http2Labels { peer, reason }).inc();
+    }
+
     /// Counts one TLS handshake.
     pub fn handshake(&self, direction: Direction, outcome: &'static str) {
         self.handshakes.get_or_create(&OutcomeLabels { direction: direction.as_str(), outcome }).inc();
@@ -250,6 +269,7 @@ impl Metrics {
         registry.register("mesh_tls_handshakes", "TLS handshakes by result", self.handshakes.clone());
         registry.register("mesh_accept_errors", "Connections refused or lost at accept", self.accept_errors.clone());
         registry.register("mesh_connections", "Open downstream connections", self.connections.clone());
+        registry.register("mesh_http2_excess", "HTTP/2 connections ended for floods", self.http2_excess.clone());
         registry.register("mesh_endpoint_ejections", "Endpoints taken out of rotation", self.ejections.clone());
         registry.register("mesh_endpoints_ejected", "Endpoints out of rotation now", self.ejected.clone());
         registry.register("mesh_config_generation", "Generation in force", self.config_generation.clone());

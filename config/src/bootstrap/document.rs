@@ -186,4 +186,14 @@ pub(super) struct RawLimits {
     pub(super) request_header_bytes: Option<usize>,
     pub(super) request_headers: Option<usize>,
     pub(super) concurrent_streams: Option<u32>,
+    #[serde(default)]
+    pub(super) http2: RawHttp2Limits,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawHttp2Limits {
+    pub(super) control_frames: Option<u32>,
+    pub(super) resets: Option<u32>,
+    pub(super) header_block_bytes: Option<u32>,
 }

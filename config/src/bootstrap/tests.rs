@@ -48,6 +48,8 @@ fn defaults_are_as_documented() {
     assert_eq!(bootstrap.workers, 0);
     assert_eq!(bootstrap.timeouts.idle, Duration::from_secs(3600));
     assert_eq!(bootstrap.limits.request_header_bytes, 61440);
+    let http2 = Http2Limits { control_frames: 1000, resets: 150, header_block_bytes: 65536 };
+    assert_eq!(bootstrap.limits.http2, http2);
     let (timeout, refresh) = (Duration::from_secs(5), Duration::from_secs(1200));
     assert_eq!(bootstrap.jwks, Jwks { trust_bundle: None, timeout, refresh });
 }
@@ -80,7 +82,7 @@ accessLog: {path: "off"}
 log: {level: "meshgate=debug", format: json}
 workers: 2
 timeouts: {detect: 300ms, tlsHandshake: 1m30s, idle: 1h}
-limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurrentStreams: 1}
+limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurrentStreams: 1, http2: {controlFrames: 200, resets: 10, headerBlockBytes: 9000}}
 "#;
     let bootstrap = load(text, &[]).unwrap();
     assert_eq!(bootstrap.workload.labels["app"], "backend");
@@ -96,6 +98,8 @@ limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurren
     assert!(bootstrap.jwks.trust_bundle.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("idp.pem")));
     assert_eq!((bootstrap.jwks.timeout.as_secs(), bootstrap.jwks.refresh.as_secs()), (2, 300));
     assert_eq!(bootstrap.access_log.path, None);
+    let http2 = Http2Limits { control_frames: 200, resets: 10, header_block_bytes: 9000 };
+    assert_eq!(bootstrap.limits.http2, http2);
     assert_eq!(bootstrap.timeouts.tls_handshake, Duration::from_secs(90));
     assert_eq!(bootstrap.workload().labels, bootstrap.workload.labels);
     assert!(matches!(bootstrap.policy_settings().catch_all_deny, CatchAllDeny::Baseline));

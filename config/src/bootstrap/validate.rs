@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use meshgate_identity::{SpiffeId, TrustDomain};
 
-use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload};
+use super::document::{
+    Raw, RawAuthorization, RawHttp2Limits, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload,
+};
 use super::multicluster::Domains;
 use super::{
-    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings,
-    Timeouts, WorkloadSettings, detection, headers, labels, listeners, multicluster, providers,
+    AccessLog, Admin, Authorization, Bootstrap, Http2Limits, IdentitySettings, Jwks, Limits, LogSettings,
+    ResourceSettings, Timeouts, WorkloadSettings, detection, headers, labels, listeners, multicluster, providers,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -323,7 +325,7 @@ fn timeouts(v: &mut Validator<'_>, raw: RawTimeouts) -> Timeouts {
 }
 
 fn limits(v: &mut Validator<'_>, raw: &RawLimits) -> Limits {
-    Limits {
+    let limits = Limits {
         connections: v.at_least("limits.connections", raw.connections, 1, 65536),
         request_header_bytes: v.at_least(
             "limits.requestHeaderBytes",
@@ -333,5 +335,28 @@ fn limits(v: &mut Validator<'_>, raw: &RawLimits) -> Limits {
         ),
         request_headers: v.at_least("limits.requestHeaders", raw.request_headers, 1, 100),
         concurrent_streams: v.at_least("limits.concurrentStreams", raw.concurrent_streams, 1, 100),
+        http2: Http2Limits::default(),
+    };
+    Limits { http2: http2_limits(v, &raw.http2, limits), ..limits }
+}
+
+fn http2_limits(v: &mut Validator<'_>, raw: &RawHttp2Limits, limits: Limits) -> Http2Limits {
+    let default = Http2Limits::default();
+    let head = u32::try_from(limits.request_header_bytes).unwrap_or(u32::MAX);
+    Http2Limits {
+        control_frames: v.at_least("limits.http2.controlFrames", raw.control_frames, 100, default.control_frames),
+        // All streams of a connection may be taken back at once.
+        resets: v.at_least(
+            "limits.http2.resets",
+            raw.resets,
+            limits.concurrent_streams,
+            default.resets.max(limits.concurrent_streams),
+        ),
+        header_block_bytes: v.at_least(
+            "limits.http2.headerBlockBytes",
+            raw.header_block_bytes,
+            head,
+            default.header_block_bytes.max(head),
+        ),
     }
 }

@@ -28,6 +28,7 @@ pub(super) fn blames(kind: ErrorKind) -> Blame {
         | ErrorKind::UpstreamTimeout
         | ErrorKind::UpstreamProtocol => Blame::Service,
         ErrorKind::BadRequest
+        | ErrorKind::HeadTooLarge
         | ErrorKind::ConnectNotAllowed
         | ErrorKind::DownstreamTls
         | ErrorKind::DownstreamGone

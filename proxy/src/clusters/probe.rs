@@ -16,6 +16,7 @@ use super::lookup::Lookup;
 use super::session::{self, Failure, Heard};
 use super::{Clusters, Gateway};
 use crate::error::ProxyError;
+use crate::http::guard::http2::{Guarded, Limits, Role};
 use crate::metrics::{ClusterLabels, Metrics, ProbeLabels};
 use crate::throttle;
 
@@ -75,6 +76,8 @@ impl Probe<'_> {
     /// One session from beginning to end; it ends without a failure when another is to be made.
     async fn session(&self, dial: &mut impl Dial, first: &Cell<Option<Instant>>) -> Result<(), Failure> {
         let stream = dial.dial().await?;
+        let watch = |excess| self.metrics.http2_excess("gateway", excess);
+        let stream = Guarded::new(stream, Role::Client, &Limits::default(), watch);
         let listening = session::listen(stream, self.gateway.address(), |heard| {
             if first.get().is_none() {
                 first.set(Some(Instant::now()));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use meshgate_policy::Authentication;
@@ -46,6 +46,10 @@ pub enum Broken {
     /// The other side of it did.
     #[error(transparent)]
     Off(#[from] hyper::Error),
+    /// It ends without END_STREAM. hyper takes a reset or a GOAWAY that says NO_ERROR for an end like any other; whoever is told so
+    /// would take a part for the whole.
+    #[error("reset without an error before its end")]
+    Short,
     /// A new configuration ends the exchange.
     #[error("permission withdrawn")]
     Withdrawn,
@@ -60,6 +64,7 @@ pub struct Received {
     /// What was read of it ahead of time.
     read: Option<Box<Read>>,
     rest: Incoming,
+    http2: bool,
     /// Whose headers its trailers may not have either.
     tokens: Option<Arc<Authentication>>,
 }
@@ -73,9 +78,9 @@ struct Read {
 }
 
 impl Received {
-    /// Nothing of it is read yet.
-    pub fn new(rest: Incoming) -> Self {
-        Self { read: None, rest, tokens: None }
+    /// Nothing of it is read yet; it comes over this version of HTTP.
+    pub fn new(rest: Incoming, version: Version) -> Self {
+        Self { read: None, rest, http2: version == Version::HTTP_2, tokens: None }
     }
 
     /// Keeps out of the trailers what only a good token may put into a request's headers: many servers take one for the other.
@@ -86,7 +91,7 @@ impl Received {
     }
 
     /// Takes out of a frame of trailers what is reserved.
-    pub fn sanitise(&self, frame: &mut Option<Result<Frame<Bytes>, hyper::Error>>) {
+    pub fn sanitise(&self, frame: &mut Option<Result<Frame<Bytes>, Broken>>) {
         if let (Some(tokens), Some(Ok(frame))) = (&self.tokens, frame)
             && let Some(trailers) = frame.trailers_mut()
         {
@@ -104,11 +109,11 @@ impl Received {
     ///
     /// # Errors
     /// The downstream's.
-    pub async fn read_ahead(&mut self, max: usize) -> Result<(Bytes, bool), hyper::Error> {
+    pub async fn read_ahead(&mut self, max: usize) -> Result<(Bytes, bool), Broken> {
         let mut data = Vec::new();
         let mut read = Read::default();
         while data.len() <= max {
-            match std::future::poll_fn(|cx| Pin::new(&mut self.rest).poll_frame(cx)).await {
+            match std::future::poll_fn(|cx| self.poll_rest(cx)).await {
                 None => read.ended = true,
                 Some(frame) => match frame?.into_data() {
                     Ok(more) => data.extend_from_slice(&more),
@@ -127,13 +132,26 @@ impl Received {
         self.read = Some(Box::new(read));
         Ok((data, ended))
     }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        poll_whole(&mut self.rest, self.http2, cx)
+    }
+}
+
+/// The next frame of a body, whose end is one.
+fn poll_whole(body: &mut Incoming, http2: bool, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
+    if frame.is_none() && http2 && !body.is_end_stream() {
+        return Poll::Ready(Some(Err(Broken::Short)));
+    }
+    Poll::Ready(frame.map(|frame| frame.map_err(Broken::Off)))
 }
 
 impl Body for Received {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Some(read) = &mut self.read {
             if !read.data.is_empty() {
                 return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut read.data)))));
@@ -145,7 +163,7 @@ impl Body for Received {
                 return Poll::Ready(None);
             }
         }
-        Pin::new(&mut self.rest).poll_frame(cx)
+        self.poll_rest(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -240,7 +258,7 @@ impl Body for RequestBody {
         let frame = match &mut self.inner {
             Sent::Received(received) => Pin::new(&mut *received).poll_frame(cx).map(|mut frame| {
                 received.sanitise(&mut frame);
-                frame.map(|frame| frame.map_err(Broken::Off))
+                frame
             }),
             Sent::Kept(replay) => replay.poll_frame(cx),
             Sent::Own(bytes) => return Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
@@ -297,14 +315,15 @@ pub struct ResponseBody {
 
 #[derive(Debug)]
 enum Source {
-    Upstream { inner: Incoming, held: Option<Held> },
+    Upstream { inner: Incoming, http2: bool, held: Option<Held> },
     Local(Option<Bytes>),
 }
 
 impl ResponseBody {
     /// An upstream's answer. The lease goes back to the pool once the body was read to its end.
     pub fn upstream(inner: Incoming, held: Held, report: Report) -> Self {
-        let mut body = Self { source: Source::Upstream { inner, held: Some(held) }, report };
+        let http2 = held.lease.is_stream();
+        let mut body = Self { source: Source::Upstream { inner, http2, held: Some(held) }, report };
         if body.is_end_stream() {
             body.ended();
         }
@@ -338,9 +357,7 @@ impl Body for ResponseBody {
             return Poll::Ready(Some(Err(Broken::Withdrawn)));
         }
         let mut frame = match &mut this.source {
-            Source::Upstream { inner, .. } => {
-                std::task::ready!(Pin::new(inner).poll_frame(cx)).map(|frame| frame.map_err(Broken::Off))
-            }
+            Source::Upstream { inner, http2, .. } => std::task::ready!(poll_whole(inner, *http2, cx)),
             Source::Local(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
         };
         sanitise(&mut frame);

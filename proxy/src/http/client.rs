@@ -1,5 +1,7 @@
 //! Sends one request to one upstream, over a connection of the pool or a new one.
 
+mod version;
+
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
@@ -10,13 +12,17 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use meshgate_identity::ClientAlpn;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
+use version::Begun;
 
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Progress, RequestBody};
-use crate::http::guard::http1::Breach;
-use crate::http::guard::{Guarded, Signals};
+use crate::http::guard;
+use crate::http::guard::http1::{Breach, Signals};
+use crate::http::guard::http2::Role;
 use crate::http::headers;
+use crate::http::headers::is_grpc;
 use crate::http::pool::{CheckoutH2, Http1Connection, HttpVersion, Lease, STREAMS_MAX, Slot};
 use crate::http::retry::Ended;
 use crate::http::server::{HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
@@ -115,8 +121,10 @@ pub async fn send(
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     match slot.upstream().version {
-        HttpVersion::Http1 => send_http1(worker, slot, request, how).await,
-        HttpVersion::Http2 => send_http2(worker, slot, request, how).await,
+        HttpVersion::Http2 if !slot.is_http1_alone() || is_grpc(request.headers()) => {
+            send_http2(worker, slot, request, how).await
+        }
+        _ => send_http1(worker, slot, request, how).await,
     }
 }
 
@@ -126,6 +134,7 @@ async fn send_http1(
     mut request: Request<RequestBody>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
+    version::as_http1(&mut request);
     let current = slot.generation(worker.identity.borrow().generation());
     headers::prepare_http1(&mut request);
     loop {
@@ -163,14 +172,24 @@ async fn send_http2(
     mut request: Request<RequestBody>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
+    version::as_http2(&mut request);
     let current = slot.generation(worker.identity.borrow().generation());
     loop {
         let (mut sender, lease, reused) = match slot.checkout_h2(current).await {
             CheckoutH2::Ready(sender, lease) => (sender, lease, true),
             CheckoutH2::Connect(connecting) => match connect_http2(worker, slot).await {
-                Ok(sender) => {
+                Ok(Some(sender)) => {
                     let lease = connecting.done(&sender, current);
                     (sender, lease, false)
+                }
+                Ok(None) if is_grpc(request.headers()) => {
+                    let detail = format!("{}: gRPC to an application without HTTP/2", slot.label());
+                    return Err(Failed::unsent(ProxyError::new(ErrorKind::UpstreamProtocol, detail), request));
+                }
+                Ok(None) => {
+                    drop(connecting);
+                    slot.speaks_http1_alone();
+                    return send_http1(worker, slot, request, how).await;
                 }
                 Err(error) => return Err(Failed::unsent(error, request)),
             },
@@ -221,13 +240,13 @@ async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<Http1Connectio
     let signals = Rc::<Signals>::default();
     match connect::connect(worker, slot.upstream(), ClientAlpn::Http1).await? {
         Connected::Plain(stream) => {
-            let io = TokioIo::new(Guarded::answers(stream, Rc::clone(&signals)));
+            let io = TokioIo::new(guard::http1::Guarded::answers(stream, Rc::clone(&signals)));
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
             Ok(Http1Connection { sender, signals })
         }
         Connected::Tls(stream) => {
-            let io = TokioIo::new(Guarded::answers(stream, Rc::clone(&signals)));
+            let io = TokioIo::new(guard::http1::Guarded::answers(stream, Rc::clone(&signals)));
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
             Ok(Http1Connection { sender, signals })
@@ -235,23 +254,34 @@ async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<Http1Connectio
     }
 }
 
-async fn connect_http2(worker: &WorkerRef, slot: &Slot) -> Result<http2::SendRequest<RequestBody>, ProxyError> {
+/// `None` where there is an application without HTTP/2.
+async fn connect_http2(worker: &WorkerRef, slot: &Slot) -> Result<Option<http2::SendRequest<RequestBody>>, ProxyError> {
     let mut builder = http2::Builder::new(LocalExecutor);
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(connection_window(STREAMS_MAX));
     builder
         .max_header_list_size(u32::try_from(worker.shared.bootstrap.limits.request_header_bytes).unwrap_or(u32::MAX));
     match connect::connect(worker, slot.upstream(), ClientAlpn::Http2).await? {
         Connected::Plain(stream) => {
-            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
+            let (io, begun) = guarded(worker, stream);
+            let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
-            Ok(sender)
+            // Who says nothing at all may still answer.
+            let is_http2 = !matches!(timeout(slot.upstream().connect_timeout, begun).await, Ok(Ok(false)));
+            Ok(is_http2.then_some(sender))
         }
         Connected::Tls(stream) => {
-            let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
+            let (io, _) = guarded(worker, stream);
+            let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
-            Ok(sender)
+            Ok(Some(sender))
         }
     }
+}
+
+fn guarded<I>(worker: &WorkerRef, stream: I) -> (TokioIo<guard::http2::Guarded<I, Begun>>, oneshot::Receiver<bool>) {
+    let (watch, begun) = Begun::new(Rc::clone(worker));
+    let limits = worker.shared.bootstrap.limits.http2;
+    (TokioIo::new(guard::http2::Guarded::new(stream, Role::Client, &limits, watch)), begun)
 }
 
 /// Owns an upstream connection until it ends. How it ended is told to the request that used it; what is left is a matter for

@@ -92,6 +92,9 @@ pub fn sanitise_request<B>(request: &mut Request<B>, level: Level, told: ClientC
     authority::settle(seen.hosts, request)?;
     one_path(request, level)?;
     let http2 = request.version() == Version::HTTP_2;
+    if http2 && request.headers().values().any(has_blank_around) {
+        return Err(bad("blanks around a value"));
+    }
     let headers = request.headers_mut();
     seen.remove_hop_by_hop(headers);
     if seen.identity {
@@ -101,6 +104,13 @@ pub fn sanitise_request<B>(request: &mut Request<B>, level: Level, told: ClientC
         join_cookies(headers);
     }
     Ok(())
+}
+
+/// HTTP/2 carries blanks around a value as part of it, which make a message malformed (RFC 9113, section 8.2.1): HTTP/1 would lose
+/// them, and the application read another value than was judged.
+fn has_blank_around(value: &HeaderValue) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
+    is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
 }
 
 /// HTTP/2 may split a cookie into lines, which are one value to everybody else (RFC 9113, section 8.2.3).

@@ -14,7 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
-use crate::http::guard::Signals;
+use crate::http::guard::http1::Signals;
 use crate::http::standing::{Head, InProgress, Standing};
 
 /// What a downstream HTTP connection is at.
@@ -22,6 +22,8 @@ use crate::http::standing::{Head, InProgress, Standing};
 pub struct Activity {
     in_flight: Cell<u32>,
     in_head: Cell<bool>,
+    /// Since when a head of HTTP/2 has been coming, which keeps everything else of its connection waiting.
+    in_block: Cell<Option<Instant>>,
     in_progress: Rc<InProgress>,
     signals: Rc<Signals>,
     /// Since when nothing has happened; `None` when something has and the clock was not asked.
@@ -52,6 +54,7 @@ impl Activity {
         Rc::new(Self {
             in_flight: Cell::new(0),
             in_head: Cell::new(false),
+            in_block: Cell::new(None),
             in_progress: Rc::default(),
             signals: Rc::default(),
             since: Cell::new(None),
@@ -66,6 +69,11 @@ impl Activity {
         InFlight { activity: Rc::clone(self), standing: None }
     }
 
+    /// A head of HTTP/2, or the connection's beginning, has not come whole yet; or now it has.
+    pub fn within_head(&self, is_within: bool) {
+        self.in_block.set(if is_within { self.in_block.get().or_else(|| Some(Instant::now())) } else { None });
+    }
+
     /// Requests that were let in and are not over.
     pub fn in_progress(&self) -> &InProgress {
         &self.in_progress
@@ -78,6 +86,9 @@ impl Activity {
 
     /// Whether the connection's time is over.
     pub fn due(&self, now: Instant, head: Duration, idle: Duration) -> Due {
+        if let Some(block) = self.in_block.get() {
+            return if block + head <= now { Due::SlowHead } else { Due::Later(block + head) };
+        }
         let since = self.since.get().unwrap_or(now);
         self.since.set(Some(since));
         let (limit, over) = match (self.in_flight.get(), self.in_head.get()) {
@@ -135,7 +146,8 @@ impl Drop for InFlight {
     }
 }
 
-/// A stream whose reads are noted. HTTP/2 reads frames that are no requests, so only HTTP/1 streams are watched for heads.
+/// An HTTP/1 stream whose reads are noted. HTTP/2 reads frames that are no requests; its heads are told by its
+/// [`guard`](crate::http::guard::http2).
 pub struct Watched<I> {
     inner: I,
     activity: Rc<Activity>,

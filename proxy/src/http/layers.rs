@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use meshgate_policy::Token;
 use tower::{Layer, Service, ServiceBuilder};
 
-use crate::error::ProxyError;
+use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::{self, Refusal};
 use crate::gateway::compatibility;
 use crate::http::authentication::BadToken;
@@ -164,6 +164,12 @@ fn sanitise(worker: &Worker, forwarded: Option<&Forwarded>, mut exchange: Exchan
         }
     }
     exchange.report.request(&exchange.request);
+    // Over HTTP/1 it does not come this far. Crumbs of a cookie are one by now; their bytes had a bound of their own.
+    let (headers, max) = (exchange.request.headers().len(), worker.shared.bootstrap.limits.request_headers);
+    if headers > max {
+        let error = ProxyError::new(ErrorKind::HeadTooLarge, format!("{headers} header fields"));
+        return Err(Refused::unsent(error, exchange));
+    }
     match result {
         Ok(()) => Ok(exchange),
         Err(error) => Err(Refused::unsent(error, exchange)),

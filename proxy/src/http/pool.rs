@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 use crate::connection::Protocol;
 use crate::http::body::{Progress, RequestBody};
-use crate::http::guard::Signals;
+use crate::http::guard::http1::Signals;
 
 /// Idle connections kept per slot and worker; a burst beyond it closes its connections as it ends.
 const IDLE_MAX: usize = 256;
@@ -129,6 +129,7 @@ impl Pool {
             connecting: Cell::new(false),
             connected: Notify::new(),
             clock: Rc::clone(&self.clock),
+            http1_alone: Cell::new(false),
             retired: Cell::new(0),
         });
         self.slots.borrow_mut().insert(upstream.clone(), Rc::clone(&slot));
@@ -170,6 +171,8 @@ pub struct Slot {
     connecting: Cell<bool>,
     connected: Notify,
     clock: Clock,
+    /// Spoken to in HTTP/2, it turned out not to know it.
+    http1_alone: Cell<bool>,
     /// How often its connections were retired.
     retired: Cell<u64>,
 }
@@ -235,6 +238,16 @@ impl Slot {
     /// Where it is as the access log has it, written once instead of once a request.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// Whether it does not know HTTP/2, though that is what came for it.
+    pub fn is_http1_alone(&self) -> bool {
+        self.http1_alone.get()
+    }
+
+    /// It does not know HTTP/2.
+    pub fn speaks_http1_alone(&self) {
+        self.http1_alone.set(true);
     }
 
     /// The generation of connections made now, under own certificate `identity`; those of others are not used again.
@@ -311,6 +324,11 @@ impl Lease {
         progress: Option<Rc<Progress>>,
     ) -> Self {
         Self(Kind::Whole { slot: Rc::clone(slot), connection, generation, progress })
+    }
+
+    /// Whether it is a stream of HTTP/2.
+    pub fn is_stream(&self) -> bool {
+        matches!(self.0, Kind::Stream { .. })
     }
 
     fn stream(streams: &Rc<()>) -> Self {

@@ -14,7 +14,8 @@ use tower::Service;
 use crate::connection::Protocol;
 use crate::drain::Phase;
 use crate::http::body::{Received, ResponseBody};
-use crate::http::guard::Guarded;
+use crate::http::guard;
+use crate::http::guard::http2::{Excess, Role, Watch};
 use crate::http::idle::{Activity, Due, Watched};
 use crate::http::layers::{Closed, Exchange};
 use crate::http::standing::InProgress;
@@ -33,8 +34,10 @@ const SEND_BUFFER: usize = 64 * 1024;
 /// ENHANCE_YOUR_CALM (CVE-2023-44487).
 pub(crate) const PENDING_RESETS: usize = 20;
 
-/// Streams reset because of the peer's own errors, before the connection is closed likewise (CVE-2025-8671).
-pub(crate) const LOCAL_RESETS: usize = 1024;
+/// Streams reset because of the peer's own errors, before the connection is closed likewise (CVE-2025-8671). h2 counts them over
+/// the life of a connection, which may be weeks, so its number is one that no honest peer comes to; [`guard`](crate::http::guard::http2) counts
+/// those of late.
+pub(crate) const LOCAL_RESETS: usize = 1 << 20;
 
 /// What hyper takes without being told, and then parses into a buffer on the stack; told a number, even this one, it fills and
 /// moves several kilobytes for every message, which shows in a profile.
@@ -90,7 +93,9 @@ pub async fn serve<I, S>(
             let mut report = Report::begin(&worker, &reporting, &request);
             report.in_flight(activity.request());
             // The layers are always ready: waiting happens in the call, where it is bounded and reported.
-            layers.clone().call(Exchange { request: request.map(Received::new), token: None, report, plan: None })
+            let version = request.version();
+            let request = request.map(|body| Received::new(body, version));
+            layers.clone().call(Exchange { request, token: None, report, plan: None })
         })
     };
     let limits = &worker.shared.bootstrap.limits;
@@ -105,6 +110,8 @@ pub async fn serve<I, S>(
             .max_send_buf_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(LOCAL_RESETS);
+        let watch = Downstream { activity: Rc::clone(&activity), worker: Rc::clone(worker) };
+        let io = guard::http2::Guarded::new(io, Role::Server, &limits.http2, watch);
         let connection = builder.serve_connection(TokioIo::new(io), service);
         run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, go_on).await;
     } else {
@@ -115,10 +122,26 @@ pub async fn serve<I, S>(
         if limits.request_headers != HYPER_MAX_HEADERS {
             builder.max_headers(limits.request_headers);
         }
-        let io = Guarded::requests(io, Rc::clone(activity.signals()));
+        let io = guard::http1::Guarded::requests(io, Rc::clone(activity.signals()));
         let io = Watched::new(io, Rc::clone(&activity));
         let connection = builder.serve_connection(TokioIo::new(io), service);
         run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown, go_on).await;
+    }
+}
+
+/// What the guard of a downstream HTTP/2 connection tells.
+struct Downstream {
+    activity: Rc<Activity>,
+    worker: WorkerRef,
+}
+
+impl Watch for Downstream {
+    fn within_head(&self, is_within: bool) {
+        self.activity.within_head(is_within);
+    }
+
+    fn excess(&self, excess: Excess) {
+        self.worker.shared.metrics.http2_excess("downstream", excess);
     }
 }
 

@@ -53,7 +53,8 @@ impl Side {
     ) -> Rc<Self> {
         let service = snapshot.services.endpoint(destination).map(|(port, _)| port.host.clone());
         let labels = labels(worker, &peer, service, protocol);
-        let slot = worker.pool.slot(&upstream(worker, listener, destination, protocol));
+        let hint = snapshot.services.app_protocol(destination);
+        let slot = worker.pool.slot(&upstream(worker, listener, destination, protocol, hint));
         let application = Candidate::new(slot, None);
         let facts = facts(worker, snapshot, &connection, destination, &peer, protocol);
         let plan = RefCell::new(Rc::new(plan(snapshot, &facts, &worker.residuals)));

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{Held, Open, TunnelStream, cork, pulse};
 use crate::connection::Direction;
 use crate::error::{ErrorKind, ProxyError};
+use crate::http::guard::http2::{Guarded, Role as End};
 use crate::http::pool::Via;
 use crate::tunnel::dial;
 use crate::worker::{Worker, WorkerRef};
@@ -212,7 +213,9 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
     let result = if dialled.is_ok() { "ok" } else { "error" };
     worker.shared.metrics.handshake(Direction::Gateway, result);
     let late = |_| error(ErrorKind::GatewayFailed, via, "no HTTP/2 in time");
-    let (stream, cork) = cork::cork(dialled?);
+    let (limits, shared) = (worker.shared.bootstrap.limits.http2, Arc::clone(&worker.shared));
+    let watch = move |excess| shared.metrics.http2_excess("gateway", excess);
+    let (stream, cork) = cork::cork(Guarded::new(dialled?, End::Client, &limits, watch));
     let (sender, mut connection) = timeout_at(deadline, builder().handshake(stream))
         .await
         .map_err(late)?

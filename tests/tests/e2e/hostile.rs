@@ -3,9 +3,12 @@
 
 mod authority;
 mod flood;
+mod frames;
 mod framing;
 mod generated;
 mod headers;
+mod http2;
+mod http2_upstream;
 mod limits;
 mod path;
 mod upstream;

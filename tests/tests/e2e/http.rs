@@ -4,6 +4,7 @@ mod grpc;
 mod http2;
 mod report;
 mod told;
+mod versions;
 
 use meshgate_tests::run;
 

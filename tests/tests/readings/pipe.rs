@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use meshgate::http::body::{Received, RequestBody};
-use meshgate::http::guard::{Guarded, Signals};
+use meshgate::http::guard::http1::{Guarded, Signals};
 use meshgate::http::headers;
 use meshgate_policy::normalize::Level;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};

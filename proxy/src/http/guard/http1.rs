@@ -5,12 +5,14 @@
 //! values or methods: the library behind it does, and what the library refuses ends the connection, whatever was found here.
 
 mod chunks;
+mod io;
 mod line;
 
 use memchr::{memchr, memchr_iter};
 
 use self::chunks::Chunks;
 use self::line::Line;
+pub use io::{Guarded, Signals};
 
 /// How a message breaks the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]

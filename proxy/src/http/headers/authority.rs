@@ -42,6 +42,9 @@ fn is_http(uri: &Uri) -> bool {
 }
 
 fn http2_authority<B>(request: &mut Request<B>) -> Result<(), ProxyError> {
+    if request.uri().scheme().is_some() && !is_http(request.uri()) {
+        return Err(bad("scheme other than http and https"));
+    }
     match (request.uri().authority(), request.headers().get(header::HOST)) {
         (Some(authority), Some(host)) if authority.as_str().as_bytes() != host.as_bytes() => {
             return Err(bad(":authority and host differ"));

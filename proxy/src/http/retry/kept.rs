@@ -148,7 +148,7 @@ impl Passing {
         Some(Frame::trailers(trailers.clone()))
     }
 
-    fn keep(&mut self, frame: Option<&Result<Frame<Bytes>, hyper::Error>>) {
+    fn keep(&mut self, frame: Option<&Result<Frame<Bytes>, Broken>>) {
         match frame {
             None => self.ended = true,
             Some(Err(_)) => self.lose(),
@@ -191,7 +191,7 @@ impl Replay {
         let mut frame = ready!(Pin::new(&mut passing.source).poll_frame(cx));
         passing.source.sanitise(&mut frame);
         passing.keep(frame.as_ref());
-        Poll::Ready(frame.map(|frame| frame.map_err(Broken::Off)))
+        Poll::Ready(frame)
     }
 
     /// A later try has taken over.

@@ -17,7 +17,7 @@ use crate::support::app::{App, Frames, Local, full};
 use crate::support::mesh::{BACKEND, Mesh, logged_path, policy};
 use crate::support::{curl, soon};
 
-async fn connect(mesh: &Mesh) -> SendRequest<Full<Bytes>> {
+pub(super) async fn connect(mesh: &Mesh) -> SendRequest<Full<Bytes>> {
     let stream = TcpStream::connect(mesh.frontend.outbound()).await.unwrap();
     let (sender, connection) = http2::handshake(Local, TokioIo::new(stream)).await.unwrap();
     tokio::task::spawn_local(connection);

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::http1::{Breach, Scanner};
+use super::{Breach, Scanner};
 
 /// Given in place of a head that breaks the rules: a byte that no part of a head may hold, and an end, because the library does
 /// not parse what it has begun to read before it sees one.
