@@ -62,7 +62,7 @@ fn in_a_target() {
                     }
                     // Some that may stand in no URI are refused, which is well.
                     None => {
-                        assert!(!byte.is_ascii_alphanumeric() && !b"-._~!$&'()*+,;=:@%/?".contains(&byte), "{byte:#x}")
+                        assert!(!byte.is_ascii_alphanumeric() && !b"-._~!$&'()*+,;=:@%/?".contains(&byte), "{byte:#x}");
                     }
                 }
             }

@@ -152,7 +152,7 @@ impl Reader {
             _ if self.codings => codings.iter().any(|coding| find(&coding.to_ascii_lowercase(), b"chunked").is_some()),
             _ => return Err(Stop::Bad),
         };
-        if !self.careless && ((is_chunked && !http11) || (is_chunked && !lengths.is_empty()) || lengths.len() > 1) {
+        if !self.careless && ((is_chunked && (!http11 || !lengths.is_empty())) || lengths.len() > 1) {
             return Err(Stop::Bad);
         }
         let length = if self.last_length { lengths.last() } else { lengths.first() };

@@ -74,15 +74,25 @@ fn judge(bytes: &[u8], outcome: &Outcome, tally: &mut BTreeMap<&str, usize>) {
 
 fn goes_out_as_read(read: &Message, passed: &Passed, what: &dyn Fn() -> String) {
     let [method, target, _] = &read.start;
-    let origin = target.strip_prefix(b"http://a").unwrap_or(target);
-    let target = levels::path(origin, levels::Level::MergeSlashes);
+    // In absolute form the target has the authority, and Host is nobody's.
+    let scheme = target.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case(b"http://"));
+    let (authority, origin) = match scheme.and_then(|_| target.get(7..)) {
+        Some(rest) => {
+            let end = rest.iter().position(|byte| b"/?".contains(byte)).unwrap_or(rest.len());
+            let (authority, path) = rest.split_at(end);
+            let path = if path.starts_with(b"/") { path.to_vec() } else { [b"/", path].concat() };
+            (Some(authority.to_vec()), path)
+        }
+        None => (None, target.clone()),
+    };
+    let target = levels::path(&origin, levels::Level::MergeSlashes);
     assert_eq!((Some(&passed.target), &passed.method), (target.as_ref(), method), "judged otherwise: {}", what());
     // HTTP/1.0 needs none, and goes out with an empty one.
     let host = std::slice::from_ref(&passed.host);
-    let named: &[Vec<u8>] = match origin == read.start[1] {
-        true if read.hosts.is_empty() => &[Vec::new()],
-        true => &read.hosts,
-        false => &[b"a".to_vec()],
+    let named = match authority {
+        Some(authority) => vec![authority],
+        None if read.hosts.is_empty() => vec![Vec::new()],
+        None => read.hosts.clone(),
     };
     assert_eq!(host, named, "another host: {}", what());
     for reader in READERS {
