@@ -35,6 +35,9 @@ const MOST: u64 = 16 << 20;
 /// How long anybody else may wait meanwhile. It is a tenth of it on a machine that does nothing else; here others build and test.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Frames that make us reset the stream they are for.
+type Way<'a> = (&'a str, &'a dyn Fn(u32) -> Vec<u8>);
+
 /// What an attack did to its victim and to others.
 #[derive(Debug)]
 struct Cost {
@@ -211,7 +214,7 @@ fn streams_that_a_peer_makes_us_reset_end_it_as_well() {
         let overflow = |stream| frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes());
         let after_end = |stream| frame(DATA, 0, stream, b"more");
         let itself = |stream: u32| frame(PRIORITY, 0, stream, &[&stream.to_be_bytes()[..], &[0]].concat());
-        let ways: [(&str, &dyn Fn(u32) -> Vec<u8>); 4] =
+        let ways: [Way<'_>; 4] =
             [("zero", &zero), ("overflow", &overflow), ("after end", &after_end), ("itself", &itself)];
         for (what, made) in ways {
             count.set(0);

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use http::{Request, Response};
+use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use meshgate::sandbox::until;
@@ -90,7 +90,7 @@ fn http_2_fields_that_would_mean_something_else_in_http_1_go_nowhere() {
             }
             assert!(heads.take().is_empty(), "{door}");
             assert_eq!(status(&mesh, door, &get(&[("te", "trailers"), ("host", BACKEND), ("x", "")])).await, 200);
-            assert_eq!(heads.borrow()[0].headers().get("te").map(|te| te.as_bytes()), Some(&b"trailers"[..]));
+            assert_eq!(heads.borrow()[0].headers().get("te").map(HeaderValue::as_bytes), Some(&b"trailers"[..]));
         }
     });
 }
@@ -273,7 +273,7 @@ fn trailers_bring_nothing_that_only_a_head_may_say() {
             let got = status_of(&mesh, door, &frames.concat()).await;
             assert!([0, 200, 400].contains(&got), "{door}: {got}");
             for trailers in seen.take() {
-                assert_eq!(trailers.keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["x"], "{door}");
+                assert_eq!(trailers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["x"], "{door}");
             }
         }
     });
