@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Version, header};
+use http::{HeaderValue, Request, Version, header};
 use meshgate_policy::{Decision, Nearest, RequestPrincipal};
 use tokio::time::Instant;
 
@@ -24,8 +24,9 @@ use crate::http::body::Progress;
 use crate::http::idle::InFlight;
 use crate::http::server::Reporting;
 use crate::http::standing::{Head, Standing};
+use crate::http::upgrade::Switch;
 use crate::http::{authentication, headers};
-use crate::metrics::{DecisionLabels, OutcomeLabels, ProviderLabels, RequestCounters};
+use crate::metrics::{DecisionLabels, OutcomeLabels, ProviderLabels, RequestCounters, TcpLabels};
 use crate::worker::{Worker, WorkerRef};
 
 /// No flag: the answer is the upstream's own.
@@ -58,6 +59,9 @@ struct Inner {
     no_budget: bool,
     grpc: bool,
     http2: bool,
+    upgrade: Option<HeaderValue>,
+    /// What a tunnel took from the downstream.
+    tunnelled: u64,
     in_flight: Option<InFlight>,
 }
 
@@ -81,6 +85,8 @@ impl Report {
             no_budget: false,
             grpc: headers::is_grpc(request.headers()),
             http2: request.version() == Version::HTTP_2,
+            upgrade: None,
+            tunnelled: 0,
             in_flight: None,
         }))
     }
@@ -115,6 +121,37 @@ impl Report {
     /// The request came over HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.0.http2
+    }
+
+    /// It asks to go on in this protocol, and may.
+    pub fn asks_to_upgrade(&mut self, protocol: HeaderValue) {
+        self.0.upgrade = Some(protocol);
+    }
+
+    /// The protocol that it asks to go on in, and may.
+    pub fn upgrade(&self) -> Option<&HeaderValue> {
+        self.0.upgrade.as_ref()
+    }
+
+    /// Where it leaves what its connection is to go on with.
+    pub fn switch(&self) -> Option<Rc<Switch>> {
+        self.0.in_flight.as_ref()?.switch()
+    }
+
+    /// How it counts as a TCP connection.
+    pub fn tcp_labels(&self) -> TcpLabels {
+        self.0.counters.tcp_labels()
+    }
+
+    /// A tunnel moved so many bytes from the downstream and to it.
+    pub fn tunnelled(&mut self, received: u64, sent: u64) {
+        self.0.tunnelled = received;
+        self.0.sent = sent;
+    }
+
+    /// It ended before its time, for a reason that has a flag.
+    pub fn ended_early(&mut self, flags: &'static str) {
+        self.0.flags = flags;
     }
 
     /// The request as it will be forwarded (or, when it was refused as malformed, as it came).
@@ -279,7 +316,7 @@ impl Drop for Report {
         if let Some(detail) = &inner.detail {
             line.text("response_code_details", detail.as_bytes());
         }
-        let received = inner.received.as_ref().map_or(0, |progress| progress.bytes.get());
+        let received = inner.received.as_ref().map_or(inner.tunnelled, |progress| progress.bytes.get());
         let totals = Totals { code: Some(inner.code), flags: inner.flags, received, sent: inner.sent };
         totals.finish(&inner.worker, line, inner.started.elapsed());
     }

@@ -59,6 +59,8 @@ pub(super) struct Raw {
     pub(super) timeouts: RawTimeouts,
     #[serde(default)]
     pub(super) limits: RawLimits,
+    #[serde(default)]
+    pub(super) http: RawHttp,
 }
 
 #[derive(Default, Deserialize)]
@@ -180,4 +182,10 @@ pub(super) struct RawLimits {
     pub(super) request_header_bytes: Option<usize>,
     pub(super) request_headers: Option<usize>,
     pub(super) concurrent_streams: Option<u32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawHttp {
+    pub(super) upgrades: Option<Vec<String>>,
 }

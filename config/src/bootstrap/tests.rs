@@ -48,6 +48,7 @@ fn defaults_are_as_documented() {
     assert_eq!(bootstrap.workers, 0);
     assert_eq!(bootstrap.timeouts.idle, Duration::from_secs(3600));
     assert_eq!(bootstrap.limits.request_header_bytes, 61440);
+    assert_eq!(bootstrap.http.upgrades, ["websocket"]);
     let (timeout, refresh) = (Duration::from_secs(5), Duration::from_secs(1200));
     assert_eq!(bootstrap.jwks, Jwks { trust_bundle: None, timeout, refresh });
 }
@@ -81,6 +82,7 @@ log: {level: "meshgate=debug", format: json}
 workers: 2
 timeouts: {detect: 300ms, tlsHandshake: 1m30s, idle: 1h}
 limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurrentStreams: 1}
+http: {upgrades: [WebSocket, spdy/3.1]}
 "#;
     let bootstrap = load(text, &[]).unwrap();
     assert_eq!(bootstrap.workload.labels["app"], "backend");
@@ -97,6 +99,7 @@ limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurren
     assert_eq!((bootstrap.jwks.timeout.as_secs(), bootstrap.jwks.refresh.as_secs()), (2, 300));
     assert_eq!(bootstrap.access_log.path, None);
     assert_eq!(bootstrap.timeouts.tls_handshake, Duration::from_secs(90));
+    assert_eq!(bootstrap.http.upgrades, ["websocket", "spdy/3.1"]);
     assert_eq!(bootstrap.workload().labels, bootstrap.workload.labels);
     assert!(matches!(bootstrap.policy_settings().catch_all_deny, CatchAllDeny::Baseline));
 }
@@ -281,4 +284,14 @@ fn what_is_no_single_document_is_refused() {
     assert_eq!(problems(&two), ["bootstrap.yaml:5: a bootstrap file holds one document, this one holds more"]);
     let missing = Bootstrap::load(Path::new("/nowhere/b.yaml"), []).unwrap_err();
     assert_eq!(missing[0].to_string(), "/nowhere/b.yaml: cannot be read: No such file or directory (os error 2)");
+}
+
+#[test]
+fn no_upgrade_leads_to_requests_that_nobody_judges() {
+    let with = |upgrades: &str| load(&format!("{MINIMAL}http: {{upgrades: {upgrades}}}\n"), &[]);
+    assert_eq!(with("[]").unwrap().http.upgrades, [""; 0]);
+    for bad in ["h2c", "H2C", "h2", "HTTP/2.0", "TLS/1.2", "\"\"", "\"a b\""] {
+        let problems = with(&format!("[websocket, {bad}]")).unwrap_err();
+        assert!(problems[0].contains("http.upgrades[1]"), "{bad}: {problems:?}");
+    }
 }

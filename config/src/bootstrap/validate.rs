@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use meshgate_identity::{SpiffeId, TrustDomain};
 
-use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload};
+use super::document::{
+    Raw, RawAuthorization, RawHttp, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload,
+};
 use super::multicluster::Domains;
 use super::{
-    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings,
+    AccessLog, Admin, Authorization, Bootstrap, HttpSettings, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings,
     Timeouts, WorkloadSettings, labels, listeners, multicluster, providers,
 };
 use crate::clusters::ClusterKey;
@@ -164,6 +166,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let log = log(&mut v, raw.log);
     let timeouts = timeouts(&mut v, raw.timeouts);
     let limits = limits(&mut v, &raw.limits);
+    let http = http(&mut v, raw.http);
     match (trust_domain, cluster_key, admin) {
         (Some(trust_domain), Some(cluster_key), Some(address)) if v.problems.is_empty() => Ok(Bootstrap {
             role: raw.role,
@@ -190,6 +193,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             workers: raw.workers,
             timeouts,
             limits,
+            http,
         }),
         _ => Err(v.problems),
     }
@@ -330,4 +334,23 @@ fn limits(v: &mut Validator<'_>, raw: &RawLimits) -> Limits {
         request_headers: v.at_least("limits.requestHeaders", raw.request_headers, 1, 100),
         concurrent_streams: v.at_least("limits.concurrentStreams", raw.concurrent_streams, 1, 100),
     }
+}
+
+/// Upgraded to these, requests would go by unjudged.
+const NEVER_UPGRADED_TO: [&str; 4] = ["h2c", "h2", "http", "tls"];
+
+fn http(v: &mut Validator<'_>, raw: RawHttp) -> HttpSettings {
+    let written = raw.upgrades.unwrap_or_else(|| vec!["websocket".to_owned()]);
+    for (i, protocol) in written.iter().enumerate() {
+        let field = format!("http.upgrades[{i}]");
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte);
+        if protocol.is_empty() || !protocol.bytes().all(is_token) {
+            v.fail(&field, format!("`{protocol}` is not the name of a protocol, such as websocket"));
+        }
+        let name = protocol.split('/').next().unwrap_or_default();
+        if NEVER_UPGRADED_TO.iter().any(|never| name.eq_ignore_ascii_case(never)) {
+            v.fail(&field, format!("requests inside `{protocol}` would pass without being judged"));
+        }
+    }
+    HttpSettings { upgrades: written.iter().map(|protocol| protocol.to_ascii_lowercase()).collect() }
 }

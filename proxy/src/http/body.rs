@@ -292,7 +292,8 @@ pub struct Held {
 #[derive(Debug)]
 pub struct ResponseBody {
     source: Source,
-    report: Report,
+    /// `None` when a tunnel has it, which begins where this answer ends.
+    report: Option<Report>,
 }
 
 #[derive(Debug)]
@@ -304,7 +305,7 @@ enum Source {
 impl ResponseBody {
     /// An upstream's answer. The lease goes back to the pool once the body was read to its end.
     pub fn upstream(inner: Incoming, held: Held, report: Report) -> Self {
-        let mut body = Self { source: Source::Upstream { inner, held: Some(held) }, report };
+        let mut body = Self { source: Source::Upstream { inner, held: Some(held) }, report: Some(report) };
         if body.is_end_stream() {
             body.ended();
         }
@@ -315,11 +316,18 @@ impl ResponseBody {
     pub fn local(text: impl Into<Bytes>, mut report: Report) -> Self {
         let bytes = text.into();
         report.complete();
-        Self { source: Source::Local((!bytes.is_empty()).then_some(bytes)), report }
+        Self { source: Source::Local((!bytes.is_empty()).then_some(bytes)), report: Some(report) }
+    }
+
+    /// None at all, of an exchange that is not over.
+    pub fn none() -> Self {
+        Self { source: Source::Local(None), report: None }
     }
 
     fn ended(&mut self) {
-        self.report.complete();
+        if let Some(report) = &mut self.report {
+            report.complete();
+        }
         if let Source::Upstream { held, .. } = &mut self.source
             && let Some(Held { lease, .. }) = held.take()
         {
@@ -334,7 +342,7 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
-        if this.report.poll_withdrawn(cx).is_ready() {
+        if this.report.as_ref().is_some_and(|report| report.poll_withdrawn(cx).is_ready()) {
             return Poll::Ready(Some(Err(Broken::Withdrawn)));
         }
         let mut frame = match &mut this.source {
@@ -346,12 +354,14 @@ impl Body for ResponseBody {
         sanitise(&mut frame);
         match &frame {
             Some(Ok(frame)) => {
-                this.report.sent(frame.data_ref().map_or(0, Bytes::len));
+                if let Some(report) = &mut this.report {
+                    report.sent(frame.data_ref().map_or(0, Bytes::len));
+                }
                 if this.is_end_stream() {
                     this.ended();
                 }
             }
-            Some(Err(_)) => this.report.upstream_broke(),
+            Some(Err(_)) => this.report.iter_mut().for_each(Report::upstream_broke),
             None => this.ended(),
         }
         Poll::Ready(frame)

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use crate::http::standing::{Head, InProgress, Standing};
+use crate::http::upgrade::Switch;
 
 /// What a downstream HTTP connection is at.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Activity {
     in_flight: Cell<u32>,
     in_head: Cell<bool>,
     in_progress: Rc<InProgress>,
+    /// Where a request leaves what its connection is to go on with.
+    switch: Weak<Switch>,
     /// Since when nothing has happened; `None` when something has and the clock was not asked.
     since: Cell<Option<Instant>>,
 }
@@ -46,11 +49,12 @@ pub enum Due {
 
 impl Activity {
     /// A connection just opened.
-    pub fn new() -> Rc<Self> {
+    pub fn new(switch: &Rc<Switch>) -> Rc<Self> {
         Rc::new(Self {
             in_flight: Cell::new(0),
             in_head: Cell::new(false),
             in_progress: Rc::default(),
+            switch: Rc::downgrade(switch),
             since: Cell::new(None),
         })
     }
@@ -108,6 +112,11 @@ impl InFlight {
         standing.or_else(|| self.activity.in_progress.ended())
     }
 
+    /// Where it leaves what its connection is to go on with; `None` when nobody serves that any more.
+    pub fn switch(&self) -> Option<Rc<Switch>> {
+        self.activity.switch.upgrade()
+    }
+
     /// Of one that was let in.
     pub fn standing(&self) -> Option<&Rc<Standing>> {
         self.standing.as_ref()
@@ -132,6 +141,11 @@ impl<I> Watched<I> {
     /// Notes reads of `inner`.
     pub fn new(inner: I, activity: Rc<Activity>) -> Self {
         Self { inner, activity }
+    }
+
+    /// The stream itself.
+    pub fn into_inner(self) -> I {
+        self.inner
     }
 }
 
@@ -183,7 +197,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rest_between_requests_is_not_a_slow_head() {
-        let activity = Activity::new();
+        let activity = Activity::new(&Rc::default());
         let due = |activity: &Activity| activity.due(Instant::now(), HEAD, IDLE);
         tokio::time::advance(Duration::from_secs(30)).await;
         assert!(matches!(due(&activity), Due::Later(_)));

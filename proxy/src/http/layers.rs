@@ -19,7 +19,7 @@ use crate::ext_authz::{self, Refusal};
 use crate::gateway::compatibility;
 use crate::http::authentication::BadToken;
 use crate::http::body::{Received, ResponseBody};
-use crate::http::{headers, refusal};
+use crate::http::{headers, refusal, upgrade};
 use crate::report::Report;
 use crate::worker::{Worker, WorkerRef};
 use crate::{inbound, outbound};
@@ -114,7 +114,7 @@ pub fn inbound(
     let (first, second, last) = (Rc::clone(side), Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
+        .layer(CheckLayer(move |exchange| sanitise(&worker, &worker.shared.bootstrap.http.upgrades, exchange)))
         .layer_fn(move |inner| Ask { side: Rc::clone(&ask), inner })
         .layer(CheckLayer(move |exchange| first.authenticate(exchange)))
         .layer(CheckLayer(move |exchange| second.authorize(exchange)))
@@ -129,7 +129,7 @@ pub fn outbound(
     let (worker, last) = (Rc::clone(worker), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
+        .layer(CheckLayer(move |exchange| sanitise(&worker, &worker.shared.bootstrap.http.upgrades, exchange)))
         .service_fn(move |exchange| outbound::forward(Rc::clone(&last), exchange))
 }
 
@@ -141,16 +141,25 @@ pub fn compatibility(
     let (worker, first, last) = (Rc::clone(worker), Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
+        .layer(CheckLayer(move |exchange| sanitise(&worker, &[], exchange)))
         .layer(CheckLayer(move |exchange| first.authorize(exchange)))
         .service_fn(move |exchange| compatibility::forward(Rc::clone(&last), exchange))
 }
 
-/// Makes the request fit to be judged and forwarded, and puts it into the report as it then is.
-fn sanitise(worker: &Worker, mut exchange: Exchange) -> Result<Exchange, Refused> {
+/// Makes the request fit to be judged and forwarded, and puts it into the report as it then is; of the protocols that it asks
+/// to go on in, `upgrades` are left.
+fn sanitise(worker: &Worker, upgrades: &[String], mut exchange: Exchange) -> Result<Exchange, Refused> {
     let level = worker.shared.bootstrap.authorization.path_normalization;
-    let result = headers::sanitise_request(&mut exchange.request, level);
+    // Before all that is the hop's own is gone.
+    let upgrade = upgrade::asked(&exchange.request, upgrades);
+    let sane = headers::sanitise_request(&mut exchange.request, level);
     exchange.report.request(&exchange.request);
+    let result = sane.and(upgrade).map(|upgrade| {
+        if let Some(protocol) = upgrade {
+            upgrade::write(exchange.request.headers_mut(), &protocol);
+            exchange.report.asks_to_upgrade(protocol);
+        }
+    });
     match result {
         Ok(()) => Ok(exchange),
         Err(error) => Err(Refused::unsent(error, exchange)),

@@ -12,3 +12,4 @@ pub mod refusal;
 pub mod retry;
 pub mod server;
 pub mod standing;
+pub mod upgrade;

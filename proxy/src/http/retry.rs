@@ -160,7 +160,7 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
             made: 0,
             max: settings.attempts,
             failed: None,
-            how: How { progress, within: settings.per_try_timeout, new_connection: false },
+            how: How { progress, within: settings.per_try_timeout, new_connection: false, upgrade: false },
             again: Again { metrics: &worker.shared.metrics, reason: None },
             refused: false,
         };

@@ -3,6 +3,7 @@
 mod grpc;
 mod http2;
 mod report;
+mod upgrade;
 
 use meshgate_tests::run;
 
