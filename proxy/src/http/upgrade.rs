@@ -6,6 +6,7 @@
 //! then what the client sends is HTTP, and after any other answer it is again. Nothing here looks into a tunnel.
 
 use std::cell::{Cell, RefCell};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -23,7 +24,7 @@ use crate::http::body::ResponseBody;
 use crate::http::headers;
 use crate::http::pool::Switched;
 use crate::metrics::TcpLabels;
-use crate::report::Report;
+use crate::report::{DENIED, NO_FLAGS, Report};
 use crate::worker::WorkerRef;
 
 /// What a connection is to go on with once its answer has gone out; empty while it speaks HTTP.
@@ -140,59 +141,78 @@ pub async fn run<I>(worker: &WorkerRef, downstream: I, early: Bytes, tunnel: Tun
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
-    let Tunnel { upstream, mut report, _attempt } = tunnel;
-    let metrics = &worker.shared.metrics;
-    metrics.tcp_opened.get_or_create(&report.tcp_labels()).inc();
-    let mut copy = Copy::begun(downstream, upstream.io, &early, &upstream.early);
+    let Tunnel { upstream, report, _attempt } = tunnel;
+    worker.shared.metrics.tcp_opened.get_or_create(&report.tcp_labels()).inc();
+    let copy = Copy::begun(downstream, upstream.io, &early, &upstream.early);
     drop((early, upstream.early));
-    let flags = until_over(worker, &mut copy, &mut report, go_on).await;
-    let (received, sent) = copy.moved();
-    report.tunnelled(received, sent);
-    let labels = report.tcp_labels();
-    metrics.tcp_received.get_or_create(&labels).inc_by(received);
-    metrics.tcp_sent.get_or_create(&labels).inc_by(sent);
-    metrics.tcp_closed.get_or_create(&TcpLabels { response_flags: flags, ..labels }).inc();
+    Running { worker: Rc::clone(worker), copy, report, flags: NO_FLAGS }.until_over(go_on).await;
 }
 
-async fn until_over<A, B>(
-    worker: &WorkerRef,
-    copy: &mut Copy<A, B>,
-    report: &mut Report,
-    go_on: impl Fn() -> bool,
-) -> &'static str
+/// Its drop is its end, whatever brings it about: at the end of the drain tasks are dropped where they stand.
+struct Running<A: AsyncRead + AsyncWrite + Unpin, B: AsyncRead + AsyncWrite + Unpin> {
+    worker: WorkerRef,
+    copy: Copy<A, B>,
+    report: Report,
+    flags: &'static str,
+}
+
+impl<A, B> Running<A, B>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let idle = worker.shared.bootstrap.timeouts.idle;
-    let mut drain = worker.drain.clone();
-    // From before the first look, so that no change slips between.
-    let mut changes = worker.changes.follow();
-    loop {
-        if !go_on() {
-            // The report knows, and says why.
-            return crate::report::DENIED;
-        }
-        let flags = tokio::select! {
-            biased;
-            end = copy.run(idle) => match end {
-                End::Closed => {
-                    report.complete();
-                    return crate::report::NO_FLAGS;
-                }
-                End::Idle => "SI",
-                End::Downstream(_) => ErrorKind::DownstreamGone.flag(),
-                End::Upstream(_) => ErrorKind::UpstreamReset.flag(),
-            },
-            () = drain.reached(Phase::Ended) => {
-                report.because("the drain is over");
-                report.complete();
-                return crate::report::NO_FLAGS;
+    async fn until_over(mut self, go_on: impl Fn() -> bool) {
+        let worker = Rc::clone(&self.worker);
+        let idle = worker.shared.bootstrap.timeouts.idle;
+        let mut drain = worker.drain.clone();
+        // From before the first look, so that no change slips between.
+        let mut changes = worker.changes.follow();
+        loop {
+            if !go_on() {
+                self.flags = DENIED;
+                return;
             }
-            () = changes.changed() => continue,
-        };
-        report.ended_early(flags);
-        return flags;
+            tokio::select! {
+                biased;
+                end = self.copy.run(idle) => {
+                    self.flags = match end {
+                        End::Closed => {
+                            self.report.complete();
+                            NO_FLAGS
+                        }
+                        End::Idle => "SI",
+                        End::Downstream(_) => ErrorKind::DownstreamGone.flag(),
+                        End::Upstream(_) => ErrorKind::UpstreamReset.flag(),
+                    };
+                    return;
+                }
+                () = drain.reached(Phase::Ended) => return,
+                () = changes.changed() => {}
+            }
+        }
+    }
+}
+
+impl<A, B> Drop for Running<A, B>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    fn drop(&mut self) {
+        let (received, sent) = self.copy.moved();
+        self.report.tunnelled(received, sent);
+        if self.flags == NO_FLAGS && self.worker.drain.phase() == Phase::Ended {
+            self.report.because("the drain is over");
+            self.report.complete();
+        }
+        // Of one whose permission was withdrawn the report knows, and says why.
+        if self.flags != DENIED {
+            self.report.ended_early(self.flags);
+        }
+        let (metrics, labels) = (&self.worker.shared.metrics, self.report.tcp_labels());
+        metrics.tcp_received.get_or_create(&labels).inc_by(received);
+        metrics.tcp_sent.get_or_create(&labels).inc_by(sent);
+        metrics.tcp_closed.get_or_create(&TcpLabels { response_flags: self.flags, ..labels }).inc();
     }
 }
 
