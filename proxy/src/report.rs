@@ -21,6 +21,7 @@ use crate::detect::Detected;
 use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::Failure;
 use crate::http::body::Progress;
+use crate::http::deadline::{self, Deadline};
 use crate::http::idle::InFlight;
 use crate::http::server::Reporting;
 use crate::http::standing::{Head, Standing};
@@ -36,6 +37,15 @@ pub const NO_FLAGS: &str = "-";
 pub const DENIED: &str = "RBAC";
 /// The field of the endpoints that were not even considered.
 pub const LEFT_OUT: &str = "endpoints_left_out";
+
+/// Why an exchange has to end before it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// A new configuration does not let it in.
+    Withdrawn,
+    /// It takes longer than it may.
+    Late,
+}
 
 /// One request's report.
 #[derive(Debug)]
@@ -60,6 +70,7 @@ struct Inner {
     grpc: bool,
     http2: bool,
     upgrade: Option<HeaderValue>,
+    deadline: Deadline,
     /// What a tunnel took from the downstream.
     tunnelled: u64,
     in_flight: Option<InFlight>,
@@ -86,6 +97,7 @@ impl Report {
             grpc: headers::is_grpc(request.headers()),
             http2: request.version() == Version::HTTP_2,
             upgrade: None,
+            deadline: Deadline::begin(deadline::of(request, None)),
             tunnelled: 0,
             in_flight: None,
         }))
@@ -108,9 +120,12 @@ impl Report {
         self.0.in_flight.as_ref()?.standing()
     }
 
-    /// Ready once a new configuration ends the exchange.
-    pub fn poll_withdrawn(&self, cx: &Context<'_>) -> Poll<()> {
-        self.standing().map_or(Poll::Pending, |standing| standing.poll_answer(cx))
+    /// Ready once the exchange has to end, for this reason.
+    pub fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Cut> {
+        if self.standing().is_some_and(|standing| standing.poll_answer(cx).is_ready()) {
+            return Poll::Ready(Cut::Withdrawn);
+        }
+        self.0.deadline.poll(cx).map(|()| Cut::Late)
     }
 
     /// The caller speaks gRPC, and must be answered in its terms.

@@ -188,4 +188,5 @@ pub(super) struct RawLimits {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawHttp {
     pub(super) upgrades: Option<Vec<String>>,
+    pub(super) expect_continue: Option<String>,
 }

@@ -48,7 +48,7 @@ fn defaults_are_as_documented() {
     assert_eq!(bootstrap.workers, 0);
     assert_eq!(bootstrap.timeouts.idle, Duration::from_secs(3600));
     assert_eq!(bootstrap.limits.request_header_bytes, 61440);
-    assert_eq!(bootstrap.http.upgrades, ["websocket"]);
+    assert_eq!((bootstrap.http.upgrades, bootstrap.http.expect_continue.as_secs()), (vec!["websocket".to_owned()], 1));
     let (timeout, refresh) = (Duration::from_secs(5), Duration::from_secs(1200));
     assert_eq!(bootstrap.jwks, Jwks { trust_bundle: None, timeout, refresh });
 }
@@ -82,7 +82,7 @@ log: {level: "meshgate=debug", format: json}
 workers: 2
 timeouts: {detect: 300ms, tlsHandshake: 1m30s, idle: 1h}
 limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurrentStreams: 1}
-http: {upgrades: [WebSocket, spdy/3.1]}
+http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
 "#;
     let bootstrap = load(text, &[]).unwrap();
     assert_eq!(bootstrap.workload.labels["app"], "backend");

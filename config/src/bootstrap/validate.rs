@@ -352,5 +352,9 @@ fn http(v: &mut Validator<'_>, raw: RawHttp) -> HttpSettings {
             v.fail(&field, format!("requests inside `{protocol}` would pass without being judged"));
         }
     }
-    HttpSettings { upgrades: written.iter().map(|protocol| protocol.to_ascii_lowercase()).collect() }
+    HttpSettings {
+        upgrades: written.iter().map(|protocol| protocol.to_ascii_lowercase()).collect(),
+        // What curl waits, and a client that waits longer waits for us.
+        expect_continue: v.duration("http.expectContinue", raw.expect_continue, Duration::from_secs(1)),
+    }
 }

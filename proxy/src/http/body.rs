@@ -16,11 +16,12 @@ use hyper::body::Incoming;
 use meshgate_policy::Authentication;
 
 use crate::balance::Attempt;
-use crate::http::headers;
+use crate::error::ErrorKind;
+use crate::http::{expect, headers};
 use crate::http::pool::Lease;
 use crate::http::retry::{Replay, Tee};
 use crate::http::standing::Standing;
-use crate::report::Report;
+use crate::report::{Cut, Report};
 
 /// How far a request body has come.
 #[derive(Debug, Default)]
@@ -49,6 +50,9 @@ pub enum Broken {
     /// A new configuration ends the exchange.
     #[error("permission withdrawn")]
     Withdrawn,
+    /// It took longer than it may. HTTP/2 says so as CANCEL: nobody waits for it any more.
+    #[error("deadline exceeded")]
+    Late(#[source] h2::Error),
     /// The request is sent to another upstream instead.
     #[error("sent to another upstream")]
     Superseded,
@@ -176,6 +180,8 @@ impl Body for Received {
 pub struct RequestBody {
     inner: Sent,
     progress: Option<Rc<Progress>>,
+    /// Nobody has asked for it yet.
+    held: Option<Box<expect::Held>>,
 }
 
 #[derive(Debug)]
@@ -190,19 +196,24 @@ impl RequestBody {
     /// Wraps what the downstream sends; the progress is `None` when there is no body.
     pub fn new(inner: Received, standing: Option<&Rc<Standing>>) -> (Self, Option<Rc<Progress>>) {
         let progress = (!inner.is_end_stream()).then(|| Progress::begin(standing, 0));
-        (Self { inner: Sent::Received(inner), progress: progress.clone() }, progress)
+        (Self { inner: Sent::Received(inner), progress: progress.clone(), held: None }, progress)
     }
 
     /// What is kept of a body, from its beginning, and then what still comes; without a body, none.
     pub fn again(tee: Option<&Rc<Tee>>, standing: Option<&Rc<Standing>>) -> (Self, Option<Rc<Progress>>) {
         let Some(tee) = tee else { return (Self::own(Bytes::new()), None) };
         let progress = Progress::begin(standing, tee.taken());
-        (Self { inner: Sent::Kept(tee.replay()), progress: Some(Rc::clone(&progress)) }, Some(progress))
+        (Self { inner: Sent::Kept(tee.replay()), progress: Some(Rc::clone(&progress)), held: None }, Some(progress))
     }
 
     /// The body of a request of our own.
     pub fn own(bytes: Bytes) -> Self {
-        Self { inner: Sent::Own((!bytes.is_empty()).then_some(bytes)), progress: None }
+        Self { inner: Sent::Own((!bytes.is_empty()).then_some(bytes)), progress: None, held: None }
+    }
+
+    /// Is not asked for before then.
+    pub fn hold(&mut self, held: expect::Held) {
+        self.held = Some(Box::new(held));
     }
 
     fn count(&self, frame: &Option<Result<Frame<Bytes>, Broken>>) {
@@ -236,6 +247,10 @@ impl Body for RequestBody {
             && standing.poll_upload(cx).is_ready()
         {
             return Poll::Ready(Some(Err(Broken::Withdrawn)));
+        }
+        if let Some(held) = &mut self.held {
+            std::task::ready!(held.poll(cx));
+            self.held = None;
         }
         let frame = match &mut self.inner {
             Sent::Received(received) => Pin::new(&mut *received).poll_frame(cx).map(|mut frame| {
@@ -342,8 +357,16 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
-        if this.report.as_ref().is_some_and(|report| report.poll_withdrawn(cx).is_ready()) {
-            return Poll::Ready(Some(Err(Broken::Withdrawn)));
+        if let Some(report) = &mut this.report
+            && let Poll::Ready(cut) = report.poll_cut(cx)
+        {
+            return Poll::Ready(Some(Err(match cut {
+                Cut::Withdrawn => Broken::Withdrawn,
+                Cut::Late => {
+                    report.ended_early(ErrorKind::DeadlineExceeded.flag());
+                    Broken::Late(h2::Reason::CANCEL.into())
+                }
+            })));
         }
         let mut frame = match &mut this.source {
             Source::Upstream { inner, .. } => {

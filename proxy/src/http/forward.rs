@@ -49,11 +49,14 @@ pub async fn forward(
         report.attempt(&candidate, how.progress.as_ref());
         // Pinned where it is made: it is large, and moving it would show in a profile.
         let mut sending = pin!(client::send(worker, candidate.slot(), request, how));
-        let sent = poll_fn(|cx| match report.poll_withdrawn(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => sending.as_mut().poll(cx).map(Some),
+        let sent = poll_fn(|cx| match report.poll_cut(cx) {
+            Poll::Ready(cut) => Poll::Ready(Err(cut)),
+            Poll::Pending => sending.as_mut().poll(cx).map(Ok),
         });
-        let Some(sent) = sent.await else { return Err(Refused::withdrawn(report)) };
+        let sent = match sent.await {
+            Ok(sent) => sent,
+            Err(cut) => return Err(Refused::cut(cut, report)),
+        };
         next = match sent {
             Ok((response, lease)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let asked = report.upgrade().is_some_and(|protocol| upgrade::is_answer(&response, protocol));

@@ -8,19 +8,19 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, Ready, Then, ready};
-use http::{Request, Response, Version, header};
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use meshgate_policy::Token;
 use tower::{Layer, Service, ServiceBuilder};
 
-use crate::error::ProxyError;
+use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::{self, Refusal};
 use crate::gateway::compatibility;
 use crate::http::authentication::BadToken;
 use crate::http::body::{Received, ResponseBody};
-use crate::http::{headers, refusal, upgrade};
-use crate::report::Report;
+use crate::http::{expect, headers, refusal, upgrade};
+use crate::report::{Cut, Report};
 use crate::worker::{Worker, WorkerRef};
 use crate::{inbound, outbound};
 
@@ -84,9 +84,12 @@ impl Refused {
         Self { why: Why::Failed(error), report, unread }
     }
 
-    /// A new configuration no longer lets it in, and it has had no answer yet.
-    pub fn withdrawn(report: Report) -> Self {
-        Self { why: Why::Withdrawn, report, unread: None }
+    /// It had to end before it had an answer.
+    pub fn cut(cut: Cut, report: Report) -> Self {
+        match cut {
+            Cut::Withdrawn => Self { why: Why::Withdrawn, report, unread: None },
+            Cut::Late => Self::failed(ProxyError::new(ErrorKind::DeadlineExceeded, "no answer in its time"), report),
+        }
     }
 
     /// It failed after its body was given to an upstream.
@@ -99,7 +102,7 @@ impl Exchange {
     /// The report, and what is left to read of a request body that is on its way. A client that waits to be told to go on
     /// has not sent it, and one that speaks HTTP/2 can be told to stop.
     fn abandon(self) -> (Report, Option<Incoming>) {
-        let coming = self.request.version() != Version::HTTP_2 && !self.request.headers().contains_key(header::EXPECT);
+        let coming = self.request.version() != Version::HTTP_2 && !expect::is_continue(self.request.headers());
         let body = self.request.into_body();
         (self.report, (coming && !body.is_end_stream()).then(|| body.into_rest()))
     }
@@ -154,7 +157,7 @@ fn sanitise(worker: &Worker, upgrades: &[String], mut exchange: Exchange) -> Res
     let upgrade = upgrade::asked(&exchange.request, upgrades);
     let sane = headers::sanitise_request(&mut exchange.request, level);
     exchange.report.request(&exchange.request);
-    let result = sane.and(upgrade).map(|upgrade| {
+    let result = sane.and_then(|()| expect::sanitise(&mut exchange.request)).and(upgrade).map(|upgrade| {
         if let Some(protocol) = upgrade {
             upgrade::write(exchange.request.headers_mut(), &protocol);
             exchange.report.asks_to_upgrade(protocol);

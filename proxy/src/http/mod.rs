@@ -3,6 +3,8 @@
 pub mod authentication;
 pub mod body;
 pub mod client;
+pub mod deadline;
+pub mod expect;
 pub mod forward;
 pub mod headers;
 pub mod idle;
