@@ -14,8 +14,8 @@ use super::document::{
 };
 use super::multicluster::Domains;
 use super::{
-    AccessLog, Admin, Authorization, Bootstrap, HttpSettings, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings,
-    Timeouts, WorkloadSettings, labels, listeners, multicluster, providers,
+    AccessLog, Admin, Authorization, Bootstrap, HttpSettings, IdentitySettings, Jwks, Limits, LogSettings,
+    ResourceSettings, Timeouts, WorkloadSettings, labels, listeners, multicluster, providers,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;

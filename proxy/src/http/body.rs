@@ -17,10 +17,10 @@ use meshgate_policy::Authentication;
 
 use crate::balance::Attempt;
 use crate::error::ErrorKind;
-use crate::http::{expect, headers};
 use crate::http::pool::Lease;
 use crate::http::retry::{Replay, Tee};
 use crate::http::standing::Standing;
+use crate::http::{expect, headers};
 use crate::report::{Cut, Report};
 
 /// How far a request body has come.

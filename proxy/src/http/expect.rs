@@ -38,10 +38,14 @@ pub fn sanitise<B: Body>(request: &mut Request<B>) -> Result<(), ProxyError> {
     Ok(())
 }
 
-/// Whether the sender may wait to be told to go on.
-pub fn is_continue(headers: &HeaderMap) -> bool {
+fn is_continue(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(header::EXPECT).iter();
     values.next().is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(CONTINUE)) && values.next().is_none()
+}
+
+/// Whether the sender may not have sent its body, because it waits to be told to go on.
+pub fn may_wait(headers: &HeaderMap) -> bool {
+    headers.get_all(header::EXPECT).iter().any(|value| value.as_bytes().eq_ignore_ascii_case(CONTINUE))
 }
 
 /// A body that is not asked for yet.

@@ -153,7 +153,8 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
             false => (None, RequestBody::new(body, standing)),
         };
         let kept = keep.then(|| Kept::new(&parts, tee));
-        let waits = progress.is_some() && parts.version != Version::HTTP_2 && parts.headers.contains_key(header::EXPECT);
+        let waits =
+            progress.is_some() && parts.version != Version::HTTP_2 && parts.headers.contains_key(header::EXPECT);
         let mut request = Request::from_parts(parts, body);
         if waits {
             let held = Held::until_told(&mut request, worker.shared.bootstrap.http.expect_continue);

@@ -245,7 +245,10 @@ mod tests {
         for (fields, expected) in [
             (&[("upgrade", "websocket"), ("connection", "upgrade")][..], Ok(Some("websocket"))),
             (&[("upgrade", "WebSocket"), ("connection", "keep-alive, Upgrade")], Ok(Some("websocket"))),
-            (&[("upgrade", "h2c, spdy/3.1"), ("connection", "HTTP2-Settings"), ("connection", "upgrade")], Ok(Some("spdy/3.1"))),
+            (
+                &[("upgrade", "h2c, spdy/3.1"), ("connection", "HTTP2-Settings"), ("connection", "upgrade")],
+                Ok(Some("spdy/3.1")),
+            ),
             (&[("connection", "upgrade")], Ok(None)),
             (&[("upgrade", "h2c"), ("connection", "upgrade")], Ok(None)),
             (&[("upgrade", ""), ("connection", "upgrade")], Ok(None)),

@@ -1,5 +1,6 @@
 //! HTTP/1 through a pair of sidecars: framing, order, and what the proxy itself answers.
 
+mod corners;
 mod grpc;
 mod http2;
 mod report;

@@ -121,7 +121,10 @@ fn frames_pass_both_ways_and_the_log_counts_them() {
             assert_eq!((line["response_code"].as_u64(), line["response_flags"].as_str()), (Some(101), Some("-")));
             let received = masked("ping").len() as u64;
             let sent = unmasked("welcome").len() + unmasked("pong").len() + unmasked("bye").len();
-            assert_eq!((line["bytes_received"].as_u64(), line["bytes_sent"].as_u64()), (Some(received), Some(sent as u64)));
+            assert_eq!(
+                (line["bytes_received"].as_u64(), line["bytes_sent"].as_u64()),
+                (Some(received), Some(sent as u64))
+            );
             assert_eq!(tcp(sidecar, "istio_tcp_received_bytes_total").await, received as f64);
             assert_eq!(tcp(sidecar, "istio_tcp_connections_closed_total").await, 1.0);
         }
@@ -243,7 +246,8 @@ fn an_upgrade_is_judged_by_its_head_like_any_request() {
     run(async {
         let app = switching(SWITCHING).await;
         let mesh = Mesh::of(app.address()).await;
-        let when = "[{to: [{operation: {methods: [GET]}}], when: [{key: \"request.headers[upgrade]\", values: [websocket]}]}]";
+        let when =
+            "[{to: [{operation: {methods: [GET]}}], when: [{key: \"request.headers[upgrade]\", values: [websocket]}]}]";
         mesh.policies(&policy("no-websocket", "DENY", when)).await;
         let mut client = mesh.wire().await;
         assert_eq!(client.ask(asking("/chat")).await.text(), "RBAC: access denied");
