@@ -91,6 +91,8 @@ pub struct Bootstrap {
     pub timeouts: Timeouts,
     /// How much there may be of things.
     pub limits: Limits,
+    /// What requests may do.
+    pub http: HttpSettings,
 }
 
 /// What a process is in the mesh.
@@ -274,6 +276,16 @@ pub struct Timeouts {
     pub upstream_idle: Duration,
     /// For connections to finish at shutdown.
     pub drain: Duration,
+}
+
+/// What HTTP requests may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// The protocols that an HTTP/1.1 connection may be upgraded to (RFC 9110, section 7.8), in lower case. None of them is
+    /// another way to speak HTTP, and none is TLS.
+    pub upgrades: Vec<String>,
+    /// How long an application may take to ask for a body whose client waits to be told to go on; then it is sent unasked.
+    pub expect_continue: Duration,
 }
 
 /// How much there may be of things; all greater than zero.

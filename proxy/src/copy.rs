@@ -69,6 +69,12 @@ where
         Self { downstream, upstream, up: Direction::new(), down: Direction::new() }
     }
 
+    /// Where some was read of either before it came to be moved, which is moved first.
+    pub fn begun(downstream: A, upstream: B, from_downstream: &[u8], from_upstream: &[u8]) -> Self {
+        let (up, down) = (Direction::begun(from_downstream), Direction::begun(from_upstream));
+        Self { downstream, upstream, up, down }
+    }
+
     /// Bytes taken from the downstream and given to it, so far.
     pub fn moved(&self) -> (u64, u64) {
         (self.up.moved, self.down.moved)
@@ -122,7 +128,13 @@ fn poll_idle(
 
 impl Direction {
     fn new() -> Self {
-        Self { buffer: vec![0; SMALL].into(), start: 0, end: 0, state: State::Open, moved: 0, dirty: false }
+        Self::begun(&[])
+    }
+
+    fn begun(read: &[u8]) -> Self {
+        let mut buffer = read.to_vec();
+        buffer.resize(read.len().max(SMALL), 0);
+        Self { buffer: buffer.into(), start: 0, end: read.len(), state: State::Open, moved: 0, dirty: false }
     }
 
     fn poll<R, W>(&mut self, cx: &mut Context<'_>, reader: &mut R, writer: &mut W) -> Poll<Result<(), Fault>>
@@ -211,6 +223,26 @@ mod tests {
         assert!(matches!(end, End::Closed));
         assert_eq!((request, answer.as_slice()), (100_000, &b"answer"[..]));
         assert_eq!(copy.moved(), (100_000, 6));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_comes_first_both_ways_however_much_it_is() {
+        for early in [&b""[..], b"early", &[7; 10_000]] {
+            let (mut client, downstream) = duplex(64 * 1024);
+            let (mut server, upstream) = duplex(64 * 1024);
+            let mut copy = Copy::begun(downstream, upstream, early, early);
+            client.write_all(b"later").await.unwrap();
+            client.shutdown().await.unwrap();
+            server.write_all(b"later").await.unwrap();
+            server.shutdown().await.unwrap();
+            assert!(matches!(copy.run(Duration::from_secs(5)).await, End::Closed));
+            drop(copy);
+            for mut end in [client, server] {
+                let mut all = Vec::new();
+                end.read_to_end(&mut all).await.unwrap();
+                assert_eq!(all, [early, b"later"].concat());
+            }
+        }
     }
 
     #[tokio::test(start_paused = true)]

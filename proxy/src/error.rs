@@ -57,6 +57,10 @@ pub enum ErrorKind {
     UpstreamReset,
     /// The head of the upstream's answer did not come in time.
     UpstreamTimeout,
+    /// The request as a whole took longer than it may, or than its client waits.
+    DeadlineExceeded,
+    /// An expectation other than 100-continue (RFC 9110, section 10.1.1).
+    ExpectationFailed,
     /// The upstream's answer is not valid HTTP.
     UpstreamProtocol,
     /// Another cluster's gateway could not be reached, or broke.
@@ -91,6 +95,8 @@ impl ErrorKind {
             | Self::NotForCaller
             | Self::TooMany
             | Self::BackendOutOfReach
+            | Self::DeadlineExceeded
+            | Self::ExpectationFailed
             | Self::Loop => Side::Downstream,
             Self::NoRoute
             | Self::NoEndpoint
@@ -128,7 +134,8 @@ impl ErrorKind {
             | Self::GatewayTls
             | Self::TunnelRefused
             | Self::TunnelNoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            Self::UpstreamTimeout | Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -138,7 +145,8 @@ impl ErrorKind {
     /// The gRPC status code (see grpc's `statuscodes.md`) for callers that speak gRPC.
     pub fn grpc_status(self) -> &'static str {
         match self {
-            Self::BadRequest | Self::UpstreamProtocol | Self::Internal | Self::Loop => "13",
+            Self::BadRequest | Self::ExpectationFailed | Self::UpstreamProtocol | Self::Internal | Self::Loop => "13",
+            Self::DeadlineExceeded => "4",
             Self::DownstreamGone => "1",
             Self::NoRoute | Self::NotExported | Self::NotForCaller | Self::ConnectNotAllowed => "12",
             Self::DownstreamTls => "16",
@@ -160,7 +168,7 @@ impl ErrorKind {
     /// The response flag in access log and metrics: Envoy's letters where the meaning is the same.
     pub fn flag(self) -> &'static str {
         match self {
-            Self::BadRequest | Self::HeadTooLarge | Self::ConnectNotAllowed => "DPE",
+            Self::BadRequest | Self::HeadTooLarge | Self::ConnectNotAllowed | Self::ExpectationFailed => "DPE",
             Self::DownstreamTls => "DOWNSTREAM_TLS",
             Self::DownstreamGone => "DC",
             Self::NoRoute | Self::NotExported => "NR",
@@ -173,7 +181,7 @@ impl ErrorKind {
             Self::TunnelRefused => "GATEWAY_REFUSED",
             Self::UpstreamTls | Self::GatewayTls => "TLS_FAILURE",
             Self::UpstreamReset => "UC",
-            Self::UpstreamTimeout => "UT",
+            Self::UpstreamTimeout | Self::DeadlineExceeded => "UT",
             Self::UpstreamProtocol => "UPE",
             Self::Internal => "LR",
         }
@@ -202,6 +210,8 @@ impl ErrorKind {
             | Self::NotExported
             | Self::NotForCaller
             | Self::TooMany
+            | Self::DeadlineExceeded
+            | Self::ExpectationFailed
             | Self::Loop
             | Self::Internal => self.flag(),
         }
@@ -231,7 +241,8 @@ impl ErrorKind {
             }
             Self::UpstreamTls | Self::GatewayTls => "upstream identity not accepted",
             Self::UpstreamReset => "upstream closed the connection",
-            Self::UpstreamTimeout => "upstream request timeout",
+            Self::UpstreamTimeout | Self::DeadlineExceeded => "upstream request timeout",
+            Self::ExpectationFailed => "expectation failed",
             Self::UpstreamProtocol => "upstream protocol error",
             Self::Internal => "internal error",
         }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Version, header};
+use http::{HeaderValue, Request, Version, header};
 use meshgate_policy::{Decision, Nearest, RequestPrincipal};
 use tokio::time::Instant;
 
@@ -21,12 +21,14 @@ use crate::detect::Detected;
 use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::Failure;
 use crate::http::body::Progress;
+use crate::http::deadline::{self, Deadline};
 use crate::http::guard::http1::Breach;
 use crate::http::idle::InFlight;
 use crate::http::server::Reporting;
 use crate::http::standing::{Head, Standing};
+use crate::http::upgrade::Switch;
 use crate::http::{authentication, headers};
-use crate::metrics::{DecisionLabels, OutcomeLabels, PortLabels, ProviderLabels, RequestCounters};
+use crate::metrics::{DecisionLabels, OutcomeLabels, PortLabels, ProviderLabels, RequestCounters, TcpLabels};
 use crate::worker::{Worker, WorkerRef};
 
 /// No flag: the answer is the upstream's own.
@@ -36,6 +38,15 @@ pub const NO_FLAGS: &str = "-";
 pub const DENIED: &str = "RBAC";
 /// The field of the endpoints that were not even considered.
 pub const LEFT_OUT: &str = "endpoints_left_out";
+
+/// Why an exchange has to end before it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// A new configuration does not let it in.
+    Withdrawn,
+    /// It takes longer than it may.
+    Late,
+}
 
 /// One request's report.
 #[derive(Debug)]
@@ -59,6 +70,10 @@ struct Inner {
     no_budget: bool,
     grpc: bool,
     http2: bool,
+    upgrade: Option<HeaderValue>,
+    deadline: Deadline,
+    /// What a tunnel took from the downstream.
+    tunnelled: u64,
     in_flight: Option<InFlight>,
 }
 
@@ -82,6 +97,9 @@ impl Report {
             no_budget: false,
             grpc: headers::is_grpc(request.headers()),
             http2: request.version() == Version::HTTP_2,
+            upgrade: None,
+            deadline: Deadline::begin(deadline::of(request, None)),
+            tunnelled: 0,
             in_flight: None,
         }))
     }
@@ -110,9 +128,12 @@ impl Report {
         }
     }
 
-    /// Ready once a new configuration ends the exchange.
-    pub fn poll_withdrawn(&self, cx: &Context<'_>) -> Poll<()> {
-        self.standing().map_or(Poll::Pending, |standing| standing.poll_answer(cx))
+    /// Ready once the exchange has to end, for this reason.
+    pub fn poll_cut(&mut self, cx: &mut Context<'_>) -> Poll<Cut> {
+        if self.standing().is_some_and(|standing| standing.poll_answer(cx).is_ready()) {
+            return Poll::Ready(Cut::Withdrawn);
+        }
+        self.0.deadline.poll(cx).map(|()| Cut::Late)
     }
 
     /// The caller speaks gRPC, and must be answered in its terms.
@@ -123,6 +144,37 @@ impl Report {
     /// The request came over HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.0.http2
+    }
+
+    /// It asks to go on in this protocol, and may.
+    pub fn asks_to_upgrade(&mut self, protocol: HeaderValue) {
+        self.0.upgrade = Some(protocol);
+    }
+
+    /// The protocol that it asks to go on in, and may.
+    pub fn upgrade(&self) -> Option<&HeaderValue> {
+        self.0.upgrade.as_ref()
+    }
+
+    /// Where it leaves what its connection is to go on with.
+    pub fn switch(&self) -> Option<Rc<Switch>> {
+        self.0.in_flight.as_ref()?.switch()
+    }
+
+    /// How it counts as a TCP connection.
+    pub fn tcp_labels(&self) -> TcpLabels {
+        self.0.counters.tcp_labels()
+    }
+
+    /// A tunnel moved so many bytes from the downstream and to it.
+    pub fn tunnelled(&mut self, received: u64, sent: u64) {
+        self.0.tunnelled = received;
+        self.0.sent = sent;
+    }
+
+    /// It ended before its time, for a reason that has a flag.
+    pub fn ended_early(&mut self, flags: &'static str) {
+        self.0.flags = flags;
     }
 
     /// The request as it will be forwarded (or, when it was refused as malformed, as it came).
@@ -287,7 +339,7 @@ impl Drop for Report {
         if let Some(detail) = &inner.detail {
             line.text("response_code_details", detail.as_bytes());
         }
-        let received = inner.received.as_ref().map_or(0, |progress| progress.bytes.get());
+        let received = inner.received.as_ref().map_or(inner.tunnelled, |progress| progress.bytes.get());
         let totals = Totals { code: Some(inner.code), flags: inner.flags, received, sent: inner.sent };
         totals.finish(&inner.worker, line, inner.started.elapsed());
     }

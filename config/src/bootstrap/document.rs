@@ -65,6 +65,8 @@ pub(super) struct Raw {
     pub(super) timeouts: RawTimeouts,
     #[serde(default)]
     pub(super) limits: RawLimits,
+    #[serde(default)]
+    pub(super) http: RawHttp,
 }
 
 #[derive(Default, Deserialize)]
@@ -196,4 +198,11 @@ pub(super) struct RawHttp2Limits {
     pub(super) control_frames: Option<u32>,
     pub(super) resets: Option<u32>,
     pub(super) header_block_bytes: Option<u32>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct RawHttp {
+    pub(super) upgrades: Option<Vec<String>>,
+    pub(super) expect_continue: Option<String>,
 }

@@ -50,6 +50,7 @@ fn defaults_are_as_documented() {
     assert_eq!(bootstrap.limits.request_header_bytes, 61440);
     let http2 = Http2Limits { control_frames: 1000, resets: 150, header_block_bytes: 65536 };
     assert_eq!(bootstrap.limits.http2, http2);
+    assert_eq!((bootstrap.http.upgrades, bootstrap.http.expect_continue.as_secs()), (vec!["websocket".to_owned()], 1));
     let (timeout, refresh) = (Duration::from_secs(5), Duration::from_secs(1200));
     assert_eq!(bootstrap.jwks, Jwks { trust_bundle: None, timeout, refresh });
 }
@@ -83,6 +84,7 @@ log: {level: "meshgate=debug", format: json}
 workers: 2
 timeouts: {detect: 300ms, tlsHandshake: 1m30s, idle: 1h}
 limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurrentStreams: 1, http2: {controlFrames: 200, resets: 10, headerBlockBytes: 9000}}
+http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
 "#;
     let bootstrap = load(text, &[]).unwrap();
     assert_eq!(bootstrap.workload.labels["app"], "backend");
@@ -101,6 +103,7 @@ limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurren
     let http2 = Http2Limits { control_frames: 200, resets: 10, header_block_bytes: 9000 };
     assert_eq!(bootstrap.limits.http2, http2);
     assert_eq!(bootstrap.timeouts.tls_handshake, Duration::from_secs(90));
+    assert_eq!(bootstrap.http.upgrades, ["websocket", "spdy/3.1"]);
     assert_eq!(bootstrap.workload().labels, bootstrap.workload.labels);
     assert!(matches!(bootstrap.policy_settings().catch_all_deny, CatchAllDeny::Baseline));
 }
@@ -332,4 +335,14 @@ fn what_is_wrong_with_ports_of_detection_is_told_at_its_place() {
     let many: Vec<_> = (1..=1025).map(|port: u16| port.to_string()).collect();
     let found = problems(&format!("{MINIMAL}detection: {{opaquePorts: [{}]}}\n", many.join(", ")));
     assert!(found[0].contains("the most is 1024"), "{found:?}");
+}
+
+#[test]
+fn no_upgrade_leads_to_requests_that_nobody_judges() {
+    let with = |upgrades: &str| load(&format!("{MINIMAL}http: {{upgrades: {upgrades}}}\n"), &[]);
+    assert_eq!(with("[]").unwrap().http.upgrades, [""; 0]);
+    for bad in ["h2c", "H2C", "h2", "HTTP/2.0", "TLS/1.2", "\"\"", "\"a b\""] {
+        let problems = with(&format!("[websocket, {bad}]")).unwrap_err();
+        assert!(problems[0].contains("http.upgrades[1]"), "{bad}: {problems:?}");
+    }
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 use meshgate_identity::{SpiffeId, TrustDomain};
 
 use super::document::{
-    Raw, RawAuthorization, RawHttp2Limits, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload,
+    Raw, RawAuthorization, RawHttp, RawHttp2Limits, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload,
 };
 use super::multicluster::Domains;
 use super::{
-    AccessLog, Admin, Authorization, Bootstrap, Http2Limits, IdentitySettings, Jwks, Limits, LogSettings,
+    AccessLog, Admin, Authorization, Bootstrap, Http2Limits, HttpSettings, IdentitySettings, Jwks, Limits, LogSettings,
     ResourceSettings, Timeouts, WorkloadSettings, detection, headers, labels, listeners, multicluster, providers,
 };
 use crate::clusters::ClusterKey;
@@ -168,6 +168,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let log = log(&mut v, raw.log);
     let timeouts = timeouts(&mut v, raw.timeouts);
     let limits = limits(&mut v, &raw.limits);
+    let http = http(&mut v, raw.http);
     match (trust_domain, cluster_key, admin) {
         (Some(trust_domain), Some(cluster_key), Some(address)) if v.problems.is_empty() => Ok(Bootstrap {
             role: raw.role,
@@ -196,6 +197,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             workers: raw.workers,
             timeouts,
             limits,
+            http,
         }),
         _ => Err(v.problems),
     }
@@ -358,5 +360,28 @@ fn http2_limits(v: &mut Validator<'_>, raw: &RawHttp2Limits, limits: Limits) -> 
             head,
             default.header_block_bytes.max(head),
         ),
+    }
+}
+
+/// Upgraded to these, requests would go by unjudged.
+const NEVER_UPGRADED_TO: [&str; 4] = ["h2c", "h2", "http", "tls"];
+
+fn http(v: &mut Validator<'_>, raw: RawHttp) -> HttpSettings {
+    let written = raw.upgrades.unwrap_or_else(|| vec!["websocket".to_owned()]);
+    for (i, protocol) in written.iter().enumerate() {
+        let field = format!("http.upgrades[{i}]");
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte);
+        if protocol.is_empty() || !protocol.bytes().all(is_token) {
+            v.fail(&field, format!("`{protocol}` is not the name of a protocol, such as websocket"));
+        }
+        let name = protocol.split('/').next().unwrap_or_default();
+        if NEVER_UPGRADED_TO.iter().any(|never| name.eq_ignore_ascii_case(never)) {
+            v.fail(&field, format!("requests inside `{protocol}` would pass without being judged"));
+        }
+    }
+    HttpSettings {
+        upgrades: written.iter().map(|protocol| protocol.to_ascii_lowercase()).collect(),
+        // What curl waits, and a client that waits longer waits for us.
+        expect_continue: v.duration("http.expectContinue", raw.expect_continue, Duration::from_secs(1)),
     }
 }

@@ -39,6 +39,9 @@ pub(super) fn blames(kind: ErrorKind) -> Blame {
         | ErrorKind::NotExported
         | ErrorKind::NotForCaller
         | ErrorKind::TooMany
+        // The client's own haste.
+        | ErrorKind::DeadlineExceeded
+        | ErrorKind::ExpectationFailed
         | ErrorKind::Internal => Blame::Nobody,
     }
 }

@@ -16,11 +16,12 @@ use hyper::body::Incoming;
 use meshgate_policy::Authentication;
 
 use crate::balance::Attempt;
-use crate::http::headers;
+use crate::error::ErrorKind;
 use crate::http::pool::Lease;
 use crate::http::retry::{Replay, Tee};
 use crate::http::standing::Standing;
-use crate::report::Report;
+use crate::http::{expect, headers};
+use crate::report::{Cut, Report};
 
 /// How far a request body has come.
 #[derive(Debug, Default)]
@@ -53,6 +54,9 @@ pub enum Broken {
     /// A new configuration ends the exchange.
     #[error("permission withdrawn")]
     Withdrawn,
+    /// It took longer than it may. HTTP/2 says so as CANCEL: nobody waits for it any more.
+    #[error("deadline exceeded")]
+    Late(#[source] h2::Error),
     /// The request is sent to another upstream instead.
     #[error("sent to another upstream")]
     Superseded,
@@ -194,6 +198,8 @@ impl Body for Received {
 pub struct RequestBody {
     inner: Sent,
     progress: Option<Rc<Progress>>,
+    /// Nobody has asked for it yet.
+    held: Option<Box<expect::Held>>,
 }
 
 #[derive(Debug)]
@@ -208,19 +214,24 @@ impl RequestBody {
     /// Wraps what the downstream sends; the progress is `None` when there is no body.
     pub fn new(inner: Received, standing: Option<&Rc<Standing>>) -> (Self, Option<Rc<Progress>>) {
         let progress = (!inner.is_end_stream()).then(|| Progress::begin(standing, 0));
-        (Self { inner: Sent::Received(inner), progress: progress.clone() }, progress)
+        (Self { inner: Sent::Received(inner), progress: progress.clone(), held: None }, progress)
     }
 
     /// What is kept of a body, from its beginning, and then what still comes; without a body, none.
     pub fn again(tee: Option<&Rc<Tee>>, standing: Option<&Rc<Standing>>) -> (Self, Option<Rc<Progress>>) {
         let Some(tee) = tee else { return (Self::own(Bytes::new()), None) };
         let progress = Progress::begin(standing, tee.taken());
-        (Self { inner: Sent::Kept(tee.replay()), progress: Some(Rc::clone(&progress)) }, Some(progress))
+        (Self { inner: Sent::Kept(tee.replay()), progress: Some(Rc::clone(&progress)), held: None }, Some(progress))
     }
 
     /// The body of a request of our own.
     pub fn own(bytes: Bytes) -> Self {
-        Self { inner: Sent::Own((!bytes.is_empty()).then_some(bytes)), progress: None }
+        Self { inner: Sent::Own((!bytes.is_empty()).then_some(bytes)), progress: None, held: None }
+    }
+
+    /// Is not asked for before then.
+    pub fn hold(&mut self, held: expect::Held) {
+        self.held = Some(Box::new(held));
     }
 
     fn count(&self, frame: &Option<Result<Frame<Bytes>, Broken>>) {
@@ -254,6 +265,10 @@ impl Body for RequestBody {
             && standing.poll_upload(cx).is_ready()
         {
             return Poll::Ready(Some(Err(Broken::Withdrawn)));
+        }
+        if let Some(held) = &mut self.held {
+            std::task::ready!(held.poll(cx));
+            self.held = None;
         }
         let frame = match &mut self.inner {
             Sent::Received(received) => Pin::new(&mut *received).poll_frame(cx).map(|mut frame| {
@@ -310,7 +325,8 @@ pub struct Held {
 #[derive(Debug)]
 pub struct ResponseBody {
     source: Source,
-    report: Report,
+    /// `None` when a tunnel has it, which begins where this answer ends.
+    report: Option<Report>,
 }
 
 #[derive(Debug)]
@@ -323,7 +339,7 @@ impl ResponseBody {
     /// An upstream's answer. The lease goes back to the pool once the body was read to its end.
     pub fn upstream(inner: Incoming, held: Held, report: Report) -> Self {
         let http2 = held.lease.is_stream();
-        let mut body = Self { source: Source::Upstream { inner, http2, held: Some(held) }, report };
+        let mut body = Self { source: Source::Upstream { inner, http2, held: Some(held) }, report: Some(report) };
         if body.is_end_stream() {
             body.ended();
         }
@@ -334,11 +350,18 @@ impl ResponseBody {
     pub fn local(text: impl Into<Bytes>, mut report: Report) -> Self {
         let bytes = text.into();
         report.complete();
-        Self { source: Source::Local((!bytes.is_empty()).then_some(bytes)), report }
+        Self { source: Source::Local((!bytes.is_empty()).then_some(bytes)), report: Some(report) }
+    }
+
+    /// None at all, of an exchange that is not over.
+    pub fn none() -> Self {
+        Self { source: Source::Local(None), report: None }
     }
 
     fn ended(&mut self) {
-        self.report.complete();
+        if let Some(report) = &mut self.report {
+            report.complete();
+        }
         if let Source::Upstream { held, .. } = &mut self.source
             && let Some(Held { lease, .. }) = held.take()
         {
@@ -353,8 +376,16 @@ impl Body for ResponseBody {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = &mut *self;
-        if this.report.poll_withdrawn(cx).is_ready() {
-            return Poll::Ready(Some(Err(Broken::Withdrawn)));
+        if let Some(report) = &mut this.report
+            && let Poll::Ready(cut) = report.poll_cut(cx)
+        {
+            return Poll::Ready(Some(Err(match cut {
+                Cut::Withdrawn => Broken::Withdrawn,
+                Cut::Late => {
+                    report.ended_early(ErrorKind::DeadlineExceeded.flag());
+                    Broken::Late(h2::Reason::CANCEL.into())
+                }
+            })));
         }
         let mut frame = match &mut this.source {
             Source::Upstream { inner, http2, .. } => std::task::ready!(poll_whole(inner, *http2, cx)),
@@ -363,12 +394,14 @@ impl Body for ResponseBody {
         sanitise(&mut frame);
         match &frame {
             Some(Ok(frame)) => {
-                this.report.sent(frame.data_ref().map_or(0, Bytes::len));
+                if let Some(report) = &mut this.report {
+                    report.sent(frame.data_ref().map_or(0, Bytes::len));
+                }
                 if this.is_end_stream() {
                     this.ended();
                 }
             }
-            Some(Err(_)) => this.report.upstream_broke(),
+            Some(Err(_)) => this.report.iter_mut().for_each(Report::upstream_broke),
             None => this.ended(),
         }
         Poll::Ready(frame)

@@ -1,5 +1,6 @@
 //! Sends one request to one upstream, over a connection of the pool or a new one.
 
+mod switch;
 mod version;
 
 use std::io;
@@ -49,6 +50,8 @@ pub struct How {
     pub within: Option<Duration>,
     /// Over an HTTP/1 connection that has carried nothing before.
     pub new_connection: bool,
+    /// It asks to go on in another protocol: its connection is its own, before and after.
+    pub upgrade: bool,
 }
 
 impl Failed {
@@ -121,6 +124,8 @@ pub async fn send(
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     match slot.upstream().version {
+        // In a future of its own: it is large, and rare.
+        _ if how.upgrade => Box::pin(switch::send(worker, slot, request, how)).await,
         HttpVersion::Http2 if !slot.is_http1_alone() || is_grpc(request.headers()) => {
             send_http2(worker, slot, request, how).await
         }
@@ -230,13 +235,18 @@ async fn in_time<T>(how: &How, asked: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<Http1Connection, ProxyError> {
+fn http1_builder(worker: &WorkerRef) -> http1::Builder {
     let limits = &worker.shared.bootstrap.limits;
     let mut builder = http1::Builder::new();
     builder.max_header_size(limits.request_header_bytes);
     if limits.request_headers != HYPER_MAX_HEADERS {
         builder.max_headers(limits.request_headers);
     }
+    builder
+}
+
+async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<Http1Connection, ProxyError> {
+    let builder = http1_builder(worker);
     let signals = Rc::<Signals>::default();
     match connect::connect(worker, slot.upstream(), ClientAlpn::Http1).await? {
         Connected::Plain(stream) => {

@@ -14,7 +14,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Held, Received, ResponseBody};
 use crate::http::layers::Refused;
 use crate::http::retry::{Ended, Terms, Tries, Turn};
-use crate::http::{client, headers};
+use crate::http::{client, headers, upgrade};
 use crate::report::Report;
 use crate::worker::WorkerRef;
 
@@ -39,7 +39,8 @@ pub async fn forward(
     let (mut tries, mut next) = Tries::begin(worker, candidates, terms, request, report.standing());
     let mut answered: Option<Answer> = None;
     let mut failed: Option<ProxyError> = None;
-    while let Some(Turn { candidate, request, how }) = next {
+    while let Some(Turn { candidate, request, mut how }) = next {
+        how.upgrade = report.upgrade().is_some();
         // The last one is logged with the report.
         if let Some(earlier) = failed.take() {
             earlier.log();
@@ -48,14 +49,22 @@ pub async fn forward(
         report.attempt(&candidate, how.progress.as_ref());
         // Pinned where it is made: it is large, and moving it would show in a profile.
         let mut sending = pin!(client::send(worker, candidate.slot(), request, how));
-        let sent = poll_fn(|cx| match report.poll_withdrawn(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => sending.as_mut().poll(cx).map(Some),
+        let sent = poll_fn(|cx| match report.poll_cut(cx) {
+            Poll::Ready(cut) => Poll::Ready(Err(cut)),
+            Poll::Pending => sending.as_mut().poll(cx).map(Ok),
         });
-        let Some(sent) = sent.await else { return Err(Refused::withdrawn(report)) };
+        let sent = match sent.await {
+            Ok(sent) => sent,
+            Err(cut) => return Err(Refused::cut(cut, report)),
+        };
         next = match sent {
-            Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-                // Upgrade was taken out of the request. Whatever comes behind this head is no HTTP: the connection is closed.
+            Ok((response, lease)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                let asked = report.upgrade().is_some_and(|protocol| upgrade::is_answer(&response, protocol));
+                if let Some(upstream) = lease.into_switched().filter(|_| asked) {
+                    attempt.went(Outcome::Answered(response.status().as_u16()));
+                    return Ok(upgrade::accept(response, upstream, attempt, report));
+                }
+                // Whatever comes behind this head is no HTTP: the connection is closed.
                 attempt.went(Outcome::Failed(ErrorKind::UpstreamProtocol));
                 let error = ProxyError::new(ErrorKind::UpstreamProtocol, "101 that nobody asked for");
                 failed = Some(error);

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::http::guard::http1::Signals;
 use crate::http::standing::{Head, InProgress, Standing};
+use crate::http::upgrade::Switch;
 
 /// What a downstream HTTP connection is at.
 #[derive(Debug)]
@@ -26,6 +27,8 @@ pub struct Activity {
     in_block: Cell<Option<Instant>>,
     in_progress: Rc<InProgress>,
     signals: Rc<Signals>,
+    /// Where a request leaves what its connection is to go on with.
+    switch: Weak<Switch>,
     /// Since when nothing has happened; `None` when something has and the clock was not asked.
     since: Cell<Option<Instant>>,
 }
@@ -50,13 +53,14 @@ pub enum Due {
 
 impl Activity {
     /// A connection just opened.
-    pub fn new() -> Rc<Self> {
+    pub fn new(switch: &Rc<Switch>) -> Rc<Self> {
         Rc::new(Self {
             in_flight: Cell::new(0),
             in_head: Cell::new(false),
             in_block: Cell::new(None),
             in_progress: Rc::default(),
             signals: Rc::default(),
+            switch: Rc::downgrade(switch),
             since: Cell::new(None),
         })
     }
@@ -132,6 +136,11 @@ impl InFlight {
         self.activity.signals.tunnel();
     }
 
+    /// Where it leaves what its connection is to go on with; `None` when nobody serves that any more.
+    pub fn switch(&self) -> Option<Rc<Switch>> {
+        self.activity.switch.upgrade()
+    }
+
     /// Of one that was let in.
     pub fn standing(&self) -> Option<&Rc<Standing>> {
         self.standing.as_ref()
@@ -157,6 +166,11 @@ impl<I> Watched<I> {
     /// Notes reads of `inner`.
     pub fn new(inner: I, activity: Rc<Activity>) -> Self {
         Self { inner, activity }
+    }
+
+    /// The stream itself.
+    pub fn into_inner(self) -> I {
+        self.inner
     }
 }
 
@@ -208,7 +222,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rest_between_requests_is_not_a_slow_head() {
-        let activity = Activity::new();
+        let activity = Activity::new(&Rc::default());
         let due = |activity: &Activity| activity.due(Instant::now(), HEAD, IDLE);
         tokio::time::advance(Duration::from_secs(30)).await;
         assert!(matches!(due(&activity), Due::Later(_)));

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, Ready, Then, ready};
-use http::{Request, Response, Version, header};
+use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use meshgate_policy::Token;
@@ -21,8 +21,8 @@ use crate::http::authentication::BadToken;
 use crate::http::body::{Received, ResponseBody};
 use crate::http::forwarded::Forwarded;
 use crate::http::headers::ClientCert;
-use crate::http::{headers, refusal};
-use crate::report::Report;
+use crate::http::{expect, headers, refusal, upgrade};
+use crate::report::{Cut, Report};
 use crate::worker::{Worker, WorkerRef};
 use crate::{inbound, outbound};
 
@@ -86,9 +86,12 @@ impl Refused {
         Self { why: Why::Failed(error), report, unread }
     }
 
-    /// A new configuration no longer lets it in, and it has had no answer yet.
-    pub fn withdrawn(report: Report) -> Self {
-        Self { why: Why::Withdrawn, report, unread: None }
+    /// It had to end before it had an answer.
+    pub fn cut(cut: Cut, report: Report) -> Self {
+        match cut {
+            Cut::Withdrawn => Self { why: Why::Withdrawn, report, unread: None },
+            Cut::Late => Self::failed(ProxyError::new(ErrorKind::DeadlineExceeded, "no answer in its time"), report),
+        }
     }
 
     /// It failed after its body was given to an upstream.
@@ -101,7 +104,7 @@ impl Exchange {
     /// The report, and what is left to read of a request body that is on its way. A client that waits to be told to go on
     /// has not sent it, and one that speaks HTTP/2 can be told to stop.
     fn abandon(self) -> (Report, Option<Incoming>) {
-        let coming = self.request.version() != Version::HTTP_2 && !self.request.headers().contains_key(header::EXPECT);
+        let coming = self.request.version() != Version::HTTP_2 && !expect::may_wait(self.request.headers());
         let body = self.request.into_body();
         (self.report, (coming && !body.is_end_stream()).then(|| body.into_rest()))
     }
@@ -116,7 +119,9 @@ pub fn inbound(
     let (zeroth, first, second, last) = (Rc::clone(side), Rc::clone(side), Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| sanitise(&worker, Some(zeroth.forwarded()), exchange)))
+        .layer(CheckLayer(move |exchange| {
+            sanitise(&worker, Some(zeroth.forwarded()), &worker.shared.bootstrap.http.upgrades, exchange)
+        }))
         .layer_fn(move |inner| Ask { side: Rc::clone(&ask), inner })
         .layer(CheckLayer(move |exchange| first.authenticate(exchange)))
         .layer(CheckLayer(move |exchange| second.authorize(exchange)))
@@ -131,7 +136,7 @@ pub fn outbound(
     let (worker, last) = (Rc::clone(worker), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| sanitise(&worker, None, exchange)))
+        .layer(CheckLayer(move |exchange| sanitise(&worker, None, &worker.shared.bootstrap.http.upgrades, exchange)))
         .service_fn(move |exchange| outbound::forward(Rc::clone(&last), exchange))
 }
 
@@ -143,18 +148,26 @@ pub fn compatibility(
     let (worker, first, last) = (Rc::clone(worker), Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| sanitise(&worker, None, exchange)))
+        .layer(CheckLayer(move |exchange| sanitise(&worker, None, &[], exchange)))
         .layer(CheckLayer(move |exchange| first.authorize(exchange)))
         .service_fn(move |exchange| compatibility::forward(Rc::clone(&last), exchange))
 }
 
 /// Makes the request fit to be judged and forwarded, and puts it into the report as it then is; `forwarded` is what the
-/// application is told about its caller, where there is one to be told.
-fn sanitise(worker: &Worker, forwarded: Option<&Forwarded>, mut exchange: Exchange) -> Result<Exchange, Refused> {
+/// application is told about its caller, where there is one to be told, and of the protocols that it asks to go on in, `upgrades`
+/// are left.
+fn sanitise(
+    worker: &Worker,
+    forwarded: Option<&Forwarded>,
+    upgrades: &[String],
+    mut exchange: Exchange,
+) -> Result<Exchange, Refused> {
     let bootstrap = &worker.shared.bootstrap;
     let (level, received) = (bootstrap.authorization.path_normalization, forwarded.map(Forwarded::received));
-    let result = headers::sanitise_request(&mut exchange.request, level, received.unwrap_or(ClientCert::Remove));
-    if result.is_ok() {
+    // Before all that is the hop's own is gone.
+    let upgrade = upgrade::asked(&exchange.request, upgrades);
+    let sane = headers::sanitise_request(&mut exchange.request, level, received.unwrap_or(ClientCert::Remove));
+    if sane.is_ok() {
         let headers = exchange.request.headers_mut();
         if let Some(forwarded) = forwarded {
             forwarded.tell_certificate(headers);
@@ -165,11 +178,17 @@ fn sanitise(worker: &Worker, forwarded: Option<&Forwarded>, mut exchange: Exchan
     }
     exchange.report.request(&exchange.request);
     // Over HTTP/1 it does not come this far. Crumbs of a cookie are one by now; their bytes had a bound of their own.
-    let (headers, max) = (exchange.request.headers().len(), worker.shared.bootstrap.limits.request_headers);
+    let (headers, max) = (exchange.request.headers().len(), bootstrap.limits.request_headers);
     if headers > max {
         let error = ProxyError::new(ErrorKind::HeadTooLarge, format!("{headers} header fields"));
         return Err(Refused::unsent(error, exchange));
     }
+    let result = sane.and_then(|()| expect::sanitise(&mut exchange.request)).and(upgrade).map(|upgrade| {
+        if let Some(protocol) = upgrade {
+            upgrade::write(exchange.request.headers_mut(), &protocol);
+            exchange.report.asks_to_upgrade(protocol);
+        }
+    });
     match result {
         Ok(()) => Ok(exchange),
         Err(error) => Err(Refused::unsent(error, exchange)),

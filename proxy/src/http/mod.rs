@@ -3,6 +3,8 @@
 pub mod authentication;
 pub mod body;
 pub mod client;
+pub mod deadline;
+pub mod expect;
 pub mod forward;
 pub mod forwarded;
 pub mod guard;
@@ -15,4 +17,5 @@ pub mod request_id;
 pub mod retry;
 pub mod server;
 pub mod standing;
+pub mod upgrade;
 pub mod view;

@@ -12,9 +12,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::client::conn::{http1, http2};
 use meshgate_config::GatewayAddress;
 use meshgate_identity::Expected;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -313,6 +315,27 @@ pub struct Lease(Kind);
 enum Kind {
     Whole { slot: Rc<Slot>, connection: Http1Connection, generation: u64, progress: Option<Rc<Progress>> },
     Stream { _held: Rc<()> },
+    Alone { _sender: http1::SendRequest<RequestBody> },
+    Switched(Switched),
+}
+
+/// An upstream connection that speaks HTTP no more.
+pub struct Switched {
+    /// What it is now.
+    pub io: Box<dyn Io>,
+    /// What was read of it behind the 101.
+    pub early: Bytes,
+}
+
+/// A stream of bytes, whatever it is made of.
+pub trait Io: AsyncRead + AsyncWrite + Unpin {}
+
+impl<I: AsyncRead + AsyncWrite + Unpin> Io for I {}
+
+impl fmt::Debug for Switched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Switched").field("early", &self.early.len()).finish_non_exhaustive()
+    }
 }
 
 impl Lease {
@@ -329,6 +352,24 @@ impl Lease {
     /// Whether it is a stream of HTTP/2.
     pub fn is_stream(&self) -> bool {
         matches!(self.0, Kind::Stream { .. })
+    }
+
+    /// An HTTP/1.1 connection that no other request will ever use.
+    pub fn alone(sender: http1::SendRequest<RequestBody>) -> Self {
+        Self(Kind::Alone { _sender: sender })
+    }
+
+    /// A connection that was switched to another protocol.
+    pub fn switched(switched: Switched) -> Self {
+        Self(Kind::Switched(switched))
+    }
+
+    /// The connection itself, if it was switched.
+    pub fn into_switched(self) -> Option<Switched> {
+        match self.0 {
+            Kind::Switched(switched) => Some(switched),
+            _ => None,
+        }
     }
 
     fn stream(streams: &Rc<()>) -> Self {

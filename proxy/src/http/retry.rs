@@ -16,6 +16,7 @@ use http_body::Body;
 use crate::balance::Candidate;
 use crate::http::body::{Received, RequestBody};
 use crate::http::client::How;
+use crate::http::expect::Held;
 use crate::http::pool::HttpVersion;
 use crate::http::standing::Standing;
 use crate::metrics::{Metrics, RetryLabels};
@@ -152,6 +153,13 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
             false => (None, RequestBody::new(body, standing)),
         };
         let kept = keep.then(|| Kept::new(&parts, tee));
+        let waits =
+            progress.is_some() && parts.version != Version::HTTP_2 && parts.headers.contains_key(header::EXPECT);
+        let mut request = Request::from_parts(parts, body);
+        if waits {
+            let held = Held::until_told(&mut request, worker.shared.bootstrap.http.expect_continue);
+            request.body_mut().hold(held);
+        }
         let mut tries = Self {
             candidates,
             terms,
@@ -160,12 +168,12 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
             made: 0,
             max: settings.attempts,
             failed: None,
-            how: How { progress, within: settings.per_try_timeout, new_connection: false },
+            how: How { progress, within: settings.per_try_timeout, new_connection: false, upgrade: false },
             again: Again { metrics: &worker.shared.metrics, reason: None },
             refused: false,
         };
         let first = tries.candidates.next();
-        let first = first.map(|candidate| tries.turn(candidate, Request::from_parts(parts, body)));
+        let first = first.map(|candidate| tries.turn(candidate, request));
         (tries, first)
     }
 

@@ -1,14 +1,14 @@
 //! Serves one downstream HTTP connection: limits, idleness and drain around hyper, a request at a time to the layers.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
 use tower::Service;
 
 use crate::connection::Protocol;
@@ -19,6 +19,7 @@ use crate::http::guard::http2::{Excess, Role, Watch};
 use crate::http::idle::{Activity, Due, Watched};
 use crate::http::layers::{Closed, Exchange};
 use crate::http::standing::InProgress;
+use crate::http::upgrade::{self, Switch};
 use crate::metrics::RequestCounters;
 use crate::report::{self, Report};
 use crate::worker::WorkerRef;
@@ -86,10 +87,13 @@ pub async fn serve<I, S>(
     I: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static,
 {
-    let activity = Activity::new();
+    let switch = Rc::<Switch>::default();
+    let activity = Activity::new(&switch);
     let service = {
         let (activity, worker, reporting) = (Rc::clone(&activity), Rc::clone(worker), Rc::clone(reporting));
+        let switch = Rc::clone(&switch);
         hyper::service::service_fn(move |request: Request<Incoming>| {
+            switch.request(&request);
             let mut report = Report::begin(&worker, &reporting, &request);
             report.in_flight(activity.request());
             // The layers are always ready: waiting happens in the call, where it is bounded and reported.
@@ -112,8 +116,8 @@ pub async fn serve<I, S>(
             .max_local_error_reset_streams(LOCAL_RESETS);
         let watch = Downstream { activity: Rc::clone(&activity), worker: Rc::clone(worker) };
         let io = guard::http2::Guarded::new(io, Role::Server, &limits.http2, watch);
-        let connection = builder.serve_connection(TokioIo::new(io), service);
-        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, go_on).await;
+        let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, &go_on).await;
     } else {
         let mut builder = http1::Builder::new();
         // What comes during the drain (outbound only) gets one answer.
@@ -124,8 +128,23 @@ pub async fn serve<I, S>(
         }
         let io = guard::http1::Guarded::requests(io, Rc::clone(activity.signals()));
         let io = Watched::new(io, Rc::clone(&activity));
-        let connection = builder.serve_connection(TokioIo::new(io), service);
-        run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown, go_on).await;
+        let mut connection = builder.serve_connection(TokioIo::new(io), service);
+        let pinned = Pin::new(&mut connection);
+        if !run(worker, &activity, reporting, pinned, http1::Connection::graceful_shutdown, &go_on).await {
+            return;
+        }
+        // The last answer has gone out. A 101 was the last of HTTP: from here on nobody reads messages any more.
+        let tunnel = switch.take();
+        if tunnel.is_none() && !switch.was_asked() {
+            return;
+        }
+        let http1::Parts { io, read_buf, .. } = connection.into_parts();
+        let mut io = io.into_inner().into_inner().into_inner();
+        match tunnel {
+            Some(tunnel) => upgrade::run(worker, io, read_buf, tunnel, || go_on(activity.in_progress())).await,
+            // One that does not end in time ends as it is.
+            None => drop(timeout(worker.shared.bootstrap.timeouts.request_header, io.shutdown()).await),
+        }
     }
 }
 
@@ -145,19 +164,20 @@ impl Watch for Downstream {
     }
 }
 
+/// Whether it came to its own end.
 async fn run<C>(
     worker: &WorkerRef,
     activity: &Activity,
     reporting: &Reporting,
-    connection: C,
-    shutdown: impl Fn(std::pin::Pin<&mut C>),
+    mut connection: Pin<&mut C>,
+    shutdown: impl Fn(Pin<&mut C>),
     go_on: impl Fn(&InProgress) -> bool,
-) where
+) -> bool
+where
     C: Future<Output = Result<(), hyper::Error>>,
 {
     let timeouts = &worker.shared.bootstrap.timeouts;
     let (head, idle) = (timeouts.request_header, timeouts.idle);
-    let mut connection = pin!(connection);
     let mut drain = worker.drain.clone();
     // A connection that comes during the drain is not told to end before it has been served.
     let mut next = if drain.phase() == Phase::Running { Phase::Draining } else { Phase::Ended };
@@ -170,24 +190,24 @@ async fn run<C>(
         tokio::select! {
             biased;
             result = connection.as_mut() => {
-                if let Err(error) = result {
+                if let Err(error) = &result {
                     tracing::debug!(%error, "downstream connection ended");
                     if error.is_parse() {
                         let breach = activity.signals().breach();
-                        report::unparsed(worker, &reporting.prefix, &reporting.counters, &error, breach);
+                        report::unparsed(worker, &reporting.prefix, &reporting.counters, error, breach);
                     }
                 }
-                return;
+                return result.is_ok();
             }
             () = drain.reached(next) => {
                 if next == Phase::Ended {
-                    return;
+                    return false;
                 }
                 shutdown(connection.as_mut());
                 next = Phase::Ended;
             }
             () = changes.changed() => if !go_on(activity.in_progress()) {
-                return;
+                return false;
             },
             () = timer.as_mut() => match activity.due(Instant::now(), head, idle) {
                 Due::Later(at) => {
@@ -196,10 +216,10 @@ async fn run<C>(
                 }
                 Due::SlowHead => {
                     tracing::debug!("request head took too long");
-                    return;
+                    return false;
                 }
                 // Told before, and still there: an HTTP/2 peer that does not answer is not waited for.
-                Due::Idle if resting => return,
+                Due::Idle if resting => return false,
                 Due::Idle => {
                     shutdown(connection.as_mut());
                     resting = true;

@@ -1,9 +1,11 @@
 //! HTTP/1 through a pair of sidecars: framing, order, and what the proxy itself answers.
 
+mod corners;
 mod grpc;
 mod http2;
 mod report;
 mod told;
+mod upgrade;
 mod versions;
 
 use meshgate_tests::run;

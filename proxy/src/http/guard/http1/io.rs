@@ -70,6 +70,11 @@ impl<I> Guarded<I> {
         Self { inner, scanner: Scanner::answers(), signals, state: State::Open }
     }
 
+    /// The stream, when nobody reads messages from it any more.
+    pub fn into_inner(self) -> I {
+        self.inner
+    }
+
     /// Looks at what was read behind `before`, and takes out what may not be seen.
     fn check(&mut self, before: usize, buf: &mut ReadBuf<'_>) -> io::Result<()> {
         if self.signals.tunnel.get() {

@@ -1,0 +1,115 @@
+//! How long a request may take in all, from its head to the last byte of its answer.
+//!
+//! A gRPC client says how long it waits (`grpc-timeout`, gRPC's `PROTOCOL-HTTP2.md`); there is no use in working longer for it. It
+//! is the most that a request may take and never makes another limit longer, and what was too slow for a client that waits for a
+//! nanosecond is not held against the endpoint. The header goes on as it is: the next one counts from when it came there.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, Request};
+use tokio::time::Sleep;
+
+use crate::http::headers;
+
+static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+
+/// The digits that a `grpc-timeout` may have.
+const DIGITS_MAX: usize = 8;
+
+/// When a request's time is over; costs nothing where there is no such time.
+#[derive(Debug, Default)]
+pub struct Deadline(Option<Pin<Box<Sleep>>>);
+
+impl Deadline {
+    /// From now on.
+    pub fn begin(within: Option<Duration>) -> Self {
+        Self(within.map(|within| Box::pin(tokio::time::sleep(within))))
+    }
+
+    /// Ready once the time is over.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut self.0 {
+            Some(sleep) => sleep.as_mut().poll(cx),
+            None => Poll::Pending,
+        }
+    }
+}
+
+/// How long a request may take: `most`, or less if it is gRPC and its client says so.
+pub fn of<B>(request: &Request<B>, most: Option<Duration>) -> Option<Duration> {
+    let asked = if headers::is_grpc(request.headers()) { grpc_timeout(request.headers()) } else { None };
+    match (asked, most) {
+        (Some(asked), Some(most)) => Some(asked.min(most)),
+        (asked, most) => asked.or(most),
+    }
+}
+
+/// What `grpc-timeout` says; `None` for whatever is no such value, which counts as if it were not there.
+fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
+    let mut values = headers.get_all(&GRPC_TIMEOUT).iter();
+    let (value, None) = (values.next()?, values.next()) else { return None };
+    let (digits, unit) = value.as_bytes().split_at_checked(value.len().checked_sub(1)?)?;
+    if digits.len() > DIGITS_MAX || !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let time = match unit {
+        b"H" => Duration::from_secs(number * 3600),
+        b"M" => Duration::from_secs(number * 60),
+        b"S" => Duration::from_secs(number),
+        b"m" => Duration::from_millis(number),
+        b"u" => Duration::from_micros(number),
+        b"n" => Duration::from_nanos(number),
+        _ => return None,
+    };
+    (!time.is_zero()).then_some(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(content_type: &str, timeouts: &[&str]) -> Request<()> {
+        let mut request = Request::post("/").header("content-type", content_type).body(()).unwrap();
+        for timeout in timeouts {
+            request.headers_mut().append(&GRPC_TIMEOUT, timeout.parse().unwrap());
+        }
+        request
+    }
+
+    #[test]
+    fn a_timeout_is_a_number_of_at_most_eight_digits_and_a_unit() {
+        for (written, expected) in [
+            ("1H", Some(Duration::from_secs(3600))),
+            ("2M", Some(Duration::from_secs(120))),
+            ("99999999S", Some(Duration::from_secs(99_999_999))),
+            ("100m", Some(Duration::from_millis(100))),
+            ("7u", Some(Duration::from_micros(7))),
+            ("7n", Some(Duration::from_nanos(7))),
+            ("", None),
+            ("S", None),
+            ("5", None),
+            ("5s", None),
+            ("0S", None),
+            ("+5S", None),
+            ("-5S", None),
+            ("5 S", None),
+            ("1.5S", None),
+            ("100000000S", None),
+        ] {
+            assert_eq!(of(&request("application/grpc", &[written]), None), expected, "{written:?}");
+        }
+        assert_eq!(of(&request("application/grpc", &["1S", "2S"]), None), None);
+        assert_eq!(of(&request("application/json", &["1S"]), None), None);
+    }
+
+    #[test]
+    fn the_shorter_of_two_limits_holds() {
+        let (short, long) = (Some(Duration::from_secs(1)), Some(Duration::from_secs(9)));
+        assert_eq!(of(&request("application/grpc", &["5S"]), short), short);
+        assert_eq!(of(&request("application/grpc", &["5S"]), long), Some(Duration::from_secs(5)));
+        assert_eq!(of(&request("text/plain", &["5S"]), long), long);
+    }
+}
