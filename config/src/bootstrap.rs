@@ -247,7 +247,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// How long things may take; all greater than zero.
+/// How long things may take; greater than zero unless they say otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For a client's first bytes, until the connection counts as opaque.
@@ -264,6 +264,10 @@ pub struct Timeouts {
     pub idle: Duration,
     /// An unused upstream connection is kept for reuse.
     pub upstream_idle: Duration,
+    /// Between the end of a peer's certificate and that of the connections made with it.
+    pub expired_peer: Duration,
+    /// Between being asked to end and ceasing to take connections; may be zero.
+    pub drain_delay: Duration,
     /// For connections to finish at shutdown.
     pub drain: Duration,
 }

@@ -33,7 +33,7 @@ pub use error::{IdentityError, PeerError, PeerIdentityError};
 pub use expected::{Expected, Who};
 pub use generation::{ClusterRoots, Identity, Sources};
 pub use leaf::peer_identity;
-pub use session::{Lost, PeerChain, Role, Standing};
+pub use session::{Lost, PeerChain, PeerRole, Standing};
 pub use spiffe::{SpiffeId, SpiffeIdError, TrustDomain};
 pub use store::{IdentityStore, Reload};
 pub use svid::Svid;

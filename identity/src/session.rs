@@ -21,7 +21,7 @@ const FAR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a peer was at the other end of a session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Role {
+pub enum PeerRole {
     /// It called us.
     Caller,
     /// We called it, and this was to be found there.
@@ -32,7 +32,7 @@ pub enum Role {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PeerChain {
     certificates: Vec<CertificateDer<'static>>,
-    role: Role,
+    role: PeerRole,
 }
 
 /// How a session stands.
@@ -73,7 +73,7 @@ impl Lost {
 
 impl PeerChain {
     /// The certificates of a handshake, leaf first.
-    pub fn new(certificates: &[CertificateDer<'static>], role: Role) -> Self {
+    pub fn new(certificates: &[CertificateDer<'static>], role: PeerRole) -> Self {
         Self { certificates: certificates.to_vec(), role }
     }
 
@@ -83,7 +83,7 @@ impl PeerChain {
     }
 
     /// What the peer was.
-    pub fn role(&self) -> &Role {
+    pub fn role(&self) -> &PeerRole {
         &self.role
     }
 
@@ -110,7 +110,10 @@ impl Identity {
             return Standing::Good { until: self.next_end(chain, now) };
         }
         match self.peers().vouch_again(chain, earlier) {
-            Ok(()) => Standing::Expired { until: self.next_end(chain, earlier) + grace },
+            Ok(()) => {
+                let end = self.next_end(chain, earlier);
+                Standing::Expired { until: end.checked_add(grace).unwrap_or(end) }
+            }
             Err(error) if is_of_time(&error) => Standing::Over(Lost::Expired),
             Err(_) => Standing::Over(Lost::Untrusted),
         }
@@ -132,8 +135,8 @@ impl PeerVerifier {
             return Err(PeerIdentityError::Malformed("there is none".to_owned()).into());
         };
         match &chain.role {
-            Role::Caller => self.verify_caller(leaf, intermediates, at)?,
-            Role::Server(expected) => {
+            PeerRole::Caller => self.verify_caller(leaf, intermediates, at)?,
+            PeerRole::Server(expected) => {
                 self.verify(leaf, intermediates, KeyUsage::server_auth(), at, expected.cluster.as_ref())?
             }
         };

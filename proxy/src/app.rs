@@ -22,7 +22,7 @@ use crate::listen::{accept_loop, bind_all};
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
 use crate::worker::{Shared, Worker};
-use crate::{admin, gateway, inbound, jwks, outbound, reload, runtime, signal, socket};
+use crate::{admin, gateway, inbound, jwks, outbound, reload, runtime, sessions, signal, socket};
 
 /// How often the own certificate is checked for having ended, and idle upstream connections are looked through.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -334,6 +334,7 @@ impl WorkerStart {
             let accept = accept_loop(Rc::clone(&worker), socket, Direction::Gateway, Phase::Draining, serve);
             tokio::task::spawn_local(accept);
         }
+        tokio::task::spawn_local(sessions::keep(Rc::clone(&worker)));
         worker.until_drained(HOUSEKEEPING).await;
         Ok(())
     }

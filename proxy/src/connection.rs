@@ -1,9 +1,12 @@
 //! The nouns of the main path: an accepted connection, who is at its other end, what it speaks.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use meshgate_identity::SpiffeId;
 use tokio::time::Instant;
+
+use crate::sessions::Session;
 
 /// Which way a connection goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub struct Peer {
     pub id: Option<SpiffeId>,
     /// The server name the client asked for in its TLS hello, lower case.
     pub sni: Option<String>,
+    /// What its identity rests on.
+    pub session: Option<Rc<Session>>,
 }
 
 /// What is spoken on a connection, once TLS is off.

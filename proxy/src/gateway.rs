@@ -45,6 +45,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::http::server::{LOCAL_RESETS, PENDING_RESETS};
 use crate::limits::Permits;
 use crate::metrics::UNKNOWN;
+use crate::sessions::Session;
 use crate::tunnel::{FRAME_MAX, Open, SEND_BUFFER, WINDOW, connection_window, cork, pulse};
 use crate::worker::WorkerRef;
 use crate::{report, socket, throttle, tls};
@@ -92,6 +93,9 @@ pub struct Side {
     worker: WorkerRef,
     destination: SocketAddr,
     caller: Caller,
+    session: Rc<Session>,
+    /// The identity by which the caller's cluster was told.
+    told_under: Cell<u64>,
     sni: Option<String>,
     admitted: Admitted,
     /// What the metrics call the caller.
@@ -128,14 +132,15 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
     let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
     let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };
     shared.metrics.handshake(Direction::Gateway, if outcome.is_ok() { "ok" } else { "error" });
-    let accepted = outcome?;
+    let mut accepted = outcome?;
+    accepted.enter(worker, &identity);
     if accepted.negotiated != Negotiated::Http2 {
         return Err(ProxyError::new(ErrorKind::DownstreamTls, "a gateway speaks HTTP/2 alone"));
     }
-    let Some(id) = accepted.peer.id else {
+    let (Some(id), Some(session)) = (accepted.peer.id, accepted.peer.session) else {
         return Err(ProxyError::new(ErrorKind::Internal, "a handshake without an identity"));
     };
-    let cluster = identity.cluster_of(accepted.stream.get_ref().1.peer_certificates().unwrap_or_default());
+    let cluster = identity.cluster_of(session.certificates());
     let settings = &shared.bootstrap.gateway;
     let callers = &shared.gateways.callers;
     let admitted = callers.admit(cluster.as_ref(), &id, settings.connections_per_caller, settings.tunnels_per_caller);
@@ -152,6 +157,8 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
         prefix: prefix(connection, destination, &caller),
         principal: callers.name(&caller.id).unwrap_or_else(|| UNKNOWN.to_owned()),
         caller,
+        session,
+        told_under: Cell::new(identity.generation()),
         sni: accepted.peer.sni,
         admitted,
         streams: Open::default(),
@@ -202,6 +209,8 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
     let (idle, mut drain) = (bootstrap.timeouts.idle, side.worker.drain.clone());
     let (mut next, mut resting) = (Phase::Draining, None);
     let mut timer = pin!(sleep_until(Instant::now() + idle));
+    let mut changes = side.worker.changes.follow();
+    side.judge_again()?;
     loop {
         tokio::select! {
             biased;
@@ -220,6 +229,12 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
                 }
                 None => return Ok(()),
             },
+            () = changes.changed() => {
+                side.judge_again()?;
+                if !side.session.is_good() {
+                    connection.graceful_shutdown();
+                }
+            }
             () = lost.as_mut() => return Err(broke("no answer to PING")),
             () = drain.reached(next) => {
                 if next == Phase::Ended {
@@ -288,6 +303,23 @@ fn answer(mut respond: SendResponse<Bytes>, status: StatusCode, reason: Option<&
 }
 
 impl Side {
+    /// Whether the caller is still who it was, and of the cluster that its tunnels were judged by. They are judged by themselves
+    /// when policies change.
+    fn judge_again(&self) -> Result<(), ProxyError> {
+        let refused = |why| Err(ProxyError::new(ErrorKind::DownstreamTls, why));
+        if let Some(why) = self.session.over() {
+            return refused(why);
+        }
+        let identity = Arc::clone(&self.worker.identity.borrow());
+        if self.told_under.replace(identity.generation()) != identity.generation()
+            && self.session.is_good()
+            && identity.cluster_of(self.session.certificates()) != self.caller.cluster
+        {
+            return refused("by the roots in force the caller is of another cluster");
+        }
+        Ok(())
+    }
+
     /// What the policies that apply to the gateway leave open.
     fn residual(&self, snapshot: &Snapshot) -> Residual {
         let source_ip = self.caller.source;

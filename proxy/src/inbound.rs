@@ -151,7 +151,8 @@ async fn try_serve(
             let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };
             let result = if outcome.is_ok() { "ok" } else { "error" };
             shared.metrics.handshake(Direction::Inbound, result);
-            let accepted = outcome?;
+            let mut accepted = outcome?;
+            accepted.enter(worker, &identity);
             let mut stream = Rewind::new(accepted.stream);
             let protocol = match accepted.negotiated {
                 _ if hint == AppProtocol::Tcp => Protocol::Tcp,

@@ -158,6 +158,8 @@ pub struct Metrics {
     pub detections: Family<OutcomeLabels, Counter>,
     /// TLS handshakes by result.
     pub handshakes: Family<OutcomeLabels, Counter>,
+    /// TLS sessions that ended because their peer's certificate is no longer good: by direction, `expired` or `untrusted`.
+    pub sessions_ended: Family<OutcomeLabels, Counter>,
     /// Connections refused or lost at accept.
     pub accept_errors: Family<OutcomeLabels, Counter>,
     /// Open downstream connections.
@@ -230,6 +232,7 @@ impl Metrics {
         );
         registry.register("mesh_detections", "What connections turned out to speak", self.detections.clone());
         registry.register("mesh_tls_handshakes", "TLS handshakes by result", self.handshakes.clone());
+        registry.register("mesh_tls_sessions_ended", "TLS sessions whose peer is not good any more", self.sessions_ended.clone());
         registry.register("mesh_accept_errors", "Connections refused or lost at accept", self.accept_errors.clone());
         registry.register("mesh_connections", "Open downstream connections", self.connections.clone());
         registry.register("mesh_endpoint_ejections", "Endpoints taken out of rotation", self.ejections.clone());

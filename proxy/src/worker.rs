@@ -27,6 +27,7 @@ use crate::readiness::Readiness;
 use crate::residuals::Residuals;
 use crate::resolve::Resolver;
 use crate::route::Routes;
+use crate::sessions::Sessions;
 use crate::tls;
 use crate::tunnel::Tunnels;
 
@@ -89,6 +90,8 @@ pub struct Worker {
     pub tokens: RefCell<VerifiedTokens>,
     /// Upstream connections.
     pub pool: Pool,
+    /// What the peers of its connections showed.
+    pub sessions: Sessions,
     /// Connections to other clusters' gateways.
     pub tunnels: Tunnels,
     /// Routes under the current configuration.
@@ -128,6 +131,7 @@ impl Worker {
             keys,
             tokens: RefCell::default(),
             pool: Pool::default(),
+            sessions: Sessions::default(),
             tunnels: Tunnels::default(),
             routes: Routes::default(),
             decisions: DecisionCounters::default(),

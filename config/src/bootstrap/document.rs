@@ -170,6 +170,8 @@ pub(super) struct RawTimeouts {
     pub(super) request_header: Option<String>,
     pub(super) idle: Option<String>,
     pub(super) upstream_idle: Option<String>,
+    pub(super) expired_peer: Option<String>,
+    pub(super) drain_delay: Option<String>,
     pub(super) drain: Option<String>,
 }
 

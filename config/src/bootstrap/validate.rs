@@ -104,6 +104,18 @@ impl<'a> Validator<'a> {
         default
     }
 
+    /// As [`duration`](Self::duration), or none at all.
+    pub(super) fn pause(&mut self, field: &str, value: Option<String>, default: Duration) -> Duration {
+        match value.as_deref().map(duration::parse) {
+            None => default,
+            Some(Ok(pause)) => pause,
+            Some(Err(error)) => {
+                self.fail(field, error.to_string());
+                default
+            }
+        }
+    }
+
     pub(super) fn at_least<T: PartialOrd + Display + Copy>(
         &mut self,
         field: &str,
@@ -314,6 +326,8 @@ fn timeouts(v: &mut Validator<'_>, raw: RawTimeouts) -> Timeouts {
         request_header: v.duration("timeouts.requestHeader", raw.request_header, seconds(10)),
         idle: v.duration("timeouts.idle", raw.idle, seconds(3600)),
         upstream_idle: v.duration("timeouts.upstreamIdle", raw.upstream_idle, seconds(30)),
+        expired_peer: v.duration("timeouts.expiredPeer", raw.expired_peer, seconds(30)),
+        drain_delay: v.pause("timeouts.drainDelay", raw.drain_delay, Duration::ZERO),
         drain: v.duration("timeouts.drain", raw.drain, seconds(30)),
     }
 }

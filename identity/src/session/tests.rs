@@ -10,7 +10,7 @@ fn seconds(count: u64) -> Duration {
 }
 
 fn caller(workload: &Workload) -> PeerChain {
-    PeerChain::new(&workload.chain, Role::Caller)
+    PeerChain::new(&workload.chain, PeerRole::Caller)
 }
 
 /// On a full second, as certificates have it.
@@ -60,7 +60,7 @@ fn a_root_that_was_taken_out_ends_it_without_a_grace_and_another_that_vouches_do
     assert!(matches!(both.standing(&peer, now(), GRACE), Standing::Good { .. }));
     assert_eq!(after.standing(&peer, now(), GRACE), Standing::Over(Lost::Untrusted));
     // The same for one that we called.
-    let expected = Role::Server(Expected::from(id(FRONTEND)));
+    let expected = PeerRole::Server(Expected::from(id(FRONTEND)));
     let server = PeerChain::new(&old.workload(FRONTEND).chain, expected);
     assert!(matches!(both.standing(&server, now(), GRACE), Standing::Good { .. }));
     assert_eq!(after.standing(&server, now(), GRACE), Standing::Over(Lost::Untrusted));
@@ -87,7 +87,7 @@ fn what_cannot_be_read_is_over() {
     let root = Signer::root("root");
     let us = root.workload(BACKEND).identity(&[&root], &[]);
     for certificates in [&[][..], &[CertificateDer::from(vec![1, 2, 3])]] {
-        let chain = PeerChain::new(certificates, Role::Caller);
+        let chain = PeerChain::new(certificates, PeerRole::Caller);
         assert_eq!(us.standing(&chain, now(), GRACE), Standing::Over(Lost::Untrusted));
     }
 }

@@ -13,9 +13,10 @@ use tokio::time::timeout;
 
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Progress, RequestBody};
-use crate::http::pool::{CheckoutH2, HttpVersion, Lease, STREAMS_MAX, Slot};
+use crate::http::pool::{CheckoutH2, HttpVersion, Lease, Origin, STREAMS_MAX, Slot};
 use crate::http::retry::Ended;
 use crate::http::server::{HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
+use crate::sessions::Session;
 use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
 
@@ -100,10 +101,10 @@ async fn send_http1(
     let current = slot.generation(worker.identity.borrow().generation());
     loop {
         let pooled = if how.new_connection { None } else { slot.checkout(current) };
-        let (mut sender, generation, reused) = match pooled {
-            Some((sender, generation)) => (sender, generation, true),
+        let (mut sender, origin, reused) = match pooled {
+            Some((sender, origin)) => (sender, origin, true),
             None => match connect_http1(worker, slot).await {
-                Ok(sender) => (sender, current, false),
+                Ok((sender, session)) => (sender, Origin::new(current, session), false),
                 Err(error) => return Err(Failed::unsent(error, request)),
             },
         };
@@ -115,7 +116,7 @@ async fn send_http1(
         }
         let answer = in_time(&how, sender.try_send_request(request)).await;
         match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
-            Ok(response) => return Ok((response, Lease::whole(slot, sender, generation, how.progress))),
+            Ok(response) => return Ok((response, Lease::whole(slot, sender, origin, how.progress))),
             Err(mut refused) => match refused.take_message() {
                 // An idle connection that the upstream closed meanwhile: nothing was sent, so another one may do.
                 Some(unsent) if reused => request = unsent,
@@ -137,8 +138,8 @@ async fn send_http2(
         let (mut sender, lease, reused) = match slot.checkout_h2(current).await {
             CheckoutH2::Ready(sender, lease) => (sender, lease, true),
             CheckoutH2::Connect(connecting) => match connect_http2(worker, slot).await {
-                Ok(sender) => {
-                    let lease = connecting.done(&sender, current);
+                Ok((sender, session)) => {
+                    let lease = connecting.done(&sender, Origin::new(current, session));
                     (sender, lease, false)
                 }
                 Err(error) => return Err(Failed::unsent(error, request)),
@@ -180,7 +181,10 @@ async fn in_time<T>(how: &How, asked: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<http1::SendRequest<RequestBody>, ProxyError> {
+/// A way to send, and what it rests on.
+type Way<S> = (S, Option<Rc<Session>>);
+
+async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<Way<http1::SendRequest<RequestBody>>, ProxyError> {
     let limits = &worker.shared.bootstrap.limits;
     let mut builder = http1::Builder::new();
     builder.max_header_size(limits.request_header_bytes);
@@ -191,17 +195,17 @@ async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<http1::SendReq
         Connected::Plain(stream) => {
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
-            Ok(sender)
+            Ok((sender, None))
         }
-        Connected::Tls(stream) => {
+        Connected::Tls(stream, session) => {
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
-            tokio::task::spawn_local(drive(connection));
-            Ok(sender)
+            tokio::task::spawn_local(drive_while(Rc::clone(&session), connection));
+            Ok((sender, Some(session)))
         }
     }
 }
 
-async fn connect_http2(worker: &WorkerRef, slot: &Slot) -> Result<http2::SendRequest<RequestBody>, ProxyError> {
+async fn connect_http2(worker: &WorkerRef, slot: &Slot) -> Result<Way<http2::SendRequest<RequestBody>>, ProxyError> {
     let mut builder = http2::Builder::new(LocalExecutor);
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(connection_window(STREAMS_MAX));
     builder
@@ -210,12 +214,12 @@ async fn connect_http2(worker: &WorkerRef, slot: &Slot) -> Result<http2::SendReq
         Connected::Plain(stream) => {
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
-            Ok(sender)
+            Ok((sender, None))
         }
-        Connected::Tls(stream) => {
+        Connected::Tls(stream, session) => {
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
-            tokio::task::spawn_local(drive(connection));
-            Ok(sender)
+            tokio::task::spawn_local(drive_while(Rc::clone(&session), connection));
+            Ok((sender, Some(session)))
         }
     }
 }
@@ -225,6 +229,15 @@ async fn connect_http2(worker: &WorkerRef, slot: &Slot) -> Result<http2::SendReq
 async fn drive(connection: impl Future<Output = Result<(), hyper::Error>>) {
     if let Err(error) = connection.await {
         tracing::debug!(%error, "upstream connection ended");
+    }
+}
+
+/// The same, but not beyond the end of what the connection rests on.
+async fn drive_while(session: Rc<Session>, connection: impl Future<Output = Result<(), hyper::Error>>) {
+    tokio::select! {
+        biased;
+        () = session.ended() => tracing::debug!(why = session.over(), "upstream connection cut"),
+        () = drive(connection) => {}
     }
 }
 

@@ -19,6 +19,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::http::body::{Progress, RequestBody};
+use crate::sessions::Session;
 
 /// Idle connections kept per slot and worker; a burst beyond it closes its connections as it ends.
 const IDLE_MAX: usize = 256;
@@ -165,17 +166,36 @@ pub struct Slot {
 /// Where the count of retirements stands in the generation of a connection; certificates do not change as often.
 const RETIRED_AT: u32 = 32;
 
+/// What a connection was made under.
+#[derive(Debug)]
+pub struct Origin {
+    generation: u64,
+    session: Option<Rc<Session>>,
+}
+
+impl Origin {
+    /// Of this [`Slot::generation`], and resting on this session.
+    pub fn new(generation: u64, session: Option<Rc<Session>>) -> Self {
+        Self { generation, session }
+    }
+
+    /// Whether the other end is still who it was: its certificate ends before its connections do.
+    fn is_good(&self) -> bool {
+        self.session.as_ref().is_none_or(|session| session.is_good())
+    }
+}
+
 #[derive(Debug)]
 struct Idle {
     sender: http1::SendRequest<RequestBody>,
-    generation: u64,
+    origin: Origin,
     since: Instant,
 }
 
 #[derive(Debug)]
 struct SharedH2 {
     sender: http2::SendRequest<RequestBody>,
-    generation: u64,
+    origin: Origin,
     used: Instant,
     streams: Rc<()>,
 }
@@ -190,7 +210,8 @@ impl SharedH2 {
     }
 
     fn takes_another(&self, generation: u64) -> bool {
-        self.generation == generation && !self.sender.is_closed() && self.in_use() < STREAMS_MAX as usize
+        let is_current = self.origin.generation == generation && self.origin.is_good();
+        is_current && !self.sender.is_closed() && self.in_use() < STREAMS_MAX as usize
     }
 }
 
@@ -222,11 +243,11 @@ impl Slot {
     }
 
     /// An idle HTTP/1.1 connection, the most recently used first, of this [`Slot::generation`].
-    pub fn checkout(self: &Rc<Self>, generation: u64) -> Option<(http1::SendRequest<RequestBody>, u64)> {
+    pub fn checkout(self: &Rc<Self>, generation: u64) -> Option<(http1::SendRequest<RequestBody>, Origin)> {
         let mut idle = self.idle.borrow_mut();
         while let Some(last) = idle.pop() {
-            if last.generation == generation && !last.sender.is_closed() {
-                return Some((last.sender, last.generation));
+            if last.origin.generation == generation && last.origin.is_good() && !last.sender.is_closed() {
+                return Some((last.sender, last.origin));
             }
         }
         None
@@ -251,13 +272,14 @@ impl Slot {
 
 impl Connecting {
     /// Shares the connection that was made.
-    pub fn done(self, sender: &http2::SendRequest<RequestBody>, generation: u64) -> Lease {
+    pub fn done(self, sender: &http2::SendRequest<RequestBody>, origin: Origin) -> Lease {
         let streams = Rc::new(());
         let lease = Lease::stream(&streams);
-        let shared = SharedH2 { sender: sender.clone(), generation, used: self.0.clock.get(), streams };
+        let generation = origin.generation;
+        let shared = SharedH2 { sender: sender.clone(), origin, used: self.0.clock.get(), streams };
         let mut all = self.0.shared.borrow_mut();
         // Those of an older certificate end with their last stream.
-        all.retain(|known| known.generation == generation && !known.sender.is_closed());
+        all.retain(|known| known.origin.generation == generation && !known.sender.is_closed());
         all.push(shared);
         drop(all);
         lease
@@ -277,7 +299,7 @@ pub struct Lease(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Whole { slot: Rc<Slot>, sender: http1::SendRequest<RequestBody>, generation: u64, progress: Option<Rc<Progress>> },
+    Whole { slot: Rc<Slot>, sender: http1::SendRequest<RequestBody>, origin: Origin, progress: Option<Rc<Progress>> },
     Stream { _held: Rc<()> },
 }
 
@@ -286,10 +308,10 @@ impl Lease {
     pub fn whole(
         slot: &Rc<Slot>,
         sender: http1::SendRequest<RequestBody>,
-        generation: u64,
+        origin: Origin,
         progress: Option<Rc<Progress>>,
     ) -> Self {
-        Self(Kind::Whole { slot: Rc::clone(slot), sender, generation, progress })
+        Self(Kind::Whole { slot: Rc::clone(slot), sender, origin, progress })
     }
 
     fn stream(streams: &Rc<()>) -> Self {
@@ -299,12 +321,12 @@ impl Lease {
     /// Gives the connection back for the next request. A connection whose request is still going up is closed instead: what
     /// is left of that body must not be read as a request.
     pub fn release(self) {
-        let Kind::Whole { slot, sender, generation, progress } = self.0 else { return };
+        let Kind::Whole { slot, sender, origin, progress } = self.0 else { return };
         let sent = progress.is_none_or(|progress| progress.ended.get());
         let mut idle = slot.idle.borrow_mut();
-        let is_current = generation >> RETIRED_AT == slot.retired.get();
+        let is_current = origin.generation >> RETIRED_AT == slot.retired.get() && origin.is_good();
         if sent && is_current && !sender.is_closed() && idle.len() < IDLE_MAX {
-            idle.push(Idle { sender, generation, since: slot.clock.get() });
+            idle.push(Idle { sender, origin, since: slot.clock.get() });
         }
     }
 }

@@ -69,7 +69,18 @@ pub struct Reporting {
     pub counters: Rc<RequestCounters>,
 }
 
-/// Serves `io` until it ends, rests too long, the drain says so, or may not `go_on` under a new configuration, which also ends
+/// What becomes of a connection when something has changed that it was let in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Onward {
+    /// It goes on.
+    GoOn,
+    /// It finishes what it is at, and takes no more.
+    Finish,
+    /// It ends, with what is in progress.
+    End,
+}
+
+/// Serves `io` until it ends, rests too long, or the drain says so. `onward` is asked whenever something has changed, and ends
 /// what is in progress and no longer allowed; `layers` answer each request.
 pub async fn serve<I, S>(
     worker: &WorkerRef,
@@ -77,7 +88,7 @@ pub async fn serve<I, S>(
     protocol: Protocol,
     reporting: &Rc<Reporting>,
     layers: S,
-    go_on: impl Fn(&InProgress) -> bool,
+    onward: impl Fn(&InProgress) -> Onward,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static,
@@ -105,7 +116,7 @@ pub async fn serve<I, S>(
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(LOCAL_RESETS);
         let connection = builder.serve_connection(TokioIo::new(io), service);
-        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, go_on).await;
+        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, onward).await;
     } else {
         let mut builder = http1::Builder::new();
         // What comes during the drain (outbound only) gets one answer.
@@ -116,7 +127,7 @@ pub async fn serve<I, S>(
         }
         let io = Watched::new(io, Rc::clone(&activity));
         let connection = builder.serve_connection(TokioIo::new(io), service);
-        run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown, go_on).await;
+        run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown, onward).await;
     }
 }
 
@@ -126,7 +137,7 @@ async fn run<C>(
     reporting: &Reporting,
     connection: C,
     shutdown: impl Fn(std::pin::Pin<&mut C>),
-    go_on: impl Fn(&InProgress) -> bool,
+    onward: impl Fn(&InProgress) -> Onward,
 ) where
     C: Future<Output = Result<(), hyper::Error>>,
 {
@@ -160,8 +171,10 @@ async fn run<C>(
                 shutdown(connection.as_mut());
                 next = Phase::Ended;
             }
-            () = changes.changed() => if !go_on(activity.in_progress()) {
-                return;
+            () = changes.changed() => match onward(activity.in_progress()) {
+                Onward::GoOn => {}
+                Onward::Finish => shutdown(connection.as_mut()),
+                Onward::End => return,
             },
             () = timer.as_mut() => match activity.due(Instant::now(), head, idle) {
                 Due::Later(at) => {

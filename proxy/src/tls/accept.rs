@@ -4,8 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshgate_identity::{Identity, alpn, peer_identity};
-use rustls::pki_types::CertificateDer;
+use meshgate_identity::{Identity, PeerRole, alpn, peer_identity};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -14,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 use crate::connection::Peer;
 use crate::error::{ErrorKind, ProxyError};
 use crate::stream::Stream;
+use crate::worker::Worker;
 
 /// A terminated connection.
 pub struct Accepted {
@@ -26,9 +26,11 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// What the peer showed, leaf first: verified in the handshake.
-    pub fn chain(&self) -> &[CertificateDer<'static>] {
-        self.stream.get_ref().1.peer_certificates().unwrap_or_default()
+    /// From here on the peer is judged again whenever something has changed that it was judged by; `identity` is what it was
+    /// accepted under.
+    pub fn enter(&mut self, worker: &Worker, identity: &Identity) {
+        let certificates = self.stream.get_ref().1.peer_certificates().unwrap_or_default();
+        self.peer.session = Some(worker.sessions.enter(worker, identity, certificates, PeerRole::Caller));
     }
 }
 
@@ -46,7 +48,7 @@ pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) 
     let (_, session) = stream.get_ref();
     let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or_else(|| refused("no client certificate"))?;
     let id = peer_identity(leaf).map_err(|error| refused("client certificate").caused_by(error))?;
-    let peer = Peer { id: Some(id), sni: session.server_name().map(str::to_ascii_lowercase) };
+    let peer = Peer { id: Some(id), sni: session.server_name().map(str::to_ascii_lowercase), session: None };
     let negotiated = alpn::protocol(session.alpn_protocol());
     Ok(Accepted { stream, peer, negotiated })
 }

@@ -1,6 +1,7 @@
 //! What is written takes effect on what is running; what is written wrongly does not.
 
 mod certificates;
+mod sessions;
 mod withdrawn;
 
 use std::collections::BTreeSet;
