@@ -192,6 +192,8 @@ pub enum TrafficPolicy {
 pub struct Admin {
     /// Where it listens; port 0 = any free port.
     pub address: SocketAddr,
+    /// Whether it may be asked to end the process.
+    pub quit: bool,
 }
 
 /// How policies are applied.

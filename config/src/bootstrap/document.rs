@@ -121,6 +121,8 @@ pub(super) struct RawOutboundListener {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawAdmin {
     pub(super) address: Option<String>,
+    #[serde(default)]
+    pub(super) quit: bool,
 }
 
 #[derive(Default, Deserialize)]

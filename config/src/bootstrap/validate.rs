@@ -193,7 +193,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             gateway,
             retries,
             outlier_detection,
-            admin: Admin { address },
+            admin: Admin { address, quit: raw.admin.quit },
             authorization: authorization(&raw.authorization),
             extension_providers,
             jwks,

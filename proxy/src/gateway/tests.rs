@@ -23,6 +23,7 @@ use edge::{CART, Edge, GATEWAY, TWO, WEB};
 
 pub(crate) mod edge;
 mod hostile;
+mod trust;
 
 const LONG: Duration = Duration::from_secs(20);
 

@@ -199,7 +199,7 @@ fn tcp_connection_outlives_its_certificate_by_the_grace_and_no_longer() {
         let after = SystemTime::now().duration_since(end).expect("not before the certificate's end");
         assert!(after >= GRACE && after < GRACE + Duration::from_secs(3), "{after:?} after the certificate's end");
         let line = logged(&backend.sidecar, |line| line["peer"] == FRONTEND).await;
-        assert_eq!(line["connection_termination_details"], "downstream TLS: the peer's certificate has expired");
+        assert_eq!(line["connection_termination_details"], "mutual TLS required: the peer's certificate has expired");
         echoes(&mut going).await.unwrap();
     });
 }
