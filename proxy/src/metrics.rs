@@ -232,7 +232,11 @@ impl Metrics {
         );
         registry.register("mesh_detections", "What connections turned out to speak", self.detections.clone());
         registry.register("mesh_tls_handshakes", "TLS handshakes by result", self.handshakes.clone());
-        registry.register("mesh_tls_sessions_ended", "TLS sessions whose peer is not good any more", self.sessions_ended.clone());
+        registry.register(
+            "mesh_tls_sessions_ended",
+            "TLS sessions whose peer is not good any more",
+            self.sessions_ended.clone(),
+        );
         registry.register("mesh_accept_errors", "Connections refused or lost at accept", self.accept_errors.clone());
         registry.register("mesh_connections", "Open downstream connections", self.connections.clone());
         registry.register("mesh_endpoint_ejections", "Endpoints taken out of rotation", self.ejections.clone());

@@ -26,6 +26,9 @@ const LOOK_MAX: Duration = Duration::from_secs(10);
 /// Chains verified before other tasks have their turn; each takes about a tenth of a millisecond.
 const AT_ONCE: usize = 16;
 
+/// Chains that are kept before any is forgotten; then it is twice as many as are in use.
+const SWEEP_MIN: usize = 64;
+
 /// After a defect.
 const REST: Duration = Duration::from_secs(1);
 
@@ -33,6 +36,8 @@ const REST: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Sessions {
     open: RefCell<HashMap<Rc<PeerChain>, Weak<Session>>>,
+    /// How many there may be before those that have ended are forgotten.
+    sweep_at: Cell<usize>,
     /// When the next of them is to be looked at; `None` = there is none.
     next: Cell<Option<SystemTime>>,
     sooner: Notify,
@@ -141,9 +146,19 @@ impl Sessions {
             session.look(&current, worker.shared.bootstrap.timeouts.expired_peer, &worker.shared.metrics);
         }
         drop(current);
-        self.open.borrow_mut().insert(Rc::clone(&session.chain), Rc::downgrade(&session));
+        self.keep(&session);
         self.remind(&session);
         session
+    }
+
+    fn keep(&self, session: &Rc<Session>) {
+        let mut open = self.open.borrow_mut();
+        // A peer may show its certificate with something else each time: what it has left behind must not add up.
+        if open.len() >= self.sweep_at.get() {
+            open.retain(|_, session| session.strong_count() > 0);
+            self.sweep_at.set((2 * open.len()).max(SWEEP_MIN));
+        }
+        open.insert(Rc::clone(&session.chain), Rc::downgrade(session));
     }
 
     /// Sees to it that a session is looked at in time.
@@ -221,5 +236,44 @@ async fn follow(worker: &Worker) {
         };
         let current = std::sync::Arc::clone(&identity.borrow_and_update());
         worker.sessions.look(worker, &current, all).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(number: usize) -> Rc<Session> {
+        let certificate = CertificateDer::from(number.to_be_bytes().to_vec());
+        let chain = Rc::new(PeerChain::new(&[certificate], PeerRole::Caller));
+        let standing = Cell::new(Standing::Good { until: SystemTime::now() });
+        Rc::new(Session { chain, standing, changed: Notify::new() })
+    }
+
+    #[test]
+    fn what_has_ended_does_not_add_up() {
+        let sessions = Sessions::default();
+        let held: Vec<_> = (0..100).map(session).collect();
+        held.iter().for_each(|session| sessions.keep(session));
+        for number in 100..10_000 {
+            sessions.keep(&session(number));
+        }
+        let open = sessions.open.borrow();
+        assert!(open.len() <= 201, "{}", open.len());
+        assert_eq!(open.values().filter(|session| session.strong_count() > 0).count(), 100);
+    }
+
+    #[tokio::test]
+    async fn whoever_waits_for_the_end_is_told_of_it_and_of_nothing_else() {
+        let session = session(1);
+        let mut ended = std::pin::pin!(session.ended());
+        assert!(ended.as_mut().now_or_never().is_none());
+        session.standing.set(Standing::Expired { until: SystemTime::now() });
+        session.changed.notify_waiters();
+        assert!(session.not_good().now_or_never().is_some());
+        assert!(ended.as_mut().now_or_never().is_none());
+        session.standing.set(Standing::Over(Lost::Expired));
+        session.changed.notify_waiters();
+        ended.await;
     }
 }

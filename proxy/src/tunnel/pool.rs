@@ -225,7 +225,8 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
         .map_err(|cause| error(ErrorKind::GatewayFailed, via, "HTTP/2").caused_by(cause))?;
     let (tunnels, closed) = (Open::default(), Rc::new(Cell::new(false)));
     let rests_on = Rc::clone(&session);
-    let made = Connection { sender, generation, session, tunnels: tunnels.clone(), used: Cell::new(Instant::now()), closed };
+    let made =
+        Connection { sender, generation, session, tunnels: tunnels.clone(), used: Cell::new(Instant::now()), closed };
     let (gateway, closed) = (Arc::clone(&via.gateway), Rc::clone(&made.closed));
     let made = Rc::new(made);
     let (worker, watched) = (Rc::clone(worker), Rc::downgrade(&made));

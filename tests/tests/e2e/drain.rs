@@ -282,7 +282,8 @@ fn unready_first_and_closed_later_when_a_delay_is_set() {
 #[test]
 fn second_signal_ends_the_delay() {
     meshgate_tests::run(async {
-        let mut backend = Backend::start_with(|_, pod| pod.bootstrap = "timeouts: {drainDelay: 10m}\n".to_owned()).await;
+        let mut backend =
+            Backend::start_with(|_, pod| pod.bootstrap = "timeouts: {drainDelay: 10m}\n".to_owned()).await;
         drain(&backend.sidecar).await;
         signal(&backend.sidecar, "INT");
         ends_well(&mut backend).await;

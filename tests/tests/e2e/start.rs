@@ -399,3 +399,21 @@ fn disk_full_for_logs_stops_no_request_and_is_counted() {
         assert!(log.contains("cannot write the access log"), "{log}");
     });
 }
+
+#[test]
+fn a_process_whose_workers_cannot_run_ends_with_a_status_of_its_own() {
+    let start = Start::new();
+    // Enough descriptors for the listeners of all workers, and not for what each needs besides.
+    start.edit("role: sidecar", "role: sidecar\nworkers: 32");
+    let output = start.sandbox.path("output");
+    let file = fs::File::create(&output).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 110 && exec \"$@\"", "sh"]).arg(crate::binary());
+    command.args(["run", "--bootstrap"]).arg(&start.bootstrap);
+    command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+    let mut process = Killed(command.spawn().unwrap());
+    let status = meshgate_tests::run(until("the end", async || process.0.try_wait().unwrap())).unwrap();
+    let text = fs::read_to_string(&output).unwrap();
+    assert_eq!(status.code(), Some(3), "{text}");
+    assert!(text.contains("ended by itself: Too many open files"), "{text}");
+}

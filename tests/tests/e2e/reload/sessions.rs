@@ -1,7 +1,10 @@
 //! Open connections whose other end is nobody any more: its root was taken out, or its certificate has ended.
 
 use std::cell::RefCell;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -323,5 +326,51 @@ fn a_connection_to_a_server_whose_certificate_has_ended_is_not_used_again_and_en
         for _ in 0..2 {
             soon("the end at the server", ends_heard.recv()).await.unwrap();
         }
+    });
+}
+
+/// What openssl says about a request of its own: whether it was a new session, and the answer. It remembers what it is given to
+/// remember in `session`, and asks for that again when it is there. `None` on a machine without it.
+fn s_client(address: SocketAddr, credentials: &Credentials, folder: &Path) -> Option<String> {
+    let file = |name: &str| folder.join(name);
+    std::fs::write(file("cert.pem"), &credentials.certificate_pem).unwrap();
+    std::fs::write(file("key.pem"), &credentials.key_pem).unwrap();
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-tls1_3", "-ign_eof", "-alpn", MESH_HTTP1, "-connect", &address.to_string()]);
+    command.arg("-cert").arg(file("cert.pem")).arg("-key").arg(file("key.pem")).arg("-sess_out").arg(file("session"));
+    if file("session").exists() {
+        command.arg("-sess_in").arg(file("session"));
+    }
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+    // One that is refused may be gone before it has been told what to ask.
+    let _ = write!(child.stdin.take().unwrap(), "GET / HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n");
+    Some(String::from_utf8_lossy(&child.wait_with_output().unwrap().stdout).into_owned())
+}
+
+#[test]
+fn openssl_has_no_session_to_ask_for_again_and_is_out_with_its_root() {
+    meshgate_tests::run(async {
+        let (application, _) = crate::support::backend::counting().await;
+        let roots = TwoRoots::start(|pod| pod.application = Some(application.address())).await;
+        let (folder, credentials) = (tempfile::tempdir().unwrap(), roots.old.issue(FRONTEND));
+        let ask = async || {
+            let (address, credentials, folder) = (roots.inbound(), credentials.clone(), folder.path().to_owned());
+            let asking = tokio::task::spawn_blocking(move || s_client(address, &credentials, &folder));
+            soon("the end of openssl", asking).await.unwrap()
+        };
+        for _ in 0..2 {
+            let Some(said) = ask().await else {
+                // Straight to the descriptor: the harness keeps what eprintln! writes in a test that passes.
+                let _ = std::io::stderr().write_all(b"\n*** SKIPPED: sessions of openssl: there is no openssl ***\n");
+                return;
+            };
+            assert!(said.contains("HTTP/1.1 200") && said.contains("New, TLSv1.3"), "{said}");
+            assert!(!said.contains("Reused") && !said.contains("New Session Ticket"), "{said}");
+            assert!(!folder.path().join("session").exists(), "it was given something to remember");
+        }
+        roots.forget();
+        roots.backend.sidecar.until_metric("mesh_identity_generation", |now| now >= 2.0).await.unwrap();
+        let said = ask().await.unwrap();
+        assert!(!said.contains("HTTP/1.1"), "{said}");
     });
 }
