@@ -229,12 +229,9 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
                 }
                 None => return Ok(()),
             },
-            () = changes.changed() => {
-                side.judge_again()?;
-                if !side.session.is_good() {
-                    connection.graceful_shutdown();
-                }
-            }
+            () = changes.changed() => if !side.judge_again()? {
+                connection.graceful_shutdown();
+            },
             () = lost.as_mut() => return Err(broke("no answer to PING")),
             () = drain.reached(next) => {
                 if next == Phase::Ended {
@@ -253,12 +250,7 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
                 timer.as_mut().reset(Instant::now() + idle);
             }
         }
-        if side.taken_back.get() > 2 * TAKEN_BACK_MAX {
-            tracing::debug!(peer = %side.caller.id, "gateway connection ended: too many streams taken back");
-            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-        } else if side.taken_back.get() > TAKEN_BACK_MAX {
-            connection.graceful_shutdown();
-        }
+        side.calm(&mut connection);
     }
 }
 
@@ -303,9 +295,9 @@ fn answer(mut respond: SendResponse<Bytes>, status: StatusCode, reason: Option<&
 }
 
 impl Side {
-    /// Whether the caller is still who it was, and of the cluster that its tunnels were judged by. They are judged by themselves
-    /// when policies change.
-    fn judge_again(&self) -> Result<(), ProxyError> {
+    /// Makes sure that the caller is still who it was, and of the cluster that its tunnels were judged by; false when it is told
+    /// to go. They are judged by themselves when policies change.
+    fn judge_again(&self) -> Result<bool, ProxyError> {
         let refused = |why| Err(ProxyError::new(ErrorKind::DownstreamTls, why));
         if let Some(why) = self.session.over() {
             return refused(why);
@@ -317,7 +309,17 @@ impl Side {
         {
             return refused("by the roots in force the caller is of another cluster");
         }
-        Ok(())
+        Ok(self.session.is_good())
+    }
+
+    /// Ends a connection on which too many streams were taken back.
+    fn calm<I: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut server::Connection<I, Bytes>) {
+        if self.taken_back.get() > 2 * TAKEN_BACK_MAX {
+            tracing::debug!(peer = %self.caller.id, "gateway connection ended: too many streams taken back");
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        } else if self.taken_back.get() > TAKEN_BACK_MAX {
+            connection.graceful_shutdown();
+        }
     }
 
     /// What the policies that apply to the gateway leave open.

@@ -236,13 +236,14 @@ pub async fn forward<I>(
         match connect::connect(worker, candidate.slot().upstream(), ClientAlpn::Tcp).await {
             Ok(stream) => {
                 attempt.went(Outcome::Connected);
-                return match stream {
+                match stream {
                     Connected::Plain(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
                     Connected::Tls(stream, session) => {
                         report.rests_on(ErrorKind::UpstreamTls, Some(&session));
-                        run(worker, Copy::new(downstream, stream), report, allowed).await
+                        run(worker, Copy::new(downstream, stream), report, allowed).await;
                     }
-                };
+                }
+                return;
             }
             Err(error) => {
                 attempt.went(Outcome::Failed(error.kind));

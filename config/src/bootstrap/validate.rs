@@ -105,8 +105,8 @@ impl<'a> Validator<'a> {
     }
 
     /// As [`duration`](Self::duration), or none at all.
-    pub(super) fn pause(&mut self, field: &str, value: Option<String>, default: Duration) -> Duration {
-        match value.as_deref().map(duration::parse) {
+    pub(super) fn pause(&mut self, field: &str, value: Option<&str>, default: Duration) -> Duration {
+        match value.map(duration::parse) {
             None => default,
             Some(Ok(pause)) => pause,
             Some(Err(error)) => {
@@ -327,7 +327,7 @@ fn timeouts(v: &mut Validator<'_>, raw: RawTimeouts) -> Timeouts {
         idle: v.duration("timeouts.idle", raw.idle, seconds(3600)),
         upstream_idle: v.duration("timeouts.upstreamIdle", raw.upstream_idle, seconds(30)),
         expired_peer: v.duration("timeouts.expiredPeer", raw.expired_peer, seconds(30)),
-        drain_delay: v.pause("timeouts.drainDelay", raw.drain_delay, Duration::ZERO),
+        drain_delay: v.pause("timeouts.drainDelay", raw.drain_delay.as_deref(), Duration::ZERO),
         drain: v.duration("timeouts.drain", raw.drain, seconds(30)),
     }
 }
