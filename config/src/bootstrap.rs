@@ -202,6 +202,8 @@ pub enum TrafficPolicy {
 pub struct Admin {
     /// Where it listens; port 0 = any free port.
     pub address: SocketAddr,
+    /// Whether it may be asked to end the process.
+    pub quit: bool,
 }
 
 /// How policies are applied.
@@ -257,7 +259,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// How long things may take; all greater than zero.
+/// How long things may take; greater than zero unless they say otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// For a client's first bytes, until the connection counts as opaque.
@@ -274,6 +276,10 @@ pub struct Timeouts {
     pub idle: Duration,
     /// An unused upstream connection is kept for reuse.
     pub upstream_idle: Duration,
+    /// Between the end of a peer's certificate and that of the connections made with it.
+    pub expired_peer: Duration,
+    /// Between being asked to end and ceasing to take connections; may be zero.
+    pub drain_delay: Duration,
     /// For connections to finish at shutdown.
     pub drain: Duration,
 }

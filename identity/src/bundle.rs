@@ -65,6 +65,12 @@ impl TrustBundles {
         self.clusters.iter().map(|(key, cluster)| (&**key, &cluster.trust_domain))
     }
 
+    /// When each root ends, whoever's it is.
+    pub(crate) fn ends(&self) -> impl Iterator<Item = SystemTime> {
+        let clusters = self.clusters.values().map(|cluster| &cluster.bundle);
+        self.bundles.values().chain(clusters).flat_map(|bundle| bundle.validity.iter().map(|(_, end)| *end))
+    }
+
     pub(crate) fn of(&self, trust_domain: &str) -> Option<&Bundle> {
         self.bundles.get(trust_domain)
     }

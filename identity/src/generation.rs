@@ -103,6 +103,10 @@ impl Identity {
         self.peers.bundles()
     }
 
+    pub(crate) fn peers(&self) -> &PeerVerifier {
+        &self.peers
+    }
+
     /// The key of the cluster that a peer is of, told by whose roots vouch for the chain it showed (leaf first) as a client.
     ///
     /// The key of the one cluster whose own roots do, if nobody else's do; our own cluster's, if our own bundle alone does and no

@@ -81,7 +81,7 @@ impl PeerVerifier {
     /// The verified ID of a caller. Nothing says beforehand which cluster it is in, so the bundle of its trust domain may vouch
     /// for it, or a cluster of that trust domain: each is asked by itself, so that no chain is ever made of what two of them
     /// would each let pass in part.
-    fn verify_caller(
+    pub(crate) fn verify_caller(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],

@@ -18,6 +18,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus_client::metrics::counter::Counter;
 use time::OffsetDateTime;
 
+use crate::throttle;
+
 /// A buffer goes to the writer at this size: some two hundred lines, so that waking its thread costs little for each.
 const FLUSH_BYTES: usize = 128 * 1024;
 
@@ -49,9 +51,13 @@ impl Writer {
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
         let (sender, receiver): (_, Receiver<Batch>) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || {
-            for Batch { mut bytes, empty } in receiver {
-                if let Err(error) = file.write_all(&bytes) {
-                    tracing::error!(%error, "cannot write the access log");
+            let mut torn = false;
+            for Batch { mut bytes, lines, dropped, empty } in receiver {
+                if let Err(error) = write_lines(&mut file, &bytes, &mut torn) {
+                    dropped.inc_by(lines);
+                    if let Some(left_out) = throttle::admit() {
+                        tracing::error!(%error, left_out, "cannot write the access log");
+                    }
                 }
                 bytes.clear();
                 // A worker that has enough of them, or has ended, needs no more.
@@ -74,10 +80,33 @@ impl Writer {
     }
 }
 
+/// Writes whole lines. A disk that was full in the middle of one has left it `torn`: the next begins on a line of its own.
+fn write_lines(file: &mut impl Write, mut bytes: &[u8], torn: &mut bool) -> io::Result<()> {
+    if *torn {
+        file.write_all(b"\n")?;
+        *torn = false;
+    }
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                let (gone, rest) = bytes.split_at_checked(written).unwrap_or((bytes, &[]));
+                *torn = gone.last() != Some(&b'\n');
+                bytes = rest;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Lines on their way to the file, and the way back for the buffer they are in.
 #[derive(Debug)]
 struct Batch {
     bytes: Vec<u8>,
+    lines: u64,
+    dropped: Counter,
     empty: SyncSender<Vec<u8>>,
 }
 
@@ -156,8 +185,8 @@ impl Sink {
     pub fn flush(&self) {
         let Some(writer) = self.writer.as_ref().filter(|_| !self.buffer.borrow().is_empty()) else { return };
         let fresh = self.empties.try_recv().unwrap_or_default();
-        let batch = Batch { bytes: self.buffer.replace(fresh), empty: self.empty.clone() };
-        let lines = self.lines.replace(0);
+        let (bytes, lines) = (self.buffer.replace(fresh), self.lines.replace(0));
+        let batch = Batch { bytes, lines, dropped: self.dropped.clone(), empty: self.empty.clone() };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = writer.try_send(batch) {
             self.dropped.inc_by(lines);
         }
@@ -322,6 +351,32 @@ mod tests {
         assert_eq!(value["path"], "/\"},{\"x\":\"\r\n\\\u{ff}\0\u{7f}");
         assert_eq!(value["host"], "a\"b\n");
         assert_eq!(value["duration"], 1204.056);
+    }
+
+    /// A disk with room for so many bytes.
+    struct Disk(Vec<u8>, usize);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let taken = bytes.len().min(self.1 - self.0.len());
+            self.0.extend_from_slice(&bytes[..taken]);
+            if taken == 0 { Err(io::ErrorKind::StorageFull.into()) } else { Ok(taken) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_that_was_cut_by_a_full_disk_does_not_run_into_the_next() {
+        let (mut disk, mut torn) = (Disk(Vec::new(), 5), false);
+        assert!(write_lines(&mut disk, b"one\ntwo\n", &mut torn).is_err());
+        assert!(write_lines(&mut disk, b"three\n", &mut torn).is_err());
+        disk.1 = 100;
+        write_lines(&mut disk, b"four\n", &mut torn).unwrap();
+        write_lines(&mut disk, b"five\n", &mut torn).unwrap();
+        assert_eq!(disk.0, b"one\nt\nfour\nfive\n");
     }
 
     #[test]

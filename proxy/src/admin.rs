@@ -1,5 +1,5 @@
-//! What the outside may ask this process: is it alive, is it ready, what does it count, what would it decide. Read-only,
-//! on its own thread.
+//! What the outside may ask this process: is it alive, is it ready, what does it count, what would it decide; and, where
+//! that is wanted, to end. On its own thread.
 
 mod clusters;
 mod explain;
@@ -41,7 +41,8 @@ const INDEX: &str = "meshgate admin\n\n\
     GET /live     200 while this process answers\n\
     GET /metrics  counters, for Prometheus\n\
     GET /clusters gateways of other clusters and what is ready behind them, for callers on this machine\n\
-    POST /explain what would be decided on the case in the body, for callers on this machine\n";
+    POST /explain what would be decided on the case in the body, for callers on this machine\n\
+    POST /quitquitquit ends the process as SIGTERM does, where admin.quit is set, for callers on this machine\n";
 
 /// Answers admin requests for as long as it is polled.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>, config: watch::Receiver<Arc<Snapshot>>) {
@@ -78,13 +79,25 @@ async fn respond(
 ) -> Response<Full<Bytes>> {
     match (request.method(), request.uri().path()) {
         (&Method::POST, "/explain") => explain::answer(shared, snapshot, caller, request).await,
-        (_, "/explain") => text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST\n".into()),
+        (&Method::POST, "/quitquitquit") => quit(shared, caller, &request),
+        (_, "/explain" | "/quitquitquit") => text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST\n".into()),
         (&Method::GET | &Method::HEAD, "/clusters") => match stranger(caller, &request) {
             Some(refusal) => refusal,
             None => text(StatusCode::OK, JSON, clusters::page(&shared.clusters)),
         },
         (method, path) => answer(shared, method, path),
     }
+}
+
+/// Asks the process to end as SIGTERM does; a second time changes nothing.
+fn quit<B>(shared: &Shared, caller: SocketAddr, request: &Request<B>) -> Response<Full<Bytes>> {
+    if !shared.bootstrap.admin.quit {
+        return text(StatusCode::FORBIDDEN, TEXT, "admin.quit is not set\n".into());
+    }
+    stranger(caller, request).unwrap_or_else(|| {
+        shared.quit.notify_one();
+        text(StatusCode::OK, TEXT, "draining\n".into())
+    })
 }
 
 /// What tells more than the other pages is for the loopback interface only, and only under an address or `localhost` for a name,

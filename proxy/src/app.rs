@@ -22,12 +22,12 @@ use crate::listen::{accept_loop, bind_all};
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
 use crate::worker::{Shared, Worker};
-use crate::{admin, gateway, inbound, jwks, outbound, reload, runtime, signal, socket};
+use crate::{admin, gateway, inbound, jwks, outbound, reload, runtime, sessions, signal, socket};
 
 /// How often the own certificate is checked for having ended, and idle upstream connections are looked through.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
-/// Why the process could not start.
+/// Why the process could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The bootstrap or the resources have problems; all of them are listed.
@@ -63,6 +63,9 @@ pub enum StartError {
     /// The operating system refused something that is always there.
     #[error("cannot start: {0}")]
     Io(#[from] io::Error),
+    /// A worker ended although nobody asked it to: a defect.
+    #[error("ended by itself: {0}")]
+    Broke(io::Error),
     /// Files cannot be watched.
     #[error("cannot watch files: {0}")]
     Watch(#[from] meshgate_config::watch::WatchError),
@@ -159,8 +162,9 @@ impl App {
         tokio::task::spawn_local(admin::serve(admin, Arc::clone(&shared), config.subscribe()));
         shared.readiness.clear("listeners");
         tracing::info!(workers = workers.len(), "ready");
-        let ended = housekeep_until(&shared, &identity, until_stopped(&mut stop, &workers)).await;
+        let ended = housekeep_until(&shared, &identity, until_stopped(&shared, &mut stop, &workers)).await;
         shared.readiness.block("draining");
+        let ended = ended.or_delay(&shared, &mut stop).await;
         finish(&shared, &controller, &mut stop, workers, ended).await?;
         if let Some(log) = access_log {
             log.close();
@@ -217,16 +221,48 @@ fn open_access_log(path: &Path) -> Result<Writer, StartError> {
     Writer::open(path).map_err(|source| StartError::AccessLog { path: path.display().to_string(), source })
 }
 
-/// Returns at the first signal, or when a worker has ended by itself.
-async fn until_stopped(stop: &mut signal::Stop, workers: &[JoinHandle<io::Result<()>>]) -> bool {
+/// Why the end begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// Somebody asked for it.
+    Asked,
+    /// Somebody asked twice.
+    Hurried,
+    /// A worker has ended by itself.
+    Broke,
+}
+
+impl Cause {
+    /// Waits for those who still send to be told that it is not ready; a second signal ends the wait.
+    async fn or_delay(self, shared: &Shared, stop: &mut signal::Stop) -> Self {
+        let delay = shared.bootstrap.timeouts.drain_delay;
+        if self != Self::Asked || delay.is_zero() {
+            return self;
+        }
+        match tokio::time::timeout(delay, stop.next()).await {
+            Ok(name) => {
+                tracing::warn!("second {name}: closing what is left");
+                Self::Hurried
+            }
+            Err(_) => self,
+        }
+    }
+}
+
+/// Returns when somebody asks for the end, or when a worker has ended by itself.
+async fn until_stopped(shared: &Shared, stop: &mut signal::Stop, workers: &[JoinHandle<io::Result<()>>]) -> Cause {
     let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             name = stop.next() => {
                 tracing::info!("{name}: draining");
-                return true;
+                return Cause::Asked;
             }
-            _ = look.tick() => if workers.iter().any(JoinHandle::is_finished) { return false },
+            () = shared.quit.notified() => {
+                tracing::info!("POST /quitquitquit: draining");
+                return Cause::Asked;
+            }
+            _ = look.tick() => if workers.iter().any(JoinHandle::is_finished) { return Cause::Broke },
         }
     }
 }
@@ -256,9 +292,9 @@ async fn finish(
     controller: &Controller,
     stop: &mut signal::Stop,
     workers: Vec<JoinHandle<io::Result<()>>>,
-    orderly: bool,
+    cause: Cause,
 ) -> Result<(), StartError> {
-    controller.advance(if orderly { Phase::Draining } else { Phase::Ended });
+    controller.advance(if cause == Cause::Asked { Phase::Draining } else { Phase::Ended });
     let (sender, mut done) = watch::channel(false);
     let joiner = std::thread::spawn(move || {
         let results: Vec<_> = workers.into_iter().map(JoinHandle::join).collect();
@@ -277,9 +313,12 @@ async fn finish(
     let results = joiner.join().unwrap_or_default();
     for result in results {
         match result {
-            Ok(result) => result?,
-            Err(_) => return Err(StartError::Io(io::Error::other("a worker panicked"))),
+            Ok(result) => result.map_err(StartError::Broke)?,
+            Err(_) => return Err(StartError::Broke(io::Error::other("a worker panicked"))),
         }
+    }
+    if cause == Cause::Broke {
+        return Err(StartError::Broke(io::Error::other("a worker ended, and nobody asked it to")));
     }
     tracing::info!("ended");
     Ok(())
@@ -334,6 +373,7 @@ impl WorkerStart {
             let accept = accept_loop(Rc::clone(&worker), socket, Direction::Gateway, Phase::Draining, serve);
             tokio::task::spawn_local(accept);
         }
+        tokio::task::spawn_local(sessions::keep(Rc::clone(&worker)));
         worker.until_drained(HOUSEKEEPING).await;
         Ok(())
     }

@@ -1,10 +1,13 @@
 //! The nouns of the main path: an accepted connection, who is at its other end, what it speaks.
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 
 use http::HeaderValue;
 use meshgate_identity::SpiffeId;
 use tokio::time::Instant;
+
+use crate::sessions::Session;
 
 /// Which way a connection goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub struct Peer {
     pub sni: Option<String>,
     /// What the application is told about its certificate (`x-forwarded-client-cert`); `None` unless the bootstrap says so.
     pub client_cert: Option<HeaderValue>,
+    /// What its identity rests on.
+    pub session: Option<Rc<Session>>,
 }
 
 /// What is spoken on a connection, once TLS is off.

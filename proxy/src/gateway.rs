@@ -46,6 +46,7 @@ use crate::http::guard::http2::{Guarded, Limits, Role};
 use crate::http::server::{LOCAL_RESETS, PENDING_RESETS};
 use crate::limits::Permits;
 use crate::metrics::UNKNOWN;
+use crate::sessions::Session;
 use crate::tunnel::{FRAME_MAX, Open, SEND_BUFFER, WINDOW, connection_window, cork, pulse};
 use crate::worker::WorkerRef;
 use crate::{report, socket, throttle, tls};
@@ -96,6 +97,9 @@ pub struct Side {
     worker: WorkerRef,
     destination: SocketAddr,
     caller: Caller,
+    session: Rc<Session>,
+    /// The identity by which the caller's cluster was told.
+    told_under: Cell<u64>,
     sni: Option<String>,
     admitted: Admitted,
     /// What the metrics call the caller.
@@ -133,14 +137,15 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
     let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
     let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };
     shared.metrics.handshake(Direction::Gateway, if outcome.is_ok() { "ok" } else { "error" });
-    let accepted = outcome?;
+    let mut accepted = outcome?;
+    accepted.enter(worker, &identity);
     if accepted.negotiated != Negotiated::Http2 {
         return Err(ProxyError::new(ErrorKind::DownstreamTls, "a gateway speaks HTTP/2 alone"));
     }
-    let Some(id) = accepted.peer.id else {
+    let (Some(id), Some(session)) = (accepted.peer.id, accepted.peer.session) else {
         return Err(ProxyError::new(ErrorKind::Internal, "a handshake without an identity"));
     };
-    let cluster = identity.cluster_of(accepted.stream.get_ref().1.peer_certificates().unwrap_or_default());
+    let cluster = identity.cluster_of(session.certificates());
     let settings = &shared.bootstrap.gateway;
     let callers = &shared.gateways.callers;
     let admitted = callers.admit(cluster.as_ref(), &id, settings.connections_per_caller, settings.tunnels_per_caller);
@@ -157,6 +162,8 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
         prefix: prefix(connection, destination, &caller),
         principal: callers.name(&caller.id).unwrap_or_else(|| UNKNOWN.to_owned()),
         caller,
+        session,
+        told_under: Cell::new(identity.generation()),
         sni: accepted.peer.sni,
         admitted,
         streams: Open::default(),
@@ -210,6 +217,8 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
     let (idle, mut drain) = (bootstrap.timeouts.idle, side.worker.drain.clone());
     let (mut next, mut resting) = (Phase::Draining, None);
     let mut timer = pin!(sleep_until(Instant::now() + idle));
+    let mut changes = side.worker.changes.follow();
+    side.judge_again()?;
     loop {
         tokio::select! {
             biased;
@@ -227,6 +236,9 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
                     return Ok(());
                 }
                 None => return Ok(()),
+            },
+            () = changes.changed() => if !side.judge_again()? {
+                connection.graceful_shutdown();
             },
             () = lost.as_mut() => return Err(broke("no answer to PING")),
             () = drain.reached(next) => {
@@ -246,12 +258,7 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
                 timer.as_mut().reset(Instant::now() + idle);
             }
         }
-        if side.taken_back.get() > 2 * TAKEN_BACK_MAX {
-            tracing::debug!(peer = %side.caller.id, "gateway connection ended: too many streams taken back");
-            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-        } else if side.taken_back.get() > TAKEN_BACK_MAX {
-            connection.graceful_shutdown();
-        }
+        side.calm(&mut connection);
     }
 }
 
@@ -296,6 +303,33 @@ fn answer(mut respond: SendResponse<Bytes>, status: StatusCode, reason: Option<&
 }
 
 impl Side {
+    /// Makes sure that the caller is still who it was, and of the cluster that its tunnels were judged by; false when it is told
+    /// to go. They are judged by themselves when policies change.
+    fn judge_again(&self) -> Result<bool, ProxyError> {
+        let refused = |why| Err(ProxyError::new(ErrorKind::DownstreamTls, why));
+        if let Some(why) = self.session.over() {
+            return refused(why);
+        }
+        let identity = Arc::clone(&self.worker.identity.borrow());
+        if self.told_under.replace(identity.generation()) != identity.generation()
+            && self.session.is_good()
+            && identity.cluster_of(self.session.certificates()) != self.caller.cluster
+        {
+            return refused("by the roots in force the caller is of another cluster");
+        }
+        Ok(self.session.is_good())
+    }
+
+    /// Ends a connection on which too many streams were taken back.
+    fn calm<I: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut server::Connection<I, Bytes>) {
+        if self.taken_back.get() > 2 * TAKEN_BACK_MAX {
+            tracing::debug!(peer = %self.caller.id, "gateway connection ended: too many streams taken back");
+            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+        } else if self.taken_back.get() > TAKEN_BACK_MAX {
+            connection.graceful_shutdown();
+        }
+    }
+
     /// What the policies that apply to the gateway leave open.
     fn residual(&self, snapshot: &Snapshot) -> Residual {
         let facts = facts(self.destination, Some(&self.caller.id), self.caller.source, self.sni.as_deref());

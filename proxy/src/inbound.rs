@@ -152,6 +152,7 @@ async fn try_serve(
             let result = if outcome.is_ok() { "ok" } else { "error" };
             shared.metrics.handshake(Direction::Inbound, result);
             let mut accepted = outcome?;
+            accepted.enter(worker, &identity);
             let settings = &shared.bootstrap.headers;
             if Forwarded::tells_certificate(settings) {
                 accepted.tell_certificate(identity.svid().id(), settings.forward_whole_cert)?;

@@ -41,6 +41,7 @@ pub mod rewind;
 pub mod route;
 pub mod runtime;
 pub mod sandbox;
+pub mod sessions;
 pub mod signal;
 pub mod socket;
 pub mod stream;

@@ -179,6 +179,8 @@ pub struct Metrics {
     pub detection_timeouts: Family<PortLabels, Counter>,
     /// TLS handshakes by result.
     pub handshakes: Family<OutcomeLabels, Counter>,
+    /// TLS sessions that ended because their peer's certificate is no longer good: by direction, `expired` or `untrusted`.
+    pub sessions_ended: Family<OutcomeLabels, Counter>,
     /// Connections refused or lost at accept.
     pub accept_errors: Family<OutcomeLabels, Counter>,
     /// Open downstream connections.
@@ -267,6 +269,11 @@ impl Metrics {
             self.detection_timeouts.clone(),
         );
         registry.register("mesh_tls_handshakes", "TLS handshakes by result", self.handshakes.clone());
+        registry.register(
+            "mesh_tls_sessions_ended",
+            "TLS sessions whose peer is not good any more",
+            self.sessions_ended.clone(),
+        );
         registry.register("mesh_accept_errors", "Connections refused or lost at accept", self.accept_errors.clone());
         registry.register("mesh_connections", "Open downstream connections", self.connections.clone());
         registry.register("mesh_http2_excess", "HTTP/2 connections ended for floods", self.http2_excess.clone());

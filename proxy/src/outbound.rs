@@ -242,7 +242,7 @@ async fn try_serve(
     } else {
         let layers = layers::outbound(worker, &side);
         // No policy is asked on this side.
-        server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers, |_| true).await;
+        server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers, |_| server::Onward::GoOn).await;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::TcpLabels;
 use crate::report::{self, NO_FLAGS, Totals, describe};
+use crate::sessions::Session;
 use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
 
@@ -40,6 +41,8 @@ pub struct Report {
     moved: (u64, u64),
     upstream: Option<Rc<Candidate>>,
     attempts: u64,
+    /// The sessions that it rests on, and whose fault it is when one ends: the downstream's, the upstream's.
+    sessions: [Option<(ErrorKind, Rc<Session>)>; 2],
 }
 
 impl Report {
@@ -62,6 +65,7 @@ impl Report {
             moved: (0, 0),
             upstream: None,
             attempts: 0,
+            sessions: [None, None],
         }
     }
 
@@ -107,6 +111,18 @@ impl Report {
         if let (Some(line), Some(endpoints)) = (&mut self.line, endpoints) {
             line.text(report::LEFT_OUT, endpoints);
         }
+    }
+
+    /// It is to end with this session, if there is one, as such a failure.
+    pub fn rests_on(&mut self, kind: ErrorKind, session: Option<&Rc<Session>>) {
+        if let Some(place) = self.sessions.iter_mut().find(|place| place.is_none()) {
+            *place = session.map(|session| (kind, Rc::clone(session)));
+        }
+    }
+
+    /// What has become of a session that it rests on, if it has to end for it.
+    fn lost(&self) -> Option<ProxyError> {
+        self.sessions.iter().flatten().find_map(|(kind, session)| Some(ProxyError::new(*kind, session.over()?)))
     }
 
     /// A policy refused it.
@@ -220,10 +236,14 @@ pub async fn forward<I>(
         match connect::connect(worker, candidate.slot().upstream(), ClientAlpn::Tcp).await {
             Ok(stream) => {
                 attempt.went(Outcome::Connected);
-                return match stream {
+                match stream {
                     Connected::Plain(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
-                    Connected::Tls(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
-                };
+                    Connected::Tls(stream, session) => {
+                        report.rests_on(ErrorKind::UpstreamTls, Some(&session));
+                        run(worker, Copy::new(downstream, stream), report, allowed).await;
+                    }
+                }
+                return;
             }
             Err(error) => {
                 attempt.went(Outcome::Failed(error.kind));
@@ -234,19 +254,22 @@ pub async fn forward<I>(
     report.failed(&failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try")));
 }
 
-/// Moves bytes until both sides ended, nothing moved for the idle time, the drain is over, or `allowed` no longer holds under a
-/// new configuration.
+/// Moves bytes until both sides ended, nothing moved for the idle time, the drain is over, a session that it rests on is over, or
+/// `allowed` no longer holds under a new configuration.
 pub async fn run<A, B>(worker: &WorkerRef, mut copy: Copy<A, B>, mut report: Report, allowed: impl Fn() -> bool)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
     let idle = worker.shared.bootstrap.timeouts.idle;
-    // Marked as seen before the check below, so that no change slips between.
-    let mut config = worker.config.clone();
-    config.mark_unchanged();
+    // Before the check below, so that no change slips between.
+    let mut changes = worker.changes.follow();
     let mut drain = worker.drain.clone();
     loop {
+        if let Some(error) = report.lost() {
+            report.failed(&error);
+            break;
+        }
         if !allowed() {
             report.refused();
             break;
@@ -255,6 +278,8 @@ where
             biased;
             end = copy.run(idle) => {
                 match end {
+                    // Its session has ended first.
+                    End::Downstream(_) | End::Upstream(_) if report.lost().is_some() => continue,
                     End::Closed => {}
                     End::Idle => report.flags = "SI",
                     End::Downstream(error) => {
@@ -267,7 +292,7 @@ where
                 break;
             }
             () = drain.reached(Phase::Ended) => break,
-            changed = config.changed() => if changed.is_err() { break },
+            () = changes.changed() => {}
         }
     }
     report.moved = copy.moved();

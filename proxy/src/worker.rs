@@ -8,7 +8,7 @@ use std::time::Duration;
 use meshgate_config::{Bootstrap, Snapshot};
 use meshgate_identity::Identity;
 use meshgate_policy::jwt::VerifiedTokens;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::access_log::Sink;
 use crate::balance::{Cursors, Ledgers};
@@ -28,8 +28,12 @@ use crate::readiness::Readiness;
 use crate::residuals::Residuals;
 use crate::resolve::Resolver;
 use crate::route::Routes;
+use crate::sessions::Sessions;
 use crate::tls;
 use crate::tunnel::Tunnels;
+
+/// Between two looks, at the end, at whether other workers have connections left.
+const OTHERS: Duration = Duration::from_millis(20);
 
 /// Shared by all threads of the process; everything in it is either fixed or atomic.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub struct Shared {
     pub own: OwnAddresses,
     /// How many downstream connections there may be.
     pub permits: Permits,
+    /// Told when the admin endpoint was asked to end the process.
+    pub quit: Notify,
 }
 
 impl Shared {
@@ -70,6 +76,7 @@ impl Shared {
             gateways: Gateways::default(),
             own,
             permits: Permits::new(bootstrap.limits.connections),
+            quit: Notify::new(),
             bootstrap,
         }
     }
@@ -90,6 +97,8 @@ pub struct Worker {
     pub tokens: RefCell<VerifiedTokens>,
     /// Upstream connections.
     pub pool: Pool,
+    /// What the peers of its connections showed.
+    pub sessions: Sessions,
     /// Connections to other clusters' gateways.
     pub tunnels: Tunnels,
     /// Routes under the current configuration.
@@ -131,6 +140,7 @@ impl Worker {
             keys,
             tokens: RefCell::default(),
             pool: Pool::default(),
+            sessions: Sessions::default(),
             tunnels: Tunnels::default(),
             routes: Routes::default(),
             decisions: DecisionCounters::default(),
@@ -145,14 +155,21 @@ impl Worker {
         }
     }
 
-    /// Runs until the drain is over: no connection left, or time is. Closes idle upstream connections every `sweep`, and
+    /// Runs until the drain is over: no connection left on any worker, or time is. Closes idle upstream connections every `sweep`, and
     /// tells the open ones of each new configuration.
     pub async fn until_drained(&self, sweep: Duration) {
         let mut tick = tokio::time::interval(sweep);
         let (mut draining, mut ended) = (self.drain.clone(), self.drain.clone());
         let drained = async {
             draining.reached(Phase::Draining).await;
-            self.open.none_left().await;
+            loop {
+                self.open.none_left().await;
+                // What is left on other workers may need to call somebody, and the kernel may give that call to this one.
+                if self.shared.permits.used() == 0 {
+                    return;
+                }
+                tokio::time::sleep(OTHERS).await;
+            }
         };
         let mut drained = std::pin::pin!(drained);
         let mut config = self.config.clone();

@@ -129,6 +129,8 @@ pub(super) struct RawOutboundListener {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawAdmin {
     pub(super) address: Option<String>,
+    #[serde(default)]
+    pub(super) quit: bool,
 }
 
 #[derive(Default, Deserialize)]
@@ -178,6 +180,8 @@ pub(super) struct RawTimeouts {
     pub(super) request_header: Option<String>,
     pub(super) idle: Option<String>,
     pub(super) upstream_idle: Option<String>,
+    pub(super) expired_peer: Option<String>,
+    pub(super) drain_delay: Option<String>,
     pub(super) drain: Option<String>,
 }
 

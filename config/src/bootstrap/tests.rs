@@ -41,6 +41,9 @@ fn defaults_are_as_documented() {
     assert_eq!(bootstrap.outbound.listeners[0].original_destination, OriginalDestination::Kernel);
     assert_eq!(bootstrap.outbound.traffic_policy, TrafficPolicy::AllowAny);
     assert_eq!(bootstrap.admin.address.to_string(), "127.0.0.1:15000");
+    assert!(!bootstrap.admin.quit, "nobody ends a process over the network unless that is wanted");
+    assert_eq!(bootstrap.timeouts.expired_peer, Duration::from_secs(30));
+    assert_eq!(bootstrap.timeouts.drain_delay, Duration::ZERO);
     assert!(matches!(bootstrap.authorization.catch_all_deny, CatchAllDeny::Istio));
     assert!(matches!(bootstrap.authorization.path_normalization, Level::MergeSlashes));
     assert_eq!(bootstrap.access_log.path, Some("/dev/stdout".into()));
@@ -76,13 +79,13 @@ outbound:
   - {address: "127.0.0.1:0", originalDestination: none}
   - {address: "127.0.0.1:0", originalDestination: "10.96.0.10:80"}
   trafficPolicy: REGISTRY_ONLY
-admin: {address: "[::1]:15000"}
+admin: {address: "[::1]:15000", quit: true}
 authorization: {catchAllDeny: baseline, pathNormalization: DECODE_AND_MERGE_SLASHES, numTrustedProxies: 1}
 jwks: {trustBundle: idp.pem, timeout: 2s, refresh: 5m}
 accessLog: {path: "off"}
 log: {level: "meshgate=debug", format: json}
 workers: 2
-timeouts: {detect: 300ms, tlsHandshake: 1m30s, idle: 1h}
+timeouts: {detect: 300ms, tlsHandshake: 1m30s, idle: 1h, expiredPeer: 5m, drainDelay: 0s}
 limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurrentStreams: 1, http2: {controlFrames: 200, resets: 10, headerBlockBytes: 9000}}
 http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
 "#;
@@ -104,6 +107,8 @@ http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
     assert_eq!(bootstrap.limits.http2, http2);
     assert_eq!(bootstrap.timeouts.tls_handshake, Duration::from_secs(90));
     assert_eq!(bootstrap.http.upgrades, ["websocket", "spdy/3.1"]);
+    assert_eq!(bootstrap.timeouts.expired_peer, Duration::from_secs(300));
+    assert!(bootstrap.admin.quit && bootstrap.timeouts.drain_delay.is_zero());
     assert_eq!(bootstrap.workload().labels, bootstrap.workload.labels);
     assert!(matches!(bootstrap.policy_settings().catch_all_deny, CatchAllDeny::Baseline));
 }

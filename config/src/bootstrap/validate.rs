@@ -106,6 +106,18 @@ impl<'a> Validator<'a> {
         default
     }
 
+    /// As [`duration`](Self::duration), or none at all.
+    pub(super) fn pause(&mut self, field: &str, value: Option<&str>, default: Duration) -> Duration {
+        match value.map(duration::parse) {
+            None => default,
+            Some(Ok(pause)) => pause,
+            Some(Err(error)) => {
+                self.fail(field, error.to_string());
+                default
+            }
+        }
+    }
+
     pub(super) fn at_least<T: PartialOrd + Display + Copy>(
         &mut self,
         field: &str,
@@ -187,7 +199,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             gateway,
             retries,
             outlier_detection,
-            admin: Admin { address },
+            admin: Admin { address, quit: raw.admin.quit },
             authorization: authorization(&raw.authorization),
             headers,
             extension_providers,
@@ -322,6 +334,8 @@ fn timeouts(v: &mut Validator<'_>, raw: RawTimeouts) -> Timeouts {
         request_header: v.duration("timeouts.requestHeader", raw.request_header, seconds(10)),
         idle: v.duration("timeouts.idle", raw.idle, seconds(3600)),
         upstream_idle: v.duration("timeouts.upstreamIdle", raw.upstream_idle, seconds(30)),
+        expired_peer: v.duration("timeouts.expiredPeer", raw.expired_peer, seconds(30)),
+        drain_delay: v.pause("timeouts.drainDelay", raw.drain_delay.as_deref(), Duration::ZERO),
         drain: v.duration("timeouts.drain", raw.drain, seconds(30)),
     }
 }

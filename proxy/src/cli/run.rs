@@ -6,8 +6,11 @@ use std::process::ExitCode;
 use meshgate_config::{LogFormat, LogSettings};
 use tracing_subscriber::EnvFilter;
 
-use crate::app::App;
+use crate::app::{App, StartError};
 use crate::cli::{fail, fail_with, load_bootstrap};
+
+/// It had started, and ended although nobody asked it to: a defect. Whoever starts it again finds the same input, which is good.
+const BROKE: u8 = 3;
 
 /// Options of `meshgate run`.
 #[derive(Debug, clap::Args)]
@@ -27,6 +30,10 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
     match App::open(bootstrap).and_then(App::run) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error @ StartError::Broke(_)) => {
+            fail(error);
+            ExitCode::from(BROKE)
+        }
         Err(error) => fail(error),
     }
 }

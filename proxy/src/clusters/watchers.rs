@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use meshgate_config::{ConfigStore, Discovered, GatewayAddress, PeerCluster, Role, Snapshot};
-use meshgate_identity::Identity;
+use meshgate_identity::{Identity, PeerChain, PeerRole};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -21,7 +21,7 @@ use crate::error::ProxyError;
 use crate::metrics::ClusterLabels;
 use crate::reload;
 use crate::stream::Stream;
-use crate::tunnel::dial::dial;
+use crate::tunnel::dial::{dial, expected};
 use crate::worker::Shared;
 
 /// For a session's beginning at the most, however patient the data path is: a gateway's return must be seen within seconds.
@@ -32,6 +32,9 @@ const PUBLISH_EVERY: Duration = Duration::from_secs(1);
 
 /// How often gateways that nobody wants or holds any more are forgotten.
 const SWEEP: Duration = Duration::from_secs(5);
+
+/// Between two looks at the wall clock, which a timer does not see being set.
+const CLOCK_LOOK: Duration = Duration::from_secs(10);
 
 /// After a defect.
 const REST: Duration = Duration::from_secs(1);
@@ -161,7 +164,7 @@ impl Around {
             discovered: &discovered,
         };
         probe.lookup.first().await;
-        let dialler = Dialler { gateway: &gateway, shared: &self.shared, identity: self.identity.clone() };
+        let dialler = Dialler { gateway: &gateway, shared: &self.shared, identity: self.identity.clone(), ends: None };
         let publishing = async {
             if is_asked {
                 self.publish(&gateway, said).await;
@@ -193,6 +196,18 @@ struct Dialler<'a> {
     gateway: &'a Gateway,
     shared: &'a Shared,
     identity: watch::Receiver<Arc<Identity>>,
+    /// When a certificate ends that the last session rests on.
+    ends: Option<SystemTime>,
+}
+
+/// Returns when the wall clock shows this time, or later by one look.
+async fn until(time: Option<SystemTime>) {
+    while let Some(left) = time.and_then(|time| time.duration_since(SystemTime::now()).ok()) {
+        sleep(left.min(CLOCK_LOOK)).await;
+    }
+    if time.is_none() {
+        std::future::pending::<()>().await;
+    }
 }
 
 impl Dial for Dialler<'_> {
@@ -201,13 +216,20 @@ impl Dial for Dialler<'_> {
     async fn dial(&mut self) -> Result<TlsStream<Stream>, ProxyError> {
         let identity = Arc::clone(&self.identity.borrow_and_update());
         let timeout = self.shared.bootstrap.timeouts.connect.min(DIAL_MAX);
-        dial(self.gateway, &identity, &self.shared.own, timeout).await
+        let stream = dial(self.gateway, &identity, &self.shared.own, timeout).await?;
+        let role = PeerRole::Server(expected(self.gateway.address()));
+        let chain = PeerChain::new(stream.get_ref().1.peer_certificates().unwrap_or_default(), role);
+        self.ends = Some(identity.next_end(&chain, SystemTime::now()));
+        Ok(stream)
     }
 
     async fn outdated(&mut self) {
-        if self.identity.changed().await.is_err() {
-            // It can't change any more; that happens only as the process ends.
-            std::future::pending::<()>().await;
+        tokio::select! {
+            changed = self.identity.changed() => if changed.is_err() {
+                // It can't change any more; that happens only as the process ends.
+                std::future::pending::<()>().await;
+            },
+            () = until(self.ends) => {}
         }
     }
 }

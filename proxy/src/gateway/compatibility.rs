@@ -85,12 +85,12 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
     };
     let side = Rc::new(Side::new(worker, *connection, destination, protocol));
     let layers = layers::compatibility(worker, &side);
-    let go_on = |in_progress: &InProgress| {
+    let onward = |in_progress: &InProgress| {
         let ended = in_progress.withdraw(|head| side.refusal(head));
         // HTTP/1 has no other end in the middle of an answer.
-        protocol == Protocol::Http2 || !ended
+        if ended && protocol != Protocol::Http2 { server::Onward::End } else { server::Onward::GoOn }
     };
-    server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers, go_on).await;
+    server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers, onward).await;
     Ok(())
 }
 

@@ -23,6 +23,7 @@ use edge::{CART, Edge, GATEWAY, TWO, WEB};
 
 pub(crate) mod edge;
 mod hostile;
+mod trust;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -190,7 +191,7 @@ async fn the_workload_sees_the_caller_and_the_gateway_sees_nothing() {
             via: Some(edge.via("cart")),
         };
         let connected = connect::connect(&edge.caller.worker, &upstream, ClientAlpn::Tcp).await.unwrap();
-        let Connected::Tls(mut stream) = connected else { panic!("no TLS inside") };
+        let Connected::Tls(mut stream, _) = connected else { panic!("no TLS inside") };
         stream.write_all(b"question").await.unwrap();
         stream.flush().await.unwrap();
         let mut answer = Vec::new();

@@ -190,6 +190,7 @@ impl Call {
             connection_security_policy: "mutual_tls",
         };
         let mut report = Report::begin(&side.worker, Direction::Gateway, &side.prefix, labels);
+        report.rests_on(ErrorKind::DownstreamTls, Some(&side.session));
         report.authority(&self.authority);
         if let Some(target) = target {
             report.service(&target.port.host);

@@ -24,9 +24,10 @@ use crate::http::guard::http1::{Breach, Signals};
 use crate::http::guard::http2::Role;
 use crate::http::headers;
 use crate::http::headers::is_grpc;
-use crate::http::pool::{CheckoutH2, Http1Connection, HttpVersion, Lease, STREAMS_MAX, Slot};
+use crate::http::pool::{CheckoutH2, Http1Connection, HttpVersion, Lease, Origin, STREAMS_MAX, Slot};
 use crate::http::retry::Ended;
 use crate::http::server::{HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
+use crate::sessions::Session;
 use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
 
@@ -144,10 +145,10 @@ async fn send_http1(
     headers::prepare_http1(&mut request);
     loop {
         let pooled = if how.new_connection { None } else { slot.checkout(current) };
-        let (mut connection, generation, reused) = match pooled {
-            Some((connection, generation)) => (connection, generation, true),
+        let (mut connection, origin, reused) = match pooled {
+            Some((connection, origin)) => (connection, origin, true),
             None => match connect_http1(worker, slot).await {
-                Ok(connection) => (connection, current, false),
+                Ok((connection, session)) => (connection, Origin::new(current, session), false),
                 Err(error) => return Err(Failed::unsent(error, request)),
             },
         };
@@ -160,7 +161,7 @@ async fn send_http1(
         connection.signals.ask(*request.method() == Method::HEAD);
         let answer = in_time(&how, connection.sender.try_send_request(request)).await;
         match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
-            Ok(response) => return Ok((response, Lease::whole(slot, connection, generation, how.progress))),
+            Ok(response) => return Ok((response, Lease::whole(slot, connection, origin, how.progress))),
             Err(mut refused) => match refused.take_message() {
                 // An idle connection that the upstream closed meanwhile: nothing was sent, so another one may do.
                 Some(unsent) if reused => request = unsent,
@@ -183,8 +184,8 @@ async fn send_http2(
         let (mut sender, lease, reused) = match slot.checkout_h2(current).await {
             CheckoutH2::Ready(sender, lease) => (sender, lease, true),
             CheckoutH2::Connect(connecting) => match connect_http2(worker, slot).await {
-                Ok(Some(sender)) => {
-                    let lease = connecting.done(&sender, current);
+                Ok(Some((sender, session))) => {
+                    let lease = connecting.done(&sender, Origin::new(current, session));
                     (sender, lease, false)
                 }
                 Ok(None) if is_grpc(request.headers()) => {
@@ -245,7 +246,10 @@ fn http1_builder(worker: &WorkerRef) -> http1::Builder {
     builder
 }
 
-async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<Http1Connection, ProxyError> {
+/// A way to send, and what it rests on.
+type Way<S> = (S, Option<Rc<Session>>);
+
+async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<Way<Http1Connection>, ProxyError> {
     let builder = http1_builder(worker);
     let signals = Rc::<Signals>::default();
     match connect::connect(worker, slot.upstream(), ClientAlpn::Http1).await? {
@@ -253,19 +257,22 @@ async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<Http1Connectio
             let io = TokioIo::new(guard::http1::Guarded::answers(stream, Rc::clone(&signals)));
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
             tokio::task::spawn_local(drive(connection));
-            Ok(Http1Connection { sender, signals })
+            Ok((Http1Connection { sender, signals }, None))
         }
-        Connected::Tls(stream) => {
+        Connected::Tls(stream, session) => {
             let io = TokioIo::new(guard::http1::Guarded::answers(stream, Rc::clone(&signals)));
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
-            tokio::task::spawn_local(drive(connection));
-            Ok(Http1Connection { sender, signals })
+            tokio::task::spawn_local(drive_while(Rc::clone(&session), connection));
+            Ok((Http1Connection { sender, signals }, Some(session)))
         }
     }
 }
 
 /// `None` where there is an application without HTTP/2.
-async fn connect_http2(worker: &WorkerRef, slot: &Slot) -> Result<Option<http2::SendRequest<RequestBody>>, ProxyError> {
+async fn connect_http2(
+    worker: &WorkerRef,
+    slot: &Slot,
+) -> Result<Option<Way<http2::SendRequest<RequestBody>>>, ProxyError> {
     let mut builder = http2::Builder::new(LocalExecutor);
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(connection_window(STREAMS_MAX));
     builder
@@ -277,13 +284,13 @@ async fn connect_http2(worker: &WorkerRef, slot: &Slot) -> Result<Option<http2::
             tokio::task::spawn_local(drive(connection));
             // Who says nothing at all may still answer.
             let is_http2 = !matches!(timeout(slot.upstream().connect_timeout, begun).await, Ok(Ok(false)));
-            Ok(is_http2.then_some(sender))
+            Ok(is_http2.then_some((sender, None)))
         }
-        Connected::Tls(stream) => {
+        Connected::Tls(stream, session) => {
             let (io, _) = guarded(worker, stream);
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
-            tokio::task::spawn_local(drive(connection));
-            Ok(Some(sender))
+            tokio::task::spawn_local(drive_while(Rc::clone(&session), connection));
+            Ok(Some((sender, Some(session))))
         }
     }
 }
@@ -299,6 +306,15 @@ fn guarded<I>(worker: &WorkerRef, stream: I) -> (TokioIo<guard::http2::Guarded<I
 async fn drive(connection: impl Future<Output = Result<(), hyper::Error>>) {
     if let Err(error) = connection.await {
         tracing::debug!(%error, "upstream connection ended");
+    }
+}
+
+/// The same, but not beyond the end of what the connection rests on.
+async fn drive_while(session: Rc<Session>, connection: impl Future<Output = Result<(), hyper::Error>>) {
+    tokio::select! {
+        biased;
+        () = session.ended() => tracing::debug!(why = session.over(), "upstream connection cut"),
+        () = drive(connection) => {}
     }
 }
 

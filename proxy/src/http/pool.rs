@@ -23,6 +23,7 @@ use tokio::time::Instant;
 use crate::connection::Protocol;
 use crate::http::body::{Progress, RequestBody};
 use crate::http::guard::http1::Signals;
+use crate::sessions::Session;
 
 /// Idle connections kept per slot and worker; a burst beyond it closes its connections as it ends.
 const IDLE_MAX: usize = 256;
@@ -191,17 +192,36 @@ pub struct Http1Connection {
     pub signals: Rc<Signals>,
 }
 
+/// What a connection was made under.
+#[derive(Debug)]
+pub struct Origin {
+    generation: u64,
+    session: Option<Rc<Session>>,
+}
+
+impl Origin {
+    /// Of this [`Slot::generation`], and resting on this session.
+    pub fn new(generation: u64, session: Option<Rc<Session>>) -> Self {
+        Self { generation, session }
+    }
+
+    /// Whether the other end is still who it was: its certificate ends before its connections do.
+    fn is_good(&self) -> bool {
+        self.session.as_ref().is_none_or(|session| session.is_good())
+    }
+}
+
 #[derive(Debug)]
 struct Idle {
     connection: Http1Connection,
-    generation: u64,
+    origin: Origin,
     since: Instant,
 }
 
 #[derive(Debug)]
 struct SharedH2 {
     sender: http2::SendRequest<RequestBody>,
-    generation: u64,
+    origin: Origin,
     used: Instant,
     streams: Rc<()>,
 }
@@ -216,7 +236,8 @@ impl SharedH2 {
     }
 
     fn takes_another(&self, generation: u64) -> bool {
-        self.generation == generation && !self.sender.is_closed() && self.in_use() < STREAMS_MAX as usize
+        let is_current = self.origin.generation == generation && self.origin.is_good();
+        is_current && !self.sender.is_closed() && self.in_use() < STREAMS_MAX as usize
     }
 }
 
@@ -258,11 +279,11 @@ impl Slot {
     }
 
     /// An idle HTTP/1.1 connection, the most recently used first, of this [`Slot::generation`].
-    pub fn checkout(self: &Rc<Self>, generation: u64) -> Option<(Http1Connection, u64)> {
+    pub fn checkout(self: &Rc<Self>, generation: u64) -> Option<(Http1Connection, Origin)> {
         let mut idle = self.idle.borrow_mut();
         while let Some(last) = idle.pop() {
-            if last.generation == generation && !last.connection.sender.is_closed() {
-                return Some((last.connection, last.generation));
+            if last.origin.generation == generation && last.origin.is_good() && !last.connection.sender.is_closed() {
+                return Some((last.connection, last.origin));
             }
         }
         None
@@ -287,13 +308,14 @@ impl Slot {
 
 impl Connecting {
     /// Shares the connection that was made.
-    pub fn done(self, sender: &http2::SendRequest<RequestBody>, generation: u64) -> Lease {
+    pub fn done(self, sender: &http2::SendRequest<RequestBody>, origin: Origin) -> Lease {
         let streams = Rc::new(());
         let lease = Lease::stream(&streams);
-        let shared = SharedH2 { sender: sender.clone(), generation, used: self.0.clock.get(), streams };
+        let generation = origin.generation;
+        let shared = SharedH2 { sender: sender.clone(), origin, used: self.0.clock.get(), streams };
         let mut all = self.0.shared.borrow_mut();
         // Those of an older certificate end with their last stream.
-        all.retain(|known| known.generation == generation && !known.sender.is_closed());
+        all.retain(|known| known.origin.generation == generation && !known.sender.is_closed());
         all.push(shared);
         drop(all);
         lease
@@ -313,7 +335,7 @@ pub struct Lease(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Whole { slot: Rc<Slot>, connection: Http1Connection, generation: u64, progress: Option<Rc<Progress>> },
+    Whole { slot: Rc<Slot>, connection: Http1Connection, origin: Origin, progress: Option<Rc<Progress>> },
     Stream { _held: Rc<()> },
     Alone { _sender: http1::SendRequest<RequestBody> },
     Switched(Switched),
@@ -325,6 +347,8 @@ pub struct Switched {
     pub io: Box<dyn Io>,
     /// What was read of it behind the 101.
     pub early: Bytes,
+    /// What it rests on.
+    pub session: Option<Rc<Session>>,
 }
 
 /// A stream of bytes, whatever it is made of.
@@ -340,13 +364,8 @@ impl fmt::Debug for Switched {
 
 impl Lease {
     /// An HTTP/1.1 connection, which can carry the next request once this one's body has gone up and its answer has come down.
-    pub fn whole(
-        slot: &Rc<Slot>,
-        connection: Http1Connection,
-        generation: u64,
-        progress: Option<Rc<Progress>>,
-    ) -> Self {
-        Self(Kind::Whole { slot: Rc::clone(slot), connection, generation, progress })
+    pub fn whole(slot: &Rc<Slot>, connection: Http1Connection, origin: Origin, progress: Option<Rc<Progress>>) -> Self {
+        Self(Kind::Whole { slot: Rc::clone(slot), connection, origin, progress })
     }
 
     /// Whether it is a stream of HTTP/2.
@@ -379,12 +398,12 @@ impl Lease {
     /// Gives the connection back for the next request. A connection whose request is still going up is closed instead: what
     /// is left of that body must not be read as a request.
     pub fn release(self) {
-        let Kind::Whole { slot, connection, generation, progress } = self.0 else { return };
+        let Kind::Whole { slot, connection, origin, progress } = self.0 else { return };
         let sent = progress.is_none_or(|progress| progress.ended.get());
         let mut idle = slot.idle.borrow_mut();
-        let is_current = generation >> RETIRED_AT == slot.retired.get();
+        let is_current = origin.generation >> RETIRED_AT == slot.retired.get() && origin.is_good();
         if sent && is_current && !connection.sender.is_closed() && idle.len() < IDLE_MAX {
-            idle.push(Idle { connection, generation, since: slot.clock.get() });
+            idle.push(Idle { connection, origin, since: slot.clock.get() });
         }
     }
 }

@@ -74,7 +74,18 @@ pub struct Reporting {
     pub counters: Rc<RequestCounters>,
 }
 
-/// Serves `io` until it ends, rests too long, the drain says so, or may not `go_on` under a new configuration, which also ends
+/// What becomes of a connection when something has changed that it was let in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Onward {
+    /// It goes on.
+    GoOn,
+    /// It finishes what it is at, and takes no more.
+    Finish,
+    /// It ends, with what is in progress.
+    End,
+}
+
+/// Serves `io` until it ends, rests too long, or the drain says so. `onward` is asked whenever something has changed, and ends
 /// what is in progress and no longer allowed; `layers` answer each request.
 pub async fn serve<I, S>(
     worker: &WorkerRef,
@@ -82,7 +93,7 @@ pub async fn serve<I, S>(
     protocol: Protocol,
     reporting: &Rc<Reporting>,
     layers: S,
-    go_on: impl Fn(&InProgress) -> bool,
+    onward: impl Fn(&InProgress) -> Onward,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static,
@@ -117,7 +128,7 @@ pub async fn serve<I, S>(
         let watch = Downstream { activity: Rc::clone(&activity), worker: Rc::clone(worker) };
         let io = guard::http2::Guarded::new(io, Role::Server, &limits.http2, watch);
         let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, &go_on).await;
+        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, &onward).await;
     } else {
         let mut builder = http1::Builder::new();
         // What comes during the drain (outbound only) gets one answer.
@@ -130,7 +141,7 @@ pub async fn serve<I, S>(
         let io = Watched::new(io, Rc::clone(&activity));
         let mut connection = builder.serve_connection(TokioIo::new(io), service);
         let pinned = Pin::new(&mut connection);
-        if !run(worker, &activity, reporting, pinned, http1::Connection::graceful_shutdown, &go_on).await {
+        if !run(worker, &activity, reporting, pinned, http1::Connection::graceful_shutdown, &onward).await {
             return;
         }
         // The last answer has gone out. A 101 was the last of HTTP: from here on nobody reads messages any more.
@@ -141,7 +152,9 @@ pub async fn serve<I, S>(
         let http1::Parts { io, read_buf, .. } = connection.into_parts();
         let mut io = io.into_inner().into_inner().into_inner();
         match tunnel {
-            Some(tunnel) => upgrade::run(worker, io, read_buf, tunnel, || go_on(activity.in_progress())).await,
+            Some(tunnel) => {
+                upgrade::run(worker, io, read_buf, tunnel, || onward(activity.in_progress()) != Onward::End).await
+            }
             // One that does not end in time ends as it is.
             None => drop(timeout(worker.shared.bootstrap.timeouts.request_header, io.shutdown()).await),
         }
@@ -171,7 +184,7 @@ async fn run<C>(
     reporting: &Reporting,
     mut connection: Pin<&mut C>,
     shutdown: impl Fn(Pin<&mut C>),
-    go_on: impl Fn(&InProgress) -> bool,
+    onward: impl Fn(&InProgress) -> Onward,
 ) -> bool
 where
     C: Future<Output = Result<(), hyper::Error>>,
@@ -206,8 +219,10 @@ where
                 shutdown(connection.as_mut());
                 next = Phase::Ended;
             }
-            () = changes.changed() => if !go_on(activity.in_progress()) {
-                return false;
+            () = changes.changed() => match onward(activity.in_progress()) {
+                Onward::GoOn => {}
+                Onward::Finish => shutdown(connection.as_mut()),
+                Onward::End => return false,
             },
             () = timer.as_mut() => match activity.due(Instant::now(), head, idle) {
                 Due::Later(at) => {

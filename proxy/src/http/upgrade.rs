@@ -143,6 +143,8 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let Tunnel { upstream, report, _attempt } = tunnel;
+    let rests_on = upstream.session;
+    let go_on = || go_on() && rests_on.as_ref().is_none_or(|session| session.over().is_none());
     worker.shared.metrics.tcp_opened.get_or_create(&report.tcp_labels()).inc();
     let copy = Copy::begun(downstream, upstream.io, &early, &upstream.early);
     drop((early, upstream.early));

@@ -20,7 +20,7 @@ use crate::http::forward::forward as forward_http;
 use crate::http::forwarded::Forwarded;
 use crate::http::layers::{self, Exchange, Refused};
 use crate::http::retry::Terms;
-use crate::http::server::{self, Reporting};
+use crate::http::server::{self, Onward, Reporting};
 use crate::http::standing::{Head, InProgress};
 use crate::http::{headers, view};
 use crate::metrics::RequestCounters;
@@ -80,20 +80,34 @@ impl Side {
             return self.run_tcp(stream).await;
         }
         let layers = layers::inbound(&self.worker, &self);
-        let go_on = |in_progress: &InProgress| self.judge_again(in_progress);
-        server::serve(&self.worker, stream, self.protocol, &self.reporting, layers, go_on).await;
+        let onward = |in_progress: &InProgress| self.judge_again(in_progress);
+        server::serve(&self.worker, stream, self.protocol, &self.reporting, layers, onward).await;
     }
 
-    /// Ends what the configuration in force no longer allows; says whether the connection may go on.
-    fn judge_again(&self, in_progress: &InProgress) -> bool {
+    /// Ends what is no longer allowed, by the configuration in force or because of the caller's certificate; says what becomes
+    /// of the connection.
+    fn judge_again(&self, in_progress: &InProgress) -> Onward {
         let plan = self.plan();
+        if let Some(why) = self.untrusted() {
+            in_progress.end(why);
+            return Onward::End;
+        }
         if !plan.allows_anything() {
             in_progress.end("nothing is allowed on the connection any more");
-            return false;
+            return Onward::End;
         }
         let ended = in_progress.withdraw(|head| self.refusal(&plan, head));
-        // HTTP/1 has no other end in the middle of an answer.
-        self.protocol == Protocol::Http2 || !ended
+        match &self.peer.session {
+            // HTTP/1 has no other end in the middle of an answer.
+            _ if ended && self.protocol != Protocol::Http2 => Onward::End,
+            Some(session) if !session.is_good() => Onward::Finish,
+            _ => Onward::GoOn,
+        }
+    }
+
+    /// Why the caller is nobody any more, if so.
+    fn untrusted(&self) -> Option<&'static str> {
+        self.peer.session.as_ref()?.over()
     }
 
     /// Why a request that was let in would no longer be. Providers are not asked again.
@@ -112,6 +126,7 @@ impl Side {
             &self.reporting.prefix,
             self.reporting.counters.tcp_labels(),
         );
+        report.rests_on(ErrorKind::DownstreamTls, self.peer.session.as_ref());
         let plan = self.plan();
         let question = plan.residual.custom_connection().filter(|_| plan.admitted);
         let question = question.map(|custom| Question::new(&custom));
@@ -211,6 +226,9 @@ impl Side {
     /// A policy, or the mTLS mode, refuses the request.
     pub fn authorize(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
         let plan = exchange.plan.take().unwrap_or_else(|| self.plan());
+        if let Some(why) = self.untrusted() {
+            return Err(Refused::unsent(ProxyError::new(ErrorKind::DownstreamTls, why), exchange));
+        }
         if !plan.admitted {
             let error = ProxyError::new(ErrorKind::DownstreamTls, "mutual TLS has become mandatory on this port");
             return Err(Refused::unsent(error, exchange));

@@ -14,6 +14,8 @@ use crate::sandbox::{ADMIN_PORT, Answer, OUTBOUND_PORT, POD_PORT, SandboxError, 
 #[derive(Debug)]
 pub struct Sidecar {
     child: Child,
+    binary: PathBuf,
+    bootstrap: PathBuf,
     address: IpAddr,
     output: PathBuf,
     access_log: PathBuf,
@@ -32,21 +34,26 @@ impl Sidecar {
         subnet: &Subnet,
     ) -> io::Result<Self> {
         let output = logs.join(format!("{name}.log"));
-        let log = File::create(&output)?;
-        let mut command = Command::new(binary);
-        // Its bootstrap file says everything; what is set for another process on this machine is not meant for it.
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MESHGATE_")) {
-            command.env_remove(name);
-        }
-        let child = command
-            .args(["run", "--bootstrap"])
-            .arg(bootstrap)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()?;
+        let child = run(binary, bootstrap, File::create(&output)?)?;
         let access_log = logs.join(format!("{name}.access.log"));
-        Ok(Self { child, address, output, access_log, _subnet: subnet.clone() })
+        let (binary, bootstrap) = (binary.to_owned(), bootstrap.to_owned());
+        Ok(Self { child, binary, bootstrap, address, output, access_log, _subnet: subnet.clone() })
+    }
+
+    /// Kills the process (SIGKILL), if it still runs, and starts another by what its bootstrap file says now.
+    ///
+    /// # Errors
+    /// As of a first start.
+    pub async fn restart(&mut self) -> Result<(), SandboxError> {
+        self.kill();
+        let again = || run(&self.binary, &self.bootstrap, File::options().append(true).open(&self.output)?);
+        self.child = again().map_err(|error| SandboxError::new("cannot start it again", error))?;
+        self.until_ready().await
+    }
+
+    /// Its bootstrap file.
+    pub fn bootstrap(&self) -> &Path {
+        &self.bootstrap
     }
 
     /// Its process.
@@ -144,6 +151,21 @@ impl Sidecar {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn run(binary: &Path, bootstrap: &Path, log: File) -> io::Result<Child> {
+    let mut command = Command::new(binary);
+    // Its bootstrap file says everything; what is set for another process on this machine is not meant for it.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MESHGATE_")) {
+        command.env_remove(name);
+    }
+    command
+        .args(["run", "--bootstrap"])
+        .arg(bootstrap)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
 }
 
 impl Drop for Sidecar {

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use meshgate_identity::{Identity, SpiffeId, alpn, client_cert_element, peer_identity};
-use rustls::pki_types::CertificateDer;
+use meshgate_identity::{Identity, PeerRole, SpiffeId, alpn, client_cert_element, peer_identity};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -15,6 +14,7 @@ use tokio_rustls::server::TlsStream;
 use crate::connection::Peer;
 use crate::error::{ErrorKind, ProxyError};
 use crate::stream::Stream;
+use crate::worker::Worker;
 
 /// A terminated connection.
 pub struct Accepted {
@@ -27,9 +27,11 @@ pub struct Accepted {
 }
 
 impl Accepted {
-    /// What the peer showed, leaf first: verified in the handshake.
-    pub fn chain(&self) -> &[CertificateDer<'static>] {
-        self.stream.get_ref().1.peer_certificates().unwrap_or_default()
+    /// From here on the peer is judged again whenever something has changed that it was judged by; `identity` is what it was
+    /// accepted under.
+    pub fn enter(&mut self, worker: &Worker, identity: &Identity) {
+        let certificates = self.stream.get_ref().1.peer_certificates().unwrap_or_default();
+        self.peer.session = Some(worker.sessions.enter(worker, identity, certificates, PeerRole::Caller));
     }
 
     /// Works out what the application of `own` is told about the peer's certificate.
@@ -37,7 +39,13 @@ impl Accepted {
     /// # Errors
     /// The certificate cannot be put into a header, which a verified one always can.
     pub fn tell_certificate(&mut self, own: &SpiffeId, whole: bool) -> Result<(), ProxyError> {
-        let leaf = self.chain().first().ok_or_else(|| refused("no client certificate"))?;
+        let leaf = self
+            .stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(<[_]>::first)
+            .ok_or_else(|| refused("no client certificate"))?;
         let element = client_cert_element(leaf, own, whole);
         let element = element.map_err(|error| refused("client certificate").caused_by(error))?;
         let value = HeaderValue::try_from(element);
@@ -60,7 +68,8 @@ pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) 
     let (_, session) = stream.get_ref();
     let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or_else(|| refused("no client certificate"))?;
     let id = peer_identity(leaf).map_err(|error| refused("client certificate").caused_by(error))?;
-    let peer = Peer { id: Some(id), sni: session.server_name().map(str::to_ascii_lowercase), client_cert: None };
+    let sni = session.server_name().map(str::to_ascii_lowercase);
+    let peer = Peer { id: Some(id), sni, client_cert: None, session: None };
     let negotiated = alpn::protocol(session.alpn_protocol());
     Ok(Accepted { stream, peer, negotiated })
 }

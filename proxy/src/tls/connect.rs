@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use meshgate_identity::{ClientAlpn, Expected};
+use meshgate_identity::{ClientAlpn, Expected, Identity, PeerRole};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout_at};
@@ -13,6 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::{Security, Upstream};
+use crate::sessions::Session;
 use crate::stream::Stream;
 use crate::worker::{Worker, WorkerRef};
 use crate::{socket, tunnel};
@@ -26,8 +28,8 @@ const KEPT_MAX: usize = 4096;
 pub enum Connected {
     /// Without TLS.
     Plain(Stream),
-    /// With mutual TLS, the far identity checked.
-    Tls(Box<TlsStream<Stream>>),
+    /// With mutual TLS, the far identity checked, and what it rests on.
+    Tls(Box<TlsStream<Stream>>, Rc<Session>),
 }
 
 /// Client configurations by whom they expect, made once per own certificate.
@@ -41,8 +43,7 @@ struct Kept {
 }
 
 impl Configs {
-    fn for_peer(&self, worker: &Worker, expected: &Expected, alpn: ClientAlpn) -> Arc<ClientConfig> {
-        let identity = worker.identity.borrow();
+    fn for_peer(&self, identity: &Identity, expected: &Expected, alpn: ClientAlpn) -> Arc<ClientConfig> {
         let mut kept = self.0.borrow_mut();
         if kept.generation != identity.generation() || kept.configs.len() >= KEPT_MAX {
             kept.configs.clear();
@@ -96,14 +97,19 @@ async fn handshake(
     alpn: ClientAlpn,
     stream: Stream,
 ) -> Result<Connected, ProxyError> {
-    let config = worker.client_tls.for_peer(worker, expected, alpn);
+    let identity = Arc::clone(&worker.identity.borrow());
+    let config = worker.client_tls.for_peer(&identity, expected, alpn);
     // A service name that is no DNS name cannot be sent as SNI; the identity, not the name, is what is verified.
     let name = ServerName::try_from(server_name).map_or_else(|_| upstream.address.ip().into(), |name| name.to_owned());
     let outcome = TlsConnector::from(config).connect(name, stream).await;
     let result = if outcome.is_ok() { "ok" } else { "error" };
     worker.shared.metrics.handshake(crate::connection::Direction::Outbound, result);
     match outcome {
-        Ok(stream) => Ok(Connected::Tls(Box::new(stream))),
+        Ok(stream) => {
+            let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+            let session = worker.sessions.enter(worker, &identity, certificates, PeerRole::Server(expected.clone()));
+            Ok(Connected::Tls(Box::new(stream), session))
+        }
         // A far side that just closes (full, draining, restarting) has said nothing about identities.
         Err(error) if !super::is_tls(&error) => {
             let detail = format!("{upstream}: in the TLS handshake");

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use meshgate_config::GatewayAddress;
 use meshgate_identity::{ClientAlpn, Expected, Identity, Who, alpn};
 use rustls::pki_types::ServerName;
 use tokio::time::{Instant, timeout_at};
@@ -46,6 +47,11 @@ pub async fn dial(
     }))
 }
 
+/// Whom a gateway's certificate must name, and by whose word.
+pub fn expected(gateway: &GatewayAddress) -> Expected {
+    Expected { who: Who::Exactly(gateway.identity.clone()), cluster: Some(gateway.cluster.shared()) }
+}
+
 async fn dial_one(
     gateway: &Gateway,
     identity: &Identity,
@@ -59,7 +65,7 @@ async fn dial_one(
     let stream = socket::connect(address, None)
         .await
         .map_err(|error| unreachable(gateway, address, "cannot connect").caused_by(error))?;
-    let expected = Expected { who: Who::Exactly(wanted.identity.clone()), cluster: Some(wanted.cluster.shared()) };
+    let expected = expected(wanted);
     let config = identity.client_config(&expected, ClientAlpn::Http2);
     let name = ServerName::try_from(&*wanted.host).map_or_else(|_| address.ip().into(), |name| name.to_owned());
     let stream = match TlsConnector::from(config).connect(name, Stream::new(stream)).await {

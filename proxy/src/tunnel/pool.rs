@@ -18,6 +18,7 @@ use h2::client::SendRequest;
 use h2::{Reason, client};
 use http::{Method, Request, StatusCode, Version, header};
 use meshgate_config::{GatewayAddress, Role};
+use meshgate_identity::PeerRole;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -26,6 +27,7 @@ use crate::connection::Direction;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::guard::http2::{Guarded, Role as End};
 use crate::http::pool::Via;
+use crate::sessions::Session;
 use crate::tunnel::dial;
 use crate::worker::{Worker, WorkerRef};
 
@@ -57,6 +59,7 @@ struct Failed {
 struct Connection {
     sender: SendRequest<Bytes>,
     generation: u64,
+    session: Rc<Session>,
     tunnels: Open,
     used: Cell<Instant>,
     closed: Rc<Cell<bool>>,
@@ -65,7 +68,7 @@ struct Connection {
 impl Connection {
     fn takes_another(&self, generation: u64) -> bool {
         let max = self.sender.current_max_send_streams().clamp(1, super::TUNNELS_MAX as usize);
-        self.generation >= generation && !self.closed.get() && self.tunnels.count() < max
+        self.generation >= generation && self.session.is_good() && !self.closed.get() && self.tunnels.count() < max
     }
 
     fn is_idle_since(&self, oldest: Instant) -> bool {
@@ -213,15 +216,20 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
     let result = if dialled.is_ok() { "ok" } else { "error" };
     worker.shared.metrics.handshake(Direction::Gateway, result);
     let late = |_| error(ErrorKind::GatewayFailed, via, "no HTTP/2 in time");
+    let (stream, role) = (dialled?, PeerRole::Server(dial::expected(&via.gateway)));
+    let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let session = worker.sessions.enter(worker, &identity, certificates, role);
     let (limits, shared) = (worker.shared.bootstrap.limits.http2, Arc::clone(&worker.shared));
     let watch = move |excess| shared.metrics.http2_excess("gateway", excess);
-    let (stream, cork) = cork::cork(Guarded::new(dialled?, End::Client, &limits, watch));
+    let (stream, cork) = cork::cork(Guarded::new(stream, End::Client, &limits, watch));
     let (sender, mut connection) = timeout_at(deadline, builder().handshake(stream))
         .await
         .map_err(late)?
         .map_err(|cause| error(ErrorKind::GatewayFailed, via, "HTTP/2").caused_by(cause))?;
     let (tunnels, closed) = (Open::default(), Rc::new(Cell::new(false)));
-    let made = Connection { sender, generation, tunnels: tunnels.clone(), used: Cell::new(Instant::now()), closed };
+    let rests_on = Rc::clone(&session);
+    let made =
+        Connection { sender, generation, session, tunnels: tunnels.clone(), used: Cell::new(Instant::now()), closed };
     let (gateway, closed) = (Arc::clone(&via.gateway), Rc::clone(&made.closed));
     let made = Rc::new(made);
     let (worker, watched) = (Rc::clone(worker), Rc::downgrade(&made));
@@ -236,7 +244,10 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
             }
         });
         let retired = async {
-            going_away(watched).await;
+            tokio::select! {
+                () = going_away(watched) => {}
+                () = rests_on.not_good() => {}
+            }
             tracing::debug!(%gateway, tunnels = tunnels.count(), "gateway is about to go");
             closed.set(true);
             worker.pool.retire(&gateway);
@@ -249,6 +260,7 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
                 Err(error) => tracing::debug!(%gateway, %error, "gateway connection ended"),
             },
             () = lost => tracing::warn!(%gateway, tunnels = tunnels.count(), "gateway does not answer; its tunnels end"),
+            () = rests_on.ended() => tracing::debug!(%gateway, why = rests_on.over(), "gateway connection cut"),
             () = retired => {}
         }
         closed.set(true);

@@ -1,11 +1,13 @@
 //! The end of a process: what is at it is finished, nothing new is begun, and it does come.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::Method;
-use meshgate::sandbox::{Answer, Sidecar, request, until};
+use meshgate::sandbox::{Answer, Caller, Sidecar, request, until};
 use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,6 +18,7 @@ use tokio::time::Instant;
 use crate::support::app::{App, full, ok};
 use crate::support::backend::{Backend, FRONTEND, HELLO, HOST, counting, ended, pod, service, signal};
 use crate::support::client::{Client, MESH_HTTP2, handshake, tls};
+use crate::support::mesh::{BACKEND, Mesh, Spec};
 use crate::support::soon;
 use crate::support::wire::Wire;
 
@@ -260,4 +263,139 @@ fn handshake_left_half_way_does_not_hold_up_the_end() {
     connection.write_tls(&mut hello).unwrap();
     let seen = "mesh_detections_total{direction=\"inbound\",outcome=\"tls\"}";
     meshgate_tests::run(does_not_hold_up(&hello, seen));
+}
+
+#[test]
+fn unready_first_and_closed_later_when_a_delay_is_set() {
+    meshgate_tests::run(async {
+        let mut backend = Backend::start_with(|_, pod| pod.bootstrap = "timeouts: {drainDelay: 3s}\n".to_owned()).await;
+        let start = Instant::now();
+        drain(&backend.sidecar).await;
+        // Whoever has not been told yet still calls.
+        assert_eq!(backend.get("/").await.to_string(), "200");
+        assert!(start.elapsed() < Duration::from_secs(3), "too late to tell");
+        ends_well(&mut backend).await;
+        assert!(start.elapsed() >= Duration::from_secs(3), "after {:?} only", start.elapsed());
+    });
+}
+
+#[test]
+fn second_signal_ends_the_delay() {
+    meshgate_tests::run(async {
+        let mut backend =
+            Backend::start_with(|_, pod| pod.bootstrap = "timeouts: {drainDelay: 10m}\n".to_owned()).await;
+        drain(&backend.sidecar).await;
+        signal(&backend.sidecar, "INT");
+        ends_well(&mut backend).await;
+    });
+}
+
+/// Worker threads that are there.
+fn workers(sidecar: &Sidecar) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", sidecar.pid())).unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|name| name.starts_with("worker-")).count()
+}
+
+#[test]
+fn outbound_of_every_worker_goes_on_while_one_has_a_connection_left() {
+    meshgate_tests::run(async {
+        let application = ByHand::start().await;
+        let mut backend = application.behind("workers: 4\n").await;
+        let (other_application, _) = counting().await;
+        let (address, mut spec) = (backend.sandbox.next_address(), pod("backend"));
+        spec.name = "second".to_owned();
+        spec.application = Some(other_application.address());
+        let second = backend.sandbox.start(&spec, address).await.unwrap();
+        backend.put("workloads.yaml", &service(second.inbound().ip())).await;
+        let (answer, mut held) = hold(&backend, &application).await;
+        drain(&backend.sidecar).await;
+        is_refused(backend.sidecar.inbound()).await;
+        // The kernel spreads them over all workers that listen.
+        for _ in 0..40 {
+            assert_eq!(request(backend.sidecar.outbound(), HOST, Method::GET, "/").await.to_string(), "200");
+        }
+        assert_eq!(workers(&backend.sidecar), 4, "some have gone");
+        held.send(ok("late")).await;
+        assert_eq!(answer.await.unwrap().to_string(), "200");
+        ends_well(&mut backend).await;
+    });
+}
+
+/// A POST to the admin endpoint.
+async fn post(sidecar: &Sidecar, host: &str, path: &str) -> Answer {
+    request(sidecar.admin(), host, Method::POST, path).await
+}
+
+#[test]
+fn post_to_quitquitquit_drains_where_that_is_wanted() {
+    meshgate_tests::run(async {
+        let application = ByHand::start().await;
+        let mut backend = application.behind("").await;
+        let file = backend.sidecar.bootstrap().to_owned();
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains("admin: {address: "), "{text}");
+        assert_eq!(post(&backend.sidecar, "localhost", "/quitquitquit").await.to_string(), "403 admin.quit is not set");
+        std::fs::write(&file, text.replace("admin: {", "admin: {quit: true, ")).unwrap();
+        backend.sidecar.restart().await.unwrap();
+        for (host, method, expected) in [("evil.example", Method::POST, 403), ("localhost", Method::GET, 405)] {
+            let answer = request(backend.sidecar.admin(), host, method, "/quitquitquit").await;
+            assert!(matches!(answer, Answer::Http { status, .. } if status == expected), "{answer}");
+        }
+        let (answer, mut held) = hold(&backend, &application).await;
+        // Twice is once: what is held is not cut.
+        for _ in 0..2 {
+            assert_eq!(post(&backend.sidecar, "localhost", "/quitquitquit").await.to_string(), "200");
+        }
+        is_refused(backend.sidecar.inbound()).await;
+        held.send(ok("late")).await;
+        assert_eq!(answer.await.unwrap().to_string(), "200");
+        ends_well(&mut backend).await;
+    });
+}
+
+/// Requests in all; the figure of a release is 50,000.
+const UNDER_LOAD: usize = 3_000;
+
+#[test]
+fn sigterm_under_load_fails_no_repeatable_request_and_the_process_ends_in_time() {
+    meshgate_tests::run(async {
+        let (one, other) = (App::ok().await, App::ok().await);
+        let mut mesh = Mesh::start(Spec::of(&[one.address(), other.address()])).await;
+        let (asked, failed) = (Rc::new(Cell::new(0)), Rc::<Cell<Option<Answer>>>::default());
+        let clients: Vec<_> = (0..16)
+            .map(|client| {
+                let (asked, failed, outbound) = (Rc::clone(&asked), Rc::clone(&failed), mesh.frontend.outbound());
+                spawn_local(async move {
+                    let mut kept = Caller::connect(outbound).await.unwrap();
+                    while asked.get() < UNDER_LOAD {
+                        asked.set(asked.get() + 1);
+                        // One that may be repeated: HTTP/1 cannot tell whether a request that crosses the end of an idle
+                        // connection was taken, so that of a POST the caller is told.
+                        let method = Method::GET;
+                        let answer = match client % 2 {
+                            0 => kept.request(BACKEND, method, "/").await,
+                            _ => request(outbound, BACKEND, method, "/").await,
+                        };
+                        if !matches!(answer, Answer::Http { status: 200, .. }) {
+                            failed.set(Some(answer));
+                        }
+                    }
+                })
+            })
+            .collect();
+        until("half of the load", async || (asked.get() > UNDER_LOAD / 2).then_some(())).await.unwrap();
+        let start = Instant::now();
+        signal(&mesh.backends[0], "TERM");
+        let child = mesh.backends[0].child();
+        let status = until("the end of the process", async || child.try_wait().unwrap()).await.unwrap();
+        let took = start.elapsed();
+        assert!(status.success() && took < Duration::from_secs(10), "{status} after {took:?}");
+        for client in clients {
+            client.await.unwrap();
+        }
+        let failed = failed.take();
+        assert!(failed.is_none(), "{failed:?}");
+        println!("{} requests, ended within {took:?}", asked.get());
+    });
 }

@@ -1,6 +1,7 @@
 //! What is written takes effect on what is running; what is written wrongly does not.
 
 mod certificates;
+mod sessions;
 mod withdrawn;
 
 use std::collections::BTreeSet;
@@ -155,6 +156,34 @@ fn bad_yaml_over_a_good_policy_keeps_the_last_good_one() {
         backend.put("policy.yaml", &good).await;
         backend.sidecar.until_metric(PROBLEMS, |problems| problems == 0.0).await.unwrap();
         assert_eq!((statuses(&backend, "/a").await, statuses(&backend, "/b").await), ((200, 200), (403, 200)));
+    });
+}
+
+#[test]
+fn bomb_over_a_good_policy_keeps_the_last_good_one_and_costs_no_memory() {
+    meshgate_tests::run(async {
+        let backend = Backend::start(&deny_path("/a")).await;
+        let mut aliases = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..12 {
+            let alias = format!("*a{}", level - 1);
+            aliases += &format!("a{level}: &a{level} [{}]\n", [alias.as_str(); 9].join(", "));
+        }
+        let deep = format!("a: {}{}\n", "[".repeat(50_000), "]".repeat(50_000));
+        let large = format!("# {}\n{}", "x".repeat(5 * 1024 * 1024), deny_path("/b"));
+        for (what, bomb) in [("aliases", &aliases), ("depth", &deep), ("size", &large)] {
+            let before = backend.sidecar.output().len();
+            backend.sandbox.write_resource("policy.yaml", bomb).unwrap();
+            backend.sidecar.until_metric(PROBLEMS, |problems| problems == 1.0).await.unwrap();
+            let told = async || backend.sidecar.output()[before..].contains("policy.yaml").then_some(());
+            until(what, told).await.unwrap();
+            assert_eq!(statuses(&backend, "/a").await, (403, 200), "{what}");
+            backend.sandbox.write_resource("policy.yaml", &deny_path("/a")).unwrap();
+            backend.sidecar.until_metric(PROBLEMS, |problems| problems == 0.0).await.unwrap();
+        }
+        let status = fs::read_to_string(format!("/proc/{}/status", backend.sidecar.pid())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kib: u64 = peak.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(kib < 256 * 1024, "{kib} KiB at the peak");
     });
 }
 

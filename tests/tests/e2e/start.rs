@@ -10,7 +10,8 @@ use meshgate::sandbox::{ADMIN_PORT, POD_PORT, PodSpec, Sandbox, request, until};
 use rcgen::CertificateParams;
 use tokio::net::TcpStream;
 
-use crate::support::backend::{BACKEND, FRONTEND, OTHER, deny_path, pod};
+use crate::support::backend::{BACKEND, Backend, FRONTEND, OTHER, deny_path, pod};
+use crate::support::client::Client;
 use crate::support::pki::{Authority, Credentials, expired, uri};
 use crate::support::soon;
 
@@ -365,4 +366,54 @@ fn is_ready_only_when_every_listener_takes_connections() {
         soon("ready", ready).await;
         TcpStream::connect((start.address, last)).await.expect("a listener that takes connections");
     });
+}
+
+#[test]
+fn killed_with_connections_open_it_starts_again_at_the_same_address_and_serves() {
+    meshgate_tests::run(async {
+        let mut backend = Backend::start(&deny_path("/a")).await;
+        let mut open = Client::plain(backend.sidecar.inbound()).await;
+        assert_eq!(open.get("/").await.unwrap().0, 200);
+        let begun = tokio::time::Instant::now();
+        backend.sidecar.restart().await.unwrap();
+        println!("ready {:?} after SIGKILL", begun.elapsed());
+        assert!(open.get("/").await.is_err(), "it is another process");
+        assert_eq!(backend.get("/").await.to_string(), "200");
+        assert!(backend.get("/a").await.to_string().starts_with("403"), "what was in force is in force again");
+    });
+}
+
+#[test]
+fn disk_full_for_logs_stops_no_request_and_is_counted() {
+    meshgate_tests::run(async {
+        let backend = Backend::start_with(|sandbox, _| {
+            fs::create_dir_all(sandbox.path("logs")).unwrap();
+            std::os::unix::fs::symlink("/dev/full", sandbox.path("logs/backend.access.log")).unwrap();
+        });
+        let backend = backend.await;
+        for _ in 0..100 {
+            assert_eq!(backend.get("/").await.to_string(), "200");
+        }
+        backend.sidecar.until_metric("mesh_access_log_dropped_total", |lines| lines >= 100.0).await.unwrap();
+        let log = backend.sidecar.output();
+        assert!(log.contains("cannot write the access log"), "{log}");
+    });
+}
+
+#[test]
+fn a_process_whose_workers_cannot_run_ends_with_a_status_of_its_own() {
+    let start = Start::new();
+    // Enough descriptors for the listeners of all workers, and not for what each needs besides.
+    start.edit("role: sidecar", "role: sidecar\nworkers: 32");
+    let output = start.sandbox.path("output");
+    let file = fs::File::create(&output).unwrap();
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 110 && exec \"$@\"", "sh"]).arg(crate::binary());
+    command.args(["run", "--bootstrap"]).arg(&start.bootstrap);
+    command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
+    let mut process = Killed(command.spawn().unwrap());
+    let status = meshgate_tests::run(until("the end", async || process.0.try_wait().unwrap())).unwrap();
+    let text = fs::read_to_string(&output).unwrap();
+    assert_eq!(status.code(), Some(3), "{text}");
+    assert!(text.contains("ended by itself: Too many open files"), "{text}");
 }

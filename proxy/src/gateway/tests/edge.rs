@@ -12,7 +12,7 @@ use meshgate_config::{
     ServicePort, Snapshot, Spread,
 };
 use meshgate_identity::ca::{self, Authority, InitOptions, IssueOptions};
-use meshgate_identity::{Identity, SpiffeId};
+use meshgate_identity::{Identity, IdentityStore, Reload, SpiffeId};
 use meshgate_policy::ObjectName;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -29,6 +29,7 @@ use crate::jwks;
 use crate::listen::accept_loop;
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
+use crate::sessions;
 use crate::tunnel::{TunnelStream, pool};
 use crate::worker::{Shared, Worker, WorkerRef};
 
@@ -44,7 +45,7 @@ pub(crate) struct Process {
     pub(crate) config: watch::Sender<Arc<Snapshot>>,
     pub(crate) drain: Controller,
     pub(crate) log: Option<std::path::PathBuf>,
-    _identity: watch::Sender<Arc<Identity>>,
+    identity: IdentityStore,
 }
 
 pub(crate) struct Edge {
@@ -78,6 +79,8 @@ impl Edge {
         };
         let worker = Rc::clone(&gateway.worker);
         spawn_local(accept_loop(worker, listener, Direction::Gateway, Phase::Draining, serve));
+        spawn_local(sessions::keep(Rc::clone(&gateway.worker)));
+        spawn_local(sessions::keep(Rc::clone(&caller.worker)));
         Self { dir, gateway, caller, address, accepted }
     }
 
@@ -124,6 +127,26 @@ impl Edge {
     /// Writes resources of the gateway's cluster; they are in force with the next exports.
     pub(crate) fn resources(&self, yaml: &str) {
         fs::write(self.dir.path().join("one/resources/all.yaml"), yaml).unwrap();
+    }
+
+    /// Puts other roots into a cluster's bundle, and has one of the two processes read them.
+    pub(crate) fn roots(&self, cluster: &str, change: impl FnOnce(&str) -> String, reader: &Process) {
+        let file = self.dir.path().join(cluster).join("ca/ca.pem");
+        let pem = fs::read_to_string(&file).unwrap();
+        fs::write(&file, change(&pem)).unwrap();
+        assert_eq!(reader.identity.reload().unwrap(), Reload::Published);
+    }
+
+    /// A root of a cluster of the mesh that nobody has heard of.
+    pub(crate) fn another_root(&self) -> String {
+        let folder = self.dir.path().join("another");
+        ca::init(&folder, &InitOptions::new("td".parse().unwrap())).unwrap();
+        fs::read_to_string(folder.join("ca.pem")).unwrap()
+    }
+
+    /// A cluster's root.
+    pub(crate) fn root(&self, cluster: &str) -> String {
+        fs::read_to_string(self.dir.path().join(cluster).join("ca/ca.pem")).unwrap()
     }
 
     /// The lines of the gateway's access log.
@@ -210,13 +233,13 @@ fn read(folder: &Path, id: &str) -> Snapshot {
 fn process(folder: &Path, id: &str, role: &str, other: &str) -> Process {
     let bootstrap = bootstrap(folder, id, role, other);
     let (config, snapshots) = watch::channel(Arc::new(read(folder, id)));
-    let (identities, identity) = watch::channel(Arc::new(identity(&bootstrap)));
+    let identity = IdentityStore::open(bootstrap.identity_sources().unwrap()).unwrap();
     let (controller, drain) = drain::channel();
     let shared = Arc::new(Shared::new(bootstrap, OwnAddresses::default(), Readiness::new([])));
     let (_, keys) = jwks::channel(&shared, jwks::Client::new(None).unwrap());
     let log = folder.join(format!("{}.access.log", file(id)));
     let sink = Writer::open(&log).unwrap().sink(shared.metrics.access_log_dropped.clone());
-    let worker: Rc<Worker> = Rc::new(Worker::new(shared, snapshots, identity, keys, sink, drain));
+    let worker: Rc<Worker> = Rc::new(Worker::new(shared, snapshots, identity.subscribe(), keys, sink, drain));
     let _: &Sink = &worker.access_log;
-    Process { worker, config, drain: controller, log: Some(log), _identity: identities }
+    Process { worker, config, drain: controller, log: Some(log), identity }
 }

@@ -12,11 +12,12 @@ use hyper_util::rt::TokioIo;
 use meshgate_identity::ClientAlpn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Failed, How, drive, gone, http1_builder, in_time};
+use super::{Failed, How, drive, drive_while, gone, http1_builder, in_time};
 use crate::http::body::RequestBody;
 use crate::http::guard::http1::{Guarded, Signals};
 use crate::http::headers;
 use crate::http::pool::{Lease, Slot, Switched};
+use crate::sessions::Session;
 use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
 
@@ -28,8 +29,8 @@ pub(super) async fn send(
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     match connect::connect(worker, slot.upstream(), ClientAlpn::Http1).await {
-        Ok(Connected::Plain(stream)) => over(worker, slot, stream, request, how).await,
-        Ok(Connected::Tls(stream)) => over(worker, slot, stream, request, how).await,
+        Ok(Connected::Plain(stream)) => over(worker, slot, stream, None, request, how).await,
+        Ok(Connected::Tls(stream, session)) => over(worker, slot, stream, Some(session), request, how).await,
         Err(error) => Err(Failed::unsent(error, request)),
     }
 }
@@ -38,6 +39,7 @@ async fn over<I: AsyncRead + AsyncWrite + Unpin + 'static>(
     worker: &WorkerRef,
     slot: &Rc<Slot>,
     stream: I,
+    session: Option<Rc<Session>>,
     mut request: Request<RequestBody>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
@@ -71,12 +73,16 @@ async fn over<I: AsyncRead + AsyncWrite + Unpin + 'static>(
             };
             ended.map_err(|error| Failed::sent(slot, error, false, signals.breach()))?;
             let parts = connection.into_parts();
-            let switched = Switched { io: Box::new(parts.io.into_inner().into_inner()), early: parts.read_buf };
+            let switched =
+                Switched { io: Box::new(parts.io.into_inner().into_inner()), early: parts.read_buf, session };
             Ok((response, Lease::switched(switched)))
         }
         Ok(response) => {
             if over.is_none() {
-                tokio::task::spawn_local(drive(connection));
+                match session {
+                    Some(session) => tokio::task::spawn_local(drive_while(session, connection)),
+                    None => tokio::task::spawn_local(drive(connection)),
+                };
             }
             Ok((response, Lease::alone(sender)))
         }

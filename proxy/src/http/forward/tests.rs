@@ -260,7 +260,7 @@ impl Proxy {
                     }
                 }
             });
-            server::serve(&worker, io, Protocol::Http1, &reporting, service, |_| true).await;
+            server::serve(&worker, io, Protocol::Http1, &reporting, service, |_| server::Onward::GoOn).await;
         });
         client
     }

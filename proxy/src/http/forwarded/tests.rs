@@ -18,7 +18,7 @@ fn told(certificate: ForwardClientCert, addresses: ForwardedFor, caller: Option<
     };
     let tells = Forwarded::tells_certificate(&settings) && caller.is_some();
     let client_cert = tells.then(|| HeaderValue::from_static(OURS));
-    let peer = Peer { id: caller.map(|id| id.parse().unwrap()), sni: None, client_cert };
+    let peer = Peer { id: caller.map(|id| id.parse().unwrap()), sni: None, client_cert, session: None };
     Forwarded::of(&settings, &peer, "192.0.2.7".parse().unwrap())
 }
 
