@@ -48,6 +48,8 @@ fn defaults_are_as_documented() {
     assert_eq!(bootstrap.workers, 0);
     assert_eq!(bootstrap.timeouts.idle, Duration::from_secs(3600));
     assert_eq!(bootstrap.limits.request_header_bytes, 61440);
+    assert_eq!((bootstrap.timeouts.stream, bootstrap.timeouts.request), (Some(Duration::from_secs(300)), None));
+    assert_eq!(bootstrap.limits.connections_per_peer, 16384);
     let (timeout, refresh) = (Duration::from_secs(5), Duration::from_secs(1200));
     assert_eq!(bootstrap.jwks, Jwks { trust_bundle: None, timeout, refresh });
 }
@@ -79,8 +81,9 @@ jwks: {trustBundle: idp.pem, timeout: 2s, refresh: 5m}
 accessLog: {path: "off"}
 log: {level: "meshgate=debug", format: json}
 workers: 2
-timeouts: {detect: 300ms, tlsHandshake: 1m30s, idle: 1h}
-limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurrentStreams: 1}
+timeouts: {detect: 300ms, tlsHandshake: 1m30s, idle: 1h, stream: "off", request: 30s, upstreamAge: 10m}
+limits: {connections: 10, connectionsPerListener: 9, connectionsPerPeer: 8, requestsInFlight: 7, requestHeaderBytes: 8192,
+  requestHeaders: 5, concurrentStreams: 1, endpointConnections: 6, endpointRequests: 5, endpointPending: 4}
 "#;
     let bootstrap = load(text, &[]).unwrap();
     assert_eq!(bootstrap.workload.labels["app"], "backend");
@@ -96,7 +99,12 @@ limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurren
     assert!(bootstrap.jwks.trust_bundle.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("idp.pem")));
     assert_eq!((bootstrap.jwks.timeout.as_secs(), bootstrap.jwks.refresh.as_secs()), (2, 300));
     assert_eq!(bootstrap.access_log.path, None);
-    assert_eq!(bootstrap.timeouts.tls_handshake, Duration::from_secs(90));
+    let (timeouts, limits) = (bootstrap.timeouts, bootstrap.limits);
+    assert_eq!(timeouts.tls_handshake, Duration::from_secs(90));
+    assert_eq!((timeouts.stream, timeouts.request), (None, Some(Duration::from_secs(30))));
+    assert_eq!(timeouts.upstream_age, Some(Duration::from_secs(600)));
+    assert_eq!((limits.connections_per_listener, limits.connections_per_peer, limits.requests_in_flight), (9, 8, 7));
+    assert_eq!(limits.endpoint, EndpointLimits { connections: 6, requests: 5, pending: 4 });
     assert_eq!(bootstrap.workload().labels, bootstrap.workload.labels);
     assert!(matches!(bootstrap.policy_settings().catch_all_deny, CatchAllDeny::Baseline));
 }
