@@ -71,6 +71,14 @@ pub enum ErrorKind {
     NotForCaller,
     /// The caller has as much as one caller may have.
     TooMany,
+    /// There is as much as this proxy, or an endpoint, may have at once.
+    Overflow,
+    /// The caller did not send the rest of its request in time.
+    SlowRequest,
+    /// Nothing of the request or its answer moved for too long, and it was not the caller's turn.
+    Stalled,
+    /// The request took too long as a whole.
+    TooLong,
     /// A defect in this process.
     Internal,
 }
@@ -87,6 +95,7 @@ impl ErrorKind {
             | Self::NotExported
             | Self::NotForCaller
             | Self::TooMany
+            | Self::SlowRequest
             | Self::BackendOutOfReach
             | Self::Loop => Side::Downstream,
             Self::NoRoute
@@ -100,7 +109,10 @@ impl ErrorKind {
             | Self::GatewayFailed
             | Self::GatewayTls
             | Self::TunnelRefused
-            | Self::TunnelNoEndpoint => Side::Upstream,
+            | Self::TunnelNoEndpoint
+            | Self::Overflow
+            | Self::Stalled
+            | Self::TooLong => Side::Upstream,
             Self::Internal => Side::Local,
         }
     }
@@ -123,8 +135,10 @@ impl ErrorKind {
             | Self::GatewayFailed
             | Self::GatewayTls
             | Self::TunnelRefused
-            | Self::TunnelNoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamTimeout => StatusCode::GATEWAY_TIMEOUT,
+            | Self::TunnelNoEndpoint
+            | Self::Overflow => StatusCode::SERVICE_UNAVAILABLE,
+            Self::SlowRequest => StatusCode::REQUEST_TIMEOUT,
+            Self::UpstreamTimeout | Self::Stalled | Self::TooLong => StatusCode::GATEWAY_TIMEOUT,
             Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -140,6 +154,7 @@ impl ErrorKind {
             Self::DownstreamTls => "16",
             Self::OutOfReach | Self::BackendOutOfReach => "7",
             Self::TooMany => "8",
+            Self::SlowRequest | Self::TooLong => "4",
             Self::NoEndpoint
             | Self::ConnectFailed
             | Self::ConnectTimeout
@@ -149,7 +164,9 @@ impl ErrorKind {
             | Self::GatewayFailed
             | Self::GatewayTls
             | Self::TunnelRefused
-            | Self::TunnelNoEndpoint => "14",
+            | Self::TunnelNoEndpoint
+            | Self::Overflow
+            | Self::Stalled => "14",
         }
     }
 
@@ -169,7 +186,9 @@ impl ErrorKind {
             Self::TunnelRefused => "GATEWAY_REFUSED",
             Self::UpstreamTls | Self::GatewayTls => "TLS_FAILURE",
             Self::UpstreamReset => "UC",
-            Self::UpstreamTimeout => "UT",
+            Self::UpstreamTimeout | Self::TooLong => "UT",
+            Self::SlowRequest | Self::Stalled => "SI",
+            Self::Overflow => "UO",
             Self::UpstreamProtocol => "UPE",
             Self::Internal => "LR",
         }
@@ -184,7 +203,8 @@ impl ErrorKind {
             Self::TunnelNoEndpoint => "UH,URX",
             Self::UpstreamTls | Self::GatewayTls => "TLS_FAILURE,URX",
             Self::UpstreamReset => "UC,URX",
-            Self::UpstreamTimeout => "UT,URX",
+            Self::UpstreamTimeout | Self::TooLong => "UT,URX",
+            Self::Overflow => "UO,URX",
             Self::UpstreamProtocol => "UPE,URX",
             Self::BadRequest
             | Self::ConnectNotAllowed
@@ -197,6 +217,8 @@ impl ErrorKind {
             | Self::NotExported
             | Self::NotForCaller
             | Self::TooMany
+            | Self::SlowRequest
+            | Self::Stalled
             | Self::Loop
             | Self::Internal => self.flag(),
         }
@@ -225,7 +247,10 @@ impl ErrorKind {
             }
             Self::UpstreamTls | Self::GatewayTls => "upstream identity not accepted",
             Self::UpstreamReset => "upstream closed the connection",
-            Self::UpstreamTimeout => "upstream request timeout",
+            Self::UpstreamTimeout | Self::Stalled => "upstream request timeout",
+            Self::TooLong => "request timeout",
+            Self::SlowRequest => "the rest of the request did not come",
+            Self::Overflow => "overloaded",
             Self::UpstreamProtocol => "upstream protocol error",
             Self::Internal => "internal error",
         }

@@ -23,6 +23,7 @@ use crate::ext_authz::Failure;
 use crate::http::body::Progress;
 use crate::http::idle::InFlight;
 use crate::http::server::Reporting;
+use crate::http::stall::Over;
 use crate::http::standing::{Head, Standing};
 use crate::http::{authentication, headers};
 use crate::metrics::{DecisionLabels, OutcomeLabels, ProviderLabels, RequestCounters};
@@ -85,6 +86,11 @@ impl Report {
         }))
     }
 
+    /// When the request was read.
+    pub fn started(&self) -> Instant {
+        self.0.started
+    }
+
     /// Keeps the connection from being taken for idle until the report ends.
     pub fn in_flight(&mut self, in_flight: InFlight) {
         self.0.in_flight = Some(in_flight);
@@ -105,6 +111,23 @@ impl Report {
     /// Ready once a new configuration ends the exchange.
     pub fn poll_withdrawn(&self, cx: &Context<'_>) -> Poll<()> {
         self.standing().map_or(Poll::Pending, |standing| standing.poll_answer(cx))
+    }
+
+    /// Why the exchange is over before its answer is whole, if it is.
+    pub fn over(&self) -> Option<Over> {
+        self.0.in_flight.as_ref()?.over()
+    }
+
+    /// A part of the answer has moved.
+    pub fn moved(&self) {
+        if let Some(in_flight) = &self.0.in_flight {
+            in_flight.moved();
+        }
+    }
+
+    /// The upstream has all of the request that its client has sent so far, and waits for the rest.
+    pub fn waits_for_client(&self) -> bool {
+        self.0.received.as_ref().is_some_and(|progress| progress.waits.get() && !progress.ended.get())
     }
 
     /// The caller speaks gRPC, and must be answered in its terms.
@@ -211,6 +234,9 @@ impl Report {
         self.upstream(candidate);
         self.0.attempts += 1;
         self.0.received = progress.cloned();
+        if let Some(in_flight) = &self.0.in_flight {
+            in_flight.uploads(progress);
+        }
     }
 
     /// Why it was not tried again: there have been as many tries as there may be, or there is no budget for another.
@@ -268,7 +294,13 @@ impl Drop for Report {
                     inner.detail = Some(format!("permission withdrawn: {why}").into());
                     DENIED
                 }
-                None => ErrorKind::DownstreamGone.flag(),
+                None => match cut_off(inner.in_flight.as_ref()) {
+                    Some((kind, why)) => {
+                        inner.detail = Some(why.into());
+                        kind.flag()
+                    }
+                    None => ErrorKind::DownstreamGone.flag(),
+                },
             };
         }
         inner.counters.count(&inner.worker.shared.metrics, inner.code, inner.flags);
@@ -283,6 +315,14 @@ impl Drop for Report {
         let totals = Totals { code: Some(inner.code), flags: inner.flags, received, sent: inner.sent };
         totals.finish(&inner.worker, line, inner.started.elapsed());
     }
+}
+
+/// Why an answer was broken off that took too long.
+fn cut_off(in_flight: Option<&InFlight>) -> Option<(ErrorKind, &'static str)> {
+    in_flight.and_then(InFlight::over).map(|over| match over {
+        Over::Stalled => (ErrorKind::Stalled, "nothing of it moved for timeouts.stream"),
+        Over::TooLong => (ErrorKind::TooLong, "it took longer than timeouts.request"),
+    })
 }
 
 /// What every line ends with.
@@ -349,6 +389,16 @@ pub fn count_detection(worker: &Worker, direction: Direction, detected: Detected
     };
     let labels = OutcomeLabels { direction: direction.as_str(), outcome };
     worker.shared.metrics.detections.get_or_create(&labels).inc();
+}
+
+/// Reports a request whose head did not come in time.
+pub fn slow_head(worker: &WorkerRef, prefix: &[u8], counters: &RequestCounters) {
+    let (code, flags) = (ErrorKind::SlowRequest.status().as_u16(), ErrorKind::SlowRequest.flag());
+    counters.count(&worker.shared.metrics, code, flags);
+    let Some(mut line) = worker.access_log.begin(prefix) else { return };
+    line.text("response_code_details", "the head took longer than timeouts.requestHeader");
+    let totals = Totals { code: Some(code), flags, received: 0, sent: 0 };
+    totals.finish(worker, line, Duration::ZERO);
 }
 
 /// Reports a request that was no HTTP, and so never became one for the layers.

@@ -26,6 +26,8 @@ pub(super) fn blames(kind: ErrorKind) -> Blame {
         | ErrorKind::UpstreamTls
         | ErrorKind::UpstreamReset
         | ErrorKind::UpstreamTimeout
+        | ErrorKind::Stalled
+        | ErrorKind::TooLong
         | ErrorKind::UpstreamProtocol => Blame::Service,
         ErrorKind::BadRequest
         | ErrorKind::ConnectNotAllowed
@@ -38,6 +40,8 @@ pub(super) fn blames(kind: ErrorKind) -> Blame {
         | ErrorKind::NotExported
         | ErrorKind::NotForCaller
         | ErrorKind::TooMany
+        | ErrorKind::Overflow
+        | ErrorKind::SlowRequest
         | ErrorKind::Internal => Blame::Nobody,
     }
 }

@@ -14,6 +14,7 @@ use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use meshgate_policy::Authentication;
+use tokio::time::Instant;
 
 use crate::balance::Attempt;
 use crate::http::headers;
@@ -31,6 +32,8 @@ pub struct Progress {
     pub ended: Cell<bool>,
     /// The upstream takes more than there is.
     pub waits: Cell<bool>,
+    /// When a part of it was last taken.
+    pub moved: Cell<Option<Instant>>,
     standing: Option<Rc<Standing>>,
 }
 
@@ -49,6 +52,9 @@ pub enum Broken {
     /// A new configuration ends the exchange.
     #[error("permission withdrawn")]
     Withdrawn,
+    /// It takes too long.
+    #[error("took too long")]
+    Over,
     /// The request is sent to another upstream instead.
     #[error("sent to another upstream")]
     Superseded,
@@ -214,6 +220,7 @@ impl RequestBody {
                     _ => progress.bytes.get() + frame.data_ref().map_or(0, Bytes::len) as u64,
                 });
                 progress.ended.set(self.is_end_stream());
+                progress.moved.set(Some(Instant::now()));
             }
             None => progress.ended.set(true),
             Some(Err(_)) => {}
@@ -307,6 +314,8 @@ impl ResponseBody {
         let mut body = Self { source: Source::Upstream { inner, held: Some(held) }, report };
         if body.is_end_stream() {
             body.ended();
+        } else {
+            body.report.moved();
         }
         body
     }
@@ -337,6 +346,9 @@ impl Body for ResponseBody {
         if this.report.poll_withdrawn(cx).is_ready() {
             return Poll::Ready(Some(Err(Broken::Withdrawn)));
         }
+        if this.report.over().is_some() && matches!(this.source, Source::Upstream { .. }) {
+            return Poll::Ready(Some(Err(Broken::Over)));
+        }
         let mut frame = match &mut this.source {
             Source::Upstream { inner, .. } => {
                 std::task::ready!(Pin::new(inner).poll_frame(cx)).map(|frame| frame.map_err(Broken::Off))
@@ -349,6 +361,8 @@ impl Body for ResponseBody {
                 this.report.sent(frame.data_ref().map_or(0, Bytes::len));
                 if this.is_end_stream() {
                     this.ended();
+                } else {
+                    this.report.moved();
                 }
             }
             Some(Err(_)) => this.report.upstream_broke(),

@@ -14,6 +14,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Held, Received, ResponseBody};
 use crate::http::layers::Refused;
 use crate::http::retry::{Ended, Terms, Tries, Turn};
+use crate::http::stall::Over;
 use crate::http::{client, headers};
 use crate::report::Report;
 use crate::worker::WorkerRef;
@@ -48,11 +49,20 @@ pub async fn forward(
         report.attempt(&candidate, how.progress.as_ref());
         // Pinned where it is made: it is large, and moving it would show in a profile.
         let mut sending = pin!(client::send(worker, candidate.slot(), request, how));
-        let sent = poll_fn(|cx| match report.poll_withdrawn(cx) {
-            Poll::Ready(()) => Poll::Ready(None),
-            Poll::Pending => sending.as_mut().poll(cx).map(Some),
+        let sent = poll_fn(|cx| match (report.poll_withdrawn(cx), report.over()) {
+            (Poll::Ready(()), _) => Poll::Ready(Err(Cut::Withdrawn)),
+            (_, Some(over)) => Poll::Ready(Err(Cut::Over(over))),
+            _ => sending.as_mut().poll(cx).map(Ok),
         });
-        let Some(sent) = sent.await else { return Err(Refused::withdrawn(report)) };
+        let sent = match sent.await {
+            Ok(sent) => sent,
+            Err(Cut::Withdrawn) => return Err(Refused::withdrawn(report)),
+            Err(Cut::Over(over)) => {
+                let error = over_before_answer(over, &candidate, &report);
+                attempt.went(Outcome::Failed(error.kind));
+                return Err(Refused::failed(error, report));
+            }
+        };
         next = match sent {
             Ok((response, _)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 // Upgrade was taken out of the request. Whatever comes behind this head is no HTTP: the connection is closed.
@@ -88,6 +98,21 @@ pub async fn forward(
     report.not_again(tries.is_over_limit(), tries.is_over_budget());
     let error = failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try"));
     Err(Refused::failed(error, report))
+}
+
+/// What ends a request before there is the head of an answer.
+enum Cut {
+    Withdrawn,
+    Over(Over),
+}
+
+fn over_before_answer(over: Over, candidate: &Candidate, report: &Report) -> ProxyError {
+    let kind = match over {
+        Over::TooLong => ErrorKind::TooLong,
+        Over::Stalled if report.waits_for_client() => ErrorKind::SlowRequest,
+        Over::Stalled => ErrorKind::Stalled,
+    };
+    ProxyError::new(kind, format!("{}: no answer", candidate.slot().label()))
 }
 
 /// The status that an answer comes to for whoever is asked next: gRPC says in a head of 200 that nobody is available.

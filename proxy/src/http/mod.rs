@@ -11,4 +11,5 @@ pub mod pool;
 pub mod refusal;
 pub mod retry;
 pub mod server;
+pub mod stall;
 pub mod standing;

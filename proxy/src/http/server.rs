@@ -1,24 +1,27 @@
 //! Serves one downstream HTTP connection: limits, idleness and drain around hyper, a request at a time to the layers.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
 use tower::Service;
 
 use crate::connection::Protocol;
 use crate::drain::Phase;
 use crate::http::body::{Received, ResponseBody};
-use crate::http::idle::{Activity, Due, Watched};
+use crate::http::idle::{Activity, Due, Limits, Watched};
 use crate::http::layers::{Closed, Exchange};
+use crate::http::stall::{Patience, StreamExecutor};
 use crate::http::standing::InProgress;
 use crate::metrics::RequestCounters;
 use crate::report::{self, Report};
+use crate::tcp;
 use crate::worker::WorkerRef;
 
 /// Flow-control window of an HTTP/2 stream, on either side: what one stream may have in flight, and so the most of a body that
@@ -27,6 +30,16 @@ pub const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Answer bytes of one HTTP/2 stream that wait for the downstream's window.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// Bytes of one HTTP/1 connection that wait on either side of it: of an answer that its reader does not take, or ahead of a
+/// request body. Two TLS records' worth of each would do; below this, large bodies cost more system calls.
+pub const HTTP1_BUFFER: usize = 128 * 1024;
+
+/// What a caller is told whose request head does not come.
+const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// How long telling it may take: it fits into any window that is open at all.
+const SLOW_HEAD_TIME: Duration = Duration::from_millis(100);
 
 /// Streams that a peer may open and reset before we have looked at them; beyond it the connection is closed with
 /// ENHANCE_YOUR_CALM (CVE-2023-44487).
@@ -80,21 +93,21 @@ pub async fn serve<I, S>(
     go_on: impl Fn(&InProgress) -> bool,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
-    S: Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static,
+    S: Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + Unpin + 'static,
 {
     let activity = Activity::new();
     let service = {
         let (activity, worker, reporting) = (Rc::clone(&activity), Rc::clone(worker), Rc::clone(reporting));
         hyper::service::service_fn(move |request: Request<Incoming>| {
             let mut report = Report::begin(&worker, &reporting, &request);
-            report.in_flight(activity.request());
+            report.in_flight(activity.request(report.started()));
             // The layers are always ready: waiting happens in the call, where it is bounded and reported.
             layers.clone().call(Exchange { request: request.map(Received::new), token: None, report, plan: None })
         })
     };
     let limits = &worker.shared.bootstrap.limits;
     if protocol == Protocol::Http2 {
-        let mut builder = http2::Builder::new(LocalExecutor);
+        let mut builder = http2::Builder::new(StreamExecutor(Rc::clone(activity.flows())));
         builder
             .auto_date_header(false)
             .max_concurrent_streams(limits.concurrent_streams)
@@ -104,7 +117,8 @@ pub async fn serve<I, S>(
             .max_send_buf_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(LOCAL_RESETS);
-        let connection = builder.serve_connection(TokioIo::new(io), service);
+        let io = Watched::new(io, Rc::clone(&activity), false);
+        let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
         run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, go_on).await;
     } else {
         let mut builder = http1::Builder::new();
@@ -114,29 +128,56 @@ pub async fn serve<I, S>(
         if limits.request_headers != HYPER_MAX_HEADERS {
             builder.max_headers(limits.request_headers);
         }
-        let io = Watched::new(io, Rc::clone(&activity));
-        let connection = builder.serve_connection(TokioIo::new(io), service);
-        run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown, go_on).await;
+        builder.max_buf_size(HTTP1_BUFFER.max(limits.request_header_bytes));
+        let io = Watched::new(io, Rc::clone(&activity), true);
+        let mut connection = builder.serve_connection(TokioIo::new(io), service);
+        let watched = Pin::new(&mut connection);
+        if let End::SlowHead = run(worker, &activity, reporting, watched, http1::Connection::graceful_shutdown, go_on).await
+        {
+            report::slow_head(worker, &reporting.prefix, &reporting.counters);
+            refuse_slow_head(connection.into_parts().io.into_inner().into_inner()).await;
+        }
     }
+}
+
+/// Tells a caller why its connection ends, where it takes anything.
+async fn refuse_slow_head<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) {
+    let told = async {
+        io.write_all(SLOW_HEAD).await?;
+        io.flush().await
+    };
+    if let Ok(Ok(())) = timeout(SLOW_HEAD_TIME, told).await {
+        tcp::hang_up(io).await;
+    }
+}
+
+/// How serving a connection ended.
+enum End {
+    /// It is over.
+    Done,
+    /// A request's head did not come in time, and its caller has not been told yet.
+    SlowHead,
 }
 
 async fn run<C>(
     worker: &WorkerRef,
     activity: &Activity,
     reporting: &Reporting,
-    connection: C,
-    shutdown: impl Fn(std::pin::Pin<&mut C>),
+    mut connection: Pin<&mut C>,
+    shutdown: impl Fn(Pin<&mut C>),
     go_on: impl Fn(&InProgress) -> bool,
-) where
+) -> End
+where
     C: Future<Output = Result<(), hyper::Error>>,
 {
     let timeouts = &worker.shared.bootstrap.timeouts;
-    let (head, idle) = (timeouts.request_header, timeouts.idle);
-    let mut connection = pin!(connection);
+    let patience = Patience { stream: timeouts.stream, request: timeouts.request };
+    let limits = Limits { head: timeouts.request_header, idle: timeouts.idle, patience };
     let mut drain = worker.drain.clone();
     // A connection that comes during the drain is not told to end before it has been served.
     let mut next = if drain.phase() == Phase::Running { Phase::Draining } else { Phase::Ended };
-    let mut timer = pin!(tokio::time::sleep(head.min(idle)));
+    let shortest = [Some(limits.head), Some(limits.idle), patience.stream, patience.request].into_iter().flatten().min();
+    let mut timer = pin!(tokio::time::sleep(shortest.unwrap_or(limits.head)));
     let mut resting = false;
     // What was decided before this is decided again at the next request; nothing is in flight yet.
     let mut changes = worker.changes.follow();
@@ -151,33 +192,37 @@ async fn run<C>(
                         report::unparsed(worker, &reporting.prefix, &reporting.counters, &error);
                     }
                 }
-                return;
+                return End::Done;
             }
             () = drain.reached(next) => {
                 if next == Phase::Ended {
-                    return;
+                    return End::Done;
                 }
                 shutdown(connection.as_mut());
                 next = Phase::Ended;
             }
             () = changes.changed() => if !go_on(activity.in_progress()) {
-                return;
+                return End::Done;
             },
-            () = timer.as_mut() => match activity.due(Instant::now(), head, idle) {
+            () = timer.as_mut() => match activity.due(Instant::now(), limits) {
                 Due::Later(at) => {
                     resting = false;
                     timer.as_mut().reset(at);
                 }
                 Due::SlowHead => {
                     tracing::debug!("request head took too long");
-                    return;
+                    return End::SlowHead;
+                }
+                Due::Stuck => {
+                    tracing::debug!("the peer takes nothing");
+                    return End::Done;
                 }
                 // Told before, and still there: an HTTP/2 peer that does not answer is not waited for.
-                Due::Idle if resting => return,
+                Due::Idle if resting => return End::Done,
                 Due::Idle => {
                     shutdown(connection.as_mut());
                     resting = true;
-                    timer.as_mut().reset(Instant::now() + head);
+                    timer.as_mut().reset(Instant::now() + limits.head);
                 }
             },
         }
