@@ -60,6 +60,8 @@ struct Inner {
     grpc: bool,
     http2: bool,
     in_flight: Option<InFlight>,
+    /// It is one of as many requests as there may be.
+    admitted: bool,
 }
 
 impl Report {
@@ -83,7 +85,13 @@ impl Report {
             grpc: headers::is_grpc(request.headers()),
             http2: request.version() == Version::HTTP_2,
             in_flight: None,
+            admitted: worker.shared.requests.enter(),
         }))
+    }
+
+    /// There is room for the request beside those that are in flight.
+    pub fn is_admitted(&self) -> bool {
+        self.0.admitted
     }
 
     /// When the request was read.
@@ -288,6 +296,9 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         let inner = &mut *self.0;
+        if inner.admitted {
+            inner.worker.shared.requests.leave();
+        }
         if !inner.complete && inner.flags == NO_FLAGS {
             inner.flags = match inner.in_flight.as_ref().and_then(InFlight::withdrawn) {
                 Some(why) => {

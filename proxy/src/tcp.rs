@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::access_log::Line;
 use crate::balance::{Candidate, Outcome};
+use crate::circuit::Use;
 use crate::connection::Direction;
 use crate::copy::{Copy, End};
 use crate::drain::Phase;
@@ -217,8 +218,8 @@ pub async fn forward<I>(
         if let Some(earlier) = &failed {
             earlier.log();
         }
-        match connect::connect(worker, candidate.slot().upstream(), ClientAlpn::Tcp).await {
-            Ok(stream) => {
+        match connected(worker, &candidate).await {
+            Ok((stream, _held)) => {
                 attempt.went(Outcome::Connected);
                 return match stream {
                     Connected::Plain(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
@@ -234,6 +235,15 @@ pub async fn forward<I>(
     report.failed(&failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try")));
 }
 
+/// A connection to an upstream, and its places among its endpoint's.
+async fn connected(worker: &WorkerRef, candidate: &Candidate) -> Result<(Connected, [Use; 2]), ProxyError> {
+    let circuit = candidate.slot().circuit();
+    let held = [circuit.request()?, circuit.connection()?];
+    let _waits = circuit.wait()?;
+    let connected = connect::connect(worker, candidate.slot().upstream(), ClientAlpn::Tcp).await;
+    circuit.offered(connected).map(|connected| (connected, held))
+}
+
 /// Moves bytes until both sides ended, nothing moved for the idle time, the drain is over, or `allowed` no longer holds under a
 /// new configuration.
 pub async fn run<A, B>(worker: &WorkerRef, mut copy: Copy<A, B>, mut report: Report, allowed: impl Fn() -> bool)
@@ -241,7 +251,7 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let idle = worker.shared.bootstrap.timeouts.idle;
+    let timeouts = &worker.shared.bootstrap.timeouts;
     // Marked as seen before the check below, so that no change slips between.
     let mut config = worker.config.clone();
     config.mark_unchanged();
@@ -253,10 +263,18 @@ where
         }
         tokio::select! {
             biased;
-            end = copy.run(idle) => {
+            end = copy.run(timeouts.idle, timeouts.stream) => {
                 match end {
                     End::Closed => {}
-                    End::Idle => report.flags = "SI",
+                    End::Idle => report.flags = ErrorKind::Stalled.flag(),
+                    End::DownstreamStalled => {
+                        report.flags = ErrorKind::Stalled.flag();
+                        report.because("the downstream took nothing for timeouts.stream");
+                    }
+                    End::UpstreamStalled => {
+                        report.flags = ErrorKind::Stalled.flag();
+                        report.because("the upstream took nothing for timeouts.stream");
+                    }
                     End::Downstream(error) => {
                         report.broke(ErrorKind::DownstreamGone, error);
                     }

@@ -13,13 +13,14 @@ use tokio::sync::watch;
 use crate::access_log::Sink;
 use crate::balance::{Cursors, Ledgers};
 use crate::changes::Changes;
+use crate::circuit::Circuits;
 use crate::clusters::Clusters;
 use crate::drain::{Drain, Phase};
 use crate::gateway::Gateways;
 use crate::http::pool::Pool;
 use crate::http::retry::Budgets;
 use crate::jwks::Keys;
-use crate::limits::Permits;
+use crate::limits::{Doors, Permits};
 use crate::listen::Open;
 use crate::metrics::{DecisionCounters, Metrics};
 use crate::orig_dst::OwnAddresses;
@@ -53,6 +54,12 @@ pub struct Shared {
     pub own: OwnAddresses,
     /// How many downstream connections there may be.
     pub permits: Permits,
+    /// How many of those a listener or a peer may have.
+    pub doors: Doors,
+    /// How many requests there may be.
+    pub requests: Permits,
+    /// How much each endpoint has.
+    pub circuits: Arc<Circuits>,
 }
 
 impl Shared {
@@ -69,6 +76,9 @@ impl Shared {
             gateways: Gateways::default(),
             own,
             permits: Permits::new(bootstrap.limits.connections),
+            doors: Doors::new(bootstrap.limits.connections_per_listener, bootstrap.limits.connections_per_peer),
+            requests: Permits::new(bootstrap.limits.requests_in_flight),
+            circuits: Arc::new(Circuits::new(bootstrap.limits.endpoint)),
             bootstrap,
         }
     }
@@ -121,13 +131,14 @@ impl Worker {
         access_log: Sink,
         drain: Drain,
     ) -> Self {
+        let pool = Pool::new(Arc::clone(&shared.circuits), shared.bootstrap.timeouts.upstream_age);
         Self {
             shared,
             config,
             identity,
             keys,
             tokens: RefCell::default(),
-            pool: Pool::default(),
+            pool,
             tunnels: Tunnels::default(),
             routes: Routes::default(),
             decisions: DecisionCounters::default(),
@@ -141,9 +152,11 @@ impl Worker {
         }
     }
 
-    /// Runs until the drain is over: no connection left, or time is. Closes idle upstream connections every `sweep`, and
-    /// tells the open ones of each new configuration.
+    /// Runs until the drain is over: no connection left, or time is. Closes idle upstream connections every `sweep`, or more
+    /// often where they may not become as old as that, and tells the open ones of each new configuration.
     pub async fn until_drained(&self, sweep: Duration) {
+        let timeouts = &self.shared.bootstrap.timeouts;
+        let sweep = timeouts.upstream_age.map_or(sweep, |age| sweep.min(age / 2));
         let mut tick = tokio::time::interval(sweep);
         let (mut draining, mut ended) = (self.drain.clone(), self.drain.clone());
         let drained = async {
@@ -163,6 +176,7 @@ impl Worker {
                     let idle = self.shared.bootstrap.timeouts.upstream_idle;
                     self.pool.sweep(idle);
                     self.tunnels.sweep(idle);
+                    self.shared.circuits.sweep();
                 }
             }
         }

@@ -9,13 +9,15 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use meshgate_identity::ClientAlpn;
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 
+use crate::circuit::Use;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Progress, RequestBody};
-use crate::http::pool::{CheckoutH2, HttpVersion, Lease, STREAMS_MAX, Slot};
+use crate::http::pool::{CheckoutH2, Http1, HttpVersion, Lease, STREAMS_MAX, Slot};
 use crate::http::retry::Ended;
-use crate::http::server::{HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
+use crate::http::server::{HTTP1_BUFFER, HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
 use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
 
@@ -85,10 +87,15 @@ pub async fn send(
     request: Request<RequestBody>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
-    match slot.upstream().version {
+    let place = match slot.circuit().request() {
+        Ok(place) => place,
+        Err(error) => return Err(Failed::unsent(error, request)),
+    };
+    let sent = match slot.upstream().version {
         HttpVersion::Http1 => send_http1(worker, slot, request, how).await,
         HttpVersion::Http2 => send_http2(worker, slot, request, how).await,
-    }
+    };
+    sent.map(|(response, lease)| (response, lease.counted(place)))
 }
 
 async fn send_http1(
@@ -100,13 +107,14 @@ async fn send_http1(
     let current = slot.generation(worker.identity.borrow().generation());
     loop {
         let pooled = if how.new_connection { None } else { slot.checkout(current) };
-        let (mut sender, generation, reused) = match pooled {
-            Some((sender, generation)) => (sender, generation, true),
-            None => match connect_http1(worker, slot).await {
-                Ok(sender) => (sender, current, false),
+        let (mut connection, reused) = match pooled {
+            Some(connection) => (connection, true),
+            None => match connect_http1(worker, slot, current).await {
+                Ok(connection) => (connection, false),
                 Err(error) => return Err(Failed::unsent(error, request)),
             },
         };
+        let sender = &mut connection.sender;
         if let Err(error) = sender.ready().await {
             if reused {
                 continue;
@@ -115,7 +123,7 @@ async fn send_http1(
         }
         let answer = in_time(&how, sender.try_send_request(request)).await;
         match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
-            Ok(response) => return Ok((response, Lease::whole(slot, sender, generation, how.progress))),
+            Ok(response) => return Ok((response, Lease::whole(slot, connection, how.progress))),
             Err(mut refused) => match refused.take_message() {
                 // An idle connection that the upstream closed meanwhile: nothing was sent, so another one may do.
                 Some(unsent) if reused => request = unsent,
@@ -136,6 +144,7 @@ async fn send_http2(
     loop {
         let (mut sender, lease, reused) = match slot.checkout_h2(current).await {
             CheckoutH2::Ready(sender, lease) => (sender, lease, true),
+            CheckoutH2::Refused(error) => return Err(Failed::unsent(error, request)),
             CheckoutH2::Connect(connecting) => match connect_http2(worker, slot).await {
                 Ok(sender) => {
                     let lease = connecting.done(&sender, current);
@@ -180,25 +189,27 @@ async fn in_time<T>(how: &How, asked: impl Future<Output = T>) -> Option<T> {
     }
 }
 
-async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<http1::SendRequest<RequestBody>, ProxyError> {
+async fn connect_http1(worker: &WorkerRef, slot: &Slot, generation: u64) -> Result<Http1, ProxyError> {
     let limits = &worker.shared.bootstrap.limits;
     let mut builder = http1::Builder::new();
     builder.max_header_size(limits.request_header_bytes);
+    builder.max_buf_size(HTTP1_BUFFER.max(limits.request_header_bytes));
     if limits.request_headers != HYPER_MAX_HEADERS {
         builder.max_headers(limits.request_headers);
     }
-    match connect::connect(worker, slot.upstream(), ClientAlpn::Http1).await? {
+    let _waits = slot.circuit().wait()?;
+    let (connected, held) = connect(worker, slot, ClientAlpn::Http1).await?;
+    let (sender, task) = match connected {
         Connected::Plain(stream) => {
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
-            tokio::task::spawn_local(drive(connection));
-            Ok(sender)
+            (sender, spawn_local(drive(connection, held)))
         }
         Connected::Tls(stream) => {
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
-            tokio::task::spawn_local(drive(connection));
-            Ok(sender)
+            (sender, spawn_local(drive(connection, held)))
         }
-    }
+    };
+    Ok(slot.connected(sender, generation, task.abort_handle()))
 }
 
 async fn connect_http2(worker: &WorkerRef, slot: &Slot) -> Result<http2::SendRequest<RequestBody>, ProxyError> {
@@ -206,23 +217,31 @@ async fn connect_http2(worker: &WorkerRef, slot: &Slot) -> Result<http2::SendReq
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(connection_window(STREAMS_MAX));
     builder
         .max_header_list_size(u32::try_from(worker.shared.bootstrap.limits.request_header_bytes).unwrap_or(u32::MAX));
-    match connect::connect(worker, slot.upstream(), ClientAlpn::Http2).await? {
+    let (connected, held) = connect(worker, slot, ClientAlpn::Http2).await?;
+    match connected {
         Connected::Plain(stream) => {
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
-            tokio::task::spawn_local(drive(connection));
+            spawn_local(drive(connection, held));
             Ok(sender)
         }
         Connected::Tls(stream) => {
             let (sender, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(|e| gone(slot, e))?;
-            tokio::task::spawn_local(drive(connection));
+            spawn_local(drive(connection, held));
             Ok(sender)
         }
     }
 }
 
+/// A connection, and its place among its endpoint's.
+async fn connect(worker: &WorkerRef, slot: &Slot, alpn: ClientAlpn) -> Result<(Connected, Use), ProxyError> {
+    let circuit = slot.circuit();
+    let held = circuit.connection()?;
+    circuit.offered(connect::connect(worker, slot.upstream(), alpn).await).map(|connected| (connected, held))
+}
+
 /// Owns an upstream connection until it ends. How it ended is told to the request that used it; what is left is a matter for
 /// debugging.
-async fn drive(connection: impl Future<Output = Result<(), hyper::Error>>) {
+async fn drive(connection: impl Future<Output = Result<(), hyper::Error>>, _held: Use) {
     if let Err(error) = connection.await {
         tracing::debug!(%error, "upstream connection ended");
     }

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use meshgate_policy::Token;
 use tower::{Layer, Service, ServiceBuilder};
 
-use crate::error::ProxyError;
+use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::{self, Refusal};
 use crate::gateway::compatibility;
 use crate::http::authentication::BadToken;
@@ -115,6 +115,7 @@ pub fn inbound(
     ServiceBuilder::new()
         .layer_fn(Answer)
         .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
+        .layer(CheckLayer(admit))
         .layer_fn(move |inner| Ask { side: Rc::clone(&ask), inner })
         .layer(CheckLayer(move |exchange| first.authenticate(exchange)))
         .layer(CheckLayer(move |exchange| second.authorize(exchange)))
@@ -130,6 +131,7 @@ pub fn outbound(
     ServiceBuilder::new()
         .layer_fn(Answer)
         .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
+        .layer(CheckLayer(admit))
         .service_fn(move |exchange| outbound::forward(Rc::clone(&last), exchange))
 }
 
@@ -142,8 +144,18 @@ pub fn compatibility(
     ServiceBuilder::new()
         .layer_fn(Answer)
         .layer(CheckLayer(move |exchange| sanitise(&worker, exchange)))
+        .layer(CheckLayer(admit))
         .layer(CheckLayer(move |exchange| first.authorize(exchange)))
         .service_fn(move |exchange| compatibility::forward(Rc::clone(&last), exchange))
+}
+
+/// Lets in as many requests as there may be at once. Who comes when it is full hears so at once: waiting for a turn would only
+/// make those late that are in.
+fn admit(exchange: Exchange) -> Result<Exchange, Refused> {
+    if exchange.report.is_admitted() {
+        return Ok(exchange);
+    }
+    Err(Refused::unsent(ProxyError::new(ErrorKind::Overflow, "limits.requestsInFlight reached"), exchange))
 }
 
 /// Makes the request fit to be judged and forwarded, and puts it into the report as it then is.

@@ -132,7 +132,8 @@ pub async fn serve<I, S>(
         let io = Watched::new(io, Rc::clone(&activity), true);
         let mut connection = builder.serve_connection(TokioIo::new(io), service);
         let watched = Pin::new(&mut connection);
-        if let End::SlowHead = run(worker, &activity, reporting, watched, http1::Connection::graceful_shutdown, go_on).await
+        if let End::SlowHead =
+            run(worker, &activity, reporting, watched, http1::Connection::graceful_shutdown, go_on).await
         {
             report::slow_head(worker, &reporting.prefix, &reporting.counters);
             refuse_slow_head(connection.into_parts().io.into_inner().into_inner()).await;
@@ -176,7 +177,8 @@ where
     let mut drain = worker.drain.clone();
     // A connection that comes during the drain is not told to end before it has been served.
     let mut next = if drain.phase() == Phase::Running { Phase::Draining } else { Phase::Ended };
-    let shortest = [Some(limits.head), Some(limits.idle), patience.stream, patience.request].into_iter().flatten().min();
+    let shortest =
+        [Some(limits.head), Some(limits.idle), patience.stream, patience.request].into_iter().flatten().min();
     let mut timer = pin!(tokio::time::sleep(shortest.unwrap_or(limits.head)));
     let mut resting = false;
     // What was decided before this is decided again at the next request; nothing is in flight yet.

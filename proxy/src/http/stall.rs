@@ -202,7 +202,8 @@ impl<F: Future> Future for Bounded<F> {
 mod tests {
     use super::*;
 
-    const PATIENCE: Patience = Patience { stream: Some(Duration::from_secs(10)), request: Some(Duration::from_secs(25)) };
+    const PATIENCE: Patience =
+        Patience { stream: Some(Duration::from_secs(10)), request: Some(Duration::from_secs(25)) };
 
     #[tokio::test(start_paused = true)]
     async fn silence_ends_a_request_and_so_does_its_whole_time() {
