@@ -2,12 +2,15 @@
 //! inbound side from outside of the mesh, and the frontend's outbound side.
 
 mod authority;
+mod descriptors;
 mod flood;
 mod framing;
+mod full;
 mod generated;
 mod headers;
 mod limits;
 mod path;
+mod stall;
 mod upstream;
 
 use crate::support::app::App;
