@@ -113,7 +113,10 @@ impl Activity {
             },
         };
         match blocked {
-            Some(blocked) if blocked <= now => Due::Stuck,
+            Some(blocked) if blocked <= now => {
+                self.flows.stall();
+                Due::Stuck
+            }
             _ if limit <= now => over,
             // A head or a request may begin at any moment and have the shorter limit, so never sleep past it.
             _ => {

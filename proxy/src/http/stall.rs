@@ -145,6 +145,13 @@ impl Flows {
         (next, stuck)
     }
 
+    /// Ends all: their connection takes nothing.
+    pub fn stall(&self) {
+        for place in self.places.borrow_mut().iter_mut() {
+            place.over = place.over.or(Some(Over::Stalled));
+        }
+    }
+
     fn with<T>(&self, flow: Flow, f: impl FnOnce(&mut Place) -> T) -> Option<T> {
         let mut places = self.places.borrow_mut();
         places.get_mut(flow.place).filter(|place| place.serial == Some(flow.serial)).map(f)

@@ -77,7 +77,7 @@ fn the_limit_is_raised_at_start_and_callers_get_half_of_it() {
         let folder = tempfile::tempdir().unwrap();
         let wrapper = folder.path().join("meshgate");
         let binary = crate::binary().display();
-        fs::write(&wrapper, format!("#!/bin/sh\nulimit -Hn 200\nulimit -Sn 100\nexec {binary} \"$@\"\n")).unwrap();
+        fs::write(&wrapper, format!("#!/bin/sh\nulimit -Sn 100\nulimit -Hn 200\nexec {binary} \"$@\"\n")).unwrap();
         fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755)).unwrap();
         let mut sandbox = Sandbox::new(&wrapper).unwrap();
         sandbox.write_resource("none.yaml", "").unwrap();
