@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::support::app::App;
-use crate::support::mesh::{Mesh, Spec};
+use crate::support::mesh::{BACKEND, Mesh, Spec};
 
 /// Processor time a process has used so far, in clock ticks of a hundredth of a second.
 fn ticks(sidecar: &Sidecar) -> u64 {
@@ -63,7 +63,8 @@ fn out_of_descriptors_costs_no_core_and_ends_as_soon_as_there_are_some() {
         set_limit(backend, usize::try_from(before).unwrap());
         let started = Instant::now();
         drop(clients);
-        assert_eq!(mesh.get("/").await.to_string(), "200");
+        let request = format!("GET / HTTP/1.1\r\nhost: {BACKEND}\r\n\r\n");
+        assert_eq!(mesh.outside().await.ask(request).await.status(), 200);
         assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
         let errors = "mesh_accept_errors_total{direction=\"inbound\",outcome=\"exhausted\"}";
         backend.until_metric(errors, |count| count > 0.0).await.unwrap();
