@@ -4,6 +4,7 @@
 //! dropped, so an exchange that was cancelled half-way is reported like any other.
 
 pub mod describe;
+mod headless;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -28,6 +29,8 @@ use crate::http::standing::{Head, Standing};
 use crate::http::{authentication, headers};
 use crate::metrics::{DecisionLabels, OutcomeLabels, ProviderLabels, RequestCounters};
 use crate::worker::{Worker, WorkerRef};
+
+pub use headless::{slow_head, unparsed};
 
 /// No flag: the answer is the upstream's own.
 pub const NO_FLAGS: &str = "-";
@@ -400,27 +403,6 @@ pub fn count_detection(worker: &Worker, direction: Direction, detected: Detected
     };
     let labels = OutcomeLabels { direction: direction.as_str(), outcome };
     worker.shared.metrics.detections.get_or_create(&labels).inc();
-}
-
-/// Reports a request whose head did not come in time.
-pub fn slow_head(worker: &WorkerRef, prefix: &[u8], counters: &RequestCounters) {
-    let (code, flags) = (ErrorKind::SlowRequest.status().as_u16(), ErrorKind::SlowRequest.flag());
-    counters.count(&worker.shared.metrics, code, flags);
-    let Some(mut line) = worker.access_log.begin(prefix) else { return };
-    line.text("response_code_details", "the head took longer than timeouts.requestHeader");
-    let totals = Totals { code: Some(code), flags, received: 0, sent: 0 };
-    totals.finish(worker, line, Duration::ZERO);
-}
-
-/// Reports a request that was no HTTP, and so never became one for the layers.
-pub fn unparsed(worker: &WorkerRef, prefix: &[u8], counters: &RequestCounters, error: &hyper::Error) {
-    let code = if error.is_parse_too_large() { 431 } else { 400 };
-    let flags = ErrorKind::BadRequest.flag();
-    counters.count(&worker.shared.metrics, code, flags);
-    let Some(mut line) = worker.access_log.begin(prefix) else { return };
-    line.display("response_code_details", error);
-    let totals = Totals { code: Some(code), flags, received: 0, sent: 0 };
-    totals.finish(worker, line, Duration::ZERO);
 }
 
 /// Reports a connection that ended before a request or a byte of payload could be served.

@@ -4,6 +4,8 @@
 //! without a look-up. Two requests may share a connection only when address, protocol, expected identity, server name and
 //! source address are all equal ([`Upstream`]), and connections made under an older own certificate are not used again.
 
+mod exclusive;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
@@ -23,6 +25,8 @@ use tokio::time::Instant;
 use crate::circuit::{Circuit, Circuits, Use};
 use crate::error::ProxyError;
 use crate::http::body::{Progress, RequestBody};
+
+pub use exclusive::Http1;
 
 /// Idle connections kept per slot and worker; a burst beyond it closes its connections as it ends.
 const IDLE_MAX: usize = 256;
@@ -186,32 +190,6 @@ const JITTER: u32 = 10;
 
 /// Where the count of retirements stands in the generation of a connection; certificates do not change as often.
 const RETIRED_AT: u32 = 32;
-
-/// An HTTP/1.1 connection. Dropped while a request is on it, it is closed at once: whoever does not read what is left of an
-/// answer, or write what is left of a request, will not take part in an orderly end either.
-#[derive(Debug)]
-pub struct Http1 {
-    /// Where requests are given to it.
-    pub sender: http1::SendRequest<RequestBody>,
-    generation: u64,
-    retires: Option<Instant>,
-    task: AbortHandle,
-    busy: bool,
-}
-
-impl Http1 {
-    fn is_fresh(&self, now: Instant) -> bool {
-        !self.sender.is_closed() && self.retires.is_none_or(|retires| now < retires)
-    }
-}
-
-impl Drop for Http1 {
-    fn drop(&mut self) {
-        if self.busy {
-            self.task.abort();
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Idle {
