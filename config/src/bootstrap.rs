@@ -274,12 +274,18 @@ pub struct Timeouts {
     pub request_header: Duration,
     /// Without a byte in either direction.
     pub idle: Duration,
+    /// Of a request that is being served, without a byte of its body or its answer either way; `None` = as long as it likes.
+    pub stream: Option<Duration>,
+    /// For a request as a whole, from its head to the end of its answer; `None` = as long as it likes.
+    pub request: Option<Duration>,
     /// An unused upstream connection is kept for reuse.
     pub upstream_idle: Duration,
     /// Between the end of a peer's certificate and that of the connections made with it.
     pub expired_peer: Duration,
     /// Between being asked to end and ceasing to take connections; may be zero.
     pub drain_delay: Duration,
+    /// An upstream connection takes new requests; `None` = as long as it lasts.
+    pub upstream_age: Option<Duration>,
     /// For connections to finish at shutdown.
     pub drain: Duration,
 }
@@ -299,14 +305,22 @@ pub struct HttpSettings {
 pub struct Limits {
     /// Connections at once, both sides together.
     pub connections: usize,
-    /// Bytes of a request's head.
+    /// Connections at once that one listener took.
+    pub connections_per_listener: usize,
+    /// Connections at once from one address, but for what the local application sends.
+    pub connections_per_peer: usize,
+    /// Requests at once, both sides together.
+    pub requests_in_flight: usize,
+    /// Bytes of a request's head, and of an answer's.
     pub request_header_bytes: usize,
-    /// Header fields of a request.
+    /// Header fields of a request, and of an answer.
     pub request_headers: usize,
     /// HTTP/2 streams at once in a connection.
     pub concurrent_streams: u32,
     /// What an HTTP/2 peer may cost beside its streams.
     pub http2: Http2Limits,
+    /// For each endpoint.
+    pub endpoint: EndpointLimits,
 }
 
 /// What an HTTP/2 peer may cost beside its streams, in one connection; the first two are whole again after 10 s. All greater than
@@ -328,6 +342,17 @@ impl Default for Http2Limits {
         // as many; 64 KiB is more than a head of the default limit compresses to.
         Self { control_frames: 1000, resets: 150, header_block_bytes: 64 * 1024 }
     }
+}
+
+/// How much one endpoint gets at once, of all workers together; all greater than zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointLimits {
+    /// Connections.
+    pub connections: usize,
+    /// Requests, and connections that are no HTTP.
+    pub requests: usize,
+    /// Of those, that wait for a connection.
+    pub pending: usize,
 }
 
 impl Bootstrap {

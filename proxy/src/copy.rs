@@ -21,6 +21,10 @@ pub enum End {
     Closed,
     /// No byte moved for the given time.
     Idle,
+    /// There were bytes to give to the downstream, and it took none for the given time.
+    DownstreamStalled,
+    /// As [`End::DownstreamStalled`], of the upstream.
+    UpstreamStalled,
     /// The downstream broke.
     Downstream(io::Error),
     /// The upstream broke.
@@ -45,6 +49,8 @@ struct Direction {
     state: State,
     moved: u64,
     dirty: bool,
+    /// Since when its writer has taken nothing of what there is.
+    blocked: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,17 +86,36 @@ where
         (self.up.moved, self.down.moved)
     }
 
-    /// Copies until the end, or until no byte has moved for `idle`. Cancel-safe: may be called again after a cancel.
-    pub async fn run(&mut self, idle: Duration) -> End {
+    /// Copies until the end, or until no byte has moved for `idle`, or one side has not taken for `stall` what there is for it.
+    /// Cancel-safe: may be called again after a cancel.
+    pub async fn run(&mut self, idle: Duration, stall: Option<Duration>) -> End {
         let mut timer = std::pin::pin!(tokio::time::sleep(idle));
         let mut seen = self.moved();
+        // Most connections never need it.
+        let mut patience: Option<Pin<Box<Sleep>>> = None;
         std::future::poll_fn(|cx| {
             if let Poll::Ready(end) = self.poll(cx) {
+                return Poll::Ready(end);
+            }
+            if let Some(stall) = stall
+                && let Poll::Ready(end) = self.poll_stall(cx, stall, &mut patience)
+            {
                 return Poll::Ready(end);
             }
             poll_idle(timer.as_mut(), cx, idle, &mut seen, self.moved())
         })
         .await
+    }
+
+    fn poll_stall(&self, cx: &mut Context<'_>, stall: Duration, patience: &mut Option<Pin<Box<Sleep>>>) -> Poll<End> {
+        let up = self.up.blocked.map(|since| (since + stall, End::UpstreamStalled));
+        let down = self.down.blocked.map(|since| (since + stall, End::DownstreamStalled));
+        let Some((at, end)) = up.into_iter().chain(down).min_by_key(|(at, _)| *at) else { return Poll::Pending };
+        let timer = patience.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+        if timer.deadline() != at {
+            timer.as_mut().reset(at);
+        }
+        timer.as_mut().poll(cx).map(|()| end)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -134,7 +159,15 @@ impl Direction {
     fn begun(read: &[u8]) -> Self {
         let mut buffer = read.to_vec();
         buffer.resize(read.len().max(SMALL), 0);
-        Self { buffer: buffer.into(), start: 0, end: read.len(), state: State::Open, moved: 0, dirty: false }
+        Self {
+            buffer: buffer.into(),
+            start: 0,
+            end: read.len(),
+            state: State::Open,
+            moved: 0,
+            dirty: false,
+            blocked: None,
+        }
     }
 
     fn poll<R, W>(&mut self, cx: &mut Context<'_>, reader: &mut R, writer: &mut W) -> Poll<Result<(), Fault>>
@@ -144,7 +177,12 @@ impl Direction {
     {
         loop {
             while let Some(pending) = self.buffer.get(self.start..self.end).filter(|pending| !pending.is_empty()) {
-                let written = ready!(Pin::new(&mut *writer).poll_write(cx, pending)).map_err(Fault::Write)?;
+                let Poll::Ready(written) = Pin::new(&mut *writer).poll_write(cx, pending) else {
+                    self.blocked.get_or_insert_with(Instant::now);
+                    return Poll::Pending;
+                };
+                let written = written.map_err(Fault::Write)?;
+                self.blocked = None;
                 if written == 0 {
                     return Poll::Ready(Err(Fault::Write(io::ErrorKind::WriteZero.into())));
                 }
@@ -219,7 +257,7 @@ mod tests {
             server.shutdown().await.unwrap();
             request.len()
         };
-        let (end, answer, request) = tokio::join!(copy.run(Duration::from_secs(5)), client, server);
+        let (end, answer, request) = tokio::join!(copy.run(Duration::from_secs(5), None), client, server);
         assert!(matches!(end, End::Closed));
         assert_eq!((request, answer.as_slice()), (100_000, &b"answer"[..]));
         assert_eq!(copy.moved(), (100_000, 6));
@@ -235,7 +273,7 @@ mod tests {
             client.shutdown().await.unwrap();
             server.write_all(b"later").await.unwrap();
             server.shutdown().await.unwrap();
-            assert!(matches!(copy.run(Duration::from_secs(5)).await, End::Closed));
+            assert!(matches!(copy.run(Duration::from_secs(5), None).await, End::Closed));
             drop(copy);
             for mut end in [client, server] {
                 let mut all = Vec::new();
@@ -257,10 +295,34 @@ mod tests {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            end = copy.run(Duration::from_secs(10)) => assert!(matches!(end, End::Idle)),
+            end = copy.run(Duration::from_secs(10), None) => assert!(matches!(end, End::Idle)),
             () = talk => unreachable!(),
         }
         assert_eq!(started.elapsed().as_secs(), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_when_one_side_takes_nothing_however_much_the_other_says() {
+        const STALL: Duration = Duration::from_secs(10);
+        let (mut client, downstream) = duplex(1024);
+        let (mut server, upstream) = duplex(1024);
+        let mut copy = Copy::new(downstream, upstream);
+        let started = Instant::now();
+        let talk = async {
+            // The client sends on and on, and reads nothing of the answer.
+            server.write_all(&[1; 100_000]).await.unwrap();
+        };
+        let ask = async {
+            loop {
+                client.write_all(b"x").await.unwrap();
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            end = copy.run(Duration::from_secs(3600), Some(STALL)) => assert!(matches!(end, End::DownstreamStalled)),
+            _ = async { tokio::join!(talk, ask) } => unreachable!(),
+        }
+        assert_eq!(started.elapsed(), STALL);
     }
 
     #[tokio::test]
@@ -271,6 +333,6 @@ mod tests {
         let mut copy = Copy::new(downstream, upstream);
         let mut client = client;
         client.write_all(b"x").await.unwrap();
-        assert!(matches!(copy.run(Duration::from_secs(5)).await, End::Upstream(_)));
+        assert!(matches!(copy.run(Duration::from_secs(5), None).await, End::Upstream(_)));
     }
 }

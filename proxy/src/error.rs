@@ -77,6 +77,14 @@ pub enum ErrorKind {
     NotForCaller,
     /// The caller has as much as one caller may have.
     TooMany,
+    /// There is as much as this proxy, or an endpoint, may have at once.
+    Overflow,
+    /// The caller did not send the rest of its request in time.
+    SlowRequest,
+    /// Nothing of the request or its answer moved for too long, and it was not the caller's turn.
+    Stalled,
+    /// The request took too long as a whole.
+    TooLong,
     /// A defect in this process.
     Internal,
 }
@@ -94,6 +102,7 @@ impl ErrorKind {
             | Self::NotExported
             | Self::NotForCaller
             | Self::TooMany
+            | Self::SlowRequest
             | Self::BackendOutOfReach
             | Self::DeadlineExceeded
             | Self::ExpectationFailed
@@ -109,7 +118,10 @@ impl ErrorKind {
             | Self::GatewayFailed
             | Self::GatewayTls
             | Self::TunnelRefused
-            | Self::TunnelNoEndpoint => Side::Upstream,
+            | Self::TunnelNoEndpoint
+            | Self::Overflow
+            | Self::Stalled
+            | Self::TooLong => Side::Upstream,
             Self::Internal => Side::Local,
         }
     }
@@ -133,8 +145,12 @@ impl ErrorKind {
             | Self::GatewayFailed
             | Self::GatewayTls
             | Self::TunnelRefused
-            | Self::TunnelNoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
-            Self::UpstreamTimeout | Self::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
+            | Self::TunnelNoEndpoint
+            | Self::Overflow => StatusCode::SERVICE_UNAVAILABLE,
+            Self::SlowRequest => StatusCode::REQUEST_TIMEOUT,
+            Self::UpstreamTimeout | Self::DeadlineExceeded | Self::Stalled | Self::TooLong => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
             Self::ExpectationFailed => StatusCode::EXPECTATION_FAILED,
             Self::UpstreamProtocol => StatusCode::BAD_GATEWAY,
             Self::Loop => StatusCode::LOOP_DETECTED,
@@ -152,6 +168,7 @@ impl ErrorKind {
             Self::DownstreamTls => "16",
             Self::OutOfReach | Self::BackendOutOfReach => "7",
             Self::TooMany | Self::HeadTooLarge => "8",
+            Self::SlowRequest | Self::TooLong => "4",
             Self::NoEndpoint
             | Self::ConnectFailed
             | Self::ConnectTimeout
@@ -161,7 +178,9 @@ impl ErrorKind {
             | Self::GatewayFailed
             | Self::GatewayTls
             | Self::TunnelRefused
-            | Self::TunnelNoEndpoint => "14",
+            | Self::TunnelNoEndpoint
+            | Self::Overflow
+            | Self::Stalled => "14",
         }
     }
 
@@ -181,7 +200,9 @@ impl ErrorKind {
             Self::TunnelRefused => "GATEWAY_REFUSED",
             Self::UpstreamTls | Self::GatewayTls => "TLS_FAILURE",
             Self::UpstreamReset => "UC",
-            Self::UpstreamTimeout | Self::DeadlineExceeded => "UT",
+            Self::UpstreamTimeout | Self::DeadlineExceeded | Self::TooLong => "UT",
+            Self::SlowRequest | Self::Stalled => "SI",
+            Self::Overflow => "UO",
             Self::UpstreamProtocol => "UPE",
             Self::Internal => "LR",
         }
@@ -196,7 +217,8 @@ impl ErrorKind {
             Self::TunnelNoEndpoint => "UH,URX",
             Self::UpstreamTls | Self::GatewayTls => "TLS_FAILURE,URX",
             Self::UpstreamReset => "UC,URX",
-            Self::UpstreamTimeout => "UT,URX",
+            Self::UpstreamTimeout | Self::TooLong => "UT,URX",
+            Self::Overflow => "UO,URX",
             Self::UpstreamProtocol => "UPE,URX",
             Self::BadRequest
             | Self::HeadTooLarge
@@ -212,6 +234,8 @@ impl ErrorKind {
             | Self::TooMany
             | Self::DeadlineExceeded
             | Self::ExpectationFailed
+            | Self::SlowRequest
+            | Self::Stalled
             | Self::Loop
             | Self::Internal => self.flag(),
         }
@@ -241,8 +265,11 @@ impl ErrorKind {
             }
             Self::UpstreamTls | Self::GatewayTls => "upstream identity not accepted",
             Self::UpstreamReset => "upstream closed the connection",
-            Self::UpstreamTimeout | Self::DeadlineExceeded => "upstream request timeout",
+            Self::UpstreamTimeout | Self::DeadlineExceeded | Self::Stalled => "upstream request timeout",
             Self::ExpectationFailed => "expectation failed",
+            Self::TooLong => "request timeout",
+            Self::SlowRequest => "the rest of the request did not come",
+            Self::Overflow => "overloaded",
             Self::UpstreamProtocol => "upstream protocol error",
             Self::Internal => "internal error",
         }

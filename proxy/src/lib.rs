@@ -2,9 +2,9 @@
 //!
 //! In reading order, which is the order in which a connection meets them:
 //!
-//! [`app`] wires everything; [`reload`] takes into force what changes; [`runtime`] has the threads; [`listen`] accepts; [`orig_dst`] says where a connection was going;
+//! [`app`] wires everything; [`reload`] takes into force what changes; [`runtime`] has the threads, [`descriptors`] how many files they may open; [`listen`] accepts; [`orig_dst`] says where a connection was going;
 //! [`inbound`] and [`outbound`] plan and execute; [`detect`] looks at the first bytes; [`tls`] takes TLS off and puts it on;
-//! [`ext_authz`] asks external providers; [`http`] and [`tcp`] forward; [`route`] and [`balance`] choose the endpoint; [`report`] writes what happened to
+//! [`ext_authz`] asks external providers; [`http`] and [`tcp`] forward; [`route`] and [`balance`] choose the endpoint, [`circuit`] bounds what it gets; [`report`] writes what happened to
 //! [`access_log`] and [`metrics`]. [`error`] says whose fault it was. [`clusters`] watches other clusters' gateways. [`admin`], [`drain`], [`readiness`] and [`signal`] are
 //! the life cycle; [`cli`] is the command line, and [`sandbox`] a mesh on this machine for the demo and the tests.
 
@@ -14,10 +14,12 @@ pub mod app;
 pub mod balance;
 pub mod case;
 pub mod changes;
+pub mod circuit;
 pub mod cli;
 pub mod clusters;
 pub mod connection;
 pub mod copy;
+pub mod descriptors;
 pub mod detect;
 pub mod drain;
 pub mod error;

@@ -13,15 +13,17 @@ use tokio::time::Instant;
 
 use crate::connection::{Connection, Direction};
 use crate::drain::Phase;
+use crate::limits::{PeerPermit, Permit, Permits};
 use crate::metrics::{DirectionLabels, OutcomeLabels};
 use crate::socket;
 use crate::throttle;
 use crate::worker::WorkerRef;
 
 /// How long accepting rests after an error that will not go away by itself, such as too many open files; doubled up to
-/// [`BACKOFF_MAX`] while it goes on. Connections wait in the kernel's queue meanwhile.
+/// [`BACKOFF_MAX`] while it goes on. Connections wait in the kernel's queue meanwhile: a tenth of a second is not missed there, and
+/// ten failing calls a second cost nothing.
 const BACKOFF_MIN: Duration = Duration::from_millis(10);
-const BACKOFF_MAX: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_millis(100);
 
 /// Listens on `address` once for each of `workers`, so that the kernel spreads connections over them. With port 0 all get the
 /// same port.
@@ -50,6 +52,8 @@ where
 {
     let mut drain = worker.drain.clone();
     let mut backoff = BACKOFF_MIN;
+    let Ok(address) = listener.local_addr() else { return };
+    let door = Door { permits: worker.shared.doors.listener(address), direction };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -59,7 +63,7 @@ where
         match accepted {
             Ok((stream, remote)) => {
                 backoff = BACKOFF_MIN;
-                start(&worker, stream, remote, direction, &serve);
+                start(&worker, stream, remote, &door, &serve);
             }
             Err(error) if is_of_one_connection(&error) => count_error(&worker, direction, "aborted"),
             Err(error) => {
@@ -72,23 +76,50 @@ where
     }
     // The kernel has completed these already: closing the listener on them would reset them.
     while let Some(Ok((stream, remote))) = listener.accept().now_or_never() {
-        start(&worker, stream, remote, direction, &serve);
+        start(&worker, stream, remote, &door, &serve);
     }
 }
 
-fn start<F, S>(worker: &WorkerRef, stream: TcpStream, remote: SocketAddr, direction: Direction, serve: &F)
+/// Where connections come in.
+struct Door {
+    permits: Permits,
+    direction: Direction,
+}
+
+impl Door {
+    /// What a connection holds while it is open, where there is room for it.
+    fn admit(&self, worker: &WorkerRef, remote: SocketAddr) -> Option<(Permit, Permit, PeerPermit)> {
+        let shared = &worker.shared;
+        let refuse = |outcome, limit| {
+            count_error(worker, self.direction, outcome);
+            if let Some(left_out) = throttle::admit() {
+                tracing::warn!(%remote, left_out, "connection refused: {limit} reached");
+            }
+        };
+        let Some(permit) = shared.permits.take() else {
+            refuse("limit", "limits.connections");
+            return None;
+        };
+        let Some(own) = self.permits.take() else {
+            refuse("listener_limit", "limits.connectionsPerListener");
+            return None;
+        };
+        let Some(peer) = shared.doors.peer(remote.ip(), self.direction) else {
+            refuse("peer_limit", "limits.connectionsPerPeer");
+            return None;
+        };
+        Some((permit, own, peer))
+    }
+}
+
+fn start<F, S>(worker: &WorkerRef, stream: TcpStream, remote: SocketAddr, door: &Door, serve: &F)
 where
     F: Fn(WorkerRef, TcpStream, Connection) -> S,
     S: Future<Output = ()> + 'static,
 {
     let connection = Connection { remote: socket::canonical(remote), destination: None, accepted: Instant::now() };
-    let Some(permit) = worker.shared.permits.take() else {
-        count_error(worker, direction, "limit");
-        if let Some(left_out) = throttle::admit() {
-            tracing::warn!(remote = %connection.remote, left_out, "connection refused: limits.connections reached");
-        }
-        return;
-    };
+    let Some(permits) = door.admit(worker, connection.remote) else { return };
+    let direction = door.direction;
     if let Err(error) = socket::configure(&stream) {
         tracing::debug!(%error, "accepted connection is already gone");
         return;
@@ -107,7 +138,7 @@ where
             tracing::error!(remote = %connection.remote, "a connection's task panicked");
         }
         gauge.dec();
-        drop((permit, open));
+        drop((permits, open));
     });
 }
 

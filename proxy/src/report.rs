@@ -4,6 +4,7 @@
 //! dropped, so an exchange that was cancelled half-way is reported like any other.
 
 pub mod describe;
+mod headless;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -22,14 +23,16 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::Failure;
 use crate::http::body::Progress;
 use crate::http::deadline::{self, Deadline};
-use crate::http::guard::http1::Breach;
 use crate::http::idle::InFlight;
 use crate::http::server::Reporting;
+use crate::http::stall::Over;
 use crate::http::standing::{Head, Standing};
 use crate::http::upgrade::Switch;
 use crate::http::{authentication, headers};
 use crate::metrics::{DecisionLabels, OutcomeLabels, PortLabels, ProviderLabels, RequestCounters, TcpLabels};
 use crate::worker::{Worker, WorkerRef};
+
+pub use headless::{slow_head, unparsed};
 
 /// No flag: the answer is the upstream's own.
 pub const NO_FLAGS: &str = "-";
@@ -44,8 +47,10 @@ pub const LEFT_OUT: &str = "endpoints_left_out";
 pub enum Cut {
     /// A new configuration does not let it in.
     Withdrawn,
-    /// It takes longer than it may.
+    /// It takes longer than its caller gives it.
     Late,
+    /// Nothing moves, or it takes longer than any request may.
+    Over(Over),
 }
 
 /// One request's report.
@@ -75,6 +80,8 @@ struct Inner {
     /// What a tunnel took from the downstream.
     tunnelled: u64,
     in_flight: Option<InFlight>,
+    /// It is one of as many requests as there may be.
+    admitted: bool,
 }
 
 impl Report {
@@ -101,7 +108,18 @@ impl Report {
             deadline: Deadline::begin(deadline::of(request, None)),
             tunnelled: 0,
             in_flight: None,
+            admitted: worker.shared.requests.enter(),
         }))
+    }
+
+    /// There is room for the request beside those that are in flight.
+    pub fn is_admitted(&self) -> bool {
+        self.0.admitted
+    }
+
+    /// When the request was read.
+    pub fn started(&self) -> Instant {
+        self.0.started
     }
 
     /// Keeps the connection from being taken for idle until the report ends.
@@ -133,7 +151,27 @@ impl Report {
         if self.standing().is_some_and(|standing| standing.poll_answer(cx).is_ready()) {
             return Poll::Ready(Cut::Withdrawn);
         }
+        if let Some(over) = self.over() {
+            return Poll::Ready(Cut::Over(over));
+        }
         self.0.deadline.poll(cx).map(|()| Cut::Late)
+    }
+
+    /// Why the exchange is over before its answer is whole, if it is.
+    pub fn over(&self) -> Option<Over> {
+        self.0.in_flight.as_ref()?.over()
+    }
+
+    /// A part of the answer has moved.
+    pub fn moved(&self) {
+        if let Some(in_flight) = &self.0.in_flight {
+            in_flight.moved();
+        }
+    }
+
+    /// The upstream has all of the request that its client has sent so far, and waits for the rest.
+    pub fn waits_for_client(&self) -> bool {
+        self.0.received.as_ref().is_some_and(|progress| progress.waits.get() && !progress.ended.get())
     }
 
     /// The caller speaks gRPC, and must be answered in its terms.
@@ -271,6 +309,9 @@ impl Report {
         self.upstream(candidate);
         self.0.attempts += 1;
         self.0.received = progress.cloned();
+        if let Some(in_flight) = &self.0.in_flight {
+            in_flight.uploads(progress);
+        }
     }
 
     /// Why it was not tried again: there have been as many tries as there may be, or there is no budget for another.
@@ -322,13 +363,22 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         let inner = &mut *self.0;
+        if inner.admitted {
+            inner.worker.shared.requests.leave();
+        }
         if !inner.complete && inner.flags == NO_FLAGS {
             inner.flags = match inner.in_flight.as_ref().and_then(InFlight::withdrawn) {
                 Some(why) => {
                     inner.detail = Some(format!("permission withdrawn: {why}").into());
                     DENIED
                 }
-                None => ErrorKind::DownstreamGone.flag(),
+                None => match cut_off(inner.in_flight.as_ref()) {
+                    Some((kind, why)) => {
+                        inner.detail = Some(why.into());
+                        kind.flag()
+                    }
+                    None => ErrorKind::DownstreamGone.flag(),
+                },
             };
         }
         inner.counters.count(&inner.worker.shared.metrics, inner.code, inner.flags);
@@ -343,6 +393,14 @@ impl Drop for Report {
         let totals = Totals { code: Some(inner.code), flags: inner.flags, received, sent: inner.sent };
         totals.finish(&inner.worker, line, inner.started.elapsed());
     }
+}
+
+/// Why an answer was broken off that took too long.
+fn cut_off(in_flight: Option<&InFlight>) -> Option<(ErrorKind, &'static str)> {
+    in_flight.and_then(InFlight::over).map(|over| match over {
+        Over::Stalled => (ErrorKind::Stalled, "nothing of it moved for timeouts.stream"),
+        Over::TooLong => (ErrorKind::TooLong, "it took longer than timeouts.request"),
+    })
 }
 
 /// What every line ends with.
@@ -417,26 +475,6 @@ pub fn count_detection(worker: &Worker, direction: Direction, detected: Detected
         let port = port.map_or_else(|| OTHER.to_owned(), |port| port.to_string());
         metrics.detection_timeouts.get_or_create(&PortLabels { direction, port }).inc();
     }
-}
-
-/// Reports a request that was no HTTP, and so never became one for the layers; what the guard found is why it did not parse.
-pub fn unparsed(
-    worker: &WorkerRef,
-    prefix: &[u8],
-    counters: &RequestCounters,
-    error: &hyper::Error,
-    breach: Option<Breach>,
-) {
-    let code = if error.is_parse_too_large() { 431 } else { 400 };
-    let flags = ErrorKind::BadRequest.flag();
-    counters.count(&worker.shared.metrics, code, flags);
-    let Some(mut line) = worker.access_log.begin(prefix) else { return };
-    match breach {
-        Some(breach) => line.display("response_code_details", format_args!("{error}: {breach}")),
-        None => line.display("response_code_details", error),
-    }
-    let totals = Totals { code: Some(code), flags, received: 0, sent: 0 };
-    totals.finish(worker, line, Duration::ZERO);
 }
 
 /// Reports a connection that ended before a request or a byte of payload could be served.

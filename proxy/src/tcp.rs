@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::access_log::Line;
 use crate::balance::{Candidate, Outcome};
+use crate::circuit::Use;
 use crate::connection::Direction;
 use crate::copy::{Copy, End};
 use crate::drain::Phase;
@@ -233,8 +234,8 @@ pub async fn forward<I>(
         if let Some(earlier) = &failed {
             earlier.log();
         }
-        match connect::connect(worker, candidate.slot().upstream(), ClientAlpn::Tcp).await {
-            Ok(stream) => {
+        match connected(worker, &candidate).await {
+            Ok((stream, _held)) => {
                 attempt.went(Outcome::Connected);
                 match stream {
                     Connected::Plain(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
@@ -254,6 +255,15 @@ pub async fn forward<I>(
     report.failed(&failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try")));
 }
 
+/// A connection to an upstream, and its places among its endpoint's.
+async fn connected(worker: &WorkerRef, candidate: &Candidate) -> Result<(Connected, [Use; 2]), ProxyError> {
+    let circuit = candidate.slot().circuit();
+    let held = [circuit.request()?, circuit.connection()?];
+    let _waits = circuit.wait()?;
+    let connected = connect::connect(worker, candidate.slot().upstream(), ClientAlpn::Tcp).await;
+    circuit.offered(connected).map(|connected| (connected, held))
+}
+
 /// Moves bytes until both sides ended, nothing moved for the idle time, the drain is over, a session that it rests on is over, or
 /// `allowed` no longer holds under a new configuration.
 pub async fn run<A, B>(worker: &WorkerRef, mut copy: Copy<A, B>, mut report: Report, allowed: impl Fn() -> bool)
@@ -261,7 +271,7 @@ where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
-    let idle = worker.shared.bootstrap.timeouts.idle;
+    let timeouts = &worker.shared.bootstrap.timeouts;
     // Before the check below, so that no change slips between.
     let mut changes = worker.changes.follow();
     let mut drain = worker.drain.clone();
@@ -276,12 +286,20 @@ where
         }
         tokio::select! {
             biased;
-            end = copy.run(idle) => {
+            end = copy.run(timeouts.idle, timeouts.stream) => {
                 match end {
                     // Its session has ended first.
                     End::Downstream(_) | End::Upstream(_) if report.lost().is_some() => continue,
                     End::Closed => {}
-                    End::Idle => report.flags = "SI",
+                    End::Idle => report.flags = ErrorKind::Stalled.flag(),
+                    End::DownstreamStalled => {
+                        report.flags = ErrorKind::Stalled.flag();
+                        report.because("the downstream took nothing for timeouts.stream");
+                    }
+                    End::UpstreamStalled => {
+                        report.flags = ErrorKind::Stalled.flag();
+                        report.because("the upstream took nothing for timeouts.stream");
+                    }
                     End::Downstream(error) => {
                         report.broke(ErrorKind::DownstreamGone, error);
                     }

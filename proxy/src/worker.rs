@@ -13,6 +13,7 @@ use tokio::sync::{Notify, watch};
 use crate::access_log::Sink;
 use crate::balance::{Cursors, Ledgers};
 use crate::changes::Changes;
+use crate::circuit::Circuits;
 use crate::clusters::Clusters;
 use crate::drain::{Drain, Phase};
 use crate::gateway::Gateways;
@@ -20,7 +21,7 @@ use crate::http::pool::Pool;
 use crate::http::request_id::RequestIds;
 use crate::http::retry::Budgets;
 use crate::jwks::Keys;
-use crate::limits::Permits;
+use crate::limits::{Doors, Permits};
 use crate::listen::Open;
 use crate::metrics::{DecisionCounters, Metrics};
 use crate::orig_dst::OwnAddresses;
@@ -60,6 +61,12 @@ pub struct Shared {
     pub permits: Permits,
     /// Told when the admin endpoint was asked to end the process.
     pub quit: Notify,
+    /// How many of those a listener or a peer may have.
+    pub doors: Doors,
+    /// How many requests there may be.
+    pub requests: Permits,
+    /// How much each endpoint has.
+    pub circuits: Arc<Circuits>,
 }
 
 impl Shared {
@@ -77,6 +84,9 @@ impl Shared {
             own,
             permits: Permits::new(bootstrap.limits.connections),
             quit: Notify::new(),
+            doors: Doors::new(bootstrap.limits.connections_per_listener, bootstrap.limits.connections_per_peer),
+            requests: Permits::new(bootstrap.limits.requests_in_flight),
+            circuits: Arc::new(Circuits::new(bootstrap.limits.endpoint)),
             bootstrap,
         }
     }
@@ -133,13 +143,14 @@ impl Worker {
         access_log: Sink,
         drain: Drain,
     ) -> Self {
+        let pool = Pool::new(Arc::clone(&shared.circuits), shared.bootstrap.timeouts.upstream_age);
         Self {
             shared,
             config,
             identity,
             keys,
             tokens: RefCell::default(),
-            pool: Pool::default(),
+            pool,
             sessions: Sessions::default(),
             tunnels: Tunnels::default(),
             routes: Routes::default(),
@@ -155,9 +166,11 @@ impl Worker {
         }
     }
 
-    /// Runs until the drain is over: no connection left on any worker, or time is. Closes idle upstream connections every `sweep`, and
-    /// tells the open ones of each new configuration.
+    /// Runs until the drain is over: no connection left on any worker, or time is. Closes idle upstream connections every `sweep`,
+    /// or more often where they may not become as old as that, and tells the open ones of each new configuration.
     pub async fn until_drained(&self, sweep: Duration) {
+        let timeouts = &self.shared.bootstrap.timeouts;
+        let sweep = timeouts.upstream_age.map_or(sweep, |age| sweep.min(age / 2));
         let mut tick = tokio::time::interval(sweep);
         let (mut draining, mut ended) = (self.drain.clone(), self.drain.clone());
         let drained = async {
@@ -186,6 +199,7 @@ impl Worker {
                     self.pool.sweep(idle);
                     self.tunnels.sweep(idle);
                     tasks = self.count_tasks(tasks);
+                    self.shared.circuits.sweep();
                 }
             }
         }

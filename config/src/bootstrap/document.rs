@@ -179,9 +179,12 @@ pub(super) struct RawTimeouts {
     pub(super) connect: Option<String>,
     pub(super) request_header: Option<String>,
     pub(super) idle: Option<String>,
+    pub(super) stream: Option<String>,
+    pub(super) request: Option<String>,
     pub(super) upstream_idle: Option<String>,
     pub(super) expired_peer: Option<String>,
     pub(super) drain_delay: Option<String>,
+    pub(super) upstream_age: Option<String>,
     pub(super) drain: Option<String>,
 }
 
@@ -189,6 +192,12 @@ pub(super) struct RawTimeouts {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct RawLimits {
     pub(super) connections: Option<usize>,
+    pub(super) connections_per_listener: Option<usize>,
+    pub(super) connections_per_peer: Option<usize>,
+    pub(super) requests_in_flight: Option<usize>,
+    pub(super) endpoint_connections: Option<usize>,
+    pub(super) endpoint_requests: Option<usize>,
+    pub(super) endpoint_pending: Option<usize>,
     pub(super) request_header_bytes: Option<usize>,
     pub(super) request_headers: Option<usize>,
     pub(super) concurrent_streams: Option<u32>,

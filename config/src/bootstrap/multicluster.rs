@@ -318,10 +318,7 @@ fn addresses(v: &mut Validator<'_>, field: &str, written: &[String]) -> Vec<Sock
 
 /// Reads `retries`.
 pub(super) fn retries(v: &mut Validator<'_>, raw: RawRetries) -> Retries {
-    let per_try_timeout = raw.per_try_timeout.filter(|written| written != "off").map(|written| {
-        let field = "retries.perTryTimeout";
-        v.duration(field, Some(written), Duration::from_secs(1))
-    });
+    let per_try_timeout = v.duration_or_off("retries.perTryTimeout", raw.per_try_timeout, None);
     Retries {
         attempts: v.at_least("retries.attempts", raw.attempts, 1, 3),
         per_try_timeout,

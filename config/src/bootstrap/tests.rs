@@ -54,6 +54,8 @@ fn defaults_are_as_documented() {
     let http2 = Http2Limits { control_frames: 1000, resets: 150, header_block_bytes: 65536 };
     assert_eq!(bootstrap.limits.http2, http2);
     assert_eq!((bootstrap.http.upgrades, bootstrap.http.expect_continue.as_secs()), (vec!["websocket".to_owned()], 1));
+    assert_eq!((bootstrap.timeouts.stream, bootstrap.timeouts.request), (Some(Duration::from_secs(300)), None));
+    assert_eq!(bootstrap.limits.connections_per_peer, 16384);
     let (timeout, refresh) = (Duration::from_secs(5), Duration::from_secs(1200));
     assert_eq!(bootstrap.jwks, Jwks { trust_bundle: None, timeout, refresh });
 }
@@ -85,8 +87,10 @@ jwks: {trustBundle: idp.pem, timeout: 2s, refresh: 5m}
 accessLog: {path: "off"}
 log: {level: "meshgate=debug", format: json}
 workers: 2
-timeouts: {detect: 300ms, tlsHandshake: 1m30s, idle: 1h, expiredPeer: 5m, drainDelay: 0s}
-limits: {connections: 10, requestHeaderBytes: 8192, requestHeaders: 5, concurrentStreams: 1, http2: {controlFrames: 200, resets: 10, headerBlockBytes: 9000}}
+timeouts: {detect: 300ms, tlsHandshake: 1m30s, idle: 1h, expiredPeer: 5m, drainDelay: 0s, stream: "off", request: 30s, upstreamAge: 10m}
+limits: {connections: 10, connectionsPerListener: 9, connectionsPerPeer: 8, requestsInFlight: 7, requestHeaderBytes: 8192,
+  requestHeaders: 5, concurrentStreams: 1, endpointConnections: 6, endpointRequests: 5, endpointPending: 4,
+  http2: {controlFrames: 200, resets: 10, headerBlockBytes: 9000}}
 http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
 "#;
     let bootstrap = load(text, &[]).unwrap();
@@ -105,10 +109,15 @@ http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
     assert_eq!(bootstrap.access_log.path, None);
     let http2 = Http2Limits { control_frames: 200, resets: 10, header_block_bytes: 9000 };
     assert_eq!(bootstrap.limits.http2, http2);
-    assert_eq!(bootstrap.timeouts.tls_handshake, Duration::from_secs(90));
     assert_eq!(bootstrap.http.upgrades, ["websocket", "spdy/3.1"]);
     assert_eq!(bootstrap.timeouts.expired_peer, Duration::from_secs(300));
     assert!(bootstrap.admin.quit && bootstrap.timeouts.drain_delay.is_zero());
+    let (timeouts, limits) = (bootstrap.timeouts, bootstrap.limits);
+    assert_eq!(timeouts.tls_handshake, Duration::from_secs(90));
+    assert_eq!((timeouts.stream, timeouts.request), (None, Some(Duration::from_secs(30))));
+    assert_eq!(timeouts.upstream_age, Some(Duration::from_secs(600)));
+    assert_eq!((limits.connections_per_listener, limits.connections_per_peer, limits.requests_in_flight), (9, 8, 7));
+    assert_eq!(limits.endpoint, EndpointLimits { connections: 6, requests: 5, pending: 4 });
     assert_eq!(bootstrap.workload().labels, bootstrap.workload.labels);
     assert!(matches!(bootstrap.policy_settings().catch_all_deny, CatchAllDeny::Baseline));
 }

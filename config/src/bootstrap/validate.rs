@@ -14,8 +14,9 @@ use super::document::{
 };
 use super::multicluster::Domains;
 use super::{
-    AccessLog, Admin, Authorization, Bootstrap, Http2Limits, HttpSettings, IdentitySettings, Jwks, Limits, LogSettings,
-    ResourceSettings, Timeouts, WorkloadSettings, detection, headers, labels, listeners, multicluster, providers,
+    AccessLog, Admin, Authorization, Bootstrap, EndpointLimits, Http2Limits, HttpSettings, IdentitySettings, Jwks,
+    Limits, LogSettings, ResourceSettings, Timeouts, WorkloadSettings, detection, headers, labels, listeners,
+    multicluster, providers,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -115,6 +116,21 @@ impl<'a> Validator<'a> {
                 self.fail(field, error.to_string());
                 default
             }
+        }
+    }
+
+    /// As [`Validator::duration`]; `off` is none.
+    pub(super) fn duration_or_off(
+        &mut self,
+        field: &str,
+        value: Option<String>,
+        default: Option<Duration>,
+    ) -> Option<Duration> {
+        match value {
+            None => default,
+            Some(written) if written == "off" => None,
+            // What stands in for a value that is wrong is never used.
+            Some(written) => Some(self.duration(field, Some(written), Duration::from_secs(1))),
         }
     }
 
@@ -333,9 +349,12 @@ fn timeouts(v: &mut Validator<'_>, raw: RawTimeouts) -> Timeouts {
         connect: v.duration("timeouts.connect", raw.connect, seconds(5)),
         request_header: v.duration("timeouts.requestHeader", raw.request_header, seconds(10)),
         idle: v.duration("timeouts.idle", raw.idle, seconds(3600)),
+        stream: v.duration_or_off("timeouts.stream", raw.stream, Some(seconds(300))),
+        request: v.duration_or_off("timeouts.request", raw.request, None),
         upstream_idle: v.duration("timeouts.upstreamIdle", raw.upstream_idle, seconds(30)),
         expired_peer: v.duration("timeouts.expiredPeer", raw.expired_peer, seconds(30)),
         drain_delay: v.pause("timeouts.drainDelay", raw.drain_delay.as_deref(), Duration::ZERO),
+        upstream_age: v.duration_or_off("timeouts.upstreamAge", raw.upstream_age, Some(seconds(3600))),
         drain: v.duration("timeouts.drain", raw.drain, seconds(30)),
     }
 }
@@ -343,6 +362,9 @@ fn timeouts(v: &mut Validator<'_>, raw: RawTimeouts) -> Timeouts {
 fn limits(v: &mut Validator<'_>, raw: &RawLimits) -> Limits {
     let limits = Limits {
         connections: v.at_least("limits.connections", raw.connections, 1, 65536),
+        connections_per_listener: v.at_least("limits.connectionsPerListener", raw.connections_per_listener, 1, 49152),
+        connections_per_peer: v.at_least("limits.connectionsPerPeer", raw.connections_per_peer, 1, 16384),
+        requests_in_flight: v.at_least("limits.requestsInFlight", raw.requests_in_flight, 1, 32768),
         request_header_bytes: v.at_least(
             "limits.requestHeaderBytes",
             raw.request_header_bytes,
@@ -352,6 +374,11 @@ fn limits(v: &mut Validator<'_>, raw: &RawLimits) -> Limits {
         request_headers: v.at_least("limits.requestHeaders", raw.request_headers, 1, 100),
         concurrent_streams: v.at_least("limits.concurrentStreams", raw.concurrent_streams, 1, 100),
         http2: Http2Limits::default(),
+        endpoint: EndpointLimits {
+            connections: v.at_least("limits.endpointConnections", raw.endpoint_connections, 1, 16384),
+            requests: v.at_least("limits.endpointRequests", raw.endpoint_requests, 1, 16384),
+            pending: v.at_least("limits.endpointPending", raw.endpoint_pending, 1, 10000),
+        },
     };
     Limits { http2: http2_limits(v, &raw.http2, limits), ..limits }
 }

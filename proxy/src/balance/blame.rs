@@ -26,6 +26,8 @@ pub(super) fn blames(kind: ErrorKind) -> Blame {
         | ErrorKind::UpstreamTls
         | ErrorKind::UpstreamReset
         | ErrorKind::UpstreamTimeout
+        | ErrorKind::Stalled
+        | ErrorKind::TooLong
         | ErrorKind::UpstreamProtocol => Blame::Service,
         ErrorKind::BadRequest
         | ErrorKind::HeadTooLarge
@@ -42,6 +44,8 @@ pub(super) fn blames(kind: ErrorKind) -> Blame {
         // The client's own haste.
         | ErrorKind::DeadlineExceeded
         | ErrorKind::ExpectationFailed
+        | ErrorKind::Overflow
+        | ErrorKind::SlowRequest
         | ErrorKind::Internal => Blame::Nobody,
     }
 }

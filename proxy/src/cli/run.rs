@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::app::{App, StartError};
 use crate::cli::{fail, fail_with, load_bootstrap};
+use crate::descriptors;
 
 /// It had started, and ended although nobody asked it to: a defect. Whoever starts it again finds the same input, which is good.
 const BROKE: u8 = 3;
@@ -21,13 +22,14 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    let bootstrap = match load_bootstrap(&args.bootstrap) {
+    let mut bootstrap = match load_bootstrap(&args.bootstrap) {
         Ok(bootstrap) => bootstrap,
         Err(problems) => return fail_with(&problems),
     };
     if let Err(error) = start_log(&bootstrap.log) {
         return fail(format_args!("{}: log.level: {error}", args.bootstrap.display()));
     }
+    bootstrap.limits.connections = descriptors::fit(bootstrap.limits.connections, descriptors::raise());
     match App::open(bootstrap).and_then(App::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error @ StartError::Broke(_)) => {

@@ -14,6 +14,7 @@ use http::{HeaderMap, Version};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use meshgate_policy::Authentication;
+use tokio::time::Instant;
 
 use crate::balance::Attempt;
 use crate::error::ErrorKind;
@@ -32,6 +33,8 @@ pub struct Progress {
     pub ended: Cell<bool>,
     /// The upstream takes more than there is.
     pub waits: Cell<bool>,
+    /// When a part of it was last taken.
+    pub moved: Cell<Option<Instant>>,
     standing: Option<Rc<Standing>>,
 }
 
@@ -57,6 +60,9 @@ pub enum Broken {
     /// It took longer than it may. HTTP/2 says so as CANCEL: nobody waits for it any more.
     #[error("deadline exceeded")]
     Late(#[source] h2::Error),
+    /// It takes too long.
+    #[error("took too long")]
+    Over,
     /// The request is sent to another upstream instead.
     #[error("sent to another upstream")]
     Superseded,
@@ -243,6 +249,7 @@ impl RequestBody {
                     _ => progress.bytes.get() + frame.data_ref().map_or(0, Bytes::len) as u64,
                 });
                 progress.ended.set(self.is_end_stream());
+                progress.moved.set(Some(Instant::now()));
             }
             None => progress.ended.set(true),
             Some(Err(_)) => {}
@@ -342,6 +349,8 @@ impl ResponseBody {
         let mut body = Self { source: Source::Upstream { inner, http2, held: Some(held) }, report: Some(report) };
         if body.is_end_stream() {
             body.ended();
+        } else {
+            body.report.iter().for_each(Report::moved);
         }
         body
     }
@@ -379,13 +388,18 @@ impl Body for ResponseBody {
         if let Some(report) = &mut this.report
             && let Poll::Ready(cut) = report.poll_cut(cx)
         {
-            return Poll::Ready(Some(Err(match cut {
-                Cut::Withdrawn => Broken::Withdrawn,
+            let broken = match cut {
+                Cut::Withdrawn => Some(Broken::Withdrawn),
                 Cut::Late => {
                     report.ended_early(ErrorKind::DeadlineExceeded.flag());
-                    Broken::Late(h2::Reason::CANCEL.into())
+                    Some(Broken::Late(h2::Reason::CANCEL.into()))
                 }
-            })));
+                // An answer of our own is there already.
+                Cut::Over(_) => matches!(this.source, Source::Upstream { .. }).then_some(Broken::Over),
+            };
+            if let Some(broken) = broken {
+                return Poll::Ready(Some(Err(broken)));
+            }
         }
         let mut frame = match &mut this.source {
             Source::Upstream { inner, http2, .. } => std::task::ready!(poll_whole(inner, *http2, cx)),
@@ -399,6 +413,8 @@ impl Body for ResponseBody {
                 }
                 if this.is_end_stream() {
                     this.ended();
+                } else {
+                    this.report.iter().for_each(Report::moved);
                 }
             }
             Some(Err(_)) => this.report.iter_mut().for_each(Report::upstream_broke),

@@ -14,9 +14,11 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use meshgate_identity::ClientAlpn;
 use tokio::sync::oneshot;
+use tokio::task::spawn_local;
 use tokio::time::timeout;
 use version::Begun;
 
+use crate::circuit::Use;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Progress, RequestBody};
 use crate::http::guard;
@@ -24,9 +26,9 @@ use crate::http::guard::http1::{Breach, Signals};
 use crate::http::guard::http2::Role;
 use crate::http::headers;
 use crate::http::headers::is_grpc;
-use crate::http::pool::{CheckoutH2, Http1Connection, HttpVersion, Lease, Origin, STREAMS_MAX, Slot};
+use crate::http::pool::{CheckoutH2, Http1, HttpVersion, Lease, Origin, STREAMS_MAX, Slot};
 use crate::http::retry::Ended;
-use crate::http::server::{HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
+use crate::http::server::{HTTP1_BUFFER, HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
 use crate::sessions::Session;
 use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
@@ -124,14 +126,19 @@ pub async fn send(
     request: Request<RequestBody>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
-    match slot.upstream().version {
+    let place = match slot.circuit().request() {
+        Ok(place) => place,
+        Err(error) => return Err(Failed::unsent(error, request)),
+    };
+    let sent = match slot.upstream().version {
         // In a future of its own: it is large, and rare.
         _ if how.upgrade => Box::pin(switch::send(worker, slot, request, how)).await,
         HttpVersion::Http2 if !slot.is_http1_alone() || is_grpc(request.headers()) => {
             send_http2(worker, slot, request, how).await
         }
         _ => send_http1(worker, slot, request, how).await,
-    }
+    };
+    sent.map(|(response, lease)| (response, lease.counted(place)))
 }
 
 async fn send_http1(
@@ -145,10 +152,10 @@ async fn send_http1(
     headers::prepare_http1(&mut request);
     loop {
         let pooled = if how.new_connection { None } else { slot.checkout(current) };
-        let (mut connection, origin, reused) = match pooled {
-            Some((connection, origin)) => (connection, origin, true),
-            None => match connect_http1(worker, slot).await {
-                Ok((connection, session)) => (connection, Origin::new(current, session), false),
+        let (mut connection, reused) = match pooled {
+            Some(connection) => (connection, true),
+            None => match connect_http1(worker, slot, current).await {
+                Ok(connection) => (connection, false),
                 Err(error) => return Err(Failed::unsent(error, request)),
             },
         };
@@ -161,7 +168,7 @@ async fn send_http1(
         connection.signals.ask(*request.method() == Method::HEAD);
         let answer = in_time(&how, connection.sender.try_send_request(request)).await;
         match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
-            Ok(response) => return Ok((response, Lease::whole(slot, connection, origin, how.progress))),
+            Ok(response) => return Ok((response, Lease::whole(slot, connection, how.progress))),
             Err(mut refused) => match refused.take_message() {
                 // An idle connection that the upstream closed meanwhile: nothing was sent, so another one may do.
                 Some(unsent) if reused => request = unsent,
@@ -183,6 +190,7 @@ async fn send_http2(
     loop {
         let (mut sender, lease, reused) = match slot.checkout_h2(current).await {
             CheckoutH2::Ready(sender, lease) => (sender, lease, true),
+            CheckoutH2::Refused(error) => return Err(Failed::unsent(error, request)),
             CheckoutH2::Connect(connecting) => match connect_http2(worker, slot).await {
                 Ok(Some((sender, session))) => {
                     let lease = connecting.done(&sender, Origin::new(current, session));
@@ -240,6 +248,7 @@ fn http1_builder(worker: &WorkerRef) -> http1::Builder {
     let limits = &worker.shared.bootstrap.limits;
     let mut builder = http1::Builder::new();
     builder.max_header_size(limits.request_header_bytes);
+    builder.max_buf_size(HTTP1_BUFFER.max(limits.request_header_bytes));
     if limits.request_headers != HYPER_MAX_HEADERS {
         builder.max_headers(limits.request_headers);
     }
@@ -249,23 +258,25 @@ fn http1_builder(worker: &WorkerRef) -> http1::Builder {
 /// A way to send, and what it rests on.
 type Way<S> = (S, Option<Rc<Session>>);
 
-async fn connect_http1(worker: &WorkerRef, slot: &Slot) -> Result<Way<Http1Connection>, ProxyError> {
+async fn connect_http1(worker: &WorkerRef, slot: &Slot, generation: u64) -> Result<Http1, ProxyError> {
     let builder = http1_builder(worker);
     let signals = Rc::<Signals>::default();
-    match connect::connect(worker, slot.upstream(), ClientAlpn::Http1).await? {
+    let _waits = slot.circuit().wait()?;
+    let (connected, held) = connect(worker, slot, ClientAlpn::Http1).await?;
+    let (sender, session, task) = match connected {
         Connected::Plain(stream) => {
             let io = TokioIo::new(guard::http1::Guarded::answers(stream, Rc::clone(&signals)));
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
-            tokio::task::spawn_local(drive(connection));
-            Ok((Http1Connection { sender, signals }, None))
+            (sender, None, spawn_local(drive(connection, held)))
         }
         Connected::Tls(stream, session) => {
             let io = TokioIo::new(guard::http1::Guarded::answers(stream, Rc::clone(&signals)));
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
-            tokio::task::spawn_local(drive_while(Rc::clone(&session), connection));
-            Ok((Http1Connection { sender, signals }, Some(session)))
+            let task = spawn_local(drive_while(Rc::clone(&session), connection, held));
+            (sender, Some(session), task)
         }
-    }
+    };
+    Ok(slot.connected(sender, signals, Origin::new(generation, session), task.abort_handle()))
 }
 
 /// `None` where there is an application without HTTP/2.
@@ -277,11 +288,12 @@ async fn connect_http2(
     builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(connection_window(STREAMS_MAX));
     builder
         .max_header_list_size(u32::try_from(worker.shared.bootstrap.limits.request_header_bytes).unwrap_or(u32::MAX));
-    match connect::connect(worker, slot.upstream(), ClientAlpn::Http2).await? {
+    let (connected, held) = connect(worker, slot, ClientAlpn::Http2).await?;
+    match connected {
         Connected::Plain(stream) => {
             let (io, begun) = guarded(worker, stream);
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
-            tokio::task::spawn_local(drive(connection));
+            spawn_local(drive(connection, held));
             // Who says nothing at all may still answer.
             let is_http2 = !matches!(timeout(slot.upstream().connect_timeout, begun).await, Ok(Ok(false)));
             Ok(is_http2.then_some((sender, None)))
@@ -289,7 +301,7 @@ async fn connect_http2(
         Connected::Tls(stream, session) => {
             let (io, _) = guarded(worker, stream);
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
-            tokio::task::spawn_local(drive_while(Rc::clone(&session), connection));
+            spawn_local(drive_while(Rc::clone(&session), connection, held));
             Ok(Some((sender, Some(session))))
         }
     }
@@ -301,20 +313,27 @@ fn guarded<I>(worker: &WorkerRef, stream: I) -> (TokioIo<guard::http2::Guarded<I
     (TokioIo::new(guard::http2::Guarded::new(stream, Role::Client, &limits, watch)), begun)
 }
 
+/// A connection, and its place among its endpoint's.
+async fn connect(worker: &WorkerRef, slot: &Slot, alpn: ClientAlpn) -> Result<(Connected, Use), ProxyError> {
+    let circuit = slot.circuit();
+    let held = circuit.connection()?;
+    circuit.offered(connect::connect(worker, slot.upstream(), alpn).await).map(|connected| (connected, held))
+}
+
 /// Owns an upstream connection until it ends. How it ended is told to the request that used it; what is left is a matter for
 /// debugging.
-async fn drive(connection: impl Future<Output = Result<(), hyper::Error>>) {
+async fn drive(connection: impl Future<Output = Result<(), hyper::Error>>, _held: Use) {
     if let Err(error) = connection.await {
         tracing::debug!(%error, "upstream connection ended");
     }
 }
 
 /// The same, but not beyond the end of what the connection rests on.
-async fn drive_while(session: Rc<Session>, connection: impl Future<Output = Result<(), hyper::Error>>) {
+async fn drive_while(session: Rc<Session>, connection: impl Future<Output = Result<(), hyper::Error>>, held: Use) {
     tokio::select! {
         biased;
         () = session.ended() => tracing::debug!(why = session.over(), "upstream connection cut"),
-        () = drive(connection) => {}
+        () = drive(connection, held) => {}
     }
 }
 

@@ -14,8 +14,9 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Held, Received, ResponseBody};
 use crate::http::layers::Refused;
 use crate::http::retry::{Ended, Terms, Tries, Turn};
+use crate::http::stall::Over;
 use crate::http::{client, headers, upgrade};
-use crate::report::Report;
+use crate::report::{Cut, Report};
 use crate::worker::WorkerRef;
 
 /// In trailers; in the head where there is no message before them.
@@ -55,6 +56,11 @@ pub async fn forward(
         });
         let sent = match sent.await {
             Ok(sent) => sent,
+            Err(Cut::Over(over)) => {
+                let error = over_before_answer(over, &candidate, &report);
+                attempt.went(Outcome::Failed(error.kind));
+                return Err(Refused::failed(error, report));
+            }
             Err(cut) => return Err(Refused::cut(cut, report)),
         };
         next = match sent {
@@ -97,6 +103,14 @@ pub async fn forward(
     report.not_again(tries.is_over_limit(), tries.is_over_budget());
     let error = failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try"));
     Err(Refused::failed(error, report))
+}
+
+fn over_before_answer(over: Over, candidate: &Candidate, report: &Report) -> ProxyError {
+    let kind = match over {
+        Over::Stalled if report.waits_for_client() => ErrorKind::SlowRequest,
+        over => over.kind(),
+    };
+    ProxyError::new(kind, format!("{}: no answer", candidate.slot().label()))
 }
 
 /// The status that an answer comes to for whoever is asked next: gRPC says in a head of 200 that nobody is available.

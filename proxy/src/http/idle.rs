@@ -14,9 +14,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::http::body::Progress;
 use crate::http::guard::http1::Signals;
+use crate::http::stall::{Flow, Flows, Over, Patience};
 use crate::http::standing::{Head, InProgress, Standing};
 use crate::http::upgrade::Switch;
+
+/// What a request that is over gets to answer or to break off, before its connection is looked at again.
+const TURN: Duration = Duration::from_millis(10);
 
 /// What a downstream HTTP connection is at.
 #[derive(Debug)]
@@ -29,6 +34,9 @@ pub struct Activity {
     signals: Rc<Signals>,
     /// Where a request leaves what its connection is to go on with.
     switch: Weak<Switch>,
+    flows: Rc<Flows>,
+    /// Since when the peer takes nothing of what is there for it.
+    blocked: Cell<Option<Instant>>,
     /// Since when nothing has happened; `None` when something has and the clock was not asked.
     since: Cell<Option<Instant>>,
 }
@@ -38,6 +46,18 @@ pub struct Activity {
 pub struct InFlight {
     activity: Rc<Activity>,
     standing: Option<Rc<Standing>>,
+    flow: Flow,
+}
+
+/// How long a connection may be at what it is at.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// A request's head.
+    pub head: Duration,
+    /// Nothing.
+    pub idle: Duration,
+    /// Requests.
+    pub patience: Patience,
 }
 
 /// What to do when the timer fires.
@@ -49,6 +69,8 @@ pub enum Due {
     SlowHead,
     /// Nothing was asked for too long.
     Idle,
+    /// The peer has taken nothing for too long, or a request that is over cannot be ended but with its connection.
+    Stuck,
 }
 
 impl Activity {
@@ -61,16 +83,23 @@ impl Activity {
             in_progress: Rc::default(),
             signals: Rc::default(),
             switch: Rc::downgrade(switch),
+            flows: Rc::default(),
+            blocked: Cell::new(None),
             since: Cell::new(None),
         })
     }
 
-    /// A request was read.
-    pub fn request(self: &Rc<Self>) -> InFlight {
+    /// A request was read, at `started`.
+    pub fn request(self: &Rc<Self>, started: Instant) -> InFlight {
         self.in_flight.set(self.in_flight.get() + 1);
         self.in_head.set(false);
         self.since.set(None);
-        InFlight { activity: Rc::clone(self), standing: None }
+        InFlight { activity: Rc::clone(self), standing: None, flow: self.flows.begin(started) }
+    }
+
+    /// Its requests in flight.
+    pub fn flows(&self) -> &Rc<Flows> {
+        &self.flows
     }
 
     /// A head of HTTP/2, or the connection's beginning, has not come whole yet; or now it has.
@@ -89,20 +118,45 @@ impl Activity {
     }
 
     /// Whether the connection's time is over.
-    pub fn due(&self, now: Instant, head: Duration, idle: Duration) -> Due {
+    pub fn due(&self, now: Instant, limits: Limits) -> Due {
+        let Limits { head, idle, patience } = limits;
         if let Some(block) = self.in_block.get() {
             return if block + head <= now { Due::SlowHead } else { Due::Later(block + head) };
         }
         let since = self.since.get().unwrap_or(now);
         self.since.set(Some(since));
+        let blocked = self.blocked.get().zip(patience.stream).map(|(since, stream)| since + stream);
         let (limit, over) = match (self.in_flight.get(), self.in_head.get()) {
             (0, true) => (since + head, Due::SlowHead),
             (0, false) => (since + idle, Due::Idle),
-            // An answer may take as long as the application likes.
-            _ => (now + idle, Due::Idle),
+            _ => match self.flows.look(now, patience) {
+                (_, true) => return Due::Stuck,
+                // What has just been ended gets one more turn.
+                (next, false) => (next.unwrap_or(now + idle).max(now + TURN), Due::Stuck),
+            },
         };
-        // A head may begin at any moment and has the shorter limit, so never sleep past it.
-        if limit <= now { over } else { Due::Later(limit.min(now + head)) }
+        match blocked {
+            Some(blocked) if blocked <= now => {
+                self.flows.stall();
+                Due::Stuck
+            }
+            _ if limit <= now => over,
+            // A head or a request may begin at any moment and have the shorter limit, so never sleep past it.
+            _ => {
+                let shortest = [Some(head), patience.stream, patience.request].into_iter().flatten().min();
+                let at = limit.min(now + shortest.unwrap_or(head));
+                Due::Later(blocked.map_or(at, |blocked| blocked.min(at)))
+            }
+        }
+    }
+
+    /// A write has, or has not, found room.
+    fn wrote(&self, room: bool) {
+        match (room, self.blocked.get()) {
+            (true, Some(_)) => self.blocked.set(None),
+            (false, None) => self.blocked.set(Some(Instant::now())),
+            _ => {}
+        }
     }
 
     fn read_some(&self) {
@@ -141,6 +195,21 @@ impl InFlight {
         self.activity.switch.upgrade()
     }
 
+    /// A part of the answer has moved.
+    pub fn moved(&self) {
+        self.activity.flows.moved(self.flow);
+    }
+
+    /// Its body is on its way upstream.
+    pub fn uploads(&self, upload: Option<&Rc<Progress>>) {
+        self.activity.flows.uploads(self.flow, upload);
+    }
+
+    /// Why it is over before its answer is whole, if it is.
+    pub fn over(&self) -> Option<Over> {
+        self.activity.flows.over(self.flow)
+    }
+
     /// Of one that was let in.
     pub fn standing(&self) -> Option<&Rc<Standing>> {
         self.standing.as_ref()
@@ -152,20 +221,27 @@ impl Drop for InFlight {
         let left = self.activity.in_flight.get().saturating_sub(1);
         self.activity.in_flight.set(left);
         self.activity.since.set(None);
+        self.activity.flows.end(self.flow);
     }
 }
 
-/// An HTTP/1 stream whose reads are noted. HTTP/2 reads frames that are no requests; its heads are told by its
-/// [`guard`](crate::http::guard::http2).
+/// A stream whose reads are noted, and writes that find no room. HTTP/2 reads frames that are no requests, so only HTTP/1
+/// streams are watched for heads; those of HTTP/2 are told by their [`guard`](crate::http::guard::http2).
 pub struct Watched<I> {
     inner: I,
     activity: Rc<Activity>,
+    heads: bool,
 }
 
 impl<I> Watched<I> {
-    /// Notes reads of `inner`.
-    pub fn new(inner: I, activity: Rc<Activity>) -> Self {
-        Self { inner, activity }
+    /// Notes what becomes of `inner`, and whether what is read of it are heads.
+    pub fn new(inner: I, activity: Rc<Activity>, heads: bool) -> Self {
+        Self { inner, activity, heads }
+    }
+
+    fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
+        self.activity.wrote(written.is_ready());
+        written
     }
 
     /// The stream itself.
@@ -178,6 +254,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if !self.heads {
+            return result;
+        }
         if result.is_pending() {
             self.activity.waits();
         } else if buf.filled().len() > before {
@@ -189,7 +268,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
+        let written = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.noted(written)
     }
 
     fn poll_write_vectored(
@@ -197,7 +277,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.noted(written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -205,7 +286,8 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        self.noted(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -219,18 +301,20 @@ mod tests {
 
     const HEAD: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(60);
+    const PATIENCE: Patience = Patience { stream: Some(Duration::from_secs(4000)), request: None };
+    const LIMITS: Limits = Limits { head: HEAD, idle: IDLE, patience: PATIENCE };
 
     #[tokio::test(start_paused = true)]
     async fn a_rest_between_requests_is_not_a_slow_head() {
         let activity = Activity::new(&Rc::default());
-        let due = |activity: &Activity| activity.due(Instant::now(), HEAD, IDLE);
+        let due = |activity: &Activity| activity.due(Instant::now(), LIMITS);
         tokio::time::advance(Duration::from_secs(30)).await;
         assert!(matches!(due(&activity), Due::Later(_)));
         activity.read_some();
         activity.waits();
         tokio::time::advance(Duration::from_secs(11)).await;
         assert_eq!(due(&activity), Due::SlowHead);
-        let request = activity.request();
+        let request = activity.request(Instant::now());
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert!(matches!(due(&activity), Due::Later(_)));
         drop(request);
@@ -238,5 +322,17 @@ mod tests {
         assert!(matches!(due(&activity), Due::Later(_)));
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(due(&activity), Due::Idle);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_not_waited_for() {
+        let activity = Activity::new(&Rc::default());
+        activity.wrote(false);
+        tokio::time::advance(Duration::from_secs(3999)).await;
+        assert!(matches!(activity.due(Instant::now(), LIMITS), Due::Later(_)));
+        activity.wrote(false);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(activity.due(Instant::now(), LIMITS), Due::Stuck);
+        activity.wrote(true);
+        assert_ne!(activity.due(Instant::now(), LIMITS), Due::Stuck);
     }
 }

@@ -91,6 +91,7 @@ impl Refused {
         match cut {
             Cut::Withdrawn => Self { why: Why::Withdrawn, report, unread: None },
             Cut::Late => Self::failed(ProxyError::new(ErrorKind::DeadlineExceeded, "no answer in its time"), report),
+            Cut::Over(over) => Self::failed(ProxyError::new(over.kind(), "no answer in its time"), report),
         }
     }
 
@@ -122,6 +123,7 @@ pub fn inbound(
         .layer(CheckLayer(move |exchange| {
             sanitise(&worker, Some(zeroth.forwarded()), &worker.shared.bootstrap.http.upgrades, exchange)
         }))
+        .layer(CheckLayer(admit))
         .layer_fn(move |inner| Ask { side: Rc::clone(&ask), inner })
         .layer(CheckLayer(move |exchange| first.authenticate(exchange)))
         .layer(CheckLayer(move |exchange| second.authorize(exchange)))
@@ -137,6 +139,7 @@ pub fn outbound(
     ServiceBuilder::new()
         .layer_fn(Answer)
         .layer(CheckLayer(move |exchange| sanitise(&worker, None, &worker.shared.bootstrap.http.upgrades, exchange)))
+        .layer(CheckLayer(admit))
         .service_fn(move |exchange| outbound::forward(Rc::clone(&last), exchange))
 }
 
@@ -149,8 +152,18 @@ pub fn compatibility(
     ServiceBuilder::new()
         .layer_fn(Answer)
         .layer(CheckLayer(move |exchange| sanitise(&worker, None, &[], exchange)))
+        .layer(CheckLayer(admit))
         .layer(CheckLayer(move |exchange| first.authorize(exchange)))
         .service_fn(move |exchange| compatibility::forward(Rc::clone(&last), exchange))
+}
+
+/// Lets in as many requests as there may be at once. Who comes when it is full hears so at once: waiting for a turn would only
+/// make those late that are in.
+fn admit(exchange: Exchange) -> Result<Exchange, Refused> {
+    if exchange.report.is_admitted() {
+        return Ok(exchange);
+    }
+    Err(Refused::unsent(ProxyError::new(ErrorKind::Overflow, "limits.requestsInFlight reached"), exchange))
 }
 
 /// Makes the request fit to be judged and forwarded, and puts it into the report as it then is; `forwarded` is what the

@@ -16,6 +16,7 @@ pub mod refusal;
 pub mod request_id;
 pub mod retry;
 pub mod server;
+pub mod stall;
 pub mod standing;
 pub mod upgrade;
 pub mod view;

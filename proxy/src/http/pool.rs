@@ -4,9 +4,12 @@
 //! without a look-up. Two requests may share a connection only when address, protocol, expected identity, server name and
 //! source address are all equal ([`Upstream`]), and connections made under an older own certificate are not used again.
 
+mod exclusive;
+
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,16 +17,21 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::client::conn::{http1, http2};
-use meshgate_config::GatewayAddress;
+use meshgate_config::{EndpointLimits, GatewayAddress};
 use meshgate_identity::Expected;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
+use crate::circuit::{Circuit, Circuits, Use};
 use crate::connection::Protocol;
+use crate::error::ProxyError;
 use crate::http::body::{Progress, RequestBody};
 use crate::http::guard::http1::Signals;
 use crate::sessions::Session;
+
+pub use exclusive::Http1;
 
 /// Idle connections kept per slot and worker; a burst beyond it closes its connections as it ends.
 const IDLE_MAX: usize = 256;
@@ -106,6 +114,8 @@ impl fmt::Display for Upstream {
 pub struct Pool {
     slots: RefCell<HashMap<Upstream, Rc<Slot>>>,
     clock: Clock,
+    circuits: Arc<Circuits>,
+    age: Option<Duration>,
 }
 
 /// The time of the last sweep. A connection's rest counts from there, so it may be closed up to one sweep early; in return no
@@ -113,12 +123,20 @@ pub struct Pool {
 type Clock = Rc<Cell<Instant>>;
 
 impl Default for Pool {
+    /// Without limits.
     fn default() -> Self {
-        Self { slots: RefCell::default(), clock: Rc::new(Cell::new(Instant::now())) }
+        let most = usize::MAX;
+        let limits = EndpointLimits { connections: most, requests: most, pending: most };
+        Self::new(Arc::new(Circuits::new(limits)), None)
     }
 }
 
 impl Pool {
+    /// Without connections; each takes new requests until it has this `age`.
+    pub fn new(circuits: Arc<Circuits>, age: Option<Duration>) -> Self {
+        Self { slots: RefCell::default(), clock: Rc::new(Cell::new(Instant::now())), circuits, age }
+    }
+
     /// The slot of an upstream; made when it is new.
     pub fn slot(&self, upstream: &Upstream) -> Rc<Slot> {
         if let Some(slot) = self.slots.borrow().get(upstream) {
@@ -134,6 +152,8 @@ impl Pool {
             clock: Rc::clone(&self.clock),
             http1_alone: Cell::new(false),
             retired: Cell::new(0),
+            circuit: self.circuits.of(upstream),
+            age: self.age,
         });
         self.slots.borrow_mut().insert(upstream.clone(), Rc::clone(&slot));
         slot
@@ -157,8 +177,8 @@ impl Pool {
         self.clock.set(now);
         let Some(oldest) = now.checked_sub(max) else { return };
         self.slots.borrow_mut().retain(|_, slot| {
-            slot.idle.borrow_mut().retain(|idle| idle.since > oldest && !idle.connection.sender.is_closed());
-            slot.shared.borrow_mut().retain(|shared| !shared.sender.is_closed() && !shared.is_idle_since(oldest));
+            slot.idle.borrow_mut().retain(|idle| idle.since > oldest && idle.connection.is_fresh(now));
+            slot.shared.borrow_mut().retain(|shared| shared.is_wanted(now, oldest));
             Rc::strong_count(slot) > 1 || !slot.idle.borrow().is_empty() || !slot.shared.borrow().is_empty()
         });
     }
@@ -178,19 +198,16 @@ pub struct Slot {
     http1_alone: Cell<bool>,
     /// How often its connections were retired.
     retired: Cell<u64>,
+    circuit: Arc<Circuit>,
+    /// How old its connections may become.
+    age: Option<Duration>,
 }
+
+/// Connections end up to one part in so many before their age, so that those made together do not end together.
+const JITTER: u32 = 10;
 
 /// Where the count of retirements stands in the generation of a connection; certificates do not change as often.
 const RETIRED_AT: u32 = 32;
-
-/// An HTTP/1.1 connection to an upstream.
-#[derive(Debug)]
-pub struct Http1Connection {
-    /// Takes its requests.
-    pub sender: http1::SendRequest<RequestBody>,
-    /// To and from the guard of its answers.
-    pub signals: Rc<Signals>,
-}
 
 /// What a connection was made under.
 #[derive(Debug)]
@@ -213,8 +230,7 @@ impl Origin {
 
 #[derive(Debug)]
 struct Idle {
-    connection: Http1Connection,
-    origin: Origin,
+    connection: Http1,
     since: Instant,
 }
 
@@ -222,22 +238,28 @@ struct Idle {
 struct SharedH2 {
     sender: http2::SendRequest<RequestBody>,
     origin: Origin,
+    retires: Option<Instant>,
     used: Instant,
     streams: Rc<()>,
 }
 
 impl SharedH2 {
-    fn is_idle_since(&self, oldest: Instant) -> bool {
-        self.used <= oldest && self.in_use() == 0
+    /// Whether it is in use, or may be again.
+    fn is_wanted(&self, now: Instant, oldest: Instant) -> bool {
+        let rests = self.in_use() == 0 && (self.used <= oldest || self.retires.is_some_and(|retires| retires <= now));
+        !self.sender.is_closed() && !rests
     }
 
     fn in_use(&self) -> usize {
         Rc::strong_count(&self.streams) - 1
     }
 
-    fn takes_another(&self, generation: u64) -> bool {
-        let is_current = self.origin.generation == generation && self.origin.is_good();
-        is_current && !self.sender.is_closed() && self.in_use() < STREAMS_MAX as usize
+    fn takes_another(&self, generation: u64, now: Instant) -> bool {
+        self.origin.generation == generation
+            && self.origin.is_good()
+            && !self.sender.is_closed()
+            && self.in_use() < STREAMS_MAX as usize
+            && self.retires.is_none_or(|retires| now < retires)
     }
 }
 
@@ -247,10 +269,15 @@ pub enum CheckoutH2 {
     Ready(http2::SendRequest<RequestBody>, Lease),
     /// No connection takes another stream, and nobody is making one: the caller must, and then call [`Connecting::done`].
     Connect(Connecting),
+    /// There is none to wait for, or too many wait.
+    Refused(ProxyError),
 }
 
 /// The right to make a slot's HTTP/2 connection. Dropped without a connection, it wakes the next who waits.
-pub struct Connecting(Rc<Slot>);
+pub struct Connecting {
+    slot: Rc<Slot>,
+    _waits: Use,
+}
 
 impl Slot {
     /// What this slot connects to.
@@ -278,29 +305,68 @@ impl Slot {
         identity.wrapping_add(self.retired.get() << RETIRED_AT)
     }
 
+    /// What its endpoint has.
+    pub fn circuit(&self) -> &Arc<Circuit> {
+        &self.circuit
+    }
+
     /// An idle HTTP/1.1 connection, the most recently used first, of this [`Slot::generation`].
-    pub fn checkout(self: &Rc<Self>, generation: u64) -> Option<(Http1Connection, Origin)> {
+    pub fn checkout(self: &Rc<Self>, generation: u64) -> Option<Http1> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(last) = idle.pop() {
-            if last.origin.generation == generation && last.origin.is_good() && !last.connection.sender.is_closed() {
-                return Some((last.connection, last.origin));
+        while let Some(Idle { mut connection, .. }) = idle.pop() {
+            if connection.origin.generation == generation && connection.is_fresh(self.clock.get()) {
+                connection.busy = true;
+                return Some(connection);
             }
         }
         None
     }
 
+    /// A new HTTP/1.1 connection, about to carry its first request; `task` drives it.
+    pub fn connected(
+        &self,
+        sender: http1::SendRequest<RequestBody>,
+        signals: Rc<Signals>,
+        origin: Origin,
+        task: AbortHandle,
+    ) -> Http1 {
+        Http1 { sender, signals, origin, retires: self.retires(), task, busy: true }
+    }
+
+    /// Until when a connection made now takes requests.
+    fn retires(&self) -> Option<Instant> {
+        let age = self.age?;
+        // As random as it has to be: every hasher of this kind has keys of its own.
+        let early = (age / JITTER).mul_f64(RandomState::new().hash_one(0) as f64 / u64::MAX as f64);
+        Some(Instant::now() + (age - early))
+    }
+
     /// A stream on one of the slot's HTTP/2 connections; waits while somebody else connects.
     pub async fn checkout_h2(self: &Rc<Self>, generation: u64) -> CheckoutH2 {
+        let mut waits: Option<Use> = None;
         loop {
             // Registered before the look, so that a connection made in between is not missed.
             let connected = self.connected.notified();
-            if let Some(shared) = self.shared.borrow_mut().iter_mut().find(|shared| shared.takes_another(generation)) {
-                shared.used = self.clock.get();
+            let now = self.clock.get();
+            if let Some(shared) =
+                self.shared.borrow_mut().iter_mut().find(|shared| shared.takes_another(generation, now))
+            {
+                shared.used = now;
                 return CheckoutH2::Ready(shared.sender.clone(), Lease::stream(&shared.streams));
             }
+            let has_waited = waits.is_some();
+            let waiting = match waits.take().map_or_else(|| self.circuit.wait(), Ok) {
+                Ok(_) if has_waited && self.circuit.is_silent() => Err(self.circuit.in_vain()),
+                waiting => waiting,
+            };
+            let waiting = match waiting {
+                Ok(waiting) => waiting,
+                Err(error) => return CheckoutH2::Refused(error),
+            };
             if !self.connecting.replace(true) {
-                return CheckoutH2::Connect(Connecting(Rc::clone(self)));
+                return CheckoutH2::Connect(Connecting { slot: Rc::clone(self), _waits: waiting });
             }
+            waits = Some(waiting);
             connected.await;
         }
     }
@@ -312,8 +378,9 @@ impl Connecting {
         let streams = Rc::new(());
         let lease = Lease::stream(&streams);
         let generation = origin.generation;
-        let shared = SharedH2 { sender: sender.clone(), origin, used: self.0.clock.get(), streams };
-        let mut all = self.0.shared.borrow_mut();
+        let (slot, sender) = (&self.slot, sender.clone());
+        let shared = SharedH2 { sender, origin, retires: slot.retires(), used: slot.clock.get(), streams };
+        let mut all = slot.shared.borrow_mut();
         // Those of an older certificate end with their last stream.
         all.retain(|known| known.origin.generation == generation && !known.sender.is_closed());
         all.push(shared);
@@ -324,18 +391,22 @@ impl Connecting {
 
 impl Drop for Connecting {
     fn drop(&mut self) {
-        self.0.connecting.set(false);
-        self.0.connected.notify_waiters();
+        self.slot.connecting.set(false);
+        self.slot.connected.notify_waiters();
     }
 }
 
 /// The use of an upstream connection by one request.
 #[derive(Debug)]
-pub struct Lease(Kind);
+pub struct Lease {
+    kind: Kind,
+    /// The request, among its endpoint's.
+    _request: Option<Use>,
+}
 
 #[derive(Debug)]
 enum Kind {
-    Whole { slot: Rc<Slot>, connection: Http1Connection, origin: Origin, progress: Option<Rc<Progress>> },
+    Whole { slot: Rc<Slot>, connection: Http1, progress: Option<Rc<Progress>> },
     Stream { _held: Rc<()> },
     Alone { _sender: http1::SendRequest<RequestBody> },
     Switched(Switched),
@@ -347,8 +418,17 @@ pub struct Switched {
     pub io: Box<dyn Io>,
     /// What was read of it behind the 101.
     pub early: Bytes,
-    /// What it rests on.
+    /// What it stands on.
+    pub footing: Footing,
+}
+
+/// What a connection outside of the pool stands on for as long as it lasts.
+#[derive(Debug)]
+pub struct Footing {
+    /// Who is at the other end, where that was proved.
     pub session: Option<Rc<Session>>,
+    /// Its place among its endpoint's.
+    pub held: Use,
 }
 
 /// A stream of bytes, whatever it is made of.
@@ -364,46 +444,59 @@ impl fmt::Debug for Switched {
 
 impl Lease {
     /// An HTTP/1.1 connection, which can carry the next request once this one's body has gone up and its answer has come down.
-    pub fn whole(slot: &Rc<Slot>, connection: Http1Connection, origin: Origin, progress: Option<Rc<Progress>>) -> Self {
-        Self(Kind::Whole { slot: Rc::clone(slot), connection, origin, progress })
+    pub fn whole(slot: &Rc<Slot>, connection: Http1, progress: Option<Rc<Progress>>) -> Self {
+        Self::of(Kind::Whole { slot: Rc::clone(slot), connection, progress })
+    }
+
+    fn of(kind: Kind) -> Self {
+        Self { kind, _request: None }
     }
 
     /// Whether it is a stream of HTTP/2.
     pub fn is_stream(&self) -> bool {
-        matches!(self.0, Kind::Stream { .. })
+        matches!(self.kind, Kind::Stream { .. })
     }
 
     /// An HTTP/1.1 connection that no other request will ever use.
     pub fn alone(sender: http1::SendRequest<RequestBody>) -> Self {
-        Self(Kind::Alone { _sender: sender })
+        Self::of(Kind::Alone { _sender: sender })
     }
 
     /// A connection that was switched to another protocol.
     pub fn switched(switched: Switched) -> Self {
-        Self(Kind::Switched(switched))
+        Self::of(Kind::Switched(switched))
     }
 
     /// The connection itself, if it was switched.
     pub fn into_switched(self) -> Option<Switched> {
-        match self.0 {
+        match self.kind {
             Kind::Switched(switched) => Some(switched),
             _ => None,
         }
     }
 
     fn stream(streams: &Rc<()>) -> Self {
-        Self(Kind::Stream { _held: Rc::clone(streams) })
+        Self::of(Kind::Stream { _held: Rc::clone(streams) })
+    }
+
+    /// Holds the place of its request among its endpoint's, too.
+    #[must_use]
+    pub fn counted(self, request: Use) -> Self {
+        Self { _request: Some(request), ..self }
     }
 
     /// Gives the connection back for the next request. A connection whose request is still going up is closed instead: what
     /// is left of that body must not be read as a request.
     pub fn release(self) {
-        let Kind::Whole { slot, connection, origin, progress } = self.0 else { return };
+        let Kind::Whole { slot, mut connection, progress } = self.kind else { return };
+        // An orderly end, if it is one.
+        connection.busy = false;
         let sent = progress.is_none_or(|progress| progress.ended.get());
         let mut idle = slot.idle.borrow_mut();
-        let is_current = origin.generation >> RETIRED_AT == slot.retired.get() && origin.is_good();
-        if sent && is_current && !connection.sender.is_closed() && idle.len() < IDLE_MAX {
-            idle.push(Idle { connection, origin, since: slot.clock.get() });
+        let is_current = connection.origin.generation >> RETIRED_AT == slot.retired.get();
+        let now = slot.clock.get();
+        if sent && is_current && connection.is_fresh(now) && idle.len() < IDLE_MAX {
+            idle.push(Idle { connection, since: now });
         }
     }
 }

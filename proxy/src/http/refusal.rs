@@ -123,8 +123,9 @@ pub fn failed(error: &ProxyError, mut report: Report) -> Response<ResponseBody> 
     report.failed(error);
     let status = error.kind.status();
     report.status(status.as_u16());
-    // After a message that could be read in two ways, nobody can say where the next one begins.
-    let ends = matches!(error.kind, ErrorKind::BadRequest | ErrorKind::ConnectNotAllowed) && !report.is_http2();
+    // After a message that could be read in two ways, or did not come whole, nobody can say where the next one begins.
+    let ends = matches!(error.kind, ErrorKind::BadRequest | ErrorKind::ConnectNotAllowed | ErrorKind::SlowRequest)
+        && !report.is_http2();
     let mut response = answer(status, error.kind.grpc_status(), error.kind.body(), report);
     if ends {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -2,6 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -16,12 +17,14 @@ use crate::drain::Phase;
 use crate::http::body::{Received, ResponseBody};
 use crate::http::guard;
 use crate::http::guard::http2::{Excess, Role, Watch};
-use crate::http::idle::{Activity, Due, Watched};
+use crate::http::idle::{Activity, Due, Limits, Watched};
 use crate::http::layers::{Closed, Exchange};
+use crate::http::stall::{Patience, StreamExecutor};
 use crate::http::standing::InProgress;
 use crate::http::upgrade::{self, Switch};
 use crate::metrics::RequestCounters;
 use crate::report::{self, Report};
+use crate::tcp;
 use crate::worker::WorkerRef;
 
 /// Flow-control window of an HTTP/2 stream, on either side: what one stream may have in flight, and so the most of a body that
@@ -30,6 +33,16 @@ pub const STREAM_WINDOW: u32 = 64 * 1024;
 
 /// Answer bytes of one HTTP/2 stream that wait for the downstream's window.
 const SEND_BUFFER: usize = 64 * 1024;
+
+/// Bytes of one HTTP/1 connection that wait on either side of it: of an answer that its reader does not take, or ahead of a
+/// request body. Two TLS records' worth of each would do; below this, large bodies cost more system calls.
+pub const HTTP1_BUFFER: usize = 128 * 1024;
+
+/// What a caller is told whose request head does not come.
+const SLOW_HEAD: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+
+/// How long telling it may take: it fits into any window that is open at all.
+const SLOW_HEAD_TIME: Duration = Duration::from_millis(100);
 
 /// Streams that a peer may open and reset before we have looked at them; beyond it the connection is closed with
 /// ENHANCE_YOUR_CALM (CVE-2023-44487).
@@ -96,7 +109,7 @@ pub async fn serve<I, S>(
     onward: impl Fn(&InProgress) -> Onward,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
-    S: Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static,
+    S: Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + Unpin + 'static,
 {
     let switch = Rc::<Switch>::default();
     let activity = Activity::new(&switch);
@@ -106,7 +119,7 @@ pub async fn serve<I, S>(
         hyper::service::service_fn(move |request: Request<Incoming>| {
             switch.request(&request);
             let mut report = Report::begin(&worker, &reporting, &request);
-            report.in_flight(activity.request());
+            report.in_flight(activity.request(report.started()));
             // The layers are always ready: waiting happens in the call, where it is bounded and reported.
             let version = request.version();
             let request = request.map(|body| Received::new(body, version));
@@ -115,7 +128,7 @@ pub async fn serve<I, S>(
     };
     let limits = &worker.shared.bootstrap.limits;
     if protocol == Protocol::Http2 {
-        let mut builder = http2::Builder::new(LocalExecutor);
+        let mut builder = http2::Builder::new(StreamExecutor(Rc::clone(activity.flows())));
         builder
             .auto_date_header(false)
             .max_concurrent_streams(limits.concurrent_streams)
@@ -126,6 +139,7 @@ pub async fn serve<I, S>(
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(LOCAL_RESETS);
         let watch = Downstream { activity: Rc::clone(&activity), worker: Rc::clone(worker) };
+        let io = Watched::new(io, Rc::clone(&activity), false);
         let io = guard::http2::Guarded::new(io, Role::Server, &limits.http2, watch);
         let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
         run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, &onward).await;
@@ -137,12 +151,19 @@ pub async fn serve<I, S>(
         if limits.request_headers != HYPER_MAX_HEADERS {
             builder.max_headers(limits.request_headers);
         }
+        builder.max_buf_size(HTTP1_BUFFER.max(limits.request_header_bytes));
         let io = guard::http1::Guarded::requests(io, Rc::clone(activity.signals()));
-        let io = Watched::new(io, Rc::clone(&activity));
+        let io = Watched::new(io, Rc::clone(&activity), true);
         let mut connection = builder.serve_connection(TokioIo::new(io), service);
-        let pinned = Pin::new(&mut connection);
-        if !run(worker, &activity, reporting, pinned, http1::Connection::graceful_shutdown, &onward).await {
-            return;
+        let watched = Pin::new(&mut connection);
+        match run(worker, &activity, reporting, watched, http1::Connection::graceful_shutdown, &onward).await {
+            End::Cut => return,
+            End::SlowHead => {
+                report::slow_head(worker, &reporting.prefix, &reporting.counters);
+                refuse_slow_head(connection.into_parts().io.into_inner().into_inner().into_inner()).await;
+                return;
+            }
+            End::Own => {}
         }
         // The last answer has gone out. A 101 was the last of HTTP: from here on nobody reads messages any more.
         let tunnel = switch.take();
@@ -152,6 +173,8 @@ pub async fn serve<I, S>(
         let http1::Parts { io, read_buf, .. } = connection.into_parts();
         let mut io = io.into_inner().into_inner().into_inner();
         match tunnel {
+            // What came before the 101 was to be HTTP, and was not.
+            Some(_) if activity.signals().breach().is_some() => {}
             Some(tunnel) => {
                 upgrade::run(worker, io, read_buf, tunnel, || onward(activity.in_progress()) != Onward::End).await
             }
@@ -177,7 +200,27 @@ impl Watch for Downstream {
     }
 }
 
-/// Whether it came to its own end.
+/// Tells a caller why its connection ends, where it takes anything.
+async fn refuse_slow_head<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) {
+    let told = async {
+        io.write_all(SLOW_HEAD).await?;
+        io.flush().await
+    };
+    if let Ok(Ok(())) = timeout(SLOW_HEAD_TIME, told).await {
+        tcp::hang_up(io).await;
+    }
+}
+
+/// How serving a connection ended.
+enum End {
+    /// It came to its own end.
+    Own,
+    /// It failed, or was ended where it stood.
+    Cut,
+    /// A request's head did not come in time, and its caller has not been told yet.
+    SlowHead,
+}
+
 async fn run<C>(
     worker: &WorkerRef,
     activity: &Activity,
@@ -185,16 +228,19 @@ async fn run<C>(
     mut connection: Pin<&mut C>,
     shutdown: impl Fn(Pin<&mut C>),
     onward: impl Fn(&InProgress) -> Onward,
-) -> bool
+) -> End
 where
     C: Future<Output = Result<(), hyper::Error>>,
 {
     let timeouts = &worker.shared.bootstrap.timeouts;
-    let (head, idle) = (timeouts.request_header, timeouts.idle);
+    let patience = Patience { stream: timeouts.stream, request: timeouts.request };
+    let limits = Limits { head: timeouts.request_header, idle: timeouts.idle, patience };
     let mut drain = worker.drain.clone();
     // A connection that comes during the drain is not told to end before it has been served.
     let mut next = if drain.phase() == Phase::Running { Phase::Draining } else { Phase::Ended };
-    let mut timer = pin!(tokio::time::sleep(head.min(idle)));
+    let shortest =
+        [Some(limits.head), Some(limits.idle), patience.stream, patience.request].into_iter().flatten().min();
+    let mut timer = pin!(tokio::time::sleep(shortest.unwrap_or(limits.head)));
     let mut resting = false;
     // What was decided before this is decided again at the next request; nothing is in flight yet.
     let mut changes = worker.changes.follow();
@@ -210,11 +256,11 @@ where
                         report::unparsed(worker, &reporting.prefix, &reporting.counters, error, breach);
                     }
                 }
-                return result.is_ok();
+                return if result.is_ok() { End::Own } else { End::Cut };
             }
             () = drain.reached(next) => {
                 if next == Phase::Ended {
-                    return false;
+                    return End::Cut;
                 }
                 shutdown(connection.as_mut());
                 next = Phase::Ended;
@@ -222,23 +268,27 @@ where
             () = changes.changed() => match onward(activity.in_progress()) {
                 Onward::GoOn => {}
                 Onward::Finish => shutdown(connection.as_mut()),
-                Onward::End => return false,
+                Onward::End => return End::Cut,
             },
-            () = timer.as_mut() => match activity.due(Instant::now(), head, idle) {
+            () = timer.as_mut() => match activity.due(Instant::now(), limits) {
                 Due::Later(at) => {
                     resting = false;
                     timer.as_mut().reset(at);
                 }
                 Due::SlowHead => {
                     tracing::debug!("request head took too long");
-                    return false;
+                    return End::SlowHead;
+                }
+                Due::Stuck => {
+                    tracing::debug!("the peer takes nothing");
+                    return End::Cut;
                 }
                 // Told before, and still there: an HTTP/2 peer that does not answer is not waited for.
-                Due::Idle if resting => return false,
+                Due::Idle if resting => return End::Cut,
                 Due::Idle => {
                     shutdown(connection.as_mut());
                     resting = true;
-                    timer.as_mut().reset(Instant::now() + head);
+                    timer.as_mut().reset(Instant::now() + limits.head);
                 }
             },
         }

@@ -22,7 +22,7 @@ use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::ResponseBody;
 use crate::http::headers;
-use crate::http::pool::Switched;
+use crate::http::pool::{Footing, Switched};
 use crate::metrics::TcpLabels;
 use crate::report::{DENIED, NO_FLAGS, Report};
 use crate::worker::WorkerRef;
@@ -143,7 +143,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let Tunnel { upstream, report, _attempt } = tunnel;
-    let rests_on = upstream.session;
+    let Footing { session: rests_on, held: _held } = upstream.footing;
     let go_on = || go_on() && rests_on.as_ref().is_none_or(|session| session.over().is_none());
     worker.shared.metrics.tcp_opened.get_or_create(&report.tcp_labels()).inc();
     let copy = Copy::begun(downstream, upstream.io, &early, &upstream.early);
@@ -166,7 +166,7 @@ where
 {
     async fn until_over(mut self, go_on: impl Fn() -> bool) {
         let worker = Rc::clone(&self.worker);
-        let idle = worker.shared.bootstrap.timeouts.idle;
+        let timeouts = &worker.shared.bootstrap.timeouts;
         let mut drain = worker.drain.clone();
         // From before the first look, so that no change slips between.
         let mut changes = worker.changes.follow();
@@ -177,13 +177,13 @@ where
             }
             tokio::select! {
                 biased;
-                end = self.copy.run(idle) => {
+                end = self.copy.run(timeouts.idle, timeouts.stream) => {
                     self.flags = match end {
                         End::Closed => {
                             self.report.complete();
                             NO_FLAGS
                         }
-                        End::Idle => "SI",
+                        End::Idle | End::DownstreamStalled | End::UpstreamStalled => ErrorKind::Stalled.flag(),
                         End::Downstream(_) => ErrorKind::DownstreamGone.flag(),
                         End::Upstream(_) => ErrorKind::UpstreamReset.flag(),
                     };

@@ -2,15 +2,18 @@
 //! inbound side from outside of the mesh, and the frontend's outbound side.
 
 mod authority;
+mod descriptors;
 mod flood;
 mod frames;
 mod framing;
+mod full;
 mod generated;
 mod headers;
 mod http2;
 mod http2_upstream;
 mod limits;
 mod path;
+mod stall;
 mod upstream;
 
 use crate::support::app::App;

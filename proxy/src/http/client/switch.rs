@@ -12,13 +12,12 @@ use hyper_util::rt::TokioIo;
 use meshgate_identity::ClientAlpn;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Failed, How, drive, drive_while, gone, http1_builder, in_time};
+use super::{Failed, How, connect, drive, drive_while, gone, http1_builder, in_time};
 use crate::http::body::RequestBody;
 use crate::http::guard::http1::{Guarded, Signals};
 use crate::http::headers;
-use crate::http::pool::{Lease, Slot, Switched};
-use crate::sessions::Session;
-use crate::tls::connect::{self, Connected};
+use crate::http::pool::{Footing, Lease, Slot, Switched};
+use crate::tls::connect::Connected;
 use crate::worker::WorkerRef;
 
 /// As [`super::send`]; the lease of a 101 is [`Lease::switched`].
@@ -28,9 +27,17 @@ pub(super) async fn send(
     request: Request<RequestBody>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
-    match connect::connect(worker, slot.upstream(), ClientAlpn::Http1).await {
-        Ok(Connected::Plain(stream)) => over(worker, slot, stream, None, request, how).await,
-        Ok(Connected::Tls(stream, session)) => over(worker, slot, stream, Some(session), request, how).await,
+    let connecting = async {
+        let _waits = slot.circuit().wait()?;
+        connect(worker, slot, ClientAlpn::Http1).await
+    };
+    match connecting.await {
+        Ok((Connected::Plain(stream), held)) => {
+            over(worker, slot, stream, Footing { session: None, held }, request, how).await
+        }
+        Ok((Connected::Tls(stream, session), held)) => {
+            over(worker, slot, stream, Footing { session: Some(session), held }, request, how).await
+        }
         Err(error) => Err(Failed::unsent(error, request)),
     }
 }
@@ -39,7 +46,7 @@ async fn over<I: AsyncRead + AsyncWrite + Unpin + 'static>(
     worker: &WorkerRef,
     slot: &Rc<Slot>,
     stream: I,
-    session: Option<Rc<Session>>,
+    footing: Footing,
     mut request: Request<RequestBody>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
@@ -74,14 +81,15 @@ async fn over<I: AsyncRead + AsyncWrite + Unpin + 'static>(
             ended.map_err(|error| Failed::sent(slot, error, false, signals.breach()))?;
             let parts = connection.into_parts();
             let switched =
-                Switched { io: Box::new(parts.io.into_inner().into_inner()), early: parts.read_buf, session };
+                Switched { io: Box::new(parts.io.into_inner().into_inner()), early: parts.read_buf, footing };
             Ok((response, Lease::switched(switched)))
         }
         Ok(response) => {
             if over.is_none() {
+                let Footing { session, held } = footing;
                 match session {
-                    Some(session) => tokio::task::spawn_local(drive_while(session, connection)),
-                    None => tokio::task::spawn_local(drive(connection)),
+                    Some(session) => tokio::task::spawn_local(drive_while(session, connection, held)),
+                    None => tokio::task::spawn_local(drive(connection, held)),
                 };
             }
             Ok((response, Lease::alone(sender)))

@@ -1,8 +1,10 @@
 //! Applications that answer what no client should see.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use meshgate_tests::run;
+use tokio::sync::Notify;
 
 use crate::support::app::{App, ok};
 use crate::support::mesh::{BACKEND, Mesh, logged_path};
@@ -207,5 +209,100 @@ fn a_client_that_breaks_its_bodies_off_does_not_put_the_upstream_out_of_rotation
             (Some("DPE"), Some(400)),
             "{line:#}"
         );
+    });
+}
+
+#[test]
+fn an_answer_that_is_reset_in_the_middle_never_ends_cleanly() {
+    run(async {
+        let see = Rc::new(Notify::new());
+        let seen = Rc::clone(&see);
+        let app = App::tcp(async move |stream| {
+            let mut wire = Wire::over(stream);
+            let Some(request) = wire.request().await else { return };
+            let framing =
+                if request.target() == "/length" { "content-length: 100" } else { "transfer-encoding: chunked" };
+            wire.send(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n4\r\npart\r\n")).await;
+            // Not before the client has seen the part.
+            seen.notified().await;
+            wire.stream().set_zero_linger().unwrap();
+        })
+        .await;
+        let mesh = Mesh::of(app.address()).await;
+        for path in ["/length", "/chunked"] {
+            let mut client = mesh.wire().await;
+            client.send(format!("POST {path} HTTP/1.1\r\nhost: {BACKEND}\r\ncontent-length: 0\r\n\r\n")).await;
+            assert_eq!(client.head().await.unwrap().status(), 200, "{path}");
+            assert_eq!(client.exactly(4).await.unwrap(), b"4\r\np", "{path}");
+            see.notify_one();
+            let rest = String::from_utf8(client.rest().await).unwrap();
+            assert!(rest.len() < 50 && !rest.ends_with("0\r\n\r\n"), "{path}: a clean end was made up: {rest:?}");
+            assert_eq!(logged_path(&mesh.frontend, path).await["response_flags"], "UC", "{path}");
+        }
+    });
+}
+
+#[test]
+fn an_early_413_reaches_a_client_that_is_still_sending() {
+    run(async {
+        let app = App::tcp(async |stream| {
+            let mut wire = Wire::over(stream);
+            let Some(head) = wire.head().await else { return };
+            if head.target() == "/large" {
+                wire.send("HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 5\r\n\r\nlarge")
+                    .await;
+                wire.end().await;
+                wire.rest().await;
+            } else {
+                wire.send(ok("good")).await;
+            }
+        })
+        .await;
+        let mesh = Mesh::of(app.address()).await;
+        for framing in ["content-length: 100000000", "transfer-encoding: chunked"] {
+            let mut client = mesh.wire().await;
+            client
+                .send(format!("PUT /large HTTP/1.1\r\nhost: {BACKEND}\r\n{framing}\r\n\r\n10\r\n0123456789abcdef\r\n"))
+                .await;
+            let answer = client.answer().await;
+            assert_eq!((answer.status(), answer.text().as_str()), (413, "large"), "{framing}");
+            assert_eq!(mesh.wire().await.ask(get("/next")).await.text(), "good", "{framing}");
+        }
+    });
+}
+
+#[test]
+fn trailers_that_are_none_break_the_answer_off() {
+    run(async {
+        for (trailers, what) in [
+            ("no colon\r\n\r\n".to_owned(), "no colon"),
+            ("x: a\0b\r\n\r\n".to_owned(), "NUL"),
+            (format!("x: {}\r\n\r\n", "a".repeat(100_000)), "too long"),
+            ("x: 1\r\n".repeat(10_000) + "\r\n", "too many"),
+        ] {
+            let bad = Cell::new(true);
+            let app = App::tcp(async move |stream| {
+                let mut wire = Wire::over(stream);
+                while wire.request().await.is_some() {
+                    let answer = match bad.replace(false) {
+                        true => {
+                            format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n0\r\n{trailers}")
+                        }
+                        false => ok("good"),
+                    };
+                    if !wire.try_send(answer).await {
+                        return;
+                    }
+                }
+            })
+            .await;
+            let mesh = Mesh::of(app.address()).await;
+            let mut client = mesh.wire().await;
+            client.send(get("/trailers")).await;
+            assert_eq!(client.head().await.unwrap().status(), 200, "{what}");
+            let rest = String::from_utf8_lossy(&client.rest().await).into_owned();
+            assert!(rest.starts_with("4\r\npart\r\n") && !rest.ends_with("0\r\n\r\n"), "{what}: {rest:?}");
+            assert_eq!(mesh.wire().await.ask(get("/next")).await.text(), "good", "{what}");
+        }
     });
 }

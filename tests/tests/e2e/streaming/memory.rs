@@ -4,16 +4,21 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::Response;
+use http_body_util::BodyExt;
+use hyper::body::Frame;
 use meshgate::sandbox::until;
 use meshgate_tests::run;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::get;
-use crate::support::app::App;
+use super::{get, http2_client, request};
+use crate::support::app::{App, Frames};
 use crate::support::large::{MIB, count, large, peak, write};
 use crate::support::mesh::{BACKEND, Mesh, Spec, VIRTUAL_PORT};
+use crate::support::soon;
 use crate::support::wire::Wire;
 
 /// Far more than a proxy may hold.
@@ -88,6 +93,40 @@ fn a_reader_that_stalls_stalls_the_writer_and_costs_no_memory() {
             }
             // It was held up, not lost: all goes on when the reader does.
             assert_eq!(count(client.stream(), 64 * MIB).await >> 20, 64);
+        }
+    });
+}
+
+#[test]
+fn http_2_streams_that_nobody_reads_cost_no_memory_beyond_their_windows() {
+    run(async {
+        // As many as a client has windows for: two that it does not read, and one that it does.
+        const STREAMS: u64 = 3;
+        let app = App::http2(async |_| {
+            let (sender, frames) = Frames::channel();
+            tokio::task::spawn_local(async move {
+                while sender.send(Frame::data(Bytes::from_static(&[0; 64 * 1024]))).await.is_ok() {}
+            });
+            Response::new(frames)
+        })
+        .await;
+        let mesh = Mesh::of(app.address()).await;
+        let before = [peak(&mesh.frontend), peak(mesh.backend())];
+        let mut sender = http2_client(&mesh).await;
+        let mut held = Vec::new();
+        for _ in 0..STREAMS {
+            held.push(soon("a head", sender.send_request(request("/endless"))).await.unwrap());
+        }
+        // Reading one of them shows that all that could come has had the time to.
+        let mut first = held.swap_remove(0).into_body();
+        let mut read = 0;
+        while read < 64 * MIB {
+            let frame = soon("more", first.frame()).await.unwrap().unwrap();
+            read += frame.data_ref().map_or(0, |data| data.len() as u64);
+        }
+        for (sidecar, before) in [&mesh.frontend, mesh.backend()].into_iter().zip(before) {
+            let after = peak(sidecar);
+            assert!(after < before + MOST_STALLED, "from {} to {} KiB", before >> 10, after >> 10);
         }
     });
 }
