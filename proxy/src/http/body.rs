@@ -16,12 +16,11 @@ use hyper::body::Incoming;
 use meshgate_policy::Authentication;
 
 use crate::balance::Attempt;
-use crate::error::ErrorKind;
 use crate::http::pool::Lease;
 use crate::http::retry::{Replay, Tee};
 use crate::http::standing::Standing;
 use crate::http::{expect, headers};
-use crate::report::{Cut, Report};
+use crate::report::Report;
 
 /// How far a request body has come.
 #[derive(Debug, Default)]
@@ -360,13 +359,7 @@ impl Body for ResponseBody {
         if let Some(report) = &mut this.report
             && let Poll::Ready(cut) = report.poll_cut(cx)
         {
-            return Poll::Ready(Some(Err(match cut {
-                Cut::Withdrawn => Broken::Withdrawn,
-                Cut::Late => {
-                    report.ended_early(ErrorKind::DeadlineExceeded.flag());
-                    Broken::Late(h2::Reason::CANCEL.into())
-                }
-            })));
+            return Poll::Ready(Some(Err(Broken::cut(cut, report))));
         }
         let mut frame = match &mut this.source {
             Source::Upstream { inner, .. } => {
