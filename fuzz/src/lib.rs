@@ -32,7 +32,7 @@ pub use tokens::token;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 14] = [
     ("bootstrap", bootstrap),
     ("case", case),
     ("detection", detection),

@@ -5,6 +5,7 @@
 
 pub mod describe;
 mod headless;
+mod upgrade;
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -22,14 +23,13 @@ use crate::detect::Detected;
 use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::Failure;
 use crate::http::body::Progress;
-use crate::http::deadline::{self, Deadline};
+use crate::http::deadline::{self, Cut, Deadline};
 use crate::http::idle::InFlight;
 use crate::http::server::Reporting;
 use crate::http::stall::Over;
 use crate::http::standing::{Head, Standing};
-use crate::http::upgrade::Switch;
 use crate::http::{authentication, headers};
-use crate::metrics::{DecisionLabels, OutcomeLabels, PortLabels, ProviderLabels, RequestCounters, TcpLabels};
+use crate::metrics::{DecisionLabels, OutcomeLabels, PortLabels, ProviderLabels, RequestCounters};
 use crate::worker::{Worker, WorkerRef};
 
 pub use headless::{slow_head, unparsed};
@@ -41,17 +41,6 @@ pub const NO_FLAGS: &str = "-";
 pub const DENIED: &str = "RBAC";
 /// The field of the endpoints that were not even considered.
 pub const LEFT_OUT: &str = "endpoints_left_out";
-
-/// Why an exchange has to end before it is over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cut {
-    /// A new configuration does not let it in.
-    Withdrawn,
-    /// It takes longer than its caller gives it.
-    Late,
-    /// Nothing moves, or it takes longer than any request may.
-    Over(Over),
-}
 
 /// One request's report.
 #[derive(Debug)]
@@ -182,37 +171,6 @@ impl Report {
     /// The request came over HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.0.http2
-    }
-
-    /// It asks to go on in this protocol, and may.
-    pub fn asks_to_upgrade(&mut self, protocol: HeaderValue) {
-        self.0.upgrade = Some(protocol);
-    }
-
-    /// The protocol that it asks to go on in, and may.
-    pub fn upgrade(&self) -> Option<&HeaderValue> {
-        self.0.upgrade.as_ref()
-    }
-
-    /// Where it leaves what its connection is to go on with.
-    pub fn switch(&self) -> Option<Rc<Switch>> {
-        self.0.in_flight.as_ref()?.switch()
-    }
-
-    /// How it counts as a TCP connection.
-    pub fn tcp_labels(&self) -> TcpLabels {
-        self.0.counters.tcp_labels()
-    }
-
-    /// A tunnel moved so many bytes from the downstream and to it.
-    pub fn tunnelled(&mut self, received: u64, sent: u64) {
-        self.0.tunnelled = received;
-        self.0.sent = sent;
-    }
-
-    /// It ended before its time, for a reason that has a flag.
-    pub fn ended_early(&mut self, flags: &'static str) {
-        self.0.flags = flags;
     }
 
     /// The request as it will be forwarded (or, when it was refused as malformed, as it came).

@@ -17,12 +17,12 @@ use meshgate_policy::Authentication;
 use tokio::time::Instant;
 
 use crate::balance::Attempt;
-use crate::error::ErrorKind;
+use crate::http::deadline::Cut;
 use crate::http::pool::Lease;
 use crate::http::retry::{Replay, Tee};
 use crate::http::standing::Standing;
 use crate::http::{expect, headers};
-use crate::report::{Cut, Report};
+use crate::report::Report;
 
 /// How far a request body has come.
 #[derive(Debug, Default)]
@@ -388,17 +388,9 @@ impl Body for ResponseBody {
         if let Some(report) = &mut this.report
             && let Poll::Ready(cut) = report.poll_cut(cx)
         {
-            let broken = match cut {
-                Cut::Withdrawn => Some(Broken::Withdrawn),
-                Cut::Late => {
-                    report.ended_early(ErrorKind::DeadlineExceeded.flag());
-                    Some(Broken::Late(h2::Reason::CANCEL.into()))
-                }
-                // An answer of our own is there already.
-                Cut::Over(_) => matches!(this.source, Source::Upstream { .. }).then_some(Broken::Over),
-            };
-            if let Some(broken) = broken {
-                return Poll::Ready(Some(Err(broken)));
+            // Of what is over an answer of our own is there already.
+            if !matches!((cut, &this.source), (Cut::Over(_), Source::Local(_))) {
+                return Poll::Ready(Some(Err(Broken::cut(cut, report))));
             }
         }
         let mut frame = match &mut this.source {

@@ -11,7 +11,11 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, Request};
 use tokio::time::Sleep;
 
+use crate::error::ErrorKind;
+use crate::http::body::Broken;
 use crate::http::headers;
+use crate::http::stall::Over;
+use crate::report::Report;
 
 static GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
@@ -33,6 +37,31 @@ impl Deadline {
         match &mut self.0 {
             Some(sleep) => sleep.as_mut().poll(cx),
             None => Poll::Pending,
+        }
+    }
+}
+
+/// Why an exchange has to end before it is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// A new configuration does not let it in.
+    Withdrawn,
+    /// It takes longer than its caller gives it.
+    Late,
+    /// Nothing moves, or it takes longer than any request may.
+    Over(Over),
+}
+
+impl Broken {
+    /// Why an answer breaks off that has to end.
+    pub fn cut(cut: Cut, report: &mut Report) -> Self {
+        match cut {
+            Cut::Withdrawn => Self::Withdrawn,
+            Cut::Over(_) => Self::Over,
+            Cut::Late => {
+                report.ended_early(ErrorKind::DeadlineExceeded.flag());
+                Self::Late(h2::Reason::CANCEL.into())
+            }
         }
     }
 }

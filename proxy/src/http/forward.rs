@@ -12,11 +12,12 @@ use hyper::body::Incoming;
 use crate::balance::{Candidate, Outcome};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Held, Received, ResponseBody};
+use crate::http::deadline::Cut;
 use crate::http::layers::Refused;
 use crate::http::retry::{Ended, Terms, Tries, Turn};
 use crate::http::stall::Over;
 use crate::http::{client, headers, upgrade};
-use crate::report::{Cut, Report};
+use crate::report::Report;
 use crate::worker::WorkerRef;
 
 /// In trailers; in the head where there is no message before them.

@@ -19,10 +19,11 @@ use crate::ext_authz::{self, Refusal};
 use crate::gateway::compatibility;
 use crate::http::authentication::BadToken;
 use crate::http::body::{Received, ResponseBody};
+use crate::http::deadline::Cut;
 use crate::http::forwarded::Forwarded;
 use crate::http::headers::ClientCert;
 use crate::http::{expect, headers, refusal, upgrade};
-use crate::report::{Cut, Report};
+use crate::report::Report;
 use crate::worker::{Worker, WorkerRef};
 use crate::{inbound, outbound};
 

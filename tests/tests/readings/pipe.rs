@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use meshgate::http::body::{Received, RequestBody};
 use meshgate::http::guard::http1::{Guarded, Signals};
-use meshgate::http::headers;
+use meshgate::http::headers::{self, ClientCert};
 use meshgate_policy::normalize::Level;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
@@ -90,7 +90,7 @@ async fn talk(mut near: DuplexStream, segments: &[&[u8]]) -> Vec<u8> {
 
 async fn serve(level: Level, mut request: Request<Incoming>, kept: &RefCell<Vec<Passed>>) -> Response<Full<Bytes>> {
     let answer = |status| Response::builder().status(status).body(Full::new(Bytes::new())).unwrap();
-    if headers::sanitise_request(&mut request, level).is_err() {
+    if headers::sanitise_request(&mut request, level, ClientCert::Remove).is_err() {
         // The product reads what is left of a body, as far as it has patience.
         let _ = request.into_body().collect().await;
         kept.borrow_mut().push(Passed { refused: true, ..Passed::default() });
@@ -106,7 +106,7 @@ async fn serve(level: Level, mut request: Request<Incoming>, kept: &RefCell<Vec<
 
 /// What goes upstream, and whether an answer comes.
 async fn forward(request: Request<Incoming>) -> (Vec<u8>, bool) {
-    let mut request = request.map(|body| RequestBody::new(Received::new(body), None).0);
+    let mut request = request.map(|body| RequestBody::new(Received::new(body, Version::HTTP_11), None).0);
     *request.version_mut() = Version::HTTP_11;
     headers::prepare_http1(&mut request);
     let (near, far) = duplex(ROOM);
