@@ -19,6 +19,7 @@ use hyper::client::conn::http2;
 use hyper_util::rt::TokioIo;
 use meshgate::sandbox::Sandbox;
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 use crate::support::app::{App, Frames, Local};
 use crate::support::pki::{Authority, Credentials};
@@ -106,4 +107,34 @@ async fn grpc(server: SocketAddr, host: &str) -> Option<String> {
     assert_eq!(last["grpc-status"], "0");
     connection.abort();
     parts.headers.get(SEEN_CALLER).map(|value| value.to_str().unwrap().to_owned())
+}
+
+/// Breaks off in the middle of what it promised; or goes on without an end, and tells when nobody hears it any more.
+async fn rude() -> (App, mpsc::Receiver<()>) {
+    let (gone, goes) = mpsc::channel(1);
+    let app = App::tcp(async move |stream| {
+        let mut wire = Wire::over(stream);
+        let Some(head) = wire.head().await else { return };
+        if head.target() == "/cut" {
+            return wire.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart").await;
+        }
+        wire.send("HTTP/1.1 200 OK\r\n\r\n").await;
+        while wire.try_send([b'x'; 8192]).await {}
+        gone.send(()).await.unwrap();
+    })
+    .await;
+    (app, goes)
+}
+
+/// A client of [`rude`] that goes away, and one that is left.
+async fn goes_away_early(server: SocketAddr, host: &str, goes: &mut mpsc::Receiver<()>) {
+    let mut client = Wire::connect(server).await;
+    client.send(format!("GET /endless HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
+    assert_eq!(client.head().await.unwrap().status(), 200);
+    drop(client);
+    soon("the application's write to fail", goes.recv()).await.unwrap();
+    let mut client = Wire::connect(server).await;
+    client.send(format!("GET /cut HTTP/1.1\r\nhost: {host}\r\n\r\n")).await;
+    assert_eq!(client.head().await.unwrap().status(), 200);
+    assert_eq!(client.rest().await, b"part");
 }

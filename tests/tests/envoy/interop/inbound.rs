@@ -8,13 +8,12 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use super::config::{self, Speaks};
-use super::{ISTIO, counter, echoing, folder, grpc, issue, roots};
+use super::{ISTIO, counter, echoing, folder, goes_away_early, grpc, issue, roots, rude};
 use crate::binary::envoy;
 use crate::envoy::{Envoy, at};
 use crate::support::app::{App, ok};
 use crate::support::backend::{BACKEND, mtls};
 use crate::support::mesh::{Mesh, Spec, logged, logged_path, policy};
-use crate::support::soon;
 use crate::support::wire::Wire;
 
 /// As istiod writes it, with the subset left empty.
@@ -131,31 +130,9 @@ fn an_application_that_speaks_first_is_heard_at_once_because_the_sidecar_says_th
 fn who_goes_away_early_on_either_side_is_gone_on_the_other() {
     run(async {
         let Some(binary) = envoy() else { return };
-        let (gone, mut goes) = tokio::sync::mpsc::channel(1);
-        let app = App::tcp(async move |stream| {
-            let mut wire = Wire::over(stream);
-            let head = wire.head().await.unwrap();
-            match head.target() {
-                // Breaks off in the middle of what it promised.
-                "/cut" => wire.send("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart").await,
-                _ => {
-                    wire.send("HTTP/1.1 200 OK\r\n\r\n").await;
-                    while wire.try_send([b'x'; 8192]).await {}
-                    gone.send(()).await.unwrap();
-                }
-            }
-        })
-        .await;
+        let (app, mut goes) = rude().await;
         let mesh = Mesh::of(app.address()).await;
         let envoy = istio(&binary, &mesh.sandbox, &[Way::to(mesh.backend().inbound(), Speaks::Http1)]).await;
-        let mut client = Wire::connect(envoy.address(0)).await;
-        client.send("GET /endless HTTP/1.1\r\nhost: backend\r\n\r\n").await;
-        assert_eq!(client.head().await.unwrap().status(), 200);
-        drop(client);
-        soon("the application's write to fail", goes.recv()).await.unwrap();
-        let mut client = Wire::connect(envoy.address(0)).await;
-        client.send("GET /cut HTTP/1.1\r\nhost: backend\r\n\r\n").await;
-        assert_eq!(client.head().await.unwrap().status(), 200);
-        assert_eq!(client.rest().await, b"part");
+        goes_away_early(envoy.address(0), "backend", &mut goes).await;
     });
 }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
 
 use super::config::{self, Mode, Speaks, inbound};
-use super::{SEEN_CALLER, counter, echoing, folder, grpc, issue, roots};
+use super::{SEEN_CALLER, counter, echoing, folder, goes_away_early, grpc, issue, roots, rude};
 use crate::binary::envoy;
 use crate::envoy::{Envoy, at};
 use crate::support::app::{App, ok};
@@ -83,11 +83,7 @@ async fn connect(mesh: &Mesh, index: usize) -> Wire {
 fn it_takes_us_for_one_of_its_mesh_in_every_protocol_whether_mutual_tls_is_asked_for_or_only_taken() {
     run(async {
         let Some(binary) = envoy() else { return };
-        let web = App::http1(|request| match request.target() {
-            "/cut" => "HTTP/1.1 200 OK\r\ncontent-length: 100\r\nconnection: close\r\n\r\npart".to_owned(),
-            _ => ok(&request.text()),
-        })
-        .await;
+        let web = App::http1(|request| ok(&request.text())).await;
         let (chat, bytes) = (echoing().await, counter().await);
         let pod = |name, mode, application, speaks| Istio { name, mode, application, speaks, account: name };
         let pods = [
@@ -119,10 +115,6 @@ fn it_takes_us_for_one_of_its_mesh_in_every_protocol_whether_mutual_tls_is_asked
                     "{name}: {caller}"
                 );
             }
-            client.send(format!("GET /cut HTTP/1.1\r\nhost: {name}\r\n\r\n")).await;
-            assert_eq!(client.head().await.unwrap().status(), 200);
-            assert_eq!(client.rest().await, b"part", "{name}: broken off is broken off");
-            web.take_seen();
         }
         for name in ["chat-strict", "chat-permissive"] {
             let caller = grpc(mesh.frontend.outbound(), name).await.expect("who calls");
@@ -162,5 +154,17 @@ fn an_application_that_speaks_first_is_heard_through_it() {
             client.end().await;
             assert_eq!(client.rest().await, b"");
         }
+    });
+}
+
+#[test]
+fn who_goes_away_early_on_either_side_is_gone_on_the_other() {
+    run(async {
+        let Some(binary) = envoy() else { return };
+        let (app, mut goes) = rude().await;
+        let pods =
+            [Istio { name: "web", mode: Mode::Strict, application: &app, speaks: Speaks::Http1, account: "web" }];
+        let (mesh, _envoy) = start(&binary, &pods).await;
+        goes_away_early(mesh.frontend.outbound(), "web", &mut goes).await;
     });
 }
