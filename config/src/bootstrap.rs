@@ -8,6 +8,7 @@
 
 mod document;
 mod environment;
+mod hbone;
 mod labels;
 mod listeners;
 mod multicluster;
@@ -29,6 +30,7 @@ use crate::clusters::ClusterKey;
 use crate::files;
 use crate::problem::Problem;
 use crate::yaml;
+pub use hbone::{HboneSettings, TunnelLimits};
 pub use multicluster::{GatewaySettings, Multicluster, OutlierDetection, PeerCluster, PeerGateway, Retries};
 use providers::ExtensionProvider;
 
@@ -61,6 +63,8 @@ pub struct Bootstrap {
     pub multicluster: Multicluster,
     /// Toward other clusters; of a gateway only.
     pub gateway: GatewaySettings,
+    /// Toward the local application, through tunnels.
+    pub hbone: HboneSettings,
     /// When requests are tried again.
     pub retries: Retries,
     /// When endpoints are out of rotation.

@@ -67,9 +67,10 @@ pub use bootstrap::providers::{
 pub use meshgate_policy::duration;
 
 pub use bootstrap::{
-    AccessLog, Admin, Authorization, Bootstrap, GatewaySettings, IdentitySettings, Inbound, InboundListener, Jwks,
-    Limits, LogFormat, LogSettings, Multicluster, OriginalDestination, Outbound, OutboundListener, OutlierDetection,
-    PeerCluster, PeerGateway, ResourceSettings, Retries, Role, Timeouts, TrafficPolicy, WorkloadSettings,
+    AccessLog, Admin, Authorization, Bootstrap, GatewaySettings, HboneSettings, IdentitySettings, Inbound,
+    InboundListener, Jwks, Limits, LogFormat, LogSettings, Multicluster, OriginalDestination, Outbound,
+    OutboundListener, OutlierDetection, PeerCluster, PeerGateway, ResourceSettings, Retries, Role, Timeouts,
+    TrafficPolicy, TunnelLimits, WorkloadSettings,
 };
 pub use clusters::{
     Balancer, CLUSTERSET_DOMAIN, ClusterKey, ClusterKeyError, Discovered, DiscoveredExport, DiscoveredPort, Export,

@@ -90,6 +90,7 @@ struct Sockets {
     outbound: Vec<(std::net::TcpListener, OutboundListener)>,
     gateway: Vec<std::net::TcpListener>,
     compatibility: Vec<std::net::TcpListener>,
+    hbone: Vec<std::net::TcpListener>,
 }
 
 impl App {
@@ -198,6 +199,11 @@ fn bind(bootstrap: &Bootstrap) -> Result<(Vec<Sockets>, OwnAddresses), StartErro
         let bound = bind_one(&format!("gateway.compatibility[{index}]"), *address, || bind_all(*address, workers))?;
         note(&mut own, &bound, Direction::Gateway);
         sockets.iter_mut().zip(bound).for_each(|(worker, socket)| worker.compatibility.push(socket));
+    }
+    for (index, address) in bootstrap.hbone.listeners.iter().enumerate() {
+        let bound = bind_one(&format!("hbone.listeners[{index}]"), *address, || bind_all(*address, workers))?;
+        note(&mut own, &bound, Direction::Inbound);
+        sockets.iter_mut().zip(bound).for_each(|(worker, socket)| worker.hbone.push(socket));
     }
     Ok((sockets, OwnAddresses::new(own)))
 }
@@ -332,6 +338,13 @@ impl WorkerStart {
             };
             let socket = TcpListener::from_std(socket)?;
             let accept = accept_loop(Rc::clone(&worker), socket, Direction::Gateway, Phase::Draining, serve);
+            tokio::task::spawn_local(accept);
+        }
+        for socket in sockets.hbone {
+            let serve =
+                |worker, stream, connection| async move { inbound::hbone::serve(&worker, stream, connection).await };
+            let socket = TcpListener::from_std(socket)?;
+            let accept = accept_loop(Rc::clone(&worker), socket, Direction::Inbound, Phase::Draining, serve);
             tokio::task::spawn_local(accept);
         }
         worker.until_drained(HOUSEKEEPING).await;

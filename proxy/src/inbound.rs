@@ -2,6 +2,7 @@
 //!
 //! [`admit`] and [`plan`] decide and do no I/O; [`serve`] carries it out, and [`Side`] once it is known who calls.
 
+pub mod hbone;
 mod side;
 
 use std::net::SocketAddr;

@@ -26,8 +26,9 @@ impl<I> Rewind<I> {
 }
 
 impl<I: AsyncRead + Unpin> Rewind<I> {
-    /// Reads until the first bytes say what they are, or the time is over; they will be read again.
-    pub async fn detect(&mut self, deadline: Duration) -> Protocol {
+    /// Reads until the first bytes say what they are, or the time is over; they will be read again. [`Detected::Closed`] when
+    /// the stream ended or broke before, whatever had come of it.
+    pub async fn look(&mut self, deadline: Duration) -> Detected {
         let reading = async {
             loop {
                 // An error or the end will be met again by whoever serves the stream.
@@ -40,11 +41,26 @@ impl<I: AsyncRead + Unpin> Rewind<I> {
                 }
             }
         };
-        match timeout(deadline, reading).await {
-            Ok(Detected::Http1) => Protocol::Http1,
-            Ok(Detected::Http2) => Protocol::Http2,
-            Ok(_) | Err(_) => Protocol::Tcp,
-        }
+        timeout(deadline, reading).await.unwrap_or(Detected::TimedOut)
+    }
+
+    /// As [`Rewind::look`], for what will be served in any case.
+    pub async fn detect(&mut self, deadline: Duration) -> Protocol {
+        protocol(self.look(deadline).await)
+    }
+
+    /// Whether nothing has been read that will be read again.
+    pub fn is_empty(&self) -> bool {
+        self.prefix.is_empty()
+    }
+}
+
+/// What is spoken where the first bytes are these.
+pub fn protocol(detected: Detected) -> Protocol {
+    match detected {
+        Detected::Http1 => Protocol::Http1,
+        Detected::Http2 => Protocol::Http2,
+        Detected::Tls { .. } | Detected::Opaque | Detected::TimedOut | Detected::Closed => Protocol::Tcp,
     }
 }
 

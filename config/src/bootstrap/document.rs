@@ -8,6 +8,7 @@ use meshgate_policy::smi::PathMatch;
 use meshgate_policy::{CatchAllDeny, SmiMode};
 use serde::Deserialize;
 
+use super::hbone::RawHbone;
 use super::multicluster::{RawGateway, RawMulticluster, RawOutlierDetection, RawRetries};
 use super::providers::document::RawProvider;
 use super::{LogFormat, Role, TrafficPolicy};
@@ -37,6 +38,8 @@ pub(super) struct Raw {
     pub(super) multicluster: RawMulticluster,
     #[serde(default)]
     pub(super) gateway: RawGateway,
+    #[serde(default)]
+    pub(super) hbone: RawHbone,
     #[serde(default)]
     pub(super) retries: RawRetries,
     #[serde(default)]

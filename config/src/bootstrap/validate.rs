@@ -13,7 +13,7 @@ use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLimits, Ra
 use super::multicluster::Domains;
 use super::{
     AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Jwks, Limits, LogSettings, ResourceSettings,
-    Timeouts, WorkloadSettings, labels, listeners, multicluster, providers,
+    Timeouts, WorkloadSettings, hbone, labels, listeners, multicluster, providers,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -68,6 +68,11 @@ impl<'a> Validator<'a> {
 
     pub(super) fn address(&mut self, field: &str, text: &str) -> Option<SocketAddr> {
         self.parse(field, text, "an IP address and port, such as 127.0.0.1:15000 or [::1]:15000")
+    }
+
+    pub(super) fn addresses(&mut self, field: &str, written: &[String]) -> Vec<SocketAddr> {
+        let one = |(index, text): (usize, &String)| self.address(&format!("{field}[{index}]"), text);
+        written.iter().enumerate().filter_map(one).collect()
     }
 
     pub(super) fn required(&mut self, field: &str, value: Option<String>) -> String {
@@ -151,6 +156,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let domains = Domains { own: trust_domain.as_ref(), federated: &identity.federated };
     let multicluster = multicluster::multicluster(&mut v, raw.multicluster, own, domains);
     let gateway = multicluster::gateway(&mut v, raw.gateway, raw.role);
+    let hbone = hbone::hbone(&mut v, raw.hbone, raw.role, &inbound.listeners);
     let retries = multicluster::retries(&mut v, raw.retries);
     let outlier_detection = multicluster::outlier_detection(&mut v, raw.outlier_detection);
     let cluster_domain = cluster_domain(&mut v, raw.cluster_domain);
@@ -179,6 +185,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             outbound,
             multicluster,
             gateway,
+            hbone,
             retries,
             outlier_detection,
             admin: Admin { address },

@@ -13,6 +13,7 @@ mod clusters;
 mod drain;
 mod ext_authz;
 mod gateway;
+mod hbone;
 mod hostile;
 mod http;
 mod identity;
