@@ -5,6 +5,7 @@
 //! by a cluster for each protocol with those names, and the one that exchanges metadata by what the handshake agrees on.
 
 mod config;
+mod hbone;
 mod inbound;
 mod outbound;
 

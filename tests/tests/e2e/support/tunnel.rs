@@ -30,10 +30,11 @@ impl Outer {
 
     pub(crate) async fn with(address: SocketAddr, config: ClientConfig) -> io::Result<Self> {
         let stream = soon("the outer handshake", handshake(address, &Arc::new(config))).await?;
-        let (sender, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
+        let (sender, mut connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
+        let mut pings = connection.ping_pong().unwrap();
         let driving = tokio::task::spawn_local(connection);
-        // What the other end thinks of our certificate comes before its settings.
-        let sender = soon("HTTP/2", sender.ready()).await.map_err(io::Error::other)?;
+        // Only who has found our certificate good, and us welcome, answers.
+        soon("an answer to PING", pings.ping(h2::Ping::opaque())).await.map_err(io::Error::other)?;
         Ok(Self { sender, driving })
     }
 

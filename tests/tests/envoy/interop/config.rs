@@ -181,3 +181,48 @@ pub(super) fn inbound(name: &str, address: SocketAddr, mode: Mode, server: impl 
         "filter_chains": chains,
     })
 }
+
+/// Everything goes to `cluster` through a tunnel to `authority`, as a ztunnel or a waypoint sends it.
+pub(super) fn through_tunnel(cluster: &str, authority: SocketAddr) -> Value {
+    let kind = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy";
+    let config = json!({
+        "stat_prefix": cluster,
+        "cluster": cluster,
+        "tunneling_config": {
+            "hostname": authority.to_string(),
+            "headers_to_add": [{"header": {"key": "baggage", "value": "k8s.deployment.name=istio"}}],
+        },
+    });
+    typed("envoy.filters.network.tcp_proxy", kind, config)
+}
+
+/// Ends tunnels to `authority` of who is `caller`, and of nobody else; what comes out goes to `cluster`.
+pub(super) fn tunnels_end(name: &str, address: SocketAddr, tls: Value, authority: SocketAddr, caller: &str) -> Value {
+    let only = json!({"rules": {"action": "ALLOW", "policies": {"only": {
+        "permissions": [{"any": true}],
+        "principals": [{"authenticated": {"principal_name": {"exact": caller}}}],
+    }}}});
+    let router = typed("envoy.filters.http.router", "envoy.extensions.filters.http.router.v3.Router", json!({}));
+    let rbac = typed("envoy.filters.http.rbac", "envoy.extensions.filters.http.rbac.v3.RBAC", only);
+    let more = json!({
+        "http_filters": [rbac, router],
+        "http2_protocol_options": {"allow_connect": true},
+        "upgrade_configs": [{"upgrade_type": "CONNECT"}],
+        "route_config": {"virtual_hosts": [{
+            "name": "this-one",
+            "domains": [authority.to_string()],
+            "routes": [{
+                "match": {"connect_matcher": {}},
+                "route": {
+                    "cluster": format!("{name}-app"),
+                    "upgrade_configs": [{"upgrade_type": "CONNECT", "connect_config": {}}],
+                },
+            }],
+        }]},
+    });
+    json!({
+        "name": name,
+        "address": socket_address(address),
+        "filter_chains": [{"transport_socket": tls, "filters": [requests(name, &more)]}],
+    })
+}
