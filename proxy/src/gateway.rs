@@ -141,7 +141,10 @@ async fn try_serve(
     let shared = &worker.shared;
     let timeouts = &shared.bootstrap.timeouts;
     let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error);
-    let destination = stream.local_addr().map(socket::canonical).map_err(gone)?;
+    let destination = match connection.destination {
+        Some(destination) => destination,
+        None => stream.local_addr().map(socket::canonical).map_err(gone)?,
+    };
     connection.destination = Some(destination);
     let detecting = drain::before(worker, Phase::Draining, detect::detect(&stream, timeouts.detect));
     let detected = detecting.await.unwrap_or(Ok(Detected::Closed)).map_err(gone)?;

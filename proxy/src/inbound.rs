@@ -122,6 +122,10 @@ async fn try_serve(
     listener: &InboundListener,
 ) -> Result<(), ProxyError> {
     let shared = &worker.shared;
+    if let Some(tunnels) = hbone::captured(&stream, listener, &shared.bootstrap) {
+        hbone::serve(worker, stream, Connection { destination: Some(tunnels), ..*connection }).await;
+        return Ok(());
+    }
     let destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?
         .ok_or_else(|| ProxyError::new(ErrorKind::Internal, "inbound listener without original destination"))?;
     connection.destination = Some(destination);

@@ -15,7 +15,7 @@ use h2::RecvStream;
 use h2::server::SendResponse;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
-use meshgate_config::{AppProtocol, InboundListener, OriginalDestination, Snapshot};
+use meshgate_config::{AppProtocol, Bootstrap, InboundListener, OriginalDestination, Snapshot};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -90,7 +90,18 @@ pub fn target(
     }
 }
 
-/// Serves an accepted outer connection to its end.
+/// Where an inbound connection was going that the redirection rules captured on its way to where tunnels come in. Whether they
+/// leave that port alone makes no difference, and they cannot for a call of the pod to itself.
+pub(super) fn captured(stream: &TcpStream, listener: &InboundListener, bootstrap: &Bootstrap) -> Option<SocketAddr> {
+    let tunnels = &bootstrap.hbone.listeners;
+    if tunnels.is_empty() || listener.original_destination != OriginalDestination::Kernel {
+        return None;
+    }
+    let was_going = socket::original_destination(stream).ok()?;
+    tunnels.iter().any(|own| orig_dst::reaches(*own, was_going, Some(was_going))).then_some(was_going)
+}
+
+/// Serves an accepted outer connection to its end. Where it was going, if that is not where it came to, is its destination.
 pub async fn serve(worker: &WorkerRef, stream: TcpStream, connection: Connection) {
     let limits = worker.shared.bootstrap.hbone.limits;
     let door = Door { section: "hbone", direction: Direction::Inbound, limits, serve: request };

@@ -58,12 +58,20 @@ fn what_comes_through_envoys_tunnels_is_served_and_judged_as_who_it_comes_from()
         grpc(envoy.address(1), "backend").await;
         assert_eq!(logged_path(&pods[1], "/pkg.Service/Chat").await["peer"], ISTIO);
 
+        // Bytes show no path, so that what forbids one forbids them all.
+        let mut client = Wire::connect(envoy.address(2)).await;
+        client.send(b"\x01\n").await;
+        assert_eq!(client.rest().await, b"");
+        logged(&pods[2], |line| line["response_flags"] == "RBAC").await;
+        mesh.policies(&policies[..2].concat()).await;
         let mut client = Wire::connect(envoy.address(2)).await;
         client.send(b"\x01").await;
         client.send(&large).await;
         client.end().await;
-        assert_eq!(client.rest().await, b"got 1048577");
-        assert_eq!(logged(&pods[2], |line| line["protocol"] == "TCP").await["peer"], ISTIO);
+        let heard = String::from_utf8(client.rest().await).unwrap();
+        assert_eq!(heard, "got 1048577", "{:#?}", pods[2].access_log());
+        let line = logged(&pods[2], |line| line["protocol"] == "TCP" && line["response_flags"] == "-").await;
+        assert_eq!((&line["peer"], &line["bytes_received"]), (&ISTIO.into(), &((1 << 20) + 1).into()), "{line:#}");
 
         let before = (apps[0].connections(), apps[1].connections());
         for (index, status) in [(3, 403), (4, 400)] {
