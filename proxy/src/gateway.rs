@@ -88,6 +88,9 @@ pub struct Caller {
     pub source: IpAddr,
 }
 
+/// Serves one request of an outer connection, in a task of its own.
+pub(crate) type Serve = fn(Rc<Side>, Request<RecvStream>, SendResponse<Bytes>, Held) -> LocalBoxFuture<'static, ()>;
+
 /// What outer connections of one kind are held to, and what becomes of what is asked in them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Door {
@@ -95,8 +98,7 @@ pub(crate) struct Door {
     pub(crate) section: &'static str,
     pub(crate) direction: Direction,
     pub(crate) limits: TunnelLimits,
-    /// Serves one request, in a task of its own.
-    pub(crate) serve: fn(Rc<Side>, Request<RecvStream>, SendResponse<Bytes>, Held) -> LocalBoxFuture<'static, ()>,
+    pub(crate) serve: Serve,
 }
 
 /// One outer connection.

@@ -46,7 +46,7 @@ pub(super) struct RawHbone {
 }
 
 /// Reads `hbone`, which only a sidecar may have: what comes out of a tunnel goes where an inbound listener leads.
-pub(super) fn hbone(v: &mut Validator<'_>, raw: RawHbone, role: Role, inbound: &[InboundListener]) -> HboneSettings {
+pub(super) fn hbone(v: &mut Validator<'_>, raw: &RawHbone, role: Role, inbound: &[InboundListener]) -> HboneSettings {
     let is_on = !raw.listeners.is_empty();
     if is_on && role == Role::Gateway {
         v.fail("hbone.listeners", "is for `role: sidecar`; a gateway's tunnels come in at gateway.listeners");

@@ -156,7 +156,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let domains = Domains { own: trust_domain.as_ref(), federated: &identity.federated };
     let multicluster = multicluster::multicluster(&mut v, raw.multicluster, own, domains);
     let gateway = multicluster::gateway(&mut v, raw.gateway, raw.role);
-    let hbone = hbone::hbone(&mut v, raw.hbone, raw.role, &inbound.listeners);
+    let hbone = hbone::hbone(&mut v, &raw.hbone, raw.role, &inbound.listeners);
     let retries = multicluster::retries(&mut v, raw.retries);
     let outlier_detection = multicluster::outlier_detection(&mut v, raw.outlier_detection);
     let cluster_domain = cluster_domain(&mut v, raw.cluster_domain);

@@ -146,7 +146,7 @@ struct Admitted {
 /// Why there is none.
 enum Refused {
     /// No policy would let anything of this caller in there.
-    Denied(Target),
+    Denied(Box<Target>),
     Failed(ProxyError),
 }
 
@@ -176,7 +176,7 @@ impl Tunnel {
         let own = Own { listeners: &shared.own, admin: bootstrap.admin.address };
         let target = target(&bootstrap.inbound.listeners, own, self.outer.destination, &self.authority)?;
         if !self.may_be_let_in(target) {
-            return Err(Refused::Denied(target));
+            return Err(Refused::Denied(Box::new(target)));
         }
         Ok(Admitted { target, _permits: [of_caller, of_all] })
     }
@@ -205,7 +205,7 @@ impl Tunnel {
         let (snapshot, target) = (
             worker.snapshot(),
             match &refused {
-                Refused::Denied(target) => Some(*target),
+                Refused::Denied(target) => Some(**target),
                 Refused::Failed(_) => None,
             },
         );
@@ -217,7 +217,7 @@ impl Tunnel {
         report.authority(&self.authority);
         let status = match refused {
             Refused::Denied(target) => {
-                let plan = self.plan(&snapshot, target, Protocol::Tcp);
+                let plan = self.plan(&snapshot, *target, Protocol::Tcp);
                 report.decision(&plan.residual.decide_connection());
                 report.refused();
                 StatusCode::FORBIDDEN

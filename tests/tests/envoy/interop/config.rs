@@ -121,7 +121,7 @@ pub(super) fn requests(cluster: &str, more: &Value) -> Value {
 }
 
 /// A listener for the application beside it.
-pub(super) fn from_application(name: &str, address: SocketAddr, filter: Value) -> Value {
+pub(super) fn from_application(name: &str, address: SocketAddr, filter: &Value) -> Value {
     json!({"name": name, "address": socket_address(address), "filter_chains": [{"filters": [filter]}]})
 }
 
@@ -197,7 +197,7 @@ pub(super) fn through_tunnel(cluster: &str, authority: SocketAddr) -> Value {
 }
 
 /// Ends tunnels to `authority` of who is `caller`, and of nobody else; what comes out goes to `cluster`.
-pub(super) fn tunnels_end(name: &str, address: SocketAddr, tls: Value, authority: SocketAddr, caller: &str) -> Value {
+pub(super) fn tunnels_end(name: &str, address: SocketAddr, tls: &Value, authority: SocketAddr, caller: &str) -> Value {
     let only = json!({"rules": {"action": "ALLOW", "policies": {"only": {
         "permissions": [{"any": true}],
         "principals": [{"authenticated": {"principal_name": {"exact": caller}}}],

@@ -39,7 +39,7 @@ fn what_comes_through_envoys_tunnels_is_served_and_judged_as_who_it_comes_from()
             let tls = config::to_workload(&own, &roots(&mesh.sandbox), &["h2"], BACKEND, "");
             clusters.push(config::cluster(&name, pods[pod].hbone(), Speaks::Http2, Some(tls)));
             let filter = config::through_tunnel(&name, pods[asked_for].inbound());
-            listeners.push(config::from_application(&name, at(&subnets, index), filter));
+            listeners.push(config::from_application(&name, at(&subnets, index), &filter));
         }
         let resources = json!({"listeners": listeners, "clusters": clusters});
         let envoy = Envoy::launch(&binary, &folder(&mesh.sandbox), subnets, &resources).await;
@@ -104,7 +104,7 @@ fn an_envoy_that_ends_tunnels_is_reached_through_them_and_knows_us() {
             let own = issue(&mesh.sandbox, &format!("spiffe://cluster.local/ns/default/sa/{name}"));
             let tls = config::from_workloads(&own, &roots(&mesh.sandbox), &["h2"]);
             let (tunnels, inner) = (SocketAddr::new(ip, HBONE_PORT), SocketAddr::new(ip, POD_PORT));
-            listeners.push(config::tunnels_end(&name, tunnels, tls, inner, caller));
+            listeners.push(config::tunnels_end(&name, tunnels, &tls, inner, caller));
             clusters.push(config::cluster(&format!("{name}-app"), apps[app].address(), Speaks::Tcp, None));
             resources.push(format!(
                 "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\

@@ -47,7 +47,7 @@ async fn istio(binary: &std::path::Path, sandbox: &Sandbox, ways: &[Way]) -> Env
             Speaks::Tcp => config::tcp_proxy(&name),
             _ => config::requests(&name, &json!({})),
         };
-        listeners.push(config::from_application(&name, at(&subnets, index), filter));
+        listeners.push(config::from_application(&name, at(&subnets, index), &filter));
     }
     let resources = json!({"listeners": listeners, "clusters": clusters});
     Envoy::launch(binary, &folder(sandbox), subnets, &resources).await
