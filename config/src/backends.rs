@@ -117,6 +117,7 @@ impl<'a> Sources<'a> {
                     workload: found.map(|record| record.name.clone()),
                     identity: found.map_or(EndpointIdentity::Unknown, |record| record.identity.clone()),
                     in_reach: found.is_none_or(|record| includes(reach, record, own)),
+                    tunnels: found.is_some_and(|record| record.tunnels),
                     remote: None,
                 });
                 if candidate.ready { endpoints.push(endpoint) } else { entry.aside.push((index, endpoint)) }

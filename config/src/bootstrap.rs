@@ -9,6 +9,7 @@
 mod detection;
 mod document;
 mod environment;
+mod hbone;
 mod headers;
 mod labels;
 mod listeners;
@@ -32,6 +33,7 @@ use crate::files;
 use crate::problem::Problem;
 use crate::yaml;
 pub use detection::Detection;
+pub use hbone::{HboneSettings, TunnelLimits};
 pub use headers::{ForwardClientCert, ForwardedFor, HeaderSettings, TrustedPeers};
 pub use multicluster::{GatewaySettings, Multicluster, OutlierDetection, PeerCluster, PeerGateway, Retries};
 use providers::ExtensionProvider;
@@ -67,6 +69,8 @@ pub struct Bootstrap {
     pub multicluster: Multicluster,
     /// Toward other clusters; of a gateway only.
     pub gateway: GatewaySettings,
+    /// Toward the local application, through tunnels.
+    pub hbone: HboneSettings,
     /// When requests are tried again.
     pub retries: Retries,
     /// When endpoints are out of rotation.

@@ -74,6 +74,8 @@ pub struct Endpoint {
     pub identity: EndpointIdentity,
     /// Whether TrafficTargets, where they are in force, let this proxy's own workload call whoever is there.
     pub in_reach: bool,
+    /// Whether it is reached through a tunnel to its own address (HBONE).
+    pub tunnels: bool,
     /// Which other cluster it is in, and how it is reached there; `None` = this one.
     pub remote: Option<Arc<Remote>>,
 }

@@ -23,6 +23,8 @@ pub(crate) struct Pod {
     /// Succeeded, failed: its addresses may belong to another pod by now.
     pub(crate) finished: bool,
     pub(crate) ready: bool,
+    /// Is reached through tunnels, see [`takes_tunnels`].
+    pub(crate) tunnels: bool,
     /// Name to number.
     pub(crate) ports: BTreeMap<String, u16>,
 }
@@ -34,8 +36,17 @@ pub(crate) struct WorkloadEntry {
     /// None: nothing its certificate could be checked against.
     pub(crate) service_account: Option<String>,
     pub(crate) address: IpAddr,
+    /// As a [`Pod`]'s.
+    pub(crate) tunnels: bool,
     /// Service port name to number.
     pub(crate) ports: BTreeMap<String, u16>,
+}
+
+/// Whether a workload is to be reached through tunnels (HBONE), as istiod tells: it says so by a label, or its node's ztunnel has
+/// taken it over and says so by an annotation.
+fn takes_tunnels(labels: &BTreeMap<String, String>, annotations: &BTreeMap<String, String>) -> bool {
+    labels.get("networking.istio.io/tunnel").is_some_and(|tunnel| tunnel == "http")
+        || annotations.get("ambient.istio.io/redirection").is_some_and(|state| state == "enabled")
 }
 
 /// `kind: Pod` as written.
@@ -128,6 +139,7 @@ impl PodDocument {
             host_network: spec.host_network,
             finished: matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")),
             ready: !not_ready && metadata.deletion_timestamp.is_none(),
+            tunnels: takes_tunnels(&metadata.labels, &metadata.annotations),
             ports: tcp.filter_map(|port| Some((port.name?, port.container_port.get()))).collect(),
         })
     }
@@ -176,6 +188,7 @@ impl WorkloadEntryDocument {
         let mut labels = metadata.labels.clone();
         labels.extend(spec.labels);
         Ok(WorkloadEntry {
+            tunnels: takes_tunnels(&labels, &metadata.annotations),
             labels,
             service_account: spec.service_account.filter(|account| !account.is_empty()),
             address,

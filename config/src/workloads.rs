@@ -29,6 +29,8 @@ pub struct WorkloadRecord {
     pub mesh: bool,
     /// Who must answer at its addresses.
     pub identity: EndpointIdentity,
+    /// Is reached through tunnels (HBONE).
+    pub tunnels: bool,
     /// Its ports that have a name.
     pub ports: BTreeMap<String, u16>,
 }
@@ -59,12 +61,15 @@ impl Workloads {
                 Object::Pod(pod) => {
                     let addresses_say_who = !pod.host_network && !pod.finished;
                     let account = Some(&*pod.service_account);
-                    let record = record(key, (&pod.labels, &pod.ports), account, &pod.addresses, trust_domain);
+                    let mut record = record(key, (&pod.labels, &pod.ports), account, &pod.addresses, trust_domain);
+                    record.tunnels = pod.tunnels;
                     workloads.push(key.kind, record, addresses_say_who);
                 }
                 Object::WorkloadEntry(entry) => {
                     let account = entry.service_account.as_deref();
-                    let record = record(key, (&entry.labels, &entry.ports), account, &[entry.address], trust_domain);
+                    let mut record =
+                        record(key, (&entry.labels, &entry.ports), account, &[entry.address], trust_domain);
+                    record.tunnels = entry.tunnels;
                     workloads.push(key.kind, record, true);
                 }
                 _ => {}
@@ -128,6 +133,7 @@ fn record(
         },
         mesh,
         identity,
+        tunnels: false,
         ports: ports.clone(),
     }
 }

@@ -10,8 +10,11 @@ pub const ISTIO_H2: &[u8] = b"istio-h2";
 pub const ISTIO_HTTP_11: &[u8] = b"istio-http/1.1";
 /// HTTP/1.0 between mesh peers; accepted, never offered.
 pub const ISTIO_HTTP_10: &[u8] = b"istio-http/1.0";
-/// Opaque bytes between mesh peers.
+/// Bytes behind a preamble in which Istio's sidecars tell each other about themselves. Recognised, but neither offered nor chosen: whoever
+/// agrees to it and knows no preamble passes the peer's on to the application, as if it had been sent to it.
 pub const ISTIO_PEER_EXCHANGE: &[u8] = b"istio-peer-exchange";
+/// Opaque bytes between two of us.
+pub const MESHGATE_TCP: &[u8] = b"meshgate-tcp";
 /// A mesh peer that does not say what it speaks.
 pub const ISTIO: &[u8] = b"istio";
 /// HTTP/2 (RFC 9113).
@@ -24,7 +27,7 @@ pub const HTTP_11: &[u8] = b"http/1.1";
 /// Names that say "mesh" and "what" stand before those that say one of the two, and `istio` before the plain names, so
 /// that a mesh peer is never taken for another. Of the plain names HTTP/1.1 comes first: a client that offers both (curl, a
 /// browser) gets what every application behind us understands, one that needs HTTP/2 (gRPC) offers it alone.
-pub(crate) const SERVER: [&[u8]; 7] = [ISTIO_H2, ISTIO_HTTP_11, ISTIO_HTTP_10, ISTIO_PEER_EXCHANGE, ISTIO, HTTP_11, H2];
+pub(crate) const SERVER: [&[u8]; 7] = [ISTIO_H2, ISTIO_HTTP_11, ISTIO_HTTP_10, MESHGATE_TCP, ISTIO, HTTP_11, H2];
 
 /// What a connection to another proxy will carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,18 +38,21 @@ pub enum ClientAlpn {
     Http2,
     /// Opaque bytes.
     Tcp,
+    /// HTTP/2 with tunnels in it, to who speaks nothing else (HBONE).
+    Tunnels,
 }
 
 impl ClientAlpn {
     /// Every value.
-    pub const ALL: [Self; 3] = [Self::Http1, Self::Http2, Self::Tcp];
+    pub const ALL: [Self; 4] = [Self::Http1, Self::Http2, Self::Tcp, Self::Tunnels];
 
     /// What is offered to the server, the most wanted first.
     pub fn offers(self) -> &'static [&'static [u8]] {
         match self {
             Self::Http1 => &[ISTIO_HTTP_11, ISTIO, HTTP_11],
             Self::Http2 => &[ISTIO_H2, ISTIO, H2],
-            Self::Tcp => &[ISTIO_PEER_EXCHANGE, ISTIO],
+            Self::Tcp => &[MESHGATE_TCP, ISTIO],
+            Self::Tunnels => &[H2],
         }
     }
 }
@@ -66,7 +72,7 @@ pub enum Negotiated {
 
 /// Whether the name is one that only mesh proxies use.
 pub fn is_mesh(protocol: &[u8]) -> bool {
-    [ISTIO_H2, ISTIO_HTTP_11, ISTIO_HTTP_10, ISTIO_PEER_EXCHANGE, ISTIO].contains(&protocol)
+    [ISTIO_H2, ISTIO_HTTP_11, ISTIO_HTTP_10, ISTIO_PEER_EXCHANGE, MESHGATE_TCP, ISTIO].contains(&protocol)
 }
 
 /// What the protocol that the handshake settled on says about the bytes inside.
@@ -74,9 +80,23 @@ pub fn protocol(negotiated: Option<&[u8]>) -> Negotiated {
     match negotiated {
         Some(ISTIO_H2 | H2) => Negotiated::Http2,
         Some(ISTIO_HTTP_11 | ISTIO_HTTP_10 | HTTP_11) => Negotiated::Http1,
-        Some(ISTIO_PEER_EXCHANGE) => Negotiated::Tcp,
+        Some(MESHGATE_TCP) => Negotiated::Tcp,
         _ => Negotiated::Unstated,
     }
+}
+
+/// What the names that a client offers say about the bytes inside where what was agreed on says nothing: an Istio sidecar tells
+/// bytes by a name that must not be chosen ([`ISTIO_PEER_EXCHANGE`]), and gets [`ISTIO`]. One that offers HTTP beside it has not
+/// said so.
+pub fn offered<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> Negotiated {
+    let mut means_bytes = false;
+    for name in names {
+        match protocol(Some(name)) {
+            Negotiated::Http1 | Negotiated::Http2 => return Negotiated::Unstated,
+            _ => means_bytes |= name == ISTIO_PEER_EXCHANGE,
+        }
+    }
+    if means_bytes { Negotiated::Tcp } else { Negotiated::Unstated }
 }
 
 #[cfg(test)]
@@ -93,7 +113,8 @@ mod tests {
         for (offers, name, inside, mesh) in [
             (ClientAlpn::Http1.offers(), Some(ISTIO_HTTP_11), Negotiated::Http1, true),
             (ClientAlpn::Http2.offers(), Some(ISTIO_H2), Negotiated::Http2, true),
-            (ClientAlpn::Tcp.offers(), Some(ISTIO_PEER_EXCHANGE), Negotiated::Tcp, true),
+            (ClientAlpn::Tcp.offers(), Some(MESHGATE_TCP), Negotiated::Tcp, true),
+            (ClientAlpn::Tunnels.offers(), Some(H2), Negotiated::Http2, false),
             (&[ISTIO_HTTP_10, ISTIO, b"http/1.0"], Some(ISTIO_HTTP_10), Negotiated::Http1, true),
             (&[ISTIO], Some(ISTIO), Negotiated::Unstated, true),
             (&[H2, HTTP_11], Some(HTTP_11), Negotiated::Http1, false),
@@ -109,6 +130,29 @@ mod tests {
     }
 
     #[test]
+    fn an_istio_sidecar_is_understood_and_its_preamble_never_agreed_to() {
+        for (offers, name, inside) in [
+            // Clusters of TCP, of HTTP behind the filter that sets the names, and of HTTP/2 without it.
+            (&[ISTIO_PEER_EXCHANGE, ISTIO][..], Some(ISTIO), Negotiated::Tcp),
+            (&[ISTIO_HTTP_11, ISTIO, HTTP_11], Some(ISTIO_HTTP_11), Negotiated::Http1),
+            (&[ISTIO_H2, ISTIO, H2], Some(ISTIO_H2), Negotiated::Http2),
+            (&[ISTIO_PEER_EXCHANGE, ISTIO, H2], Some(ISTIO), Negotiated::Unstated),
+            (&[ISTIO_PEER_EXCHANGE, ISTIO_HTTP_11, ISTIO], Some(ISTIO_HTTP_11), Negotiated::Http1),
+            (&[ISTIO], Some(ISTIO), Negotiated::Unstated),
+            (&[ISTIO_PEER_EXCHANGE], None, Negotiated::Tcp),
+        ] {
+            let answer = chosen(offers);
+            assert_eq!(answer, name);
+            let stated = protocol(answer);
+            let told = if stated == Negotiated::Unstated { offered(offers.iter().copied()) } else { stated };
+            assert_eq!(told, inside, "{offers:?}");
+        }
+        for alpn in ClientAlpn::ALL {
+            assert!(!alpn.offers().contains(&ISTIO_PEER_EXCHANGE));
+        }
+    }
+
+    #[test]
     fn names_are_compared_whole() {
         assert!(!is_mesh(b"istio-h2x"));
         assert!(!is_mesh(b""));
@@ -120,6 +164,6 @@ mod tests {
     fn all_lists_every_value() {
         let mut offers: Vec<_> = ClientAlpn::ALL.iter().map(|alpn| alpn.offers()).collect();
         offers.dedup();
-        assert_eq!(offers.len(), 3);
+        assert_eq!(offers.len(), 4);
     }
 }

@@ -93,6 +93,7 @@ struct Sockets {
     outbound: Vec<(std::net::TcpListener, OutboundListener)>,
     gateway: Vec<std::net::TcpListener>,
     compatibility: Vec<std::net::TcpListener>,
+    hbone: Vec<std::net::TcpListener>,
 }
 
 impl App {
@@ -202,6 +203,11 @@ fn bind(bootstrap: &Bootstrap) -> Result<(Vec<Sockets>, OwnAddresses), StartErro
         let bound = bind_one(&format!("gateway.compatibility[{index}]"), *address, || bind_all(*address, workers))?;
         note(&mut own, &bound, Direction::Gateway);
         sockets.iter_mut().zip(bound).for_each(|(worker, socket)| worker.compatibility.push(socket));
+    }
+    for (index, address) in bootstrap.hbone.listeners.iter().enumerate() {
+        let bound = bind_one(&format!("hbone.listeners[{index}]"), *address, || bind_all(*address, workers))?;
+        note(&mut own, &bound, Direction::Inbound);
+        sockets.iter_mut().zip(bound).for_each(|(worker, socket)| worker.hbone.push(socket));
     }
     Ok((sockets, OwnAddresses::new(own)))
 }
@@ -374,6 +380,13 @@ impl WorkerStart {
             tokio::task::spawn_local(accept);
         }
         tokio::task::spawn_local(sessions::keep(Rc::clone(&worker)));
+        for socket in sockets.hbone {
+            let serve =
+                |worker, stream, connection| async move { inbound::hbone::serve(&worker, stream, connection).await };
+            let socket = TcpListener::from_std(socket)?;
+            let accept = accept_loop(Rc::clone(&worker), socket, Direction::Inbound, Phase::Draining, serve);
+            tokio::task::spawn_local(accept);
+        }
         worker.until_drained(HOUSEKEEPING).await;
         Ok(())
     }

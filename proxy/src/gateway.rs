@@ -25,10 +25,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
+use futures_util::future::LocalBoxFuture;
 use h2::server::{self, SendResponse};
 use h2::{Reason, RecvStream};
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, header};
-use meshgate_config::Snapshot;
+use meshgate_config::{Snapshot, TunnelLimits};
 use meshgate_identity::SpiffeId;
 use meshgate_identity::alpn::Negotiated;
 use meshgate_policy::{ConnectionFacts, Protocol, RemoteIp, Residual};
@@ -44,10 +46,10 @@ use crate::drain::{self, Phase};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::guard::http2::{Guarded, Limits, Role};
 use crate::http::server::{LOCAL_RESETS, PENDING_RESETS};
-use crate::limits::Permits;
+use crate::limits::{Permit, Permits};
 use crate::metrics::UNKNOWN;
 use crate::sessions::Session;
-use crate::tunnel::{FRAME_MAX, Open, SEND_BUFFER, WINDOW, connection_window, cork, pulse};
+use crate::tunnel::{FRAME_MAX, Held, Open, SEND_BUFFER, WINDOW, connection_window, cork, pulse};
 use crate::worker::WorkerRef;
 use crate::{report, socket, throttle, tls};
 use callers::{Admitted, Callers};
@@ -91,16 +93,31 @@ pub struct Caller {
     pub source: IpAddr,
 }
 
+/// Serves one request of an outer connection, in a task of its own.
+pub(crate) type Serve = fn(Rc<Side>, Request<RecvStream>, SendResponse<Bytes>, Held) -> LocalBoxFuture<'static, ()>;
+
+/// What outer connections of one kind are held to, and what becomes of what is asked in them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Door {
+    /// The section of the bootstrap that says so.
+    pub(crate) section: &'static str,
+    pub(crate) direction: Direction,
+    pub(crate) limits: TunnelLimits,
+    pub(crate) serve: Serve,
+}
+
 /// One outer connection.
 #[derive(Debug)]
 pub struct Side {
-    worker: WorkerRef,
-    destination: SocketAddr,
-    caller: Caller,
-    session: Rc<Session>,
+    pub(crate) worker: WorkerRef,
+    door: Door,
+    pub(crate) connection: Connection,
+    pub(crate) destination: SocketAddr,
+    pub(crate) caller: Caller,
+    pub(crate) session: Rc<Session>,
     /// The identity by which the caller's cluster was told.
     told_under: Cell<u64>,
-    sni: Option<String>,
+    pub(crate) sni: Option<String>,
     admitted: Admitted,
     /// What the metrics call the caller.
     principal: String,
@@ -112,52 +129,70 @@ pub struct Side {
 }
 
 /// Serves an accepted connection to its end.
-pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connection) {
-    if let Err(error) = try_serve(worker, stream, &mut connection).await {
-        report::connection_refused(worker, Direction::Gateway, &connection, &error);
+pub async fn serve(worker: &WorkerRef, stream: TcpStream, connection: Connection) {
+    let limits = worker.shared.bootstrap.gateway.limits;
+    let door = Door { section: "gateway", direction: Direction::Gateway, limits, serve: request };
+    serve_outer(worker, stream, connection, door).await;
+}
+
+/// Serves an outer connection to its end.
+pub(crate) async fn serve_outer(worker: &WorkerRef, stream: TcpStream, mut connection: Connection, door: Door) {
+    if let Err(error) = try_serve(worker, stream, &mut connection, door).await {
+        report::connection_refused(worker, door.direction, &connection, &error);
     }
 }
 
-async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Connection) -> Result<(), ProxyError> {
+async fn try_serve(
+    worker: &WorkerRef,
+    stream: TcpStream,
+    connection: &mut Connection,
+    door: Door,
+) -> Result<(), ProxyError> {
     let shared = &worker.shared;
     let timeouts = &shared.bootstrap.timeouts;
     let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while it was accepted").caused_by(error);
-    let destination = stream.local_addr().map(socket::canonical).map_err(gone)?;
+    let destination = match connection.destination {
+        Some(destination) => destination,
+        None => stream.local_addr().map(socket::canonical).map_err(gone)?,
+    };
     connection.destination = Some(destination);
     let known = Beforehand::at(destination);
-    let Some((detected, stream)) = detect::first_bytes(worker, Direction::Gateway, stream, known).await? else {
+    let Some((detected, stream)) = detect::first_bytes(worker, door.direction, stream, known).await? else {
         return Ok(());
     };
     match detected {
         Detected::Closed => return Ok(()),
         Detected::Tls { .. } => {}
-        _ => return Err(ProxyError::new(ErrorKind::DownstreamTls, "plaintext to a gateway")),
+        _ => return Err(ProxyError::new(ErrorKind::DownstreamTls, "plaintext where tunnels come in")),
     }
     let identity = Arc::clone(&worker.identity.borrow());
     let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
     let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };
-    shared.metrics.handshake(Direction::Gateway, if outcome.is_ok() { "ok" } else { "error" });
+    shared.metrics.handshake(door.direction, if outcome.is_ok() { "ok" } else { "error" });
     let mut accepted = outcome?;
     accepted.enter(worker, &identity);
     if accepted.negotiated != Negotiated::Http2 {
-        return Err(ProxyError::new(ErrorKind::DownstreamTls, "a gateway speaks HTTP/2 alone"));
+        return Err(ProxyError::new(ErrorKind::DownstreamTls, "tunnels come in HTTP/2 alone"));
     }
     let (Some(id), Some(session)) = (accepted.peer.id, accepted.peer.session) else {
         return Err(ProxyError::new(ErrorKind::Internal, "a handshake without an identity"));
     };
     let cluster = identity.cluster_of(session.certificates());
-    let settings = &shared.bootstrap.gateway;
     let callers = &shared.gateways.callers;
-    let admitted = callers.admit(cluster.as_ref(), &id, settings.connections_per_caller, settings.tunnels_per_caller);
+    let TunnelLimits { connections_per_caller, tunnels_per_caller, .. } = door.limits;
+    let admitted = callers.admit(cluster.as_ref(), &id, connections_per_caller, tunnels_per_caller);
     let Some(admitted) = admitted else {
         if let Some(left_out) = throttle::admit() {
-            tracing::warn!(peer = %id, left_out, "connection refused: gateway.connectionsPerCaller reached");
+            let section = door.section;
+            tracing::warn!(peer = %id, left_out, "connection refused: {section}.connectionsPerCaller reached");
         }
         return Err(ProxyError::new(ErrorKind::TooMany, format!("{id} has too many connections")));
     };
     let caller = Caller { id, cluster, source: connection.remote.ip() };
     let side = Side {
         worker: Rc::clone(worker),
+        door,
+        connection: *connection,
         destination,
         prefix: prefix(connection, destination, &caller),
         principal: callers.name(&caller.id).unwrap_or_else(|| UNKNOWN.to_owned()),
@@ -170,7 +205,7 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
         lists: Permits::new(LISTS_MAX),
         taken_back: Cell::new(0),
     };
-    tracing::debug!(remote = %connection.remote, caller = ?side.caller, "gateway");
+    tracing::debug!(remote = %connection.remote, caller = ?side.caller, section = door.section, "outer connection");
     run(Rc::new(side), accepted.stream).await
 }
 
@@ -207,7 +242,7 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
     let shared = Arc::clone(&side.worker.shared);
     let watch = move |excess| shared.metrics.http2_excess("caller", excess);
     let (stream, cork) = cork::cork(Guarded::new(stream, Role::Server, &limits, watch));
-    let handshake = builder(bootstrap.gateway.tunnels_per_connection).handshake(stream);
+    let handshake = builder(side.door.limits.tunnels_per_connection).handshake(stream);
     let mut connection = match timeout(bootstrap.timeouts.request_header, handshake).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(error)) => return Err(broke("HTTP/2").caused_by(error)),
@@ -232,7 +267,7 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
             }) => match accepted {
                 Some(Ok((request, respond))) => start(&side, request, respond),
                 Some(Err(error)) => {
-                    tracing::debug!(peer = %side.caller.id, %error, "gateway connection ended");
+                    tracing::debug!(peer = %side.caller.id, %error, "outer connection ended");
                     return Ok(());
                 }
                 None => return Ok(()),
@@ -267,19 +302,7 @@ fn start(side: &Rc<Side>, request: Request<RecvStream>, respond: SendResponse<By
     let (side, held) = (Rc::clone(side), side.streams.hold());
     tokio::task::spawn_local(async move {
         let worker = Rc::clone(&side.worker);
-        let (head, recv) = request.into_parts();
-        let is_tunnel = head.method == Method::CONNECT && head.extensions.get::<h2::ext::Protocol>().is_none();
-        let serving = async {
-            if is_tunnel {
-                tunnel::serve(side, head, recv, respond, held).await;
-            } else if head.method == Method::GET && head.uri.path() == wire::PATH {
-                exports::serve(side, recv, respond, held).await;
-            } else if head.method == Method::GET {
-                answer(respond, StatusCode::NOT_FOUND, None);
-            } else {
-                answer(respond, StatusCode::METHOD_NOT_ALLOWED, None);
-            }
-        };
+        let serving = (side.door.serve)(side, request, respond, held);
         if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
             worker.shared.metrics.panics.inc();
             tracing::error!("a tunnel's task panicked");
@@ -287,8 +310,35 @@ fn start(side: &Rc<Side>, request: Request<RecvStream>, respond: SendResponse<By
     });
 }
 
+/// What is asked of a gateway.
+fn request(
+    side: Rc<Side>,
+    request: Request<RecvStream>,
+    respond: SendResponse<Bytes>,
+    held: Held,
+) -> LocalBoxFuture<'static, ()> {
+    async move {
+        let (head, recv) = request.into_parts();
+        if is_tunnel(&head) {
+            tunnel::serve(side, head, recv, respond, held).await;
+        } else if head.method == Method::GET && head.uri.path() == wire::PATH {
+            exports::serve(side, recv, respond, held).await;
+        } else if head.method == Method::GET {
+            answer(respond, StatusCode::NOT_FOUND, None);
+        } else {
+            answer(respond, StatusCode::METHOD_NOT_ALLOWED, None);
+        }
+    }
+    .boxed_local()
+}
+
+/// Whether a request asks for a tunnel; an extended CONNECT (RFC 8441) asks for something else.
+pub(crate) fn is_tunnel(head: &Parts) -> bool {
+    head.method == Method::CONNECT && head.extensions.get::<h2::ext::Protocol>().is_none()
+}
+
 /// Answers with a status alone.
-fn answer(mut respond: SendResponse<Bytes>, status: StatusCode, reason: Option<&'static str>) {
+pub(crate) fn answer(mut respond: SendResponse<Bytes>, status: StatusCode, reason: Option<&'static str>) {
     let mut response = Response::builder().status(status);
     if let Some(reason) = reason {
         response = response.header(crate::tunnel::REASON, reason);
@@ -323,11 +373,37 @@ impl Side {
     /// Ends a connection on which too many streams were taken back.
     fn calm<I: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut server::Connection<I, Bytes>) {
         if self.taken_back.get() > 2 * TAKEN_BACK_MAX {
-            tracing::debug!(peer = %self.caller.id, "gateway connection ended: too many streams taken back");
+            tracing::debug!(peer = %self.caller.id, "outer connection ended: too many streams taken back");
             connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
         } else if self.taken_back.get() > TAKEN_BACK_MAX {
             connection.graceful_shutdown();
         }
+    }
+
+    /// A tunnel, if the caller may have another.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooMany`].
+    pub(crate) fn tunnel(&self) -> Result<Permit, ProxyError> {
+        self.admitted.tunnel().ok_or_else(|| {
+            if let Some(left_out) = throttle::admit() {
+                let section = self.door.section;
+                tracing::warn!(peer = %self.caller.id, left_out, "tunnel refused: {section}.tunnelsPerCaller reached");
+            }
+            ProxyError::new(ErrorKind::TooMany, "the caller has too many tunnels")
+        })
+    }
+
+    /// One that was asked for at `asked` was given up by its caller before it came to anything.
+    pub(crate) fn took_back(&self, asked: Instant) {
+        if asked.elapsed() < SOON {
+            self.taken_back.set(self.taken_back.get() + 1);
+        }
+    }
+
+    /// One has come to something.
+    pub(crate) fn came_to_something(&self) {
+        self.taken_back.set(self.taken_back.get().saturating_sub(1));
     }
 
     /// What the policies that apply to the gateway leave open.

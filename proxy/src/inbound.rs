@@ -2,6 +2,7 @@
 //!
 //! [`admit`] and [`plan`] decide and do no I/O; [`serve`] carries it out, and [`Side`] once it is known who calls.
 
+pub mod hbone;
 mod side;
 
 use std::net::SocketAddr;
@@ -122,6 +123,10 @@ async fn try_serve(
     listener: &InboundListener,
 ) -> Result<(), ProxyError> {
     let shared = &worker.shared;
+    if let Some(tunnels) = hbone::captured(&stream, listener, &shared.bootstrap) {
+        hbone::serve(worker, stream, Connection { destination: Some(tunnels), ..*connection }).await;
+        return Ok(());
+    }
     let destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?
         .ok_or_else(|| ProxyError::new(ErrorKind::Internal, "inbound listener without original destination"))?;
     connection.destination = Some(destination);
@@ -153,10 +158,8 @@ async fn try_serve(
             shared.metrics.handshake(Direction::Inbound, result);
             let mut accepted = outcome?;
             accepted.enter(worker, &identity);
-            let settings = &shared.bootstrap.headers;
-            if Forwarded::tells_certificate(settings) {
-                accepted.tell_certificate(identity.svid().id(), settings.forward_whole_cert)?;
-            }
+            let shown = accepted.peer.session.as_ref().and_then(|session| session.certificates().first());
+            accepted.peer.client_cert = Forwarded::element(&shared.bootstrap.headers, identity.svid().id(), shown)?;
             let mut stream = Rewind::new(accepted.stream);
             let protocol = match accepted.negotiated {
                 _ if hint.is_bytes() => Protocol::Tcp,

@@ -55,14 +55,17 @@ impl OwnAddresses {
     /// address: `local`, the address the connection arrived on, and loopback are known to be ours.
     pub fn is_own(&self, destination: SocketAddr, local: Option<SocketAddr>) -> bool {
         let destination = socket::canonical(destination);
-        self.0.iter().any(|own| {
-            own.port() == destination.port()
-                && (own.ip() == destination.ip()
-                    || (own.ip().is_unspecified()
-                        && (destination.ip().is_loopback()
-                            || local.is_some_and(|local| local.ip().to_canonical() == destination.ip()))))
-        })
+        self.0.iter().any(|own| reaches(*own, destination, local))
     }
+}
+
+/// Whether what is sent to `destination` reaches who listens on `own`; see [`OwnAddresses::is_own`]. Both are canonical.
+pub(crate) fn reaches(own: SocketAddr, destination: SocketAddr, local: Option<SocketAddr>) -> bool {
+    own.port() == destination.port()
+        && (own.ip() == destination.ip()
+            || (own.ip().is_unspecified()
+                && (destination.ip().is_loopback()
+                    || local.is_some_and(|local| local.ip().to_canonical() == destination.ip()))))
 }
 
 #[cfg(test)]

@@ -28,8 +28,9 @@ impl<I> Rewind<I> {
 }
 
 impl<I: AsyncRead + Unpin> Rewind<I> {
-    /// Reads until the first bytes say what they are, or the time is over; they will be read again.
-    pub async fn detect(&mut self, deadline: Duration) -> Protocol {
+    /// Reads until the first bytes say what they are, or the time is over; they will be read again. [`Detected::Closed`] when
+    /// the stream ended or broke before anything came of it.
+    pub async fn look(&mut self, deadline: Duration) -> Detected {
         let so_far = Cell::new(Detected::TimedOut);
         let reading = async {
             loop {
@@ -45,12 +46,29 @@ impl<I: AsyncRead + Unpin> Rewind<I> {
             }
         };
         // What has come until then is what there is to go by.
-        let _ = timeout(deadline, reading).await;
-        match so_far.get() {
-            Detected::Http1 => Protocol::Http1,
-            Detected::Http2 => Protocol::Http2,
-            _ => Protocol::Tcp,
+        match timeout(deadline, reading).await {
+            Ok(()) if self.prefix.is_empty() => Detected::Closed,
+            _ => so_far.get(),
         }
+    }
+
+    /// As [`Rewind::look`], for what will be served in any case.
+    pub async fn detect(&mut self, deadline: Duration) -> Protocol {
+        protocol(self.look(deadline).await)
+    }
+
+    /// Whether nothing has been read that will be read again.
+    pub fn is_empty(&self) -> bool {
+        self.prefix.is_empty()
+    }
+}
+
+/// What is spoken where the first bytes are these.
+pub fn protocol(detected: Detected) -> Protocol {
+    match detected {
+        Detected::Http1 => Protocol::Http1,
+        Detected::Http2 => Protocol::Http2,
+        Detected::Tls { .. } | Detected::Opaque | Detected::TimedOut | Detected::Closed => Protocol::Tcp,
     }
 }
 

@@ -18,6 +18,7 @@ use crate::http::retry::Terms;
 use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
 use crate::outbound::{Hop, Plan, listed};
 use crate::report::NO_FLAGS;
+use crate::tunnel::Far;
 use crate::worker::{Worker, WorkerRef};
 use fork::Branches;
 
@@ -103,7 +104,7 @@ impl Route {
             }
             Plan::Endpoint { service, hop } => (Some(service), Ok(vec![hop])),
             Plan::Passthrough(address) => {
-                (None, Ok(vec![Hop { address, security: Security::Plaintext, remote: None }]))
+                (None, Ok(vec![Hop { address, security: Security::Plaintext, tunnel: false, remote: None }]))
             }
             Plan::Refuse { service, kind, detail } => (service, Err((kind, detail))),
             // What no TrafficSplit applies to.
@@ -224,13 +225,19 @@ fn single(worker: &Worker, ways: Vec<Way>) -> Choice {
 
 fn candidate(worker: &Worker, way: Way, account: Account) -> Rc<Candidate> {
     let shared = &worker.shared;
-    let Way { hop: Hop { address, security, remote }, version, ruling } = way;
+    let Way { hop: Hop { address, security, tunnel, remote }, version, ruling } = way;
     let gateway = remote.as_ref().and_then(|remote| Some((remote.gateway.clone()?, Arc::clone(&remote.authority))));
-    let via = gateway.map(|(gateway, authority)| Via { gateway, authority });
-    let behind = via.as_ref().map(|via| Behind {
-        gateway: shared.clusters.gateway(&via.gateway),
-        health: shared.ledgers.gateway(&via.gateway),
+    let behind = gateway.as_ref().map(|(gateway, _)| Behind {
+        gateway: shared.clusters.gateway(gateway),
+        health: shared.ledgers.gateway(gateway),
     });
+    let (via, security) = match (gateway, security) {
+        (Some((gateway, authority)), security) => (Some(Via { far: Far::Gateway(gateway), authority }), security),
+        (None, Security::Mtls { expected, .. }) if tunnel => {
+            (Some(Via::to_workload(address, expected)), Security::Plaintext)
+        }
+        (None, security) => (None, security),
+    };
     let connect_timeout = shared.bootstrap.timeouts.connect;
     let upstream = Upstream { address, version, security, source: None, connect_timeout, via };
     Candidate::with(worker.pool.slot(&upstream), remote, Account { behind, ruling, ..account })

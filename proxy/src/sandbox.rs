@@ -36,6 +36,8 @@ pub use subnet::Subnet;
 pub const POD_PORT: u16 = 8080;
 /// The port of a sidecar's outbound listener.
 pub const OUTBOUND_PORT: u16 = 15001;
+/// The port at which a sidecar takes tunnels.
+pub const HBONE_PORT: u16 = 15008;
 /// The port of a sidecar's admin endpoint.
 pub const ADMIN_PORT: u16 = 15000;
 /// The mesh's trust domain.

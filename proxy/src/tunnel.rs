@@ -1,8 +1,9 @@
-//! The way to a workload behind another cluster's gateway.
+//! The way to a workload behind another cluster's gateway, or to one that is reached through tunnels by itself (HBONE).
 //!
 //! Two sessions, one inside the other: an outer one of mutual TLS and HTTP/2 to the gateway, which carries many tunnels, and in
 //! each tunnel (HTTP/2 CONNECT, RFC 9113 section 8.5) an inner one of mutual TLS to the far workload, of which the gateway sees
-//! only bytes. This is about the outer one, at both ends; the inner is made as over any socket.
+//! only bytes. Where the workload ends the outer one itself, it has said who it is, and in the tunnel is what its application
+//! gets. This is about the outer one, at both ends; the inner is made as over any socket.
 
 pub mod cork;
 pub mod dial;
@@ -12,9 +13,14 @@ pub mod pulse;
 pub mod stream;
 
 use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use incoming::Incoming;
+use meshgate_config::GatewayAddress;
+use meshgate_identity::Expected;
 pub use pool::Tunnels;
 pub use stream::TunnelStream;
 
@@ -50,6 +56,42 @@ pub fn connection_window(tunnels: u32) -> u32 {
 /// Between two looks at what waits in a connection's tunnels, in times that it was driven: a look at a hundred of them costs as much
 /// as a small request, and h2 lets tens of thousands of frames wait.
 const LOOK_EVERY: usize = 64;
+
+/// Where workloads take tunnels: ztunnel's port, which in the mesh is not a matter of configuration.
+pub const HBONE_PORT: u16 = 15008;
+
+/// Who ends an outer connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Far {
+    /// Another cluster's gateway; what it leads to shows who it is inside the tunnel.
+    Gateway(Arc<GatewayAddress>),
+    /// The workload that is meant, or its node's proxy with its certificate.
+    Workload {
+        /// Where it takes tunnels.
+        address: SocketAddr,
+        /// Who must answer there.
+        expected: Expected,
+    },
+}
+
+impl Far {
+    /// Whom its certificate must name, and by whose word.
+    pub fn expected(&self) -> Expected {
+        match self {
+            Self::Gateway(gateway) => dial::expected(gateway),
+            Self::Workload { expected, .. } => expected.clone(),
+        }
+    }
+}
+
+impl fmt::Display for Far {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway(gateway) => write!(f, "gateway {gateway}"),
+            Self::Workload { address, .. } => write!(f, "workload {address}"),
+        }
+    }
+}
 
 /// What is open on a connection.
 #[derive(Debug, Clone, Default)]

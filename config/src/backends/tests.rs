@@ -276,3 +276,35 @@ spec: {clusterIP: 10.96.0.1, ports: [{port: 80}]}
         ]
     );
 }
+
+#[test]
+fn who_takes_tunnels_says_so_by_a_label_or_its_nodes_proxy_by_an_annotation() {
+    let pod = |last: u8, metadata: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web-{last}, {metadata}}}\n\
+             spec: {{serviceAccountName: web}}\nstatus: {{podIP: 10.1.0.{last}}}\n---\n"
+        )
+    };
+    let entry = |last: u8, labels: &str| {
+        format!(
+            "apiVersion: networking.istio.io/v1\nkind: WorkloadEntry\nmetadata: {{name: vm-{last}}}\n\
+             spec: {{address: 10.1.0.{last}, serviceAccount: web, labels: {{app: web{labels}}}}}\n---\n"
+        )
+    };
+    let all = [
+        pod(1, "labels: {app: web}"),
+        pod(2, "labels: {app: web, networking.istio.io/tunnel: http}"),
+        pod(3, "labels: {app: web}, annotations: {ambient.istio.io/redirection: enabled}"),
+        pod(4, "labels: {app: web, networking.istio.io/tunnel: none}"),
+        pod(5, "labels: {app: web}, annotations: {ambient.istio.io/redirection: disabled}"),
+        entry(6, ", networking.istio.io/tunnel: http"),
+        entry(7, ""),
+    ];
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\n\
+                   spec: {clusterIP: 10.96.0.1, selector: {app: web}, ports: [{port: 80}]}\n";
+    let (services, _) = composed(&(all.concat() + service));
+    let port = services.by_host("web", 80, "default").unwrap();
+    let tunnels = port.endpoints.iter().filter(|endpoint| endpoint.tunnels);
+    let tunnels: Vec<_> = tunnels.map(|endpoint| endpoint.address.ip().to_string()).collect();
+    assert_eq!(tunnels, ["10.1.0.2", "10.1.0.3", "10.1.0.6"]);
+}

@@ -9,6 +9,7 @@ use meshgate_policy::{CatchAllDeny, SmiMode};
 use serde::Deserialize;
 
 use super::detection::RawDetection;
+use super::hbone::RawHbone;
 use super::headers::RawHeaders;
 use super::multicluster::{RawGateway, RawMulticluster, RawOutlierDetection, RawRetries};
 use super::providers::document::RawProvider;
@@ -41,6 +42,8 @@ pub(super) struct Raw {
     pub(super) multicluster: RawMulticluster,
     #[serde(default)]
     pub(super) gateway: RawGateway,
+    #[serde(default)]
+    pub(super) hbone: RawHbone,
     #[serde(default)]
     pub(super) retries: RawRetries,
     #[serde(default)]

@@ -9,6 +9,7 @@ use meshgate_identity::{ClusterRoots, SpiffeId, TrustDomain};
 use serde::Deserialize;
 
 use super::Role;
+use super::hbone::{RawLimits, TunnelLimits};
 use super::validate::Validator;
 use crate::clusters::ClusterKey;
 
@@ -83,12 +84,8 @@ pub struct GatewaySettings {
     pub listeners: Vec<SocketAddr>,
     /// Where plain HTTP comes in, whose callers nobody knows; empty = off.
     pub compatibility: Vec<SocketAddr>,
-    /// How many connections one identity may have at once.
-    pub connections_per_caller: usize,
-    /// How many tunnels one connection may have at once.
-    pub tunnels_per_connection: u32,
-    /// How many tunnels one identity may have at once.
-    pub tunnels_per_caller: usize,
+    /// How much one caller may have.
+    pub limits: TunnelLimits,
 }
 
 /// When a request is tried again.
@@ -294,26 +291,20 @@ pub(super) fn gateway(v: &mut Validator<'_>, raw: RawGateway, role: Role) -> Gat
         v.fail("gateway", "is for `role: gateway`");
     }
     let listeners = match raw.listeners {
-        Some(written) => addresses(v, "gateway.listeners", &written),
+        Some(written) => v.addresses("gateway.listeners", &written),
         None if role == Role::Gateway => vec![SocketAddr::from((Ipv4Addr::UNSPECIFIED, GATEWAY_PORT))],
         None => Vec::new(),
     };
-    let compatibility = addresses(v, "gateway.compatibility", &raw.compatibility);
+    let compatibility = v.addresses("gateway.compatibility", &raw.compatibility);
     if role == Role::Gateway && listeners.is_empty() && compatibility.is_empty() {
         v.fail("gateway.listeners", "there is none: this gateway would do nothing");
     }
-    GatewaySettings {
-        listeners,
-        compatibility,
-        connections_per_caller: v.at_least("gateway.connectionsPerCaller", raw.connections_per_caller, 1, 256),
-        tunnels_per_connection: v.at_least("gateway.tunnelsPerConnection", raw.tunnels_per_connection, 1, 100),
-        tunnels_per_caller: v.at_least("gateway.tunnelsPerCaller", raw.tunnels_per_caller, 1, 10_000),
-    }
-}
-
-fn addresses(v: &mut Validator<'_>, field: &str, written: &[String]) -> Vec<SocketAddr> {
-    let one = |(index, text): (usize, &String)| v.address(&format!("{field}[{index}]"), text);
-    written.iter().enumerate().filter_map(one).collect()
+    let limits = RawLimits {
+        connections_per_caller: raw.connections_per_caller,
+        tunnels_per_connection: raw.tunnels_per_connection,
+        tunnels_per_caller: raw.tunnels_per_caller,
+    };
+    GatewaySettings { listeners, compatibility, limits: limits.read(v, "gateway") }
 }
 
 /// Reads `retries`.

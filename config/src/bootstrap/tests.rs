@@ -44,6 +44,8 @@ fn defaults_are_as_documented() {
     assert!(!bootstrap.admin.quit, "nobody ends a process over the network unless that is wanted");
     assert_eq!(bootstrap.timeouts.expired_peer, Duration::from_secs(30));
     assert_eq!(bootstrap.timeouts.drain_delay, Duration::ZERO);
+    let limits = TunnelLimits { connections_per_caller: 256, tunnels_per_connection: 100, tunnels_per_caller: 10_000 };
+    assert_eq!(bootstrap.hbone, HboneSettings { listeners: Vec::new(), limits });
     assert!(matches!(bootstrap.authorization.catch_all_deny, CatchAllDeny::Istio));
     assert!(matches!(bootstrap.authorization.path_normalization, Level::MergeSlashes));
     assert_eq!(bootstrap.access_log.path, Some("/dev/stdout".into()));
@@ -173,6 +175,25 @@ fn a_misspelt_field_is_named_with_its_line_and_the_likely_word() {
         ]
     );
     assert_eq!(problems("workers: 1\nworkers: 2\n"), ["bootstrap.yaml:2: the key `workers` is given twice"]);
+}
+
+#[test]
+fn tunnels_are_taken_where_something_is_behind_them() {
+    let with = |more: &str| load(&format!("{MINIMAL}{more}\n"), &[]);
+    let on = "hbone: {listeners: ['0.0.0.0:15008', '[::]:15008'], tunnelsPerCaller: 7}";
+    let hbone = with(on).unwrap().hbone;
+    assert_eq!(hbone.listeners, ["0.0.0.0:15008".parse().unwrap(), "[::]:15008".parse().unwrap()]);
+    assert_eq!(hbone.limits.tunnels_per_caller, 7);
+    for (more, part) in [
+        (format!("{on}\nrole: gateway"), "hbone.listeners: is for `role: sidecar`"),
+        (format!("{on}\ninbound: {{listeners: []}}"), "hbone.listeners: what comes out of a tunnel"),
+        ("hbone: {listeners: [15008]}".to_owned(), "hbone.listeners[0]: "),
+        ("hbone: {tunnelsPerConnection: 0}".to_owned(), "hbone.tunnelsPerConnection: 0 is too little"),
+        ("hbone: {port: 15008}".to_owned(), "unknown field `port`"),
+    ] {
+        let problems = with(&more).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.contains(part)), "{more}: {problems:?}");
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::document::{
 use super::multicluster::Domains;
 use super::{
     AccessLog, Admin, Authorization, Bootstrap, EndpointLimits, Http2Limits, HttpSettings, IdentitySettings, Jwks,
-    Limits, LogSettings, ResourceSettings, Timeouts, WorkloadSettings, detection, headers, labels, listeners,
+    Limits, LogSettings, ResourceSettings, Timeouts, WorkloadSettings, detection, hbone, headers, labels, listeners,
     multicluster, providers,
 };
 use crate::clusters::ClusterKey;
@@ -71,6 +71,11 @@ impl<'a> Validator<'a> {
 
     pub(super) fn address(&mut self, field: &str, text: &str) -> Option<SocketAddr> {
         self.parse(field, text, "an IP address and port, such as 127.0.0.1:15000 or [::1]:15000")
+    }
+
+    pub(super) fn addresses(&mut self, field: &str, written: &[String]) -> Vec<SocketAddr> {
+        let one = |(index, text): (usize, &String)| self.address(&format!("{field}[{index}]"), text);
+        written.iter().enumerate().filter_map(one).collect()
     }
 
     pub(super) fn required(&mut self, field: &str, value: Option<String>) -> String {
@@ -182,6 +187,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let detection = detection::detection(&mut v, raw.detection);
     let multicluster = multicluster::multicluster(&mut v, raw.multicluster, own, domains);
     let gateway = multicluster::gateway(&mut v, raw.gateway, raw.role);
+    let hbone = hbone::hbone(&mut v, &raw.hbone, raw.role, &inbound.listeners);
     let retries = multicluster::retries(&mut v, raw.retries);
     let outlier_detection = multicluster::outlier_detection(&mut v, raw.outlier_detection);
     let cluster_domain = cluster_domain(&mut v, raw.cluster_domain);
@@ -213,6 +219,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             detection,
             multicluster,
             gateway,
+            hbone,
             retries,
             outlier_detection,
             admin: Admin { address, quit: raw.admin.quit },

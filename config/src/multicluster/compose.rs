@@ -202,6 +202,7 @@ impl<'a, 'b> One<'a, 'b> {
                         workload: None,
                         identity: way.identity.clone(),
                         in_reach: way.in_reach,
+                        tunnels: false,
                         remote: Some(Arc::new(remote)),
                     })
                 };

@@ -7,6 +7,7 @@ fn port(namespace: &str, name: &str, port: u16, endpoints: &[&str]) -> Arc<Servi
             workload: None,
             identity: EndpointIdentity::Unknown,
             in_reach: true,
+            tunnels: false,
             remote: None,
         })
     };

@@ -16,7 +16,8 @@ fn mesh_peers_agree_on_tls_13_and_on_what_is_spoken() {
     for (alpn, name, inside) in [
         (ClientAlpn::Http1, alpn::ISTIO_HTTP_11, Negotiated::Http1),
         (ClientAlpn::Http2, alpn::ISTIO_H2, Negotiated::Http2),
-        (ClientAlpn::Tcp, alpn::ISTIO_PEER_EXCHANGE, Negotiated::Tcp),
+        (ClientAlpn::Tcp, alpn::MESHGATE_TCP, Negotiated::Tcp),
+        (ClientAlpn::Tunnels, alpn::H2, Negotiated::Http2),
     ] {
         let handshake = Handshake::run(frontend.client_config(&id(BACKEND).into(), alpn), backend.server_config());
         assert_eq!((handshake.client_result, handshake.server_result), (Ok(()), Ok(())));

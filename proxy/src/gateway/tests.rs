@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -141,17 +140,17 @@ async fn tells_the_caller_whose_fault_it_is() {
         let mut via = edge.via("cart");
         let deadline = || Instant::now() + LONG;
         let nobody = closed().await;
-        let address = Arc::make_mut(&mut via.gateway);
+        let address = edge::gateway_of(&mut via);
         address.port = nobody.port();
         let error = pool::open(&edge.caller.worker, &via, deadline()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::GatewayFailed, "{error}");
         let mut via = edge.via("cart");
-        Arc::make_mut(&mut via.gateway).identity = CART.parse().unwrap();
+        edge::gateway_of(&mut via).identity = CART.parse().unwrap();
         let error = pool::open(&edge.caller.worker, &via, deadline()).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::GatewayTls, "{error}");
         // Who is vouched for by another cluster's roots is nobody's gateway.
         let mut via = edge.via("cart");
-        Arc::make_mut(&mut via.gateway).cluster = TWO.parse().unwrap();
+        edge::gateway_of(&mut via).cluster = TWO.parse().unwrap();
         assert!(pool::open(&edge.caller.worker, &via, deadline()).await.is_err());
     })
     .await;

@@ -15,17 +15,17 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::plan::{self, Own, Target};
-use super::{SOON, Side, answer, choose};
+use super::{Side, answer, choose};
 use crate::balance::Family;
 use crate::connection::Direction;
 use crate::copy::Copy;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::{TcpLabels, UNKNOWN};
 use crate::report::NO_FLAGS;
+use crate::socket;
 use crate::stream::Stream;
 use crate::tcp::{self, Report};
 use crate::tunnel::{CONNECT_FAILED, Held, NO_READY_ENDPOINT, TunnelStream};
-use crate::{socket, throttle};
 
 /// What a CONNECT asked for, kept to be judged by again.
 struct Call {
@@ -46,12 +46,9 @@ pub(super) async fn serve(side: Rc<Side>, head: Parts, recv: RecvStream, mut res
     let asked = Instant::now();
     let authority = head.uri.authority().map(ToString::to_string).unwrap_or_default();
     let call = Call { side: Rc::clone(&side), authority, headers: head.headers };
-    let Some(_permit) = side.admitted.tunnel() else {
-        if let Some(left_out) = throttle::admit() {
-            tracing::warn!(peer = %side.caller.id, left_out, "tunnel refused: gateway.tunnelsPerCaller reached");
-        }
-        let error = ProxyError::new(ErrorKind::TooMany, "the caller has too many tunnels");
-        return refuse(&mut call.report(None), &Refused::Failed(error), respond);
+    let _permit = match side.tunnel() {
+        Ok(permit) => permit,
+        Err(error) => return refuse(&mut call.report(None), &Refused::Failed(error), respond),
     };
     let (mut report, target) = call.judge();
     let target = match target {
@@ -61,9 +58,7 @@ pub(super) async fn serve(side: Rc<Side>, head: Parts, recv: RecvStream, mut res
     let opened = tokio::select! {
         biased;
         _ = poll_fn(|cx| respond.poll_reset(cx)) => {
-            if asked.elapsed() < SOON {
-                side.taken_back.set(side.taken_back.get() + 1);
-            }
+            side.took_back(asked);
             report.failed(&ProxyError::new(ErrorKind::DownstreamGone, "taken back before it was answered"));
             return;
         }
@@ -73,7 +68,7 @@ pub(super) async fn serve(side: Rc<Side>, head: Parts, recv: RecvStream, mut res
         Ok(opened) => opened,
         Err(error) => return refuse(&mut report, &Refused::Failed(error), respond),
     };
-    side.taken_back.set(side.taken_back.get().saturating_sub(1));
+    side.came_to_something();
     report.upstream_address(endpoint.address);
     let Ok(send) = respond.send_response(Response::new(()), false) else {
         report.failed(&ProxyError::new(ErrorKind::DownstreamGone, "before it was answered"));

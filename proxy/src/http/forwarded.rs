@@ -9,9 +9,12 @@ use std::net::IpAddr;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use meshgate_config::{ForwardClientCert, ForwardedFor, HeaderSettings};
+use meshgate_identity::{SpiffeId, client_cert_element};
+use rustls::pki_types::CertificateDer;
 
 use super::headers::{self, CLIENT_CERT, ClientCert, FORWARDED_FOR};
 use crate::connection::Peer;
+use crate::error::{ErrorKind, ProxyError};
 
 /// Other headers that tell an application where a request came from.
 const ADDRESSES: [&str; 3] = ["x-forwarded-for", "forwarded", "x-real-ip"];
@@ -38,9 +41,23 @@ impl Forwarded {
         }
     }
 
-    /// Whether this mode has an element about the caller's own certificate.
-    pub fn tells_certificate(settings: &HeaderSettings) -> bool {
-        matches!(settings.forward_client_cert, ForwardClientCert::SanitizeSet | ForwardClientCert::AppendForward)
+    /// What the application of `own` is told about the certificate that a peer showed; `None` in the modes that tell nothing.
+    ///
+    /// # Errors
+    /// The certificate cannot be put into a header, which a verified one always can.
+    pub fn element(
+        settings: &HeaderSettings,
+        own: &SpiffeId,
+        leaf: Option<&CertificateDer<'_>>,
+    ) -> Result<Option<HeaderValue>, ProxyError> {
+        if !matches!(settings.forward_client_cert, ForwardClientCert::SanitizeSet | ForwardClientCert::AppendForward) {
+            return Ok(None);
+        }
+        let wrong = || ProxyError::new(ErrorKind::DownstreamTls, "client certificate");
+        let leaf = leaf.ok_or_else(wrong)?;
+        let element = client_cert_element(leaf, own, settings.forward_whole_cert);
+        let value = HeaderValue::try_from(element.map_err(|error| wrong().caused_by(error))?);
+        value.map(Some).map_err(|error| wrong().caused_by(error))
     }
 
     /// What becomes of the `x-forwarded-client-cert` that a request came with.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::client::conn::{http1, http2};
-use meshgate_config::{EndpointLimits, GatewayAddress};
+use meshgate_config::EndpointLimits;
 use meshgate_identity::Expected;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
@@ -30,6 +30,7 @@ use crate::error::ProxyError;
 use crate::http::body::{Progress, RequestBody};
 use crate::http::guard::http1::Signals;
 use crate::sessions::Session;
+use crate::tunnel::{Far, HBONE_PORT};
 
 pub use exclusive::Http1;
 
@@ -90,21 +91,29 @@ pub struct Upstream {
     pub via: Option<Via>,
 }
 
-/// A way through another cluster's gateway.
+/// A way through a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Via {
-    /// The gateway.
-    pub gateway: Arc<GatewayAddress>,
+    /// Who ends its outer connection.
+    pub far: Far,
     /// What it is asked for.
     pub authority: Arc<str>,
+}
+
+impl Via {
+    /// The way to what listens at `address`, by its own workload, which must be `expected`.
+    pub fn to_workload(address: SocketAddr, expected: Expected) -> Self {
+        let far = Far::Workload { address: SocketAddr::new(address.ip(), HBONE_PORT), expected };
+        Self { far, authority: address.to_string().into() }
+    }
 }
 
 impl fmt::Display for Upstream {
     /// Its address, or the gateway it is behind.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.via {
-            None => self.address.fmt(f),
-            Some(via) => via.gateway.fmt(f),
+            Some(Via { far: Far::Gateway(gateway), .. }) => gateway.fmt(f),
+            Some(Via { far: Far::Workload { .. }, .. }) | None => self.address.fmt(f),
         }
     }
 }
@@ -159,12 +168,11 @@ impl Pool {
         slot
     }
 
-    /// Uses no connection through this gateway again: it is about to go, and waits for those that are open. What they are at
+    /// Uses no connection through tunnels to `far` again: it is about to go, and waits for those that are open. What they are at
     /// they finish.
-    pub fn retire(&self, gateway: &GatewayAddress) {
+    pub fn retire(&self, far: &Far) {
         let slots = self.slots.borrow();
-        for slot in slots.values().filter(|slot| slot.upstream.via.as_ref().is_some_and(|via| *via.gateway == *gateway))
-        {
+        for slot in slots.values().filter(|slot| slot.upstream.via.as_ref().is_some_and(|via| via.far == *far)) {
             slot.retired.set(slot.retired.get() + 1);
             slot.idle.borrow_mut().clear();
             slot.shared.borrow_mut().retain(|shared| shared.in_use() > 0);

@@ -17,6 +17,8 @@ pub struct Hop {
     pub address: SocketAddr,
     /// How it is protected.
     pub security: Security,
+    /// It is reached through a tunnel to its own address (HBONE), whose outer connection is protected so, and nothing in it.
+    pub tunnel: bool,
     /// Which other cluster it is in, and how it is reached there.
     pub remote: Option<Arc<Remote>>,
 }
@@ -65,5 +67,6 @@ fn hop(service: &ServicePort, endpoint: &Endpoint) -> Option<Hop> {
         expected: Expected { who, cluster: remote.as_ref().map(|remote| remote.cluster.shared()) },
         server_name: Arc::from(service.host.as_str()),
     });
-    Some(Hop { address: endpoint.address, security, remote })
+    let tunnel = endpoint.tunnels && security != Security::Plaintext;
+    Some(Hop { address: endpoint.address, security, tunnel, remote })
 }

@@ -218,7 +218,14 @@ fn of_a_workload_with_two_addresses_one_is_used() {
     let endpoint = |address: &str, workload: Option<&str>| {
         let name = |name: &str| meshgate_policy::ObjectName { namespace: "a".into(), name: name.into() };
         let (address, workload) = (address.parse().unwrap(), workload.map(name));
-        Arc::new(Endpoint { address, workload, identity: EndpointIdentity::Unknown, in_reach: true, remote: None })
+        Arc::new(Endpoint {
+            address,
+            workload,
+            identity: EndpointIdentity::Unknown,
+            in_reach: true,
+            tunnels: false,
+            remote: None,
+        })
     };
     let dual = [
         endpoint("10.0.0.1:80", Some("one")),

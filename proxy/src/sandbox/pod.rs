@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::sandbox::{ADMIN_PORT, OUTBOUND_PORT, POD_PORT, TRUST_DOMAIN};
+use crate::sandbox::{ADMIN_PORT, HBONE_PORT, OUTBOUND_PORT, POD_PORT, TRUST_DOMAIN};
 
 /// Where pods are of which nothing else is said.
 pub(super) const NAMESPACE: &str = "default";
@@ -30,6 +30,8 @@ pub struct PodSpec {
     pub gateway: Vec<SocketAddr>,
     /// Where a gateway takes plain HTTP, whose callers nobody knows.
     pub compatibility: Vec<SocketAddr>,
+    /// Tunnels are taken for its application, with these limits as fields in YAML.
+    pub hbone: Option<&'static str>,
     /// More lines for its bootstrap file.
     pub bootstrap: String,
 }
@@ -47,6 +49,7 @@ impl Default for PodSpec {
             registry_only: false,
             gateway: Vec::new(),
             compatibility: Vec::new(),
+            hbone: None,
             bootstrap: String::new(),
         }
     }
@@ -94,9 +97,13 @@ impl PodSpec {
         };
         let outbound: String = self.outbound.iter().map(listener).collect();
         let policy = if self.registry_only { "REGISTRY_ONLY" } else { "ALLOW_ANY" };
+        let hbone = match self.hbone {
+            Some(limits) => format!("hbone: {{listeners: [\"{address}:{HBONE_PORT}\"], {limits}}}\n"),
+            None => String::new(),
+        };
         format!(
             "role: sidecar\n\
-             {inbound}\
+             {hbone}{inbound}\
              outbound:\n  trafficPolicy: {policy}\n  listeners:\n  \
              - {{address: \"{address}:{OUTBOUND_PORT}\", originalDestination: none}}\n\
              {outbound}"

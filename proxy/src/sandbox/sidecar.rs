@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use http::Method;
 
-use crate::sandbox::{ADMIN_PORT, Answer, OUTBOUND_PORT, POD_PORT, SandboxError, Subnet, request, until};
+use crate::sandbox::{ADMIN_PORT, Answer, HBONE_PORT, OUTBOUND_PORT, POD_PORT, SandboxError, Subnet, request, until};
 
 /// A running sidecar; it is killed when dropped.
 #[derive(Debug)]
@@ -79,6 +79,11 @@ impl Sidecar {
     /// Where its application sends to.
     pub fn outbound(&self) -> SocketAddr {
         SocketAddr::new(self.address, OUTBOUND_PORT)
+    }
+
+    /// Where it takes tunnels, if it does.
+    pub fn hbone(&self) -> SocketAddr {
+        SocketAddr::new(self.address, HBONE_PORT)
     }
 
     /// Its admin endpoint.

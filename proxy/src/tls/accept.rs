@@ -1,14 +1,13 @@
 //! Terminates mutual TLS: the handshake with its deadline, and who is at the other end.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
-use meshgate_identity::{Identity, PeerRole, SpiffeId, alpn, client_cert_element, peer_identity};
+use meshgate_identity::{Identity, PeerRole, alpn, peer_identity};
+use rustls::server::Acceptor;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::connection::Peer;
@@ -22,7 +21,7 @@ pub struct Accepted {
     pub stream: TlsStream<Stream>,
     /// Who is at the other end: always an identity, because the handshake demands one.
     pub peer: Peer,
-    /// What the client said it would speak.
+    /// What the client said it would speak, in what was agreed on or in what it offered (see [`alpn::offered`]).
     pub negotiated: alpn::Negotiated,
 }
 
@@ -33,25 +32,6 @@ impl Accepted {
         let certificates = self.stream.get_ref().1.peer_certificates().unwrap_or_default();
         self.peer.session = Some(worker.sessions.enter(worker, identity, certificates, PeerRole::Caller));
     }
-
-    /// Works out what the application of `own` is told about the peer's certificate.
-    ///
-    /// # Errors
-    /// The certificate cannot be put into a header, which a verified one always can.
-    pub fn tell_certificate(&mut self, own: &SpiffeId, whole: bool) -> Result<(), ProxyError> {
-        let leaf = self
-            .stream
-            .get_ref()
-            .1
-            .peer_certificates()
-            .and_then(<[_]>::first)
-            .ok_or_else(|| refused("no client certificate"))?;
-        let element = client_cert_element(leaf, own, whole);
-        let element = element.map_err(|error| refused("client certificate").caused_by(error))?;
-        let value = HeaderValue::try_from(element);
-        self.peer.client_cert = Some(value.map_err(|error| refused("client certificate").caused_by(error))?);
-        Ok(())
-    }
 }
 
 /// Performs the handshake as the server.
@@ -59,9 +39,13 @@ impl Accepted {
 /// # Errors
 /// The handshake failed or took too long; the peer was told by a TLS alert where the protocol has one for it.
 pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) -> Result<Accepted, ProxyError> {
-    let acceptor = TlsAcceptor::from(Arc::clone(&identity.server_config()));
-    let stream = match timeout(deadline, acceptor.accept(Stream::new(stream))).await {
-        Ok(Ok(stream)) => stream,
+    let handshake = async {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), Stream::new(stream)).await?;
+        let offered = alpn::offered(start.client_hello().alpn().into_iter().flatten());
+        start.into_stream(identity.server_config()).await.map(|stream| (stream, offered))
+    };
+    let (stream, offered) = match timeout(deadline, handshake).await {
+        Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => return Err(refused(format!("handshake failed: {}", super::reason(&error)))),
         Err(_) => return Err(refused("handshake took too long")),
     };
@@ -70,7 +54,10 @@ pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) 
     let id = peer_identity(leaf).map_err(|error| refused("client certificate").caused_by(error))?;
     let sni = session.server_name().map(str::to_ascii_lowercase);
     let peer = Peer { id: Some(id), sni, client_cert: None, session: None };
-    let negotiated = alpn::protocol(session.alpn_protocol());
+    let negotiated = match alpn::protocol(session.alpn_protocol()) {
+        alpn::Negotiated::Unstated => offered,
+        stated => stated,
+    };
     Ok(Accepted { stream, peer, negotiated })
 }
 

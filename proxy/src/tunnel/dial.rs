@@ -1,5 +1,5 @@
 //! Makes the outer session to a gateway: a socket to the first of its addresses that answers, and mutual TLS with exactly the
-//! gateway's identity. Needs no worker, so that whoever asks a gateway from the main thread comes this way, too.
+//! gateway's identity; or to a workload itself, with its own. Needs no worker, so that whoever asks a gateway from the main thread comes this way, too.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -50,6 +50,40 @@ pub async fn dial(
 /// Whom a gateway's certificate must name, and by whose word.
 pub fn expected(gateway: &GatewayAddress) -> Expected {
     Expected { who: Who::Exactly(gateway.identity.clone()), cluster: Some(gateway.cluster.shared()) }
+}
+
+/// Connects to who takes tunnels for a workload at `address` within `timeout`.
+///
+/// # Errors
+/// [`ErrorKind::ConnectFailed`], [`ErrorKind::ConnectTimeout`] or [`ErrorKind::UpstreamTls`].
+pub async fn dial_workload(
+    address: SocketAddr,
+    expected: &Expected,
+    identity: &Identity,
+    timeout: Duration,
+) -> Result<TlsStream<Stream>, ProxyError> {
+    let failed = |kind, what: &str| ProxyError::new(kind, format!("tunnels of {address}: {what}"));
+    let dialling = async {
+        let stream = socket::connect(address, None).await;
+        let stream = stream.map_err(|error| failed(ErrorKind::ConnectFailed, "cannot connect").caused_by(error))?;
+        let config = identity.client_config(expected, ClientAlpn::Tunnels);
+        match TlsConnector::from(config).connect(address.ip().into(), Stream::new(stream)).await {
+            Ok(stream) => Ok(stream),
+            Err(error) if !tls::is_tls(&error) => {
+                Err(failed(ErrorKind::ConnectFailed, "in the TLS handshake").caused_by(error))
+            }
+            Err(error) => {
+                let what = format!("expected {expected}: {}", tls::reason(&error));
+                Err(failed(ErrorKind::UpstreamTls, &what))
+            }
+        }
+    };
+    let stream = tokio::time::timeout(timeout, dialling).await;
+    let stream = stream.unwrap_or_else(|_| Err(failed(ErrorKind::ConnectTimeout, "no session in time")))?;
+    match alpn::protocol(stream.get_ref().1.alpn_protocol()) {
+        alpn::Negotiated::Http2 => Ok(stream),
+        _ => Err(failed(ErrorKind::ConnectFailed, "does not speak HTTP/2")),
+    }
 }
 
 async fn dial_one(

@@ -1,4 +1,4 @@
-//! Outer connections to gateways, by worker: few connections, many tunnels.
+//! Outer connections, by worker and far end: few connections, many tunnels.
 //!
 //! Each is driven by one task of its worker. It takes tunnels until it has as many as either end allows, is told to go away, is
 //! of an older own certificate, or stops answering; those it has then end by themselves.
@@ -17,12 +17,12 @@ use futures_util::FutureExt;
 use h2::client::SendRequest;
 use h2::{Reason, client};
 use http::{Method, Request, StatusCode, Version, header};
-use meshgate_config::{GatewayAddress, Role};
+use meshgate_config::Role;
 use meshgate_identity::PeerRole;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::{Held, Open, TunnelStream, cork, pulse};
+use super::{Far, Held, Open, TunnelStream, cork, pulse};
 use crate::connection::Direction;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::guard::http2::{Guarded, Role as End};
@@ -35,11 +35,11 @@ use crate::worker::{Worker, WorkerRef};
 /// good a moment ago.
 const TRIES: usize = 3;
 
-/// The gateways that one worker has connections to.
+/// Whom one worker has connections to.
 #[derive(Debug, Default)]
-pub struct Tunnels(RefCell<HashMap<Arc<GatewayAddress>, Rc<Connections>>>);
+pub struct Tunnels(RefCell<HashMap<Far, Rc<Connections>>>);
 
-/// Connections to one gateway.
+/// Connections to one of them.
 #[derive(Debug, Default)]
 struct Connections {
     open: RefCell<Vec<Rc<Connection>>>,
@@ -91,12 +91,12 @@ impl Tunnels {
         });
     }
 
-    fn to(&self, gateway: &Arc<GatewayAddress>) -> Rc<Connections> {
+    fn to(&self, far: &Far) -> Rc<Connections> {
         let mut all = self.0.borrow_mut();
-        if let Some(known) = all.get(gateway) {
+        if let Some(known) = all.get(far) {
             return Rc::clone(known);
         }
-        Rc::clone(all.entry(Arc::clone(gateway)).or_default())
+        Rc::clone(all.entry(far.clone()).or_default())
     }
 }
 
@@ -104,9 +104,10 @@ impl Tunnels {
 ///
 /// # Errors
 /// About the gateway: [`ErrorKind::GatewayFailed`], [`ErrorKind::GatewayTls`], [`ErrorKind::Loop`]. From it:
-/// [`ErrorKind::TunnelRefused`], [`ErrorKind::TunnelNoEndpoint`]. Nothing of a request was sent in any of them.
+/// [`ErrorKind::TunnelRefused`], [`ErrorKind::TunnelNoEndpoint`]. About a workload: [`ErrorKind::ConnectFailed`],
+/// [`ErrorKind::ConnectTimeout`], [`ErrorKind::UpstreamTls`]. Nothing of a request was sent in any of them.
 pub async fn open(worker: &WorkerRef, via: &Via, deadline: Instant) -> Result<TunnelStream, ProxyError> {
-    let connections = worker.tunnels.to(&via.gateway);
+    let connections = worker.tunnels.to(&via.far);
     let generation = worker.identity.borrow().generation();
     let mut last = None;
     for _ in 0..TRIES {
@@ -121,7 +122,13 @@ pub async fn open(worker: &WorkerRef, via: &Via, deadline: Instant) -> Result<Tu
                 last = Some(why);
             }
             // The gateway itself is asked whether it lives by PING; who is slow here is whoever it connects to.
-            Err(_) => return Err(error(ErrorKind::TunnelNoEndpoint, via, "no answer to CONNECT in time")),
+            Err(_) => {
+                let kind = match via.far {
+                    Far::Gateway(_) => ErrorKind::TunnelNoEndpoint,
+                    Far::Workload { .. } => ErrorKind::ConnectTimeout,
+                };
+                return Err(error(kind, via, "no answer to CONNECT in time"));
+            }
         }
     }
     let failed = error(ErrorKind::GatewayFailed, via, "its connections end as soon as they are used");
@@ -207,16 +214,22 @@ impl Drop for Connecting {
 }
 
 async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, ProxyError> {
-    let gateway = worker.shared.clusters.gateway(&via.gateway);
     let identity = Arc::clone(&worker.identity.borrow());
     let generation = identity.generation();
     let patience = worker.shared.bootstrap.timeouts.connect;
     let deadline = Instant::now() + patience;
-    let dialled = dial::dial(&gateway, &identity, &worker.shared.own, patience).await;
-    let result = if dialled.is_ok() { "ok" } else { "error" };
-    worker.shared.metrics.handshake(Direction::Gateway, result);
+    let (dialled, direction) = match &via.far {
+        Far::Gateway(gateway) => {
+            let gateway = worker.shared.clusters.gateway(gateway);
+            (dial::dial(&gateway, &identity, &worker.shared.own, patience).await, Direction::Gateway)
+        }
+        Far::Workload { address, expected } => {
+            (dial::dial_workload(*address, expected, &identity, patience).await, Direction::Outbound)
+        }
+    };
+    worker.shared.metrics.handshake(direction, if dialled.is_ok() { "ok" } else { "error" });
     let late = |_| error(ErrorKind::GatewayFailed, via, "no HTTP/2 in time");
-    let (stream, role) = (dialled?, PeerRole::Server(dial::expected(&via.gateway)));
+    let (stream, role) = (dialled?, PeerRole::Server(via.far.expected()));
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let session = worker.sessions.enter(worker, &identity, certificates, role);
     let (limits, shared) = (worker.shared.bootstrap.limits.http2, Arc::clone(&worker.shared));
@@ -230,7 +243,7 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
     let rests_on = Rc::clone(&session);
     let made =
         Connection { sender, generation, session, tunnels: tunnels.clone(), used: Cell::new(Instant::now()), closed };
-    let (gateway, closed) = (Arc::clone(&via.gateway), Rc::clone(&made.closed));
+    let (far, closed) = (via.far.clone(), Rc::clone(&made.closed));
     let made = Rc::new(made);
     let (worker, watched) = (Rc::clone(worker), Rc::downgrade(&made));
     tokio::task::spawn_local(async move {
@@ -248,19 +261,19 @@ async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, Prox
                 () = going_away(watched) => {}
                 () = rests_on.not_good() => {}
             }
-            tracing::debug!(%gateway, tunnels = tunnels.count(), "gateway is about to go");
+            tracing::debug!(%far, tunnels = tunnels.count(), "outer connection is about to go");
             closed.set(true);
-            worker.pool.retire(&gateway);
+            worker.pool.retire(&far);
             std::future::pending::<()>().await;
         };
         tokio::select! {
             biased;
             ended = driving => match ended {
-                Ok(()) => tracing::debug!(%gateway, "gateway connection ended"),
-                Err(error) => tracing::debug!(%gateway, %error, "gateway connection ended"),
+                Ok(()) => tracing::debug!(%far, "outer connection ended"),
+                Err(error) => tracing::debug!(%far, %error, "outer connection ended"),
             },
-            () = lost => tracing::warn!(%gateway, tunnels = tunnels.count(), "gateway does not answer; its tunnels end"),
-            () = rests_on.ended() => tracing::debug!(%gateway, why = rests_on.over(), "gateway connection cut"),
+            () = lost => tracing::warn!(%far, tunnels = tunnels.count(), "no answer on an outer connection; its tunnels end"),
+            () = rests_on.ended() => tracing::debug!(%far, why = rests_on.over(), "outer connection cut"),
             () = retired => {}
         }
         closed.set(true);
@@ -286,7 +299,7 @@ pub(super) fn builder() -> client::Builder {
 enum Unopened {
     /// This connection does not take it; another may.
     NotHere(h2::Error),
-    /// The gateway said no.
+    /// The far end said no.
     Refused(ProxyError),
 }
 
@@ -331,7 +344,14 @@ fn request(worker: &Worker, via: &Via) -> Result<Request<()>, ProxyError> {
 }
 
 fn error(kind: ErrorKind, via: &Via, what: &str) -> ProxyError {
-    ProxyError::new(kind, format!("{} through gateway {}: {what}", via.authority, via.gateway))
+    let kind = match (&via.far, kind) {
+        // There is nobody behind it to blame instead, and whoever it does not let in has no connection.
+        (Far::Workload { .. }, ErrorKind::GatewayFailed | ErrorKind::TunnelRefused | ErrorKind::TunnelNoEndpoint) => {
+            ErrorKind::ConnectFailed
+        }
+        (_, kind) => kind,
+    };
+    ProxyError::new(kind, format!("{} through {}: {what}", via.authority, via.far))
 }
 
 #[cfg(test)]

@@ -45,15 +45,28 @@ impl Envoy {
     /// Starts it and waits until it listens. Files go to `folder`.
     pub(crate) async fn start(binary: &Path, folder: &Path, identity: &Identity, listeners: &[Listener<'_>]) -> Self {
         let subnets: Vec<_> = (0..=listeners.len() / ROOM).map(|_| Subnet::claim().unwrap()).collect();
-        let (config, output) = (folder.join("envoy.json"), folder.join("envoy.log"));
-        let admin = SocketAddr::new(subnets[0].host(1), ADMIN_PORT);
         let all = listeners.iter().enumerate();
         let all = all.map(|(index, listener)| listener.config(&format!("set-{index}"), at(&subnets, index), identity));
         let provider = listeners.iter().find_map(|listener| listener.set.provider);
         let clusters: Vec<_> = provider.map(translate::cluster).into_iter().collect();
+        let resources = json!({"listeners": all.collect::<Vec<_>>(), "clusters": clusters});
+        Self::launch(binary, folder, subnets, &resources).await
+    }
+
+    /// Starts one that serves these static resources at addresses of these networks, of which there is at least one. `folder` is
+    /// its own.
+    pub(crate) async fn launch(binary: &Path, folder: &Path, subnets: Vec<Subnet>, resources: &Value) -> Self {
+        let (config, output) = (folder.join("envoy.json"), folder.join("envoy.log"));
+        let admin = SocketAddr::new(subnets[0].host(1), ADMIN_PORT);
         let text = json!({
             "admin": {"address": socket_address(admin)},
-            "static_resources": {"listeners": all.collect::<Vec<_>>(), "clusters": clusters},
+            "static_resources": resources,
+            // What tells listeners from each other inside of one process, where tunnels end.
+            "bootstrap_extensions": [typed(
+                "envoy.bootstrap.internal_listener",
+                "envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
+                json!({}),
+            )],
         });
         fs::write(&config, text.to_string()).unwrap();
         let log = File::create(&output).unwrap();
@@ -96,12 +109,14 @@ impl Drop for Envoy {
     }
 }
 
-fn at(subnets: &[Subnet], index: usize) -> SocketAddr {
+/// Where a listener is, by its place in the list.
+pub(crate) fn at(subnets: &[Subnet], index: usize) -> SocketAddr {
     let last = u8::try_from(index % ROOM + 2).unwrap();
     SocketAddr::new(subnets[index / ROOM].host(last), POD_PORT)
 }
 
-fn socket_address(address: SocketAddr) -> Value {
+/// As Envoy writes it.
+pub(crate) fn socket_address(address: SocketAddr) -> Value {
     let ip: IpAddr = address.ip();
     json!({"socket_address": {"address": ip.to_string(), "port_value": address.port()}})
 }
@@ -202,7 +217,8 @@ fn transport_socket(identity: &Identity) -> Value {
     typed("envoy.transport_sockets.tls", kind, config)
 }
 
-fn typed(name: &str, kind: &str, mut config: Value) -> Value {
+/// An extension and its configuration.
+pub(crate) fn typed(name: &str, kind: &str, mut config: Value) -> Value {
     config["@type"] = format!("type.googleapis.com/{kind}").into();
     json!({"name": name, "typed_config": config})
 }

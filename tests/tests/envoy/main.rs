@@ -23,6 +23,7 @@ mod dice;
 mod differences;
 mod envoy;
 mod generated;
+mod interop;
 mod paths;
 mod people;
 mod policies;

@@ -65,7 +65,7 @@ impl People {
         all.push((TWO_URIS, two));
         let mut people = BTreeMap::new();
         // As Istio's clients do: the mesh's name for a protocol, then its common one.
-        for (alpn, common) in [(HTTP1, "http/1.1"), (HTTP2, "h2"), (TCP, "istio-peer-exchange")] {
+        for (alpn, common) in [(HTTP1, "http/1.1"), (HTTP2, "h2"), (TCP, "istio")] {
             let config = |credentials| {
                 let mut config = tls(credentials, alpn);
                 config.alpn_protocols.push(common.into());

@@ -17,6 +17,7 @@
 
 mod exclusions;
 mod families;
+mod hbone;
 mod listeners;
 mod mtls;
 mod self_calls;

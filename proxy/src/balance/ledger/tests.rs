@@ -206,7 +206,12 @@ async fn why_an_endpoint_is_out_and_for_how_long_can_be_asked() {
     let choice = service(&mesh, 3);
     ask(&choice, (0, 2), 5, FAILED);
     tokio::time::advance(secs(2)).await;
-    let hop = |address: &str| Hop { address: address.parse().unwrap(), security: Security::Plaintext, remote: None };
+    let hop = |address: &str| Hop {
+        address: address.parse().unwrap(),
+        security: Security::Plaintext,
+        tunnel: false,
+        remote: None,
+    };
     let ejected = |host: &str, address: &str| mesh.ledgers.ejected(host, 80, &hop(address));
     assert_eq!(ejected("a", "10.0.0.2:80").as_deref(), Some("5 failures in a row, for 3s more"));
     assert_eq!((ejected("a", "10.0.0.1:80"), ejected("b", "10.0.0.2:80")), (None, None));

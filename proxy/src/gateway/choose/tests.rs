@@ -8,7 +8,7 @@ fn service(addresses: &[&str]) -> ServicePort {
     let endpoint = |address: &&str| {
         let identity = EndpointIdentity::Unknown;
         let address = address.parse().unwrap();
-        Arc::new(Endpoint { address, workload: None, identity, in_reach: false, remote: None })
+        Arc::new(Endpoint { address, workload: None, identity, in_reach: false, tunnels: false, remote: None })
     };
     ServicePort {
         service: name,
@@ -82,7 +82,7 @@ fn only_endpoints_of_this_cluster_that_speak_mutual_tls_are_ready() {
     let mut service = service(&THREE);
     let here = |identity, remote| {
         let address = THREE[0].parse().unwrap();
-        Arc::new(Endpoint { address, workload: None, identity, in_reach: true, remote })
+        Arc::new(Endpoint { address, workload: None, identity, in_reach: true, tunnels: false, remote })
     };
     let elsewhere = Remote {
         cluster: "r/z/g/other".parse().unwrap(),

@@ -30,6 +30,7 @@ use crate::listen::accept_loop;
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
 use crate::sessions;
+use crate::tunnel::Far;
 use crate::tunnel::{TunnelStream, pool};
 use crate::worker::{Shared, Worker, WorkerRef};
 
@@ -106,7 +107,10 @@ impl Edge {
     }
 
     pub(crate) fn via(&self, name: &str) -> Via {
-        Via { gateway: self.gateway_address(), authority: format!("{name}.shop.svc.clusterset.local:80").into() }
+        Via {
+            far: Far::Gateway(self.gateway_address()),
+            authority: format!("{name}.shop.svc.clusterset.local:80").into(),
+        }
     }
 
     /// A tunnel to an exported service, as a sidecar opens it.
@@ -168,7 +172,7 @@ fn export(name: &str, endpoints: &[SocketAddr], targets: &[&str]) -> Export {
     let service = ObjectName { namespace: "shop".into(), name: name.into() };
     let endpoint = |address: &SocketAddr| {
         let identity = EndpointIdentity::Mesh(CART.parse().unwrap());
-        Arc::new(Endpoint { address: *address, workload: None, identity, in_reach: true, remote: None })
+        Arc::new(Endpoint { address: *address, workload: None, identity, in_reach: true, tunnels: false, remote: None })
     };
     let port = ServicePort {
         service: service.clone(),
@@ -242,4 +246,12 @@ fn process(folder: &Path, id: &str, role: &str, other: &str) -> Process {
     let worker: Rc<Worker> = Rc::new(Worker::new(shared, snapshots, identity.subscribe(), keys, sink, drain));
     let _: &Sink = &worker.access_log;
     Process { worker, config, drain: controller, log: Some(log), identity }
+}
+
+/// The gateway that a way goes through.
+pub(crate) fn gateway_of(via: &mut Via) -> &mut GatewayAddress {
+    match &mut via.far {
+        Far::Gateway(gateway) => Arc::make_mut(gateway),
+        Far::Workload { .. } => panic!("no way through a gateway"),
+    }
 }

@@ -203,7 +203,7 @@ async fn whoever_asked_first_may_go_away_and_the_others_get_their_tunnels() {
         // A slow way to the gateway.
         let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut via = edge.via("cart");
-        Arc::make_mut(&mut via.gateway).port = front.local_addr().unwrap().port();
+        edge::gateway_of(&mut via).port = front.local_addr().unwrap().port();
         let (accepted, gateway) = (Rc::new(Cell::new(0)), edge.address);
         let counted = Rc::clone(&accepted);
         spawn_local(async move {
@@ -295,7 +295,7 @@ async fn what_a_caller_may_have_comes_back_however_it_ends() {
 async fn gateway(edge: &Edge, does: impl Fn(SendResponse<Bytes>) + 'static) -> Via {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut via = edge.via("cart");
-    Arc::make_mut(&mut via.gateway).port = listener.local_addr().unwrap().port();
+    edge::gateway_of(&mut via).port = listener.local_addr().unwrap().port();
     let (identity, does) = (edge.identity("one", GATEWAY), Rc::new(does));
     spawn_local(async move {
         loop {

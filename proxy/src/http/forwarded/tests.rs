@@ -16,7 +16,8 @@ fn told(certificate: ForwardClientCert, addresses: ForwardedFor, caller: Option<
         forwarded_for: addresses,
         request_id: true,
     };
-    let tells = Forwarded::tells_certificate(&settings) && caller.is_some();
+    let tells =
+        [ForwardClientCert::SanitizeSet, ForwardClientCert::AppendForward].contains(&certificate) && caller.is_some();
     let client_cert = tells.then(|| HeaderValue::from_static(OURS));
     let peer = Peer { id: caller.map(|id| id.parse().unwrap()), sni: None, client_cert, session: None };
     Forwarded::of(&settings, &peer, "192.0.2.7".parse().unwrap())

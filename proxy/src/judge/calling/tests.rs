@@ -270,6 +270,7 @@ fn spanning(spread: Spread, shares: [Share; 3]) -> (Arc<ServicePort>, Vec<Hop>) 
             workload: None,
             identity: EndpointIdentity::Mesh(identity),
             in_reach: true,
+            tunnels: false,
             remote: Some(Arc::new(Remote { cluster, share, gateway: Some(gateway), authority })),
         })
     };

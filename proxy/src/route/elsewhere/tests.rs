@@ -131,7 +131,7 @@ fn way(snapshot: &Snapshot) -> Way {
     });
     let candidates = hops.map(|hop| {
         let ruling = rulings.place(snapshot, &caller(), &service, &hop);
-        let Hop { address, security, remote } = hop;
+        let Hop { address, security, remote, .. } = hop;
         let connect_timeout = std::time::Duration::from_secs(1);
         let version = HttpVersion::Http1;
         let upstream = Upstream { address, version, security, source: None, connect_timeout, via: None };

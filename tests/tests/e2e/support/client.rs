@@ -30,8 +30,8 @@ use super::soon;
 pub(crate) const MESH_HTTP1: &str = "istio-http/1.1";
 /// HTTP/2 between mesh peers.
 pub(crate) const MESH_HTTP2: &str = "istio-h2";
-/// Bytes between mesh peers.
-pub(crate) const MESH_TCP: &str = "istio-peer-exchange";
+/// Bytes between two of us.
+pub(crate) const MESH_TCP: &str = "meshgate-tcp";
 
 /// A client that shows `credentials`, if any, and takes any server.
 pub(crate) fn tls(credentials: Option<&Credentials>, alpn: &str) -> ClientConfig {

@@ -32,6 +32,8 @@ pub(crate) struct Spec {
     pub(crate) frontend_application: Option<SocketAddr>,
     /// More outbound listeners of the frontend.
     pub(crate) outbound: Vec<(u16, SocketAddr)>,
+    /// The backends take tunnels, and say so by their label.
+    pub(crate) tunnels: bool,
     pub(crate) registry_only: bool,
     /// The name of the service's port.
     pub(crate) port_name: &'static str,
@@ -49,6 +51,7 @@ impl Spec {
             frontend: String::new(),
             frontend_application: None,
             outbound: Vec::new(),
+            tunnels: false,
             registry_only: false,
             port_name: "http",
             labels: "",
@@ -85,6 +88,7 @@ impl Mesh {
                 service_account: "backend".to_owned(),
                 app: "backend".to_owned(),
                 application: Some(*application),
+                hbone: spec.tunnels.then_some(""),
                 bootstrap: spec.backend.clone(),
                 ..PodSpec::default()
             };
@@ -167,7 +171,9 @@ pub(crate) fn policy(name: &str, action: &str, rules: &str) -> String {
 }
 
 fn workloads(spec: &Spec, frontend: IpAddr, backends: &[IpAddr]) -> String {
-    let Spec { port_name, labels, .. } = spec;
+    let Spec { port_name, .. } = spec;
+    let tunnel = if spec.tunnels { ", networking.istio.io/tunnel: http" } else { "" };
+    let labels = &format!("{}{tunnel}", spec.labels);
     let mut yaml = format!(
         r#"apiVersion: v1
 kind: Service

@@ -7,7 +7,8 @@ use super::pod::{HTTP_PORT, TCP_PORT};
 /// A Service with cluster addresses of both families for each workload, and its Pod.
 pub(super) fn workloads(workloads: &[Workload]) -> String {
     let in_mesh = workloads.iter().enumerate().filter(|(_, workload)| workload.in_mesh);
-    let documents = in_mesh.map(|(index, Workload { name, .. })| {
+    let documents = in_mesh.map(|(index, Workload { name, settings, .. })| {
+        let tunnel = if settings.contains("hbone:") { ", networking.istio.io/tunnel: http" } else { "" };
         let [service, service_v6] = Family::BOTH.map(|family| family.service(index));
         let [pod, pod_v6] = Family::BOTH.map(|family| family.pod(index));
         format!(
@@ -24,7 +25,7 @@ pub(super) fn workloads(workloads: &[Workload]) -> String {
              ---\n\
              apiVersion: v1\n\
              kind: Pod\n\
-             metadata: {{name: {name}-1, namespace: default, labels: {{app: {name}}}}}\n\
+             metadata: {{name: {name}-1, namespace: default, labels: {{app: {name}{tunnel}}}}}\n\
              spec: {{serviceAccountName: {name}}}\n\
              status: {{podIP: {pod}, podIPs: [{{ip: {pod}}}, {{ip: \"{pod_v6}\"}}]}}\n"
         )
