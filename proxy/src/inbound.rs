@@ -5,12 +5,14 @@
 mod side;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use meshgate_config::{AppProtocol, InboundListener, OriginalDestination, Snapshot};
 use meshgate_identity::alpn::Negotiated;
 use meshgate_policy::{Authentication, ConnectionFacts, MtlsMode, RemoteIp, Residual, Verdict};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::access_log::Line;
 use crate::connection::{Connection, Direction, Peer, Protocol};
@@ -109,17 +111,29 @@ impl Plan {
 /// # Errors
 /// Why it could not be served; the caller logs it.
 pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connection, listener: &InboundListener) {
-    if let Err(error) = try_serve(worker, stream, &mut connection, listener).await {
-        report::connection_refused(worker, Direction::Inbound, &connection, &error);
+    // In a box of its own: what it takes to get this far, the configuration of that moment among it, is gone while it is served.
+    let opening = Box::pin(open(worker, stream, &mut connection, listener));
+    match opening.await {
+        Ok(None) => {}
+        Ok(Some((side, Opened::Plain(stream)))) => side.run(stream).await,
+        Ok(Some((side, Opened::Tls(stream)))) => side.run(stream).await,
+        Err(error) => report::connection_refused(worker, Direction::Inbound, &connection, &error),
     }
 }
 
-async fn try_serve(
+/// What the bytes of a connection come from, once it is known what they are.
+enum Opened {
+    Plain(Stream),
+    Tls(Rewind<Box<TlsStream<Stream>>>),
+}
+
+/// All that comes before the first message; `None` when the connection has ended by itself or with the drain.
+async fn open(
     worker: &WorkerRef,
     stream: TcpStream,
     connection: &mut Connection,
     listener: &InboundListener,
-) -> Result<(), ProxyError> {
+) -> Result<Option<(Rc<Side>, Opened)>, ProxyError> {
     let shared = &worker.shared;
     let destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?
         .ok_or_else(|| ProxyError::new(ErrorKind::Internal, "inbound listener without original destination"))?;
@@ -138,21 +152,20 @@ async fn try_serve(
     };
     report::count_detection(worker, Direction::Inbound, detected);
     match admit(mode, detected, hint) {
-        Admission::Gone => Ok(()),
+        Admission::Gone => Ok(None),
         Admission::Refuse(why) => Err(ProxyError::new(ErrorKind::DownstreamTls, why)),
         Admission::Plain(protocol) => {
             let side = Side::new(worker, &snapshot, *connection, listener, destination, Peer::default(), protocol);
-            side.run(Stream::new(stream)).await;
-            Ok(())
+            Ok(Some((side, Opened::Plain(Stream::new(stream)))))
         }
         Admission::Terminate => {
             let identity = Arc::clone(&worker.identity.borrow());
             let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
-            let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };
+            let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(None) };
             let result = if outcome.is_ok() { "ok" } else { "error" };
             shared.metrics.handshake(Direction::Inbound, result);
             let accepted = outcome?;
-            let mut stream = Rewind::new(accepted.stream);
+            let mut stream = Rewind::new(Box::new(accepted.stream));
             let protocol = match accepted.negotiated {
                 _ if hint == AppProtocol::Tcp => Protocol::Tcp,
                 Negotiated::Http1 => Protocol::Http1,
@@ -161,13 +174,12 @@ async fn try_serve(
                 Negotiated::Tcp | Negotiated::Unstated => {
                     match drain::before(worker, Phase::Draining, stream.detect(timeouts.detect)).await {
                         Some(protocol) => declared(protocol, hint),
-                        None => return Ok(()),
+                        None => return Ok(None),
                     }
                 }
             };
             let side = Side::new(worker, &snapshot, *connection, listener, destination, accepted.peer, protocol);
-            side.run(stream).await;
-            Ok(())
+            Ok(Some((side, Opened::Tls(stream))))
         }
     }
 }

@@ -223,6 +223,7 @@ async fn try_serve(
     connection.destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?.map(socket::canonical);
     let snapshot = worker.snapshot();
     if connection.destination.is_some_and(|address| split::is_closed(&snapshot, address)) {
+        drop(snapshot);
         // Whatever it would speak, it hears nothing.
         Side::new(worker, *connection, Protocol::Tcp).run_tcp(Stream::new(stream)).await;
         return Ok(());
@@ -235,6 +236,8 @@ async fn try_serve(
             .unwrap_or(Ok(Detected::Closed))
             .map_err(|error| ProxyError::new(ErrorKind::DownstreamGone, "while detecting").caused_by(error))?
     };
+    // Not kept for as long as the connection lasts: it would outlive its successors.
+    drop(snapshot);
     report::count_detection(worker, Direction::Outbound, detected);
     let protocol = match detected {
         Detected::Closed => return Ok(()),

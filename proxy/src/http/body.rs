@@ -17,6 +17,7 @@ use meshgate_policy::Authentication;
 
 use crate::balance::Attempt;
 use crate::http::headers;
+use crate::http::idle::Coming;
 use crate::http::pool::Lease;
 use crate::http::retry::{Replay, Tee};
 use crate::http::standing::Standing;
@@ -62,6 +63,8 @@ pub struct Received {
     rest: Incoming,
     /// Whose headers its trailers may not have either.
     tokens: Option<Arc<Authentication>>,
+    /// To be told when all has been taken.
+    coming: Option<Coming>,
 }
 
 #[derive(Debug, Default)]
@@ -73,9 +76,22 @@ struct Read {
 }
 
 impl Received {
-    /// Nothing of it is read yet.
-    pub fn new(rest: Incoming) -> Self {
-        Self { read: None, rest, tokens: None }
+    /// Nothing of it is read yet; `coming` is told when all has been taken.
+    pub fn new(rest: Incoming, coming: Option<Coming>) -> Self {
+        Self { read: None, rest, tokens: None, coming }
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.rest).poll_frame(cx);
+        let ended = match &frame {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(_))) => self.rest.is_end_stream(),
+            _ => false,
+        };
+        if ended && let Some(coming) = self.coming.take() {
+            coming.ended();
+        }
+        frame
     }
 
     /// Keeps out of the trailers what only a good token may put into a request's headers: many servers take one for the other.
@@ -108,7 +124,7 @@ impl Received {
         let mut data = Vec::new();
         let mut read = Read::default();
         while data.len() <= max {
-            match std::future::poll_fn(|cx| Pin::new(&mut self.rest).poll_frame(cx)).await {
+            match std::future::poll_fn(|cx| self.poll_rest(cx)).await {
                 None => read.ended = true,
                 Some(frame) => match frame?.into_data() {
                     Ok(more) => data.extend_from_slice(&more),
@@ -145,7 +161,7 @@ impl Body for Received {
                 return Poll::Ready(None);
             }
         }
-        Pin::new(&mut self.rest).poll_frame(cx)
+        self.poll_rest(cx)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -21,6 +21,11 @@ use crate::http::standing::{Head, InProgress, Standing};
 pub struct Activity {
     in_flight: Cell<u32>,
     in_head: Cell<bool>,
+    /// All that HTTP/1 had to say has gone out.
+    flushed: Cell<bool>,
+    /// The number of the last request, and of the one whose body may still be coming; 0 is none.
+    requests: Cell<u32>,
+    coming: Cell<u32>,
     in_progress: Rc<InProgress>,
     /// Since when nothing has happened; `None` when something has and the clock was not asked.
     since: Cell<Option<Instant>>,
@@ -31,6 +36,22 @@ pub struct Activity {
 pub struct InFlight {
     activity: Rc<Activity>,
     standing: Option<Rc<Standing>>,
+}
+
+/// A request's body that is coming.
+#[derive(Debug)]
+pub struct Coming {
+    activity: Rc<Activity>,
+    request: u32,
+}
+
+impl Coming {
+    /// It was taken to its end. One that is given up instead leaves its connection in the middle of a message.
+    pub fn ended(self) {
+        if self.activity.coming.get() == self.request {
+            self.activity.coming.set(0);
+        }
+    }
 }
 
 /// What to do when the timer fires.
@@ -50,15 +71,22 @@ impl Activity {
         Rc::new(Self {
             in_flight: Cell::new(0),
             in_head: Cell::new(false),
+            flushed: Cell::new(false),
+            requests: Cell::new(0),
+            coming: Cell::new(0),
             in_progress: Rc::default(),
             since: Cell::new(None),
         })
     }
 
-    /// A request was read.
-    pub fn request(self: &Rc<Self>) -> InFlight {
+    /// A request was read; whether it `has_body`.
+    pub fn request(self: &Rc<Self>, has_body: bool) -> InFlight {
         self.in_flight.set(self.in_flight.get() + 1);
         self.in_head.set(false);
+        self.flushed.set(false);
+        self.requests.set(self.requests.get().wrapping_add(1).max(1));
+        // That its head was read says that what came before is complete.
+        self.coming.set(if has_body { self.requests.get() } else { 0 });
         self.since.set(None);
         InFlight { activity: Rc::clone(self), standing: None }
     }
@@ -66,6 +94,22 @@ impl Activity {
     /// Requests that were let in and are not over.
     pub fn in_progress(&self) -> &InProgress {
         &self.in_progress
+    }
+
+    /// The body of the request that was read last, as long as it comes.
+    pub fn body(self: &Rc<Self>) -> Option<Coming> {
+        (self.coming.get() != 0).then(|| Coming { activity: Rc::clone(self), request: self.coming.get() })
+    }
+
+    /// Whether an HTTP/1 connection stands between two messages: every request is answered and was taken to its end, the answers
+    /// have gone out, and nothing of a next one was seen.
+    pub fn is_between_messages(&self) -> bool {
+        self.in_flight.get() == 0 && !self.in_head.get() && self.coming.get() == 0 && self.flushed.get()
+    }
+
+    /// Since when nothing has happened, as far as it was noted.
+    pub fn rests_since(&self) -> Instant {
+        self.since.get().unwrap_or_else(Instant::now)
     }
 
     /// Whether the connection's time is over.
@@ -126,12 +170,18 @@ impl Drop for InFlight {
 pub struct Watched<I> {
     inner: I,
     activity: Rc<Activity>,
+    closing: bool,
 }
 
 impl<I> Watched<I> {
     /// Notes reads of `inner`.
     pub fn new(inner: I, activity: Rc<Activity>) -> Self {
-        Self { inner, activity }
+        Self { inner, activity, closing: false }
+    }
+
+    /// The stream itself.
+    pub fn into_inner(self) -> I {
+        self.inner
     }
 }
 
@@ -150,6 +200,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.activity.flushed.set(false);
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
@@ -158,6 +209,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.activity.flushed.set(false);
         Pin::new(&mut self.inner).poll_write_vectored(cx, bufs)
     }
 
@@ -166,10 +218,17 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let result = Pin::new(&mut self.inner).poll_flush(cx);
+        // hyper flushes the stream only when it has given it everything.
+        if matches!(result, Poll::Ready(Ok(()))) && self.activity.in_flight.get() == 0 && !self.closing {
+            self.activity.flushed.set(true);
+        }
+        result
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.closing = true;
+        self.activity.flushed.set(false);
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
@@ -191,7 +250,7 @@ mod tests {
         activity.waits();
         tokio::time::advance(Duration::from_secs(11)).await;
         assert_eq!(due(&activity), Due::SlowHead);
-        let request = activity.request();
+        let request = activity.request(false);
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert!(matches!(due(&activity), Due::Later(_)));
         drop(request);

@@ -9,6 +9,7 @@ pub mod idle;
 pub mod layers;
 pub mod pool;
 pub mod refusal;
+pub mod rest;
 pub mod retry;
 pub mod server;
 pub mod standing;

@@ -1,11 +1,12 @@
 //! Serves one downstream HTTP connection: limits, idleness and drain around hyper, a request at a time to the layers.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
+use hyper::service::HttpService;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
@@ -16,9 +17,11 @@ use crate::drain::Phase;
 use crate::http::body::{Received, ResponseBody};
 use crate::http::idle::{Activity, Due, Watched};
 use crate::http::layers::{Closed, Exchange};
+use crate::http::rest;
 use crate::http::standing::InProgress;
 use crate::metrics::RequestCounters;
 use crate::report::{self, Report};
+use crate::rewind::Rewind;
 use crate::worker::WorkerRef;
 
 /// Flow-control window of an HTTP/2 stream, on either side: what one stream may have in flight, and so the most of a body that
@@ -87,9 +90,10 @@ pub async fn serve<I, S>(
         let (activity, worker, reporting) = (Rc::clone(&activity), Rc::clone(worker), Rc::clone(reporting));
         hyper::service::service_fn(move |request: Request<Incoming>| {
             let mut report = Report::begin(&worker, &reporting, &request);
-            report.in_flight(activity.request());
+            report.in_flight(activity.request(!request.body().is_end_stream()));
+            let request = request.map(|body| Received::new(body, activity.body()));
             // The layers are always ready: waiting happens in the call, where it is bounded and reported.
-            layers.clone().call(Exchange { request: request.map(Received::new), token: None, report, plan: None })
+            layers.clone().call(Exchange { request, token: None, report, plan: None })
         })
     };
     let limits = &worker.shared.bootstrap.limits;
@@ -105,38 +109,85 @@ pub async fn serve<I, S>(
             .max_pending_accept_reset_streams(PENDING_RESETS)
             .max_local_error_reset_streams(LOCAL_RESETS);
         let connection = builder.serve_connection(TokioIo::new(io), service);
-        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, go_on).await;
+        let shutdown = http2::Connection::graceful_shutdown;
+        Box::pin(async move { run(worker, &activity, reporting, pin!(connection), shutdown, &go_on, false).await }).await;
     } else {
-        let mut builder = http1::Builder::new();
-        // What comes during the drain (outbound only) gets one answer.
-        builder.keep_alive(worker.drain.phase() == Phase::Running);
-        builder.auto_date_header(false).header_read_timeout(None).max_header_size(limits.request_header_bytes);
-        if limits.request_headers != HYPER_MAX_HEADERS {
-            builder.max_headers(limits.request_headers);
+        let mut io = Rewind::new(io);
+        loop {
+            // In a box of its own, so that a connection that rests has none of it.
+            let awake = Box::pin(http1(worker, &activity, reporting, io, service.clone(), &go_on));
+            let Some(resting) = awake.await else { return };
+            io = resting;
+            if !rest::rest(worker, &activity, &mut io, &go_on).await {
+                return;
+            }
         }
-        let io = Watched::new(io, Rc::clone(&activity));
-        let connection = builder.serve_connection(TokioIo::new(io), service);
-        run(worker, &activity, reporting, connection, http1::Connection::graceful_shutdown, go_on).await;
     }
+}
+
+/// Serves HTTP/1 until the connection ends, or until it rests: then it comes back, with what was read of it and not used.
+async fn http1<I, S>(
+    worker: &WorkerRef,
+    activity: &Rc<Activity>,
+    reporting: &Reporting,
+    io: Rewind<I>,
+    service: S,
+    go_on: impl Fn(&InProgress) -> bool,
+) -> Option<Rewind<I>>
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: HttpService<Incoming, ResBody = ResponseBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let limits = &worker.shared.bootstrap.limits;
+    let mut builder = http1::Builder::new();
+    // What comes during the drain (outbound only) gets one answer.
+    builder.keep_alive(worker.drain.phase() == Phase::Running);
+    builder.auto_date_header(false).header_read_timeout(None).max_header_size(limits.request_header_bytes);
+    if limits.request_headers != HYPER_MAX_HEADERS {
+        builder.max_headers(limits.request_headers);
+    }
+    let io = Watched::new(io, Rc::clone(activity));
+    let mut connection = builder.serve_connection(TokioIo::new(io), service);
+    let pinned = Pin::new(&mut connection);
+    match run(worker, activity, reporting, pinned, http1::Connection::graceful_shutdown, go_on, true).await {
+        End::Over => None,
+        End::Rests => {
+            let parts = connection.into_parts();
+            let mut io = parts.io.into_inner().into_inner();
+            io.put_back(&parts.read_buf);
+            Some(io)
+        }
+    }
+}
+
+/// How serving a connection ended.
+enum End {
+    /// With the connection.
+    Over,
+    /// It stands between two messages.
+    Rests,
 }
 
 async fn run<C>(
     worker: &WorkerRef,
     activity: &Activity,
     reporting: &Reporting,
-    connection: C,
-    shutdown: impl Fn(std::pin::Pin<&mut C>),
+    mut connection: Pin<&mut C>,
+    shutdown: impl Fn(Pin<&mut C>),
     go_on: impl Fn(&InProgress) -> bool,
-) where
+    may_rest: bool,
+) -> End
+where
     C: Future<Output = Result<(), hyper::Error>>,
 {
     let timeouts = &worker.shared.bootstrap.timeouts;
     let (head, idle) = (timeouts.request_header, timeouts.idle);
-    let mut connection = pin!(connection);
     let mut drain = worker.drain.clone();
     // A connection that comes during the drain is not told to end before it has been served.
     let mut next = if drain.phase() == Phase::Running { Phase::Draining } else { Phase::Ended };
-    let mut timer = pin!(tokio::time::sleep(head.min(idle)));
+    let first = if may_rest { head.min(rest::FIRST_LOOK) } else { head };
+    let mut timer = pin!(tokio::time::sleep(first.min(idle)));
     let mut resting = false;
     // What was decided before this is decided again at the next request; nothing is in flight yet.
     let mut changes = worker.changes.follow();
@@ -151,29 +202,32 @@ async fn run<C>(
                         report::unparsed(worker, &reporting.prefix, &reporting.counters, &error);
                     }
                 }
-                return;
+                return End::Over;
             }
             () = drain.reached(next) => {
                 if next == Phase::Ended {
-                    return;
+                    return End::Over;
                 }
                 shutdown(connection.as_mut());
                 next = Phase::Ended;
             }
             () = changes.changed() => if !go_on(activity.in_progress()) {
-                return;
+                return End::Over;
             },
             () = timer.as_mut() => match activity.due(Instant::now(), head, idle) {
+                Due::Later(_) if may_rest && next == Phase::Draining && activity.is_between_messages() => {
+                    return End::Rests;
+                }
                 Due::Later(at) => {
                     resting = false;
                     timer.as_mut().reset(at);
                 }
                 Due::SlowHead => {
                     tracing::debug!("request head took too long");
-                    return;
+                    return End::Over;
                 }
                 // Told before, and still there: an HTTP/2 peer that does not answer is not waited for.
-                Due::Idle if resting => return,
+                Due::Idle if resting => return End::Over,
                 Due::Idle => {
                     shutdown(connection.as_mut());
                     resting = true;
