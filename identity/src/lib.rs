@@ -24,6 +24,7 @@ mod svid;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod verified;
 mod verify;
 
 pub use alpn::ClientAlpn;

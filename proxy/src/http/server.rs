@@ -110,7 +110,8 @@ pub async fn serve<I, S>(
             .max_local_error_reset_streams(LOCAL_RESETS);
         let connection = builder.serve_connection(TokioIo::new(io), service);
         let shutdown = http2::Connection::graceful_shutdown;
-        Box::pin(async move { run(worker, &activity, reporting, pin!(connection), shutdown, &go_on, false).await }).await;
+        Box::pin(async move { run(worker, &activity, reporting, pin!(connection), shutdown, &go_on, false).await })
+            .await;
     } else {
         let mut io = Rewind::new(io);
         loop {
