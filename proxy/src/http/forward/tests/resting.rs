@@ -60,7 +60,7 @@ struct Caller {
 impl Caller {
     fn new(buffered: usize) -> Self {
         tokio::time::pause();
-        let (stream, inner) = tokio::io::duplex(buffered);
+        let (stream, inner) = io::duplex(buffered);
         let (room, may_go_on, left) = (Rc::default(), Rc::new(Cell::new(true)), Rc::default());
         let caller = Self { proxy: Proxy::new(""), stream, room, may_go_on, left };
         let io = Told { inner, room: Rc::clone(&caller.room) };
