@@ -115,6 +115,13 @@ impl Bundle {
         Ok(Self { certificates, anchors, validity })
     }
 
+    /// When the first of the anchors that are valid at the time ends.
+    pub(crate) fn first_end(&self, now: UnixTime) -> UnixTime {
+        let at = UNIX_EPOCH + Duration::from_secs(now.as_secs());
+        let ends = self.validity.iter().filter(|(start, end)| *start <= at && at <= *end).map(|(_, end)| *end);
+        ends.min().map_or(now, certificate::unix_time)
+    }
+
     /// The anchors that are valid at the time: webpki itself does not look at the validity of an anchor.
     pub(crate) fn anchors_at(&self, now: UnixTime) -> Cow<'_, [TrustAnchor<'static>]> {
         let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());

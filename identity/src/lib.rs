@@ -25,6 +25,7 @@ mod svid;
 #[cfg(test)]
 mod testing;
 mod tls;
+mod verified;
 mod verify;
 mod xfcc;
 

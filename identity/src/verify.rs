@@ -23,6 +23,7 @@ use rustls_pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorith
 use webpki::{EndEntityCert, KeyUsage};
 
 use crate::bundle::Bundle;
+use crate::verified::{self, Verified};
 use crate::{Expected, PeerError, SpiffeId, TrustBundles, certificate, peer_identity};
 
 /// webpki builds paths of at most 6 intermediates; a few that do not belong to the path are let pass, as others do, and
@@ -33,6 +34,8 @@ const MAX_INTERMEDIATES: usize = 10;
 pub(crate) struct PeerVerifier {
     bundles: TrustBundles,
     algorithms: WebPkiSupportedAlgorithms,
+    /// Of callers, by these bundles.
+    verified: Verified,
 }
 
 /// Who vouches for a chain.
@@ -46,7 +49,7 @@ pub(crate) enum Voucher<'a> {
 
 impl PeerVerifier {
     pub(crate) fn new(bundles: TrustBundles, algorithms: WebPkiSupportedAlgorithms) -> Self {
-        Self { bundles, algorithms }
+        Self { bundles, algorithms, verified: Verified::default() }
     }
 
     pub(crate) fn bundles(&self) -> &TrustBundles {
@@ -74,29 +77,43 @@ impl PeerVerifier {
         let bundle = own.map(|(_, roots)| &roots.bundle).or_else(|| self.bundles.of(peer.trust_domain_str()));
         let Some(bundle) = bundle else { return Err(PeerError::UnknownTrustDomain { peer }) };
         let shown = self.shown(&peer, leaf, intermediates, usage, now)?;
-        shown.leads_to(bundle, own.map(|(key, _)| key))?;
+        shown.leads_to(bundle, own.map(|(key, _)| key)).map(drop)?;
         Ok(peer)
     }
 
     /// The verified ID of a caller. Nothing says beforehand which cluster it is in, so the bundle of its trust domain may vouch
     /// for it, or a cluster of that trust domain: each is asked by itself, so that no chain is ever made of what two of them
-    /// would each let pass in part.
+    /// would each let pass in part. A chain that was found good is not gone through again while it stays so, see `verified.rs`.
     pub(crate) fn verify_caller(
         &self,
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<SpiffeId, PeerError> {
+        let chain = verified::shown(leaf, intermediates);
+        if let Some(peer) = chain.as_deref().and_then(|chain| self.verified.find(chain, now)) {
+            return Ok(peer);
+        }
         let peer = peer_identity(leaf)?;
-        self.vouched(&self.shown(&peer, leaf, intermediates, KeyUsage::client_auth(), now)?)?;
+        let end = self.vouched(&self.shown(&peer, leaf, intermediates, KeyUsage::client_auth(), now)?)?;
+        if let Some(chain) = chain {
+            self.verified.keep(chain, peer.clone(), now, end);
+        }
         Ok(peer)
     }
 
-    fn vouched(&self, shown: &Shown<'_>) -> Result<(), PeerError> {
+    /// Whether a caller's chain is one that need not be gone through again.
+    #[cfg(test)]
+    pub(crate) fn knows(&self, leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'_>], now: UnixTime) -> bool {
+        verified::shown(leaf, intermediates).is_some_and(|chain| self.verified.find(&chain, now).is_some())
+    }
+
+    /// Until when somebody vouches for it.
+    fn vouched(&self, shown: &Shown<'_>) -> Result<UnixTime, PeerError> {
         let mut failed = PeerError::UnknownTrustDomain { peer: shown.peer.clone() };
         for (cluster, bundle) in self.candidates(shown.peer.trust_domain_str()) {
             match shown.leads_to(bundle, cluster) {
-                Ok(()) => return Ok(()),
+                Ok(end) => return Ok(end),
                 // Of several, the first that knew the chain's issuer has more to say than those that did not.
                 Err(error) => {
                     let unknown = matches!(failed, PeerError::UnknownTrustDomain { .. });
@@ -148,8 +165,9 @@ impl PeerVerifier {
             return Err(PeerError::TooManyIntermediates { peer, sent, limit: MAX_INTERMEDIATES });
         }
         let chain = |source| PeerError::Chain { peer: peer.clone(), cluster: None, source };
+        let der = leaf;
         let leaf = EndEntityCert::try_from(leaf).map_err(chain)?;
-        Ok(Shown { peer, leaf, intermediates, usage, now, algorithms: self.algorithms.all })
+        Ok(Shown { peer, der, leaf, intermediates, usage, now, algorithms: self.algorithms.all })
     }
 }
 
@@ -157,6 +175,7 @@ impl PeerVerifier {
 struct Shown<'a> {
     /// What it claims.
     peer: &'a SpiffeId,
+    der: &'a CertificateDer<'a>,
     leaf: EndEntityCert<'a>,
     intermediates: &'a [CertificateDer<'a>],
     usage: KeyUsage,
@@ -165,8 +184,9 @@ struct Shown<'a> {
 }
 
 impl Shown<'_> {
-    /// Whether a chain of it ends in a root of this bundle, which is `cluster`'s own or that of the trust domain.
-    fn leads_to(&self, bundle: &Bundle, cluster: Option<&Arc<str>>) -> Result<(), PeerError> {
+    /// Whether a chain of it ends in a root of this bundle, which is `cluster`'s own or that of the trust domain; and until when
+    /// it does, or some time before that.
+    fn leads_to(&self, bundle: &Bundle, cluster: Option<&Arc<str>>) -> Result<UnixTime, PeerError> {
         let anchors = bundle.anchors_at(self.now);
         if anchors.is_empty() {
             return Err(PeerError::NoValidRoot { peer: self.peer.clone() });
@@ -175,13 +195,22 @@ impl Shown<'_> {
             .leaf
             .verify_for_usage(self.algorithms, &anchors, self.intermediates, self.now, self.usage, None, None)
             .map_err(|source| PeerError::Chain { peer: self.peer.clone(), cluster: cluster.cloned(), source })?;
+        let mut end = bundle.first_end(self.now).min(end(self.der).unwrap_or(self.now));
         for intermediate in path.intermediate_certificates() {
-            if !certificate::parse(&intermediate.der()).is_ok_and(|ca| certificate::may_sign_certificates(&ca)) {
+            let der = intermediate.der();
+            if !certificate::parse(&der).is_ok_and(|ca| certificate::may_sign_certificates(&ca)) {
                 return Err(PeerError::IntermediateMayNotSign { peer: self.peer.clone() });
             }
+            end = end.min(self::end(&der).unwrap_or(self.now));
         }
-        Ok(())
+        Ok(end)
     }
+}
+
+/// When a certificate ends.
+fn end(der: &CertificateDer<'_>) -> Option<UnixTime> {
+    let certificate = certificate::parse(der).ok()?;
+    Some(certificate::unix_time(certificate::validity(&certificate).1))
 }
 
 /// Whether a bundle knew nothing of a chain.

@@ -6,12 +6,14 @@ pub mod hbone;
 mod side;
 
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use meshgate_config::{AppProtocol, InboundListener, OriginalDestination, Snapshot};
 use meshgate_identity::alpn::Negotiated;
 use meshgate_policy::{Authentication, ConnectionFacts, MtlsMode, RemoteIp, Residual, Verdict};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use crate::access_log::Line;
 use crate::connection::{Connection, Direction, Peer, Protocol};
@@ -111,21 +113,33 @@ impl Plan {
 /// # Errors
 /// Why it could not be served; the caller logs it.
 pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connection, listener: &InboundListener) {
-    if let Err(error) = try_serve(worker, stream, &mut connection, listener).await {
-        report::connection_refused(worker, Direction::Inbound, &connection, &error);
+    // In a box of its own: what it takes to get this far, the configuration of that moment among it, is gone while it is served.
+    let opening = Box::pin(open(worker, stream, &mut connection, listener));
+    match opening.await {
+        Ok(None) => {}
+        Ok(Some((side, Opened::Plain(stream)))) => side.run(stream).await,
+        Ok(Some((side, Opened::Tls(stream)))) => side.run(stream).await,
+        Err(error) => report::connection_refused(worker, Direction::Inbound, &connection, &error),
     }
 }
 
-async fn try_serve(
+/// What the bytes of a connection come from, once it is known what they are.
+enum Opened {
+    Plain(Stream),
+    Tls(Rewind<Box<TlsStream<Stream>>>),
+}
+
+/// All that comes before the first message; `None` when the connection has ended by itself or with the drain.
+async fn open(
     worker: &WorkerRef,
     stream: TcpStream,
     connection: &mut Connection,
     listener: &InboundListener,
-) -> Result<(), ProxyError> {
+) -> Result<Option<(Rc<Side>, Opened)>, ProxyError> {
     let shared = &worker.shared;
     if let Some(tunnels) = hbone::captured(&stream, listener, &shared.bootstrap) {
         hbone::serve(worker, stream, Connection { destination: Some(tunnels), ..*connection }).await;
-        return Ok(());
+        return Ok(None);
     }
     let destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?
         .ok_or_else(|| ProxyError::new(ErrorKind::Internal, "inbound listener without original destination"))?;
@@ -140,27 +154,26 @@ async fn try_serve(
         || snapshot.services.endpoint(destination).is_some();
     let known = Beforehand { said, port: Some(destination.port()), is_declared };
     let Some((detected, stream)) = detect::first_bytes(worker, Direction::Inbound, stream, known).await? else {
-        return Ok(());
+        return Ok(None);
     };
     match admit(mode, detected, hint) {
-        Admission::Gone => Ok(()),
+        Admission::Gone => Ok(None),
         Admission::Refuse(why) => Err(ProxyError::new(ErrorKind::DownstreamTls, why)),
         Admission::Plain(protocol) => {
             let side = Side::new(worker, &snapshot, *connection, listener, destination, Peer::default(), protocol);
-            side.run(Stream::new(stream)).await;
-            Ok(())
+            Ok(Some((side, Opened::Plain(Stream::new(stream)))))
         }
         Admission::Terminate => {
             let identity = Arc::clone(&worker.identity.borrow());
             let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
-            let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };
+            let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(None) };
             let result = if outcome.is_ok() { "ok" } else { "error" };
             shared.metrics.handshake(Direction::Inbound, result);
             let mut accepted = outcome?;
             accepted.enter(worker, &identity);
             let shown = accepted.peer.session.as_ref().and_then(|session| session.certificates().first());
             accepted.peer.client_cert = Forwarded::element(&shared.bootstrap.headers, identity.svid().id(), shown)?;
-            let mut stream = Rewind::new(accepted.stream);
+            let mut stream = Rewind::new(Box::new(accepted.stream));
             let protocol = match accepted.negotiated {
                 _ if hint.is_bytes() => Protocol::Tcp,
                 Negotiated::Http1 => Protocol::Http1,
@@ -175,13 +188,12 @@ async fn try_serve(
                     .await
                     {
                         Some(protocol) => declared(protocol, hint),
-                        None => return Ok(()),
+                        None => return Ok(None),
                     }
                 }
             };
             let side = Side::new(worker, &snapshot, *connection, listener, destination, accepted.peer, protocol);
-            side.run(stream).await;
-            Ok(())
+            Ok(Some((side, Opened::Tls(stream))))
         }
     }
 }

@@ -222,6 +222,7 @@ async fn try_serve(
     connection.destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?.map(socket::canonical);
     let snapshot = worker.snapshot();
     if connection.destination.is_some_and(|address| split::is_closed(&snapshot, address)) {
+        drop(snapshot);
         // Whatever it would speak, it hears nothing.
         Side::new(worker, *connection, Protocol::Tcp).run_tcp(Stream::new(stream)).await;
         return Ok(());
@@ -230,6 +231,8 @@ async fn try_serve(
     let Some((detected, stream)) = detect::first_bytes(worker, Direction::Outbound, stream, known).await? else {
         return Ok(());
     };
+    // Not kept for as long as the connection lasts: it would outlive its successors.
+    drop(snapshot);
     let protocol = match detected {
         Detected::Closed => return Ok(()),
         Detected::Http1 => Protocol::Http1,

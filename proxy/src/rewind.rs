@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -12,6 +13,9 @@ use tokio::time::timeout;
 use crate::connection::Protocol;
 use crate::detect::bytes::Seen;
 use crate::detect::{self, Detected};
+
+/// What is read when a stream wakes up, on the stack: most requests' heads fit.
+const PIECE: usize = 1024;
 
 /// A stream with bytes in front. Used where the client did not say by ALPN what it speaks inside TLS: there is no peeking
 /// into a TLS stream.
@@ -25,9 +29,30 @@ impl<I> Rewind<I> {
     pub fn new(inner: I) -> Self {
         Self { prefix: Vec::new(), inner }
     }
+
+    /// Puts `bytes` in front of everything, to be read next.
+    pub fn put_back(&mut self, bytes: &[u8]) {
+        self.prefix.splice(..0, bytes.iter().copied());
+    }
 }
 
 impl<I: AsyncRead + Unpin> Rewind<I> {
+    /// Returns when there is something to read: bytes, the end or an error. Bytes will be read again, and the end or an error
+    /// is met again by whoever serves the stream. Holds no buffer while it waits. Cancel-safe.
+    pub async fn readable(&mut self) {
+        std::future::poll_fn(|cx| {
+            if !self.prefix.is_empty() {
+                return Poll::Ready(());
+            }
+            let mut piece = [const { MaybeUninit::uninit() }; PIECE];
+            let mut piece = ReadBuf::uninit(&mut piece);
+            let _ = std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, &mut piece));
+            self.prefix.extend_from_slice(piece.filled());
+            Poll::Ready(())
+        })
+        .await;
+    }
+
     /// Reads until the first bytes say what they are, or the time is over; they will be read again. [`Detected::Closed`] when
     /// the stream ended or broke before anything came of it.
     pub async fn look(&mut self, deadline: Duration) -> Detected {

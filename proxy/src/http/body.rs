@@ -18,6 +18,7 @@ use tokio::time::Instant;
 
 use crate::balance::Attempt;
 use crate::http::deadline::Cut;
+use crate::http::idle::Coming;
 use crate::http::pool::Lease;
 use crate::http::retry::{Replay, Tee};
 use crate::http::standing::Standing;
@@ -77,6 +78,8 @@ pub struct Received {
     http2: bool,
     /// Whose headers its trailers may not have either.
     tokens: Option<Arc<Authentication>>,
+    /// To be told when all has been taken.
+    coming: Option<Coming>,
 }
 
 #[derive(Debug, Default)]
@@ -88,9 +91,22 @@ struct Read {
 }
 
 impl Received {
-    /// Nothing of it is read yet; it comes over this version of HTTP.
-    pub fn new(rest: Incoming, version: Version) -> Self {
-        Self { read: None, rest, http2: version == Version::HTTP_2, tokens: None }
+    /// Nothing of it is read yet; it comes over this version of HTTP, and `coming` is told when all has been taken.
+    pub fn new(rest: Incoming, version: Version, coming: Option<Coming>) -> Self {
+        Self { read: None, rest, http2: version == Version::HTTP_2, tokens: None, coming }
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let frame = poll_whole(&mut self.rest, self.http2, cx);
+        let ended = match &frame {
+            Poll::Ready(None) => true,
+            Poll::Ready(Some(Ok(_))) => self.rest.is_end_stream(),
+            _ => false,
+        };
+        if ended && let Some(coming) = self.coming.take() {
+            coming.ended();
+        }
+        frame
     }
 
     /// Keeps out of the trailers what only a good token may put into a request's headers: many servers take one for the other.
@@ -141,10 +157,6 @@ impl Received {
         let (data, ended) = (read.data.clone(), read.ended);
         self.read = Some(Box::new(read));
         Ok((data, ended))
-    }
-
-    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        poll_whole(&mut self.rest, self.http2, cx)
     }
 }
 

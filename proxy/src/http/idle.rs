@@ -30,6 +30,11 @@ pub struct Activity {
     in_head: Cell<bool>,
     /// Since when a head of HTTP/2 has been coming, which keeps everything else of its connection waiting.
     in_block: Cell<Option<Instant>>,
+    /// All that HTTP/1 had to say has gone out.
+    flushed: Cell<bool>,
+    /// The number of the last request, and of the one whose body may still be coming; 0 is none.
+    requests: Cell<u32>,
+    coming: Cell<u32>,
     in_progress: Rc<InProgress>,
     signals: Rc<Signals>,
     /// Where a request leaves what its connection is to go on with.
@@ -60,6 +65,22 @@ pub struct Limits {
     pub patience: Patience,
 }
 
+/// A request's body that is coming.
+#[derive(Debug)]
+pub struct Coming {
+    activity: Rc<Activity>,
+    request: u32,
+}
+
+impl Coming {
+    /// It was taken to its end. One that is given up instead leaves its connection in the middle of a message.
+    pub fn ended(self) {
+        if self.activity.coming.get() == self.request {
+            self.activity.coming.set(0);
+        }
+    }
+}
+
 /// What to do when the timer fires.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Due {
@@ -80,6 +101,9 @@ impl Activity {
             in_flight: Cell::new(0),
             in_head: Cell::new(false),
             in_block: Cell::new(None),
+            flushed: Cell::new(false),
+            requests: Cell::new(0),
+            coming: Cell::new(0),
             in_progress: Rc::default(),
             signals: Rc::default(),
             switch: Rc::downgrade(switch),
@@ -89,10 +113,14 @@ impl Activity {
         })
     }
 
-    /// A request was read, at `started`.
-    pub fn request(self: &Rc<Self>, started: Instant) -> InFlight {
+    /// A request was read, at `started`; whether it `has_body`.
+    pub fn request(self: &Rc<Self>, started: Instant, has_body: bool) -> InFlight {
         self.in_flight.set(self.in_flight.get() + 1);
         self.in_head.set(false);
+        self.flushed.set(false);
+        self.requests.set(self.requests.get().wrapping_add(1).max(1));
+        // That its head was read says that what came before is complete.
+        self.coming.set(if has_body { self.requests.get() } else { 0 });
         self.since.set(None);
         InFlight { activity: Rc::clone(self), standing: None, flow: self.flows.begin(started) }
     }
@@ -115,6 +143,22 @@ impl Activity {
     /// To and from the guard of an HTTP/1 connection.
     pub fn signals(&self) -> &Rc<Signals> {
         &self.signals
+    }
+
+    /// The body of the request that was read last, as long as it comes.
+    pub fn body(self: &Rc<Self>) -> Option<Coming> {
+        (self.coming.get() != 0).then(|| Coming { activity: Rc::clone(self), request: self.coming.get() })
+    }
+
+    /// Whether an HTTP/1 connection stands between two messages: every request is answered and was taken to its end, the answers
+    /// have gone out, and nothing of a next one was seen.
+    pub fn is_between_messages(&self) -> bool {
+        self.in_flight.get() == 0 && !self.in_head.get() && self.coming.get() == 0 && self.flushed.get()
+    }
+
+    /// Since when nothing has happened, as far as it was noted.
+    pub fn rests_since(&self) -> Instant {
+        self.since.get().unwrap_or_else(Instant::now)
     }
 
     /// Whether the connection's time is over.
@@ -231,12 +275,13 @@ pub struct Watched<I> {
     inner: I,
     activity: Rc<Activity>,
     heads: bool,
+    closing: bool,
 }
 
 impl<I> Watched<I> {
     /// Notes what becomes of `inner`, and whether what is read of it are heads.
     pub fn new(inner: I, activity: Rc<Activity>, heads: bool) -> Self {
-        Self { inner, activity, heads }
+        Self { inner, activity, heads, closing: false }
     }
 
     fn noted<T>(&self, written: Poll<T>) -> Poll<T> {
@@ -268,6 +313,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Watched<I> {
 
 impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.activity.flushed.set(false);
         let written = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.noted(written)
     }
@@ -277,6 +323,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.activity.flushed.set(false);
         let written = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         self.noted(written)
     }
@@ -287,10 +334,16 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
+        // hyper flushes the stream only when it has given it everything.
+        if matches!(flushed, Poll::Ready(Ok(()))) && self.activity.in_flight.get() == 0 && !self.closing {
+            self.activity.flushed.set(true);
+        }
         self.noted(flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.closing = true;
+        self.activity.flushed.set(false);
         Pin::new(&mut self.inner).poll_shutdown(cx)
     }
 }
@@ -314,7 +367,7 @@ mod tests {
         activity.waits();
         tokio::time::advance(Duration::from_secs(11)).await;
         assert_eq!(due(&activity), Due::SlowHead);
-        let request = activity.request(Instant::now());
+        let request = activity.request(Instant::now(), false);
         tokio::time::advance(Duration::from_secs(3600)).await;
         assert!(matches!(due(&activity), Due::Later(_)));
         drop(request);

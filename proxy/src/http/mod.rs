@@ -14,6 +14,7 @@ pub mod layers;
 pub mod pool;
 pub mod refusal;
 pub mod request_id;
+pub mod rest;
 pub mod retry;
 pub mod server;
 pub mod stall;

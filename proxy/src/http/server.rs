@@ -5,8 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
+use hyper::service::HttpService;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
@@ -19,11 +20,13 @@ use crate::http::guard;
 use crate::http::guard::http2::{Excess, Role, Watch};
 use crate::http::idle::{Activity, Due, Limits, Watched};
 use crate::http::layers::{Closed, Exchange};
+use crate::http::rest;
 use crate::http::stall::{Patience, StreamExecutor};
 use crate::http::standing::InProgress;
 use crate::http::upgrade::{self, Switch};
 use crate::metrics::RequestCounters;
 use crate::report::{self, Report};
+use crate::rewind::Rewind;
 use crate::tcp;
 use crate::worker::WorkerRef;
 
@@ -119,10 +122,10 @@ pub async fn serve<I, S>(
         hyper::service::service_fn(move |request: Request<Incoming>| {
             switch.request(&request);
             let mut report = Report::begin(&worker, &reporting, &request);
-            report.in_flight(activity.request(report.started()));
+            report.in_flight(activity.request(report.started(), !request.body().is_end_stream()));
             // The layers are always ready: waiting happens in the call, where it is bounded and reported.
             let version = request.version();
-            let request = request.map(|body| Received::new(body, version));
+            let request = request.map(|body| Received::new(body, version, activity.body()));
             layers.clone().call(Exchange { request, token: None, report, plan: None })
         })
     };
@@ -141,47 +144,87 @@ pub async fn serve<I, S>(
         let watch = Downstream { activity: Rc::clone(&activity), worker: Rc::clone(worker) };
         let io = Watched::new(io, Rc::clone(&activity), false);
         let io = guard::http2::Guarded::new(io, Role::Server, &limits.http2, watch);
-        let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-        run(worker, &activity, reporting, connection, http2::Connection::graceful_shutdown, &onward).await;
+        let connection = builder.serve_connection(TokioIo::new(io), service);
+        let shutdown = http2::Connection::graceful_shutdown;
+        Box::pin(async move { run(worker, &activity, reporting, pin!(connection), shutdown, &onward, false).await })
+            .await;
     } else {
-        let mut builder = http1::Builder::new();
-        // What comes during the drain (outbound only) gets one answer.
-        builder.keep_alive(worker.drain.phase() == Phase::Running);
-        builder.auto_date_header(false).header_read_timeout(None).max_header_size(limits.request_header_bytes);
-        if limits.request_headers != HYPER_MAX_HEADERS {
-            builder.max_headers(limits.request_headers);
-        }
-        builder.max_buf_size(HTTP1_BUFFER.max(limits.request_header_bytes));
-        let io = guard::http1::Guarded::requests(io, Rc::clone(activity.signals()));
-        let io = Watched::new(io, Rc::clone(&activity), true);
-        let mut connection = builder.serve_connection(TokioIo::new(io), service);
-        let watched = Pin::new(&mut connection);
-        match run(worker, &activity, reporting, watched, http1::Connection::graceful_shutdown, &onward).await {
-            End::Cut => return,
-            End::SlowHead => {
-                report::slow_head(worker, &reporting.prefix, &reporting.counters);
-                refuse_slow_head(connection.into_parts().io.into_inner().into_inner().into_inner()).await;
+        let mut io = Rewind::new(io);
+        loop {
+            // In a box of its own, so that a connection that rests has none of it.
+            let awake = Box::pin(http1(worker, &activity, &switch, reporting, io, service.clone(), &onward));
+            let Some(resting) = awake.await else { return };
+            io = resting;
+            if !rest::rest(worker, &activity, &mut io, &onward).await {
                 return;
             }
-            End::Own => {}
-        }
-        // The last answer has gone out. A 101 was the last of HTTP: from here on nobody reads messages any more.
-        let tunnel = switch.take();
-        if tunnel.is_none() && !switch.was_asked() {
-            return;
-        }
-        let http1::Parts { io, read_buf, .. } = connection.into_parts();
-        let mut io = io.into_inner().into_inner().into_inner();
-        match tunnel {
-            // What came before the 101 was to be HTTP, and was not.
-            Some(_) if activity.signals().breach().is_some() => {}
-            Some(tunnel) => {
-                upgrade::run(worker, io, read_buf, tunnel, || onward(activity.in_progress()) != Onward::End).await
-            }
-            // One that does not end in time ends as it is.
-            None => drop(timeout(worker.shared.bootstrap.timeouts.request_header, io.shutdown()).await),
         }
     }
+}
+
+/// Serves HTTP/1 until the connection ends, or until it rests: then it comes back, with what was read of it and not used.
+async fn http1<I, S>(
+    worker: &WorkerRef,
+    activity: &Rc<Activity>,
+    switch: &Switch,
+    reporting: &Reporting,
+    io: Rewind<I>,
+    service: S,
+    onward: impl Fn(&InProgress) -> Onward,
+) -> Option<Rewind<I>>
+where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: HttpService<Incoming, ResBody = ResponseBody> + Unpin,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let limits = &worker.shared.bootstrap.limits;
+    let mut builder = http1::Builder::new();
+    // What comes during the drain (outbound only) gets one answer.
+    builder.keep_alive(worker.drain.phase() == Phase::Running);
+    builder.auto_date_header(false).header_read_timeout(None).max_header_size(limits.request_header_bytes);
+    if limits.request_headers != HYPER_MAX_HEADERS {
+        builder.max_headers(limits.request_headers);
+    }
+    builder.max_buf_size(HTTP1_BUFFER.max(limits.request_header_bytes));
+    let io = guard::http1::Guarded::requests(io, Rc::clone(activity.signals()));
+    let io = Watched::new(io, Rc::clone(activity), true);
+    let mut connection = builder.serve_connection(TokioIo::new(io), service);
+    let pinned = Pin::new(&mut connection);
+    let end = run(worker, activity, reporting, pinned, http1::Connection::graceful_shutdown, &onward, true).await;
+    if end == End::Cut {
+        return None;
+    }
+    let http1::Parts { io, read_buf, .. } = connection.into_parts();
+    let guarded = io.into_inner().into_inner();
+    // Whoever goes on with it begins at a head; so must whoever looked at it until now.
+    let is_at_a_head = guarded.is_at_a_head();
+    let mut io = guarded.into_inner();
+    match end {
+        End::Rests => {
+            io.put_back(&read_buf);
+            return is_at_a_head.then_some(io);
+        }
+        End::SlowHead => {
+            report::slow_head(worker, &reporting.prefix, &reporting.counters);
+            refuse_slow_head(io).await;
+            return None;
+        }
+        End::Own | End::Cut => {}
+    }
+    // The last answer has gone out. A 101 was the last of HTTP: from here on nobody reads messages any more.
+    match switch.take() {
+        // What came before the 101 was to be HTTP, and was not.
+        Some(_) if activity.signals().breach().is_some() => {}
+        Some(tunnel) => {
+            upgrade::run(worker, io, read_buf, tunnel, || onward(activity.in_progress()) != Onward::End).await;
+        }
+        // hyper leaves it to us. One that does not end in time ends as it is.
+        None if switch.was_asked() => {
+            drop(timeout(worker.shared.bootstrap.timeouts.request_header, io.shutdown()).await);
+        }
+        None => {}
+    }
+    None
 }
 
 /// What the guard of a downstream HTTP/2 connection tells.
@@ -212,6 +255,7 @@ async fn refuse_slow_head<I: AsyncRead + AsyncWrite + Unpin>(mut io: I) {
 }
 
 /// How serving a connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     /// It came to its own end.
     Own,
@@ -219,6 +263,8 @@ enum End {
     Cut,
     /// A request's head did not come in time, and its caller has not been told yet.
     SlowHead,
+    /// It stands between two messages.
+    Rests,
 }
 
 async fn run<C>(
@@ -228,6 +274,7 @@ async fn run<C>(
     mut connection: Pin<&mut C>,
     shutdown: impl Fn(Pin<&mut C>),
     onward: impl Fn(&InProgress) -> Onward,
+    may_rest: bool,
 ) -> End
 where
     C: Future<Output = Result<(), hyper::Error>>,
@@ -240,7 +287,9 @@ where
     let mut next = if drain.phase() == Phase::Running { Phase::Draining } else { Phase::Ended };
     let shortest =
         [Some(limits.head), Some(limits.idle), patience.stream, patience.request].into_iter().flatten().min();
-    let mut timer = pin!(tokio::time::sleep(shortest.unwrap_or(limits.head)));
+    let looks = may_rest.then_some(rest::FIRST_LOOK);
+    let first = shortest.into_iter().chain(looks).min();
+    let mut timer = pin!(tokio::time::sleep(first.unwrap_or(limits.head)));
     let mut resting = false;
     // What was decided before this is decided again at the next request; nothing is in flight yet.
     let mut changes = worker.changes.follow();
@@ -271,6 +320,9 @@ where
                 Onward::End => return End::Cut,
             },
             () = timer.as_mut() => match activity.due(Instant::now(), limits) {
+                Due::Later(_) if may_rest && next == Phase::Draining && activity.is_between_messages() => {
+                    return End::Rests;
+                }
                 Due::Later(at) => {
                     resting = false;
                     timer.as_mut().reset(at);

@@ -106,7 +106,7 @@ async fn serve(level: Level, mut request: Request<Incoming>, kept: &RefCell<Vec<
 
 /// What goes upstream, and whether an answer comes.
 async fn forward(request: Request<Incoming>) -> (Vec<u8>, bool) {
-    let mut request = request.map(|body| RequestBody::new(Received::new(body, Version::HTTP_11), None).0);
+    let mut request = request.map(|body| RequestBody::new(Received::new(body, Version::HTTP_11, None), None).0);
     *request.version_mut() = Version::HTTP_11;
     headers::prepare_http1(&mut request);
     let (near, far) = duplex(ROOM);

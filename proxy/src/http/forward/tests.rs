@@ -27,6 +27,7 @@ use crate::{drain, jwks, orig_dst, readiness, route, runtime};
 mod answers;
 mod bodies;
 mod http2;
+mod resting;
 mod unanswered;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";

@@ -143,6 +143,11 @@ impl Scanner {
         Self { of, at: At::Head, head: Head::default(), line: Line::default(), extensions: 0 }
     }
 
+    /// Whether a head comes next, and nothing of it has come yet.
+    pub fn is_at_a_head(&self) -> bool {
+        matches!(self.at, At::Head) && !self.head.begun && self.line.is_empty()
+    }
+
     /// The next answer is to a request; whether that is a HEAD, which is answered without a body.
     pub fn ask(&mut self, is_head: bool) {
         if let Of::Answers(asked) = &mut self.of {

@@ -70,6 +70,11 @@ impl<I> Guarded<I> {
         Self { inner, scanner: Scanner::answers(), signals, state: State::Open }
     }
 
+    /// Whether it stands before a head of which nothing has come yet.
+    pub fn is_at_a_head(&self) -> bool {
+        matches!(self.state, State::Open) && self.scanner.is_at_a_head()
+    }
+
     /// The stream, when nobody reads messages from it any more.
     pub fn into_inner(self) -> I {
         self.inner

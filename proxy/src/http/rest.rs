@@ -1,0 +1,56 @@
+//! An HTTP/1 connection between two messages, at its smallest.
+//!
+//! The one idea: what hyper holds for a connection (its buffers alone are 16 KiB) is of use only while something moves. So a
+//! connection that is found standing between two messages is taken out of it, and given to a new one when there is something
+//! to read; only the stream itself waits. Nothing that was read is lost: what hyper had not used yet is read again.
+//!
+//! What this does not do: wait for less than a whole message. A head or a body that stops halfway is an exchange, with its own
+//! limits, and HTTP/2 has streams and windows that cannot be put away.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::{sleep_until, timeout};
+
+use crate::drain::Phase;
+use crate::http::idle::Activity;
+use crate::http::server::Onward;
+use crate::http::standing::InProgress;
+use crate::rewind::Rewind;
+use crate::worker::Worker;
+
+/// How long a connection stays awake before it is looked at for the first time: long against the time between the requests
+/// of a busy caller, short against the seconds in which thousands of callers connect.
+pub(super) const FIRST_LOOK: Duration = Duration::from_secs(1);
+
+/// Waits for the next request, or whatever else ends the wait. Says whether there is something to read; if not, the connection is
+/// over: it rested too long, the drain has begun, or it may not go `onward`.
+pub(super) async fn rest<I: AsyncRead + AsyncWrite + Unpin>(
+    worker: &Worker,
+    activity: &Activity,
+    io: &mut Rewind<I>,
+    onward: impl Fn(&InProgress) -> Onward,
+) -> bool {
+    let timeouts = &worker.shared.bootstrap.timeouts;
+    let mut drain = worker.drain.clone();
+    let mut timer = pin!(sleep_until(activity.rests_since() + timeouts.idle));
+    let mut changes = worker.changes.follow();
+    loop {
+        // The stream comes first: a request that is there already is served, whatever else is due.
+        tokio::select! {
+            biased;
+            () = io.readable() => return true,
+            () = changes.changed() => match onward(activity.in_progress()) {
+                Onward::GoOn => {}
+                Onward::Finish => break,
+                Onward::End => return false,
+            },
+            () = drain.reached(Phase::Draining) => break,
+            () = timer.as_mut() => break,
+        }
+    }
+    // Whoever does not take the goodbye in time goes without.
+    drop(timeout(timeouts.request_header, io.shutdown()).await);
+    false
+}
