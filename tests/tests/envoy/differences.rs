@@ -221,18 +221,6 @@ fn of_framing() -> Vec<Difference> {
         everything_to("a tab is none either", raw("GET /\t HTTP/1.1\r\nhost: h"), "allowed /", "400"),
         everything_to("a folded header line is obsolete (RFC 9112, 5.2)", headers("x-a: 1\r\n 2"), "allowed /", "400"),
         everything_to(
-            "one length said twice is one length (RFC 9110, 8.6)",
-            headers("content-length: 0\r\ncontent-length: 0"),
-            "400",
-            "allowed /",
-        ),
-        everything_to(
-            "a length beside chunked is dropped (RFC 9112, 6.1)",
-            headers("content-length: 0\r\ntransfer-encoding: chunked"),
-            "400",
-            "allowed /",
-        ),
-        everything_to(
             "a coding that cannot be read is a request that cannot be read",
             headers("transfer-encoding: gzip, chunked"),
             "501",
@@ -257,13 +245,7 @@ fn bad_request(outcome: &Outcome) -> bool {
 }
 
 /// All there are. The examples are for the level that is the default.
-pub(crate) const PATHS: [PathDifference; 5] = [
-    PathDifference {
-        why: "a fragment is cut off by the HTTP library before anybody sees it; what is left is what is judged and forwarded",
-        is: |_, target| target.contains('#'),
-        ours: |_| true,
-        examples: &[("/a#/../b", "400", "allowed /a"), ("/#", "400", "allowed /")],
-    },
+pub(crate) const PATHS: [PathDifference; 4] = [
     PathDifference {
         why: "bytes that no target may have (RFC 3986) are refused, not escaped",
         is: |_, target| {
