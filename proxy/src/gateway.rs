@@ -10,6 +10,7 @@ pub mod compatibility;
 pub mod plan;
 
 mod exports;
+mod side;
 mod tunnel;
 
 use std::cell::Cell;
@@ -26,14 +27,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::LocalBoxFuture;
+use h2::RecvStream;
 use h2::server::{self, SendResponse};
-use h2::{Reason, RecvStream};
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode, header};
-use meshgate_config::{Snapshot, TunnelLimits};
+use meshgate_config::TunnelLimits;
 use meshgate_identity::SpiffeId;
 use meshgate_identity::alpn::Negotiated;
-use meshgate_policy::{ConnectionFacts, Protocol, RemoteIp, Residual};
+use meshgate_policy::{ConnectionFacts, Protocol, RemoteIp};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -46,7 +47,7 @@ use crate::drain::{self, Phase};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::guard::http2::{Guarded, Limits, Role};
 use crate::http::server::{LOCAL_RESETS, PENDING_RESETS};
-use crate::limits::{Permit, Permits};
+use crate::limits::Permits;
 use crate::metrics::UNKNOWN;
 use crate::sessions::Session;
 use crate::tunnel::{FRAME_MAX, Held, Open, SEND_BUFFER, WINDOW, connection_window, cork, pulse};
@@ -349,67 +350,6 @@ pub(crate) fn answer(mut respond: SendResponse<Bytes>, status: StatusCode, reaso
     if let Ok(response) = response.body(()) {
         // Whoever has gone needs no answer.
         let _ = respond.send_response(response, true);
-    }
-}
-
-impl Side {
-    /// Makes sure that the caller is still who it was, and of the cluster that its tunnels were judged by; false when it is told
-    /// to go. They are judged by themselves when policies change.
-    fn judge_again(&self) -> Result<bool, ProxyError> {
-        let refused = |why| Err(ProxyError::new(ErrorKind::DownstreamTls, why));
-        if let Some(why) = self.session.over() {
-            return refused(why);
-        }
-        let identity = Arc::clone(&self.worker.identity.borrow());
-        if self.told_under.replace(identity.generation()) != identity.generation()
-            && self.session.is_good()
-            && identity.cluster_of(self.session.certificates()) != self.caller.cluster
-        {
-            return refused("by the roots in force the caller is of another cluster");
-        }
-        Ok(self.session.is_good())
-    }
-
-    /// Ends a connection on which too many streams were taken back.
-    fn calm<I: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut server::Connection<I, Bytes>) {
-        if self.taken_back.get() > 2 * TAKEN_BACK_MAX {
-            tracing::debug!(peer = %self.caller.id, "outer connection ended: too many streams taken back");
-            connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
-        } else if self.taken_back.get() > TAKEN_BACK_MAX {
-            connection.graceful_shutdown();
-        }
-    }
-
-    /// A tunnel, if the caller may have another.
-    ///
-    /// # Errors
-    /// [`ErrorKind::TooMany`].
-    pub(crate) fn tunnel(&self) -> Result<Permit, ProxyError> {
-        self.admitted.tunnel().ok_or_else(|| {
-            if let Some(left_out) = throttle::admit() {
-                let section = self.door.section;
-                tracing::warn!(peer = %self.caller.id, left_out, "tunnel refused: {section}.tunnelsPerCaller reached");
-            }
-            ProxyError::new(ErrorKind::TooMany, "the caller has too many tunnels")
-        })
-    }
-
-    /// One that was asked for at `asked` was given up by its caller before it came to anything.
-    pub(crate) fn took_back(&self, asked: Instant) {
-        if asked.elapsed() < SOON {
-            self.taken_back.set(self.taken_back.get() + 1);
-        }
-    }
-
-    /// One has come to something.
-    pub(crate) fn came_to_something(&self) {
-        self.taken_back.set(self.taken_back.get().saturating_sub(1));
-    }
-
-    /// What the policies that apply to the gateway leave open.
-    fn residual(&self, snapshot: &Snapshot) -> Residual {
-        let facts = facts(self.destination, Some(&self.caller.id), self.caller.source, self.sni.as_deref());
-        self.worker.residuals.residual(snapshot, &facts)
     }
 }
 

@@ -3,6 +3,7 @@
 //! A [`Report`] is begun with the exchange and travels with it (request handler, then response body). It finishes when it is
 //! dropped, so an exchange that was cancelled half-way is reported like any other.
 
+mod counts;
 pub mod describe;
 mod headless;
 mod upgrade;
@@ -19,9 +20,7 @@ use tokio::time::Instant;
 use crate::access_log::{Line, Sink};
 use crate::balance::Candidate;
 use crate::connection::{Connection, Direction};
-use crate::detect::Detected;
 use crate::error::{ErrorKind, ProxyError};
-use crate::ext_authz::Failure;
 use crate::http::body::Progress;
 use crate::http::deadline::{self, Cut, Deadline};
 use crate::http::idle::InFlight;
@@ -29,9 +28,10 @@ use crate::http::server::Reporting;
 use crate::http::stall::Over;
 use crate::http::standing::{Head, Standing};
 use crate::http::{authentication, headers};
-use crate::metrics::{DecisionLabels, OutcomeLabels, PortLabels, ProviderLabels, RequestCounters};
-use crate::worker::{Worker, WorkerRef};
+use crate::metrics::RequestCounters;
+use crate::worker::WorkerRef;
 
+pub use counts::{Asked, count_asked, count_decision, count_detection};
 pub use headless::{slow_head, unparsed};
 
 /// No flag: the answer is the upstream's own.
@@ -385,53 +385,6 @@ impl Totals {
         line.number("bytes_sent", self.sent);
         line.millis("duration", duration);
         Sink::end(Rc::clone(worker), line);
-    }
-}
-
-/// Counts a decision.
-pub fn count_decision(worker: &Worker, decision: &Decision<'_>) {
-    let labels = DecisionLabels { decision: describe::verdict(decision.verdict), reason: decision.reason.as_str() };
-    worker.decisions.count(&worker.shared.metrics, labels);
-}
-
-/// How asking an external provider went.
-#[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
-    /// Its name, as the bootstrap has it.
-    pub provider: &'a str,
-    /// `allow`, `deny`, `timeout` or `error`.
-    pub result: &'static str,
-    /// Why there was no answer.
-    pub failure: Option<&'a Failure>,
-    /// How long it took.
-    pub took: Duration,
-}
-
-/// Counts a check.
-pub fn count_asked(worker: &Worker, asked: &Asked<'_>) {
-    let labels = ProviderLabels { provider: asked.provider.to_owned(), result: asked.result };
-    worker.shared.metrics.ext_authz.get_or_create(&labels).inc();
-}
-
-/// What stands for all ports that nobody has configured: who connects can make up as many as there are.
-const OTHER: &str = "other";
-
-/// Counts what a connection turned out to speak; and where that was not found out in time, at which port of the configuration.
-pub fn count_detection(worker: &Worker, direction: Direction, detected: Detected, port: Option<u16>) {
-    let outcome = match detected {
-        Detected::Tls { .. } => "tls",
-        Detected::Http1 => "http1",
-        Detected::Http2 => "http2",
-        Detected::Opaque => "opaque",
-        Detected::TimedOut => "timeout",
-        Detected::Closed => "closed",
-    };
-    let direction = direction.as_str();
-    let metrics = &worker.shared.metrics;
-    metrics.detections.get_or_create(&OutcomeLabels { direction, outcome }).inc();
-    if detected == Detected::TimedOut {
-        let port = port.map_or_else(|| OTHER.to_owned(), |port| port.to_string());
-        metrics.detection_timeouts.get_or_create(&PortLabels { direction, port }).inc();
     }
 }
 

@@ -5,6 +5,7 @@
 //! identity header that its sender was not entitled to set.
 
 mod authority;
+mod seen;
 
 use std::borrow::Cow;
 use std::net::IpAddr;
@@ -16,6 +17,7 @@ use http_body::Body;
 use meshgate_policy::normalize::{Level, normalize};
 
 use crate::error::{ErrorKind, ProxyError};
+use seen::Seen;
 
 /// `x-request-id`.
 pub static REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -235,97 +237,6 @@ pub fn sanitise_response<B>(response: &mut Response<B>) {
     seen.remove_hop_by_hop(response.headers_mut());
     // The version is the hop's too; the server writes the one its own connection speaks.
     *response.version_mut() = Version::HTTP_11;
-}
-
-/// One pass over the headers tells which of the rare ones are there, so that the common request pays no look-ups.
-#[derive(Debug, Default)]
-struct Seen {
-    hosts: usize,
-    content_lengths: usize,
-    transfer_encodings: usize,
-    connection: bool,
-    hop_by_hop: bool,
-    te: bool,
-    cookies: bool,
-    identity: bool,
-    misspelled: bool,
-}
-
-impl Seen {
-    fn of(headers: &HeaderMap) -> Self {
-        let mut seen = Self::default();
-        for name in headers.keys() {
-            if *name == header::HOST {
-                seen.hosts = headers.get_all(header::HOST).iter().count();
-            } else if *name == header::COOKIE {
-                seen.cookies = true;
-            } else if *name == header::CONNECTION {
-                seen.connection = true;
-            } else if *name == header::CONTENT_LENGTH {
-                seen.content_lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
-            } else if *name == header::TRANSFER_ENCODING {
-                seen.transfer_encodings = headers.get_all(header::TRANSFER_ENCODING).iter().count();
-            } else if *name == header::TE {
-                seen.te = true;
-            } else if *name == header::UPGRADE
-                || *name == KEEP_ALIVE
-                || *name == PROXY_CONNECTION
-                || *name == HTTP2_SETTINGS
-                || *name == header::PROXY_AUTHORIZATION
-                || *name == header::PROXY_AUTHENTICATE
-            {
-                seen.hop_by_hop = true;
-            } else if claims_identity(name) {
-                seen.identity = true;
-            } else if is_misspelled(name) {
-                seen.misspelled = true;
-            }
-        }
-        seen
-    }
-
-    fn remove_hop_by_hop(&self, headers: &mut HeaderMap) {
-        if self.connection {
-            remove_named_in_connection(headers);
-            headers.remove(header::CONNECTION);
-        }
-        if self.transfer_encodings > 0 {
-            // The body's own framing decides it anew on the next hop.
-            headers.remove(header::TRANSFER_ENCODING);
-        }
-        if self.te {
-            let trailers = headers.get_all(header::TE).iter().any(|value| value.as_bytes() == b"trailers");
-            headers.remove(header::TE);
-            if trailers {
-                headers.insert(header::TE, HeaderValue::from_static("trailers"));
-            }
-        }
-        if self.hop_by_hop {
-            for name in [&header::UPGRADE, &KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS] {
-                headers.remove(name);
-            }
-            headers.remove(header::PROXY_AUTHORIZATION);
-            headers.remove(header::PROXY_AUTHENTICATE);
-        }
-    }
-}
-
-/// Removes the headers that `Connection` names, but never those that frame, route or authorise the message: naming them
-/// there is an attack, not a wish.
-fn remove_named_in_connection(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .filter(|name| {
-            let kept = [header::HOST, header::CONTENT_LENGTH, header::AUTHORIZATION, header::COOKIE, header::TE];
-            !kept.contains(name) && *name != FORWARDED_FOR
-        })
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
 }
 
 fn one_framing<B>(seen: &Seen, request: &Request<B>) -> Result<(), ProxyError> {

@@ -5,6 +5,7 @@
 //! source address are all equal ([`Upstream`]), and connections made under an older own certificate are not used again.
 
 mod exclusive;
+mod lease;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -15,11 +16,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use hyper::client::conn::{http1, http2};
 use meshgate_config::EndpointLimits;
 use meshgate_identity::Expected;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
@@ -27,12 +26,13 @@ use tokio::time::Instant;
 use crate::circuit::{Circuit, Circuits, Use};
 use crate::connection::Protocol;
 use crate::error::ProxyError;
-use crate::http::body::{Progress, RequestBody};
+use crate::http::body::RequestBody;
 use crate::http::guard::http1::Signals;
 use crate::sessions::Session;
 use crate::tunnel::{Far, HBONE_PORT};
 
 pub use exclusive::Http1;
+pub use lease::{Footing, Io, Lease, Switched};
 
 /// Idle connections kept per slot and worker; a burst beyond it closes its connections as it ends.
 const IDLE_MAX: usize = 256;
@@ -401,110 +401,5 @@ impl Drop for Connecting {
     fn drop(&mut self) {
         self.slot.connecting.set(false);
         self.slot.connected.notify_waiters();
-    }
-}
-
-/// The use of an upstream connection by one request.
-#[derive(Debug)]
-pub struct Lease {
-    kind: Kind,
-    /// The request, among its endpoint's.
-    _request: Option<Use>,
-}
-
-#[derive(Debug)]
-enum Kind {
-    Whole { slot: Rc<Slot>, connection: Http1, progress: Option<Rc<Progress>> },
-    Stream { _held: Rc<()> },
-    Alone { _sender: http1::SendRequest<RequestBody> },
-    Switched(Switched),
-}
-
-/// An upstream connection that speaks HTTP no more.
-pub struct Switched {
-    /// What it is now.
-    pub io: Box<dyn Io>,
-    /// What was read of it behind the 101.
-    pub early: Bytes,
-    /// What it stands on.
-    pub footing: Footing,
-}
-
-/// What a connection outside of the pool stands on for as long as it lasts.
-#[derive(Debug)]
-pub struct Footing {
-    /// Who is at the other end, where that was proved.
-    pub session: Option<Rc<Session>>,
-    /// Its place among its endpoint's.
-    pub held: Use,
-}
-
-/// A stream of bytes, whatever it is made of.
-pub trait Io: AsyncRead + AsyncWrite + Unpin {}
-
-impl<I: AsyncRead + AsyncWrite + Unpin> Io for I {}
-
-impl fmt::Debug for Switched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Switched").field("early", &self.early.len()).finish_non_exhaustive()
-    }
-}
-
-impl Lease {
-    /// An HTTP/1.1 connection, which can carry the next request once this one's body has gone up and its answer has come down.
-    pub fn whole(slot: &Rc<Slot>, connection: Http1, progress: Option<Rc<Progress>>) -> Self {
-        Self::of(Kind::Whole { slot: Rc::clone(slot), connection, progress })
-    }
-
-    fn of(kind: Kind) -> Self {
-        Self { kind, _request: None }
-    }
-
-    /// Whether it is a stream of HTTP/2.
-    pub fn is_stream(&self) -> bool {
-        matches!(self.kind, Kind::Stream { .. })
-    }
-
-    /// An HTTP/1.1 connection that no other request will ever use.
-    pub fn alone(sender: http1::SendRequest<RequestBody>) -> Self {
-        Self::of(Kind::Alone { _sender: sender })
-    }
-
-    /// A connection that was switched to another protocol.
-    pub fn switched(switched: Switched) -> Self {
-        Self::of(Kind::Switched(switched))
-    }
-
-    /// The connection itself, if it was switched.
-    pub fn into_switched(self) -> Option<Switched> {
-        match self.kind {
-            Kind::Switched(switched) => Some(switched),
-            _ => None,
-        }
-    }
-
-    fn stream(streams: &Rc<()>) -> Self {
-        Self::of(Kind::Stream { _held: Rc::clone(streams) })
-    }
-
-    /// Holds the place of its request among its endpoint's, too.
-    #[must_use]
-    pub fn counted(self, request: Use) -> Self {
-        Self { _request: Some(request), ..self }
-    }
-
-    /// Gives the connection back for the next request. A connection whose request is still going up is closed instead: what
-    /// is left of that body must not be read as a request.
-    pub fn release(self) {
-        let Kind::Whole { slot, mut connection, progress } = self.kind else { return };
-        // An orderly end, if it is one.
-        connection.busy = false;
-        let sent = progress.is_none_or(|progress| progress.ended.get());
-        let mut idle = slot.idle.borrow_mut();
-        let is_current = connection.origin.generation >> RETIRED_AT == slot.retired.get();
-        let now = slot.clock.get();
-        if sent && is_current && connection.is_fresh(now) && idle.len() < IDLE_MAX {
-            idle.push(Idle { connection, since: now });
-        }
     }
 }
