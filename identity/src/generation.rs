@@ -16,7 +16,7 @@ use webpki::KeyUsage;
 use crate::files::Material;
 use crate::tls::{self, ClientConfigs};
 use crate::verify::{PeerVerifier, Voucher};
-use crate::{ClientAlpn, Expected, IdentityError, SpiffeId, Svid, TrustBundles, TrustDomain};
+use crate::{ClientAlpn, Expected, IdentityError, PeerIdentityError, SpiffeId, Svid, TrustBundles, TrustDomain};
 
 /// Where an identity comes from. All files are PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +101,15 @@ impl Identity {
     /// Whom we trust to vouch for peers.
     pub fn bundles(&self) -> &TrustBundles {
         self.peers.bundles()
+    }
+
+    /// Who a caller is whose chain (leaf first) was found good in a handshake by [`Identity::server_config`]: as [`peer_identity`](crate::peer_identity)
+    /// says, without parsing the leaf once more where the handshake's own finding is still known.
+    ///
+    /// # Errors
+    /// There is no certificate, or it is not a workload's.
+    pub fn caller(&self, chain: &[CertificateDer<'_>]) -> Result<SpiffeId, PeerIdentityError> {
+        self.peers.caller(chain)
     }
 
     pub(crate) fn peers(&self) -> &PeerVerifier {

@@ -24,7 +24,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use crate::bundle::Bundle;
 use crate::verified::{self, Verified};
-use crate::{Expected, PeerError, SpiffeId, TrustBundles, certificate, peer_identity};
+use crate::{Expected, PeerError, PeerIdentityError, SpiffeId, TrustBundles, certificate, peer_identity};
 
 /// webpki builds paths of at most 6 intermediates; a few that do not belong to the path are let pass, as others do, and
 /// more are refused before any signature is checked.
@@ -100,6 +100,15 @@ impl PeerVerifier {
             self.verified.keep(chain, peer.clone(), now, end);
         }
         Ok(peer)
+    }
+
+    /// Who showed a chain that has been found good.
+    pub(crate) fn caller(&self, chain: &[CertificateDer<'_>]) -> Result<SpiffeId, PeerIdentityError> {
+        let Some((leaf, intermediates)) = chain.split_first() else {
+            return Err(PeerIdentityError::Malformed("there is none".to_owned()));
+        };
+        let known = verified::shown(leaf, intermediates).and_then(|shown| self.verified.find(&shown, UnixTime::now()));
+        known.map_or_else(|| peer_identity(leaf), Ok)
     }
 
     /// Whether a caller's chain is one that need not be gone through again.

@@ -224,7 +224,8 @@ async fn try_serve(
     if connection.destination.is_some_and(|address| split::is_closed(&snapshot, address)) {
         drop(snapshot);
         // Whatever it would speak, it hears nothing.
-        Side::new(worker, *connection, Protocol::Tcp).run_tcp(Stream::new(stream)).await;
+        let side = Side::new(worker, *connection, Protocol::Tcp);
+        Box::pin(side.run_tcp(Stream::new(stream))).await;
         return Ok(());
     }
     let known = beforehand(&snapshot, connection.destination, listener);
@@ -241,7 +242,8 @@ async fn try_serve(
     };
     let side = Side::new(worker, *connection, protocol);
     if protocol == Protocol::Tcp {
-        side.run_tcp(Stream::new(stream)).await;
+        // In a box of its own, so that a connection that speaks HTTP has no room for it.
+        Box::pin(side.run_tcp(Stream::new(stream))).await;
     } else {
         let layers = layers::outbound(worker, &side);
         // No policy is asked on this side.

@@ -234,7 +234,8 @@ pub async fn forward<I>(
         if let Some(earlier) = &failed {
             earlier.log();
         }
-        match connected(worker, &candidate).await {
+        // In a box of its own: what it takes to connect is gone while bytes move.
+        match Box::pin(connected(worker, &candidate)).await {
             Ok((stream, _held)) => {
                 attempt.went(Outcome::Connected);
                 match stream {

@@ -112,3 +112,14 @@ fn a_full_list_begins_anew() {
     }
     assert_eq!(list.0.lock().unwrap().len(), 1);
 }
+
+#[test]
+fn whose_a_good_chain_is_is_told_alike_whether_it_is_known_or_not() {
+    let root = Signer::root("home");
+    let verifier = verifier(&root);
+    let chain = root.workload(FRONTEND).chain;
+    let stranger = verifier.0.caller(&chain).unwrap();
+    learn(&verifier, &chain, UnixTime::now());
+    assert_eq!((stranger.as_str(), verifier.0.caller(&chain).unwrap().as_str()), (FRONTEND, FRONTEND));
+    assert!(verifier.0.caller(&[]).is_err());
+}

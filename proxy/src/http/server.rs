@@ -129,37 +129,53 @@ pub async fn serve<I, S>(
             layers.clone().call(Exchange { request, token: None, report, plan: None })
         })
     };
-    let limits = &worker.shared.bootstrap.limits;
     if protocol == Protocol::Http2 {
-        let mut builder = http2::Builder::new(StreamExecutor(Rc::clone(activity.flows())));
-        builder
-            .auto_date_header(false)
-            .max_concurrent_streams(limits.concurrent_streams)
-            .max_header_list_size(u32::try_from(limits.request_header_bytes).unwrap_or(u32::MAX))
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(connection_window(limits.concurrent_streams))
-            .max_send_buf_size(SEND_BUFFER)
-            .max_pending_accept_reset_streams(PENDING_RESETS)
-            .max_local_error_reset_streams(LOCAL_RESETS);
-        let watch = Downstream { activity: Rc::clone(&activity), worker: Rc::clone(worker) };
-        let io = Watched::new(io, Rc::clone(&activity), false);
-        let io = guard::http2::Guarded::new(io, Role::Server, &limits.http2, watch);
-        let connection = builder.serve_connection(TokioIo::new(io), service);
-        let shutdown = http2::Connection::graceful_shutdown;
-        Box::pin(async move { run(worker, &activity, reporting, pin!(connection), shutdown, &onward, false).await })
-            .await;
-    } else {
-        let mut io = Rewind::new(io);
-        loop {
-            // In a box of its own, so that a connection that rests has none of it.
-            let awake = Box::pin(http1(worker, &activity, &switch, reporting, io, service.clone(), &onward));
-            let Some(resting) = awake.await else { return };
-            io = resting;
-            if !rest::rest(worker, &activity, &mut io, &onward).await {
-                return;
-            }
+        // In a box of its own, so that HTTP/1 has no room for it.
+        Box::pin(http2(worker, &activity, reporting, io, service, &onward)).await;
+        return;
+    }
+    let mut io = Rewind::new(io);
+    loop {
+        // In a box of its own, so that a connection that rests has none of it.
+        let awake = Box::pin(http1(worker, &activity, &switch, reporting, io, service.clone(), &onward));
+        let Some(resting) = awake.await else { return };
+        io = resting;
+        if !rest::rest(worker, &activity, &mut io, &onward).await {
+            return;
         }
     }
+}
+
+/// Serves HTTP/2 until the connection ends.
+async fn http2<I, S>(
+    worker: &WorkerRef,
+    activity: &Rc<Activity>,
+    reporting: &Reporting,
+    io: I,
+    service: S,
+    onward: impl Fn(&InProgress) -> Onward,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: HttpService<Incoming, ResBody = ResponseBody> + Unpin,
+    S::Future: 'static,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let limits = &worker.shared.bootstrap.limits;
+    let mut builder = http2::Builder::new(StreamExecutor(Rc::clone(activity.flows())));
+    builder
+        .auto_date_header(false)
+        .max_concurrent_streams(limits.concurrent_streams)
+        .max_header_list_size(u32::try_from(limits.request_header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(connection_window(limits.concurrent_streams))
+        .max_send_buf_size(SEND_BUFFER)
+        .max_pending_accept_reset_streams(PENDING_RESETS)
+        .max_local_error_reset_streams(LOCAL_RESETS);
+    let watch = Downstream { activity: Rc::clone(activity), worker: Rc::clone(worker) };
+    let io = Watched::new(io, Rc::clone(activity), false);
+    let io = guard::http2::Guarded::new(io, Role::Server, &limits.http2, watch);
+    let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    run(worker, activity, reporting, connection, http2::Connection::graceful_shutdown, &onward, false).await;
 }
 
 /// Serves HTTP/1 until the connection ends, or until it rests: then it comes back, with what was read of it and not used.
@@ -202,6 +218,7 @@ where
     match end {
         End::Rests => {
             io.put_back(&read_buf);
+            activity.flows().forget_places();
             return is_at_a_head.then_some(io);
         }
         End::SlowHead => {

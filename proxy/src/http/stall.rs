@@ -120,6 +120,14 @@ impl Flows {
         });
     }
 
+    /// Gives back the memory of places that nobody uses.
+    pub fn forget_places(&self) {
+        let mut places = self.places.borrow_mut();
+        if places.iter().all(|place| place.serial.is_none()) {
+            *places = Vec::new();
+        }
+    }
+
     /// A part of its answer has moved.
     pub fn moved(&self, flow: Flow) {
         self.with(flow, |place| place.moved = Instant::now());
@@ -254,5 +262,20 @@ mod tests {
         assert_eq!(flows.look(Instant::now(), PATIENCE), (Some(Instant::now() + Duration::from_secs(1)), false));
         flows.end(second);
         assert_eq!(flows.look(Instant::now(), PATIENCE), (None, false));
+    }
+
+    #[tokio::test]
+    async fn places_are_given_back_when_nobody_uses_one_and_an_old_request_finds_none_of_the_new() {
+        let flows = Flows::default();
+        let (first, second) = (flows.begin(Instant::now()), flows.begin(Instant::now()));
+        flows.end(first);
+        flows.forget_places();
+        assert_eq!(flows.places.borrow().len(), 2);
+        flows.end(second);
+        flows.forget_places();
+        assert_eq!(flows.places.borrow().capacity(), 0);
+        let third = flows.begin(Instant::now());
+        flows.stall();
+        assert_eq!((flows.over(first), flows.over(third)), (None, Some(Over::Stalled)));
     }
 }

@@ -77,7 +77,8 @@ impl Side {
 
     pub(super) async fn run<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
         if self.protocol == Protocol::Tcp {
-            return self.run_tcp(stream).await;
+            // In a box of its own, so that a connection that speaks HTTP has no room for it.
+            return Box::pin(self.run_tcp(stream)).await;
         }
         let layers = layers::inbound(&self.worker, &self);
         let onward = |in_progress: &InProgress| self.judge_again(in_progress);

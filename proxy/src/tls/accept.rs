@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use meshgate_identity::{Identity, PeerRole, alpn, peer_identity};
+use meshgate_identity::{Identity, PeerRole, alpn};
 use rustls::server::Acceptor;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -50,8 +50,8 @@ pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) 
         Err(_) => return Err(refused("handshake took too long")),
     };
     let (_, session) = stream.get_ref();
-    let leaf = session.peer_certificates().and_then(<[_]>::first).ok_or_else(|| refused("no client certificate"))?;
-    let id = peer_identity(leaf).map_err(|error| refused("client certificate").caused_by(error))?;
+    let chain = session.peer_certificates().ok_or_else(|| refused("no client certificate"))?;
+    let id = identity.caller(chain).map_err(|error| refused("client certificate").caused_by(error))?;
     let sni = session.server_name().map(str::to_ascii_lowercase);
     let peer = Peer { id: Some(id), sni, client_cert: None, session: None };
     let negotiated = match alpn::protocol(session.alpn_protocol()) {
