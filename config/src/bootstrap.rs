@@ -9,6 +9,7 @@
 mod detection;
 mod document;
 mod environment;
+mod hand_over;
 mod hbone;
 mod headers;
 mod labels;
@@ -97,6 +98,8 @@ pub struct Bootstrap {
     pub limits: Limits,
     /// What requests may do.
     pub http: HttpSettings,
+    /// The next process of this bootstrap file is handed the listeners.
+    pub hand_over: HandOver,
 }
 
 /// What a process is in the mesh.
@@ -208,6 +211,13 @@ pub struct Admin {
     pub address: SocketAddr,
     /// Whether it may be asked to end the process.
     pub quit: bool,
+}
+
+/// How one process hands its listeners to the next.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HandOver {
+    /// The unix socket where the running process is asked for them; `None` = off.
+    pub socket: Option<PathBuf>,
 }
 
 /// How policies are applied.

@@ -1,31 +1,39 @@
 //! All the wiring, top to bottom: read what the operator wrote, bind, start the workers, watch files and signals, drain.
 
+mod sockets;
+mod start;
+mod succession;
+
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
-use std::rc::Rc;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
-use meshgate_config::{Bootstrap, ConfigStore, InboundListener, OutboundListener, Problem, Snapshot};
-use meshgate_identity::{Identity, IdentityError, IdentityStore, SpiffeIdError};
+use meshgate_config::{Bootstrap, ConfigStore, Problem};
+use meshgate_identity::{IdentityError, IdentityStore, SpiffeIdError};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::access_log::{Sink, Writer};
+use self::sockets::{Bound, Sockets};
+use self::start::WorkerStart;
+use self::succession::Succession;
+use crate::access_log::Writer;
 use crate::balance;
 use crate::clusters::Watchers;
-use crate::connection::Direction;
-use crate::drain::{self, Controller, Drain, Phase};
-use crate::listen::{accept_loop, bind_all};
-use crate::orig_dst::OwnAddresses;
+use crate::drain::{self, Controller, Phase};
+use crate::hand_over::{HandOverError, Offer};
 use crate::readiness::Readiness;
-use crate::worker::{Shared, Worker};
-use crate::{admin, gateway, inbound, jwks, outbound, reload, runtime, sessions, signal, socket};
+use crate::worker::Shared;
+use crate::{admin, jwks, reload, runtime, signal};
 
 /// How often the own certificate is checked for having ended, and idle upstream connections are looked through.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
+/// Between letting go of the listeners and the begin of the drain. Whoever connected in the last instant is still to say what it
+/// wants, and would not be served by anybody else; HTTP and TLS speak at once, so this is for the way there and back.
+const LAST_COMERS: Duration = Duration::from_secs(1);
 
 /// Why the process could not start, or could not go on.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +74,14 @@ pub enum StartError {
     /// A worker ended although nobody asked it to: a defect.
     #[error("ended by itself: {0}")]
     Broke(io::Error),
+    /// The running process and this one do not come to terms; the running one serves on.
+    #[error("handOver.socket: {path}: {source}")]
+    HandOver {
+        /// The bootstrap's value.
+        path: PathBuf,
+        /// Why not.
+        source: HandOverError,
+    },
     /// Files cannot be watched.
     #[error("cannot watch files: {0}")]
     Watch(#[from] meshgate_config::watch::WatchError),
@@ -82,22 +98,13 @@ pub struct App {
     identity: Arc<IdentityStore>,
     sockets: Vec<Sockets>,
     admin: std::net::TcpListener,
+    succession: Option<Succession>,
     access_log: Option<Writer>,
     jwks: jwks::Client,
 }
 
-/// One worker's share of the listeners.
-#[derive(Default)]
-struct Sockets {
-    inbound: Vec<(std::net::TcpListener, InboundListener)>,
-    outbound: Vec<(std::net::TcpListener, OutboundListener)>,
-    gateway: Vec<std::net::TcpListener>,
-    compatibility: Vec<std::net::TcpListener>,
-    hbone: Vec<std::net::TcpListener>,
-}
-
 impl App {
-    /// Reads, checks and binds; serves nothing yet.
+    /// Reads, checks and binds, or takes the sockets of the process that runs; serves nothing yet.
     ///
     /// # Errors
     /// Everything a start can fail of, each with the field or file concerned.
@@ -105,22 +112,24 @@ impl App {
         let identity = IdentityStore::open(bootstrap.identity_sources()?)?;
         let config = ConfigStore::open(&bootstrap).map_err(StartError::Config)?;
         let jwks = jwks::Client::new(bootstrap.jwks.trust_bundle.as_ref())?;
-        let (sockets, own) = bind(&bootstrap)?;
-        let address = bootstrap.admin.address;
-        let admin = bind_one("admin.address", address, || {
-            let admin = socket::bind(address, false)?;
-            socket::listen(&admin).map(|()| admin)
-        })?;
         let access_log = match &bootstrap.access_log.path {
             Some(path) => Some(open_access_log(path)?),
             None => None,
         };
+        // Last: who is asked for its sockets is not to find out that they cannot be used.
+        let mut succession = bootstrap.hand_over.socket.as_deref().map(Succession::begin).transpose()?;
+        let taking = succession.as_mut().and_then(|succession| succession.taking.as_mut());
+        let Bound { workers: sockets, own, admin, copies } = sockets::bind(&bootstrap, taking)?;
+        if let Some(succession) = &mut succession {
+            succession.copies = copies;
+        }
         let readiness = Readiness::new(["listeners", jwks::FIRST_FETCH]);
         let shared = Arc::new(Shared::new(bootstrap, own, readiness));
-        Ok(Self { shared, config: Arc::new(config), identity: Arc::new(identity), sockets, admin, access_log, jwks })
+        let (config, identity) = (Arc::new(config), Arc::new(identity));
+        Ok(Self { shared, config, identity, sockets, admin, succession, access_log, jwks })
     }
 
-    /// Serves until a signal ends it.
+    /// Serves until a signal ends it, or another process takes over.
     ///
     /// # Errors
     /// The operating system's, at start; a worker's, if one ends by itself.
@@ -133,7 +142,7 @@ impl App {
     }
 
     async fn serve(self) -> Result<(), StartError> {
-        let Self { shared, config, identity, sockets, admin, access_log, jwks } = self;
+        let Self { shared, config, identity, sockets, admin, succession, access_log, jwks } = self;
         let mut stop = signal::Stop::listen()?;
         let (controller, drain) = drain::channel();
         reload::announce(&shared, &config.current(), &identity.current());
@@ -143,84 +152,66 @@ impl App {
         let watchers = Watchers::new(Arc::clone(&shared), Arc::clone(&config), identity.subscribe());
         tokio::task::spawn_local(watchers.serve());
         tokio::task::spawn_local(balance::keep(Arc::clone(&shared)));
-        let workers = sockets
-            .into_iter()
-            .enumerate()
-            .map(|(index, sockets)| {
-                let start = WorkerStart {
-                    shared: Arc::clone(&shared),
-                    config: config.subscribe(),
-                    identity: identity.subscribe(),
-                    keys: keys.clone(),
-                    sink: access_log.as_ref().map(|log| log.sink(shared.metrics.access_log_dropped.clone())),
-                    drain: drain.clone(),
-                    sockets,
-                };
-                runtime::spawn_worker(index, move || start.run())
-            })
-            .collect::<io::Result<Vec<_>>>()?;
+        if let Some(succession) = &succession
+            && !succession.prepare(&shared.readiness, &mut stop).await?
+        {
+            return Ok(());
+        }
+        let (started, starting) = mpsc::channel(sockets.len().max(1));
+        let start = |sockets| WorkerStart {
+            shared: Arc::clone(&shared),
+            config: config.subscribe(),
+            identity: identity.subscribe(),
+            keys: keys.clone(),
+            sink: access_log.as_ref().map(|log| log.sink(shared.metrics.access_log_dropped.clone())),
+            drain: drain.clone(),
+            sockets,
+            started: started.clone(),
+        };
+        let workers = start_workers(sockets.into_iter().map(start))?;
+        drop(started);
         let admin = TcpListener::from_std(admin)?;
-        tokio::task::spawn_local(admin::serve(admin, Arc::clone(&shared), config.subscribe()));
+        let admin = tokio::task::spawn_local(admin::serve(admin, Arc::clone(&shared), config.subscribe()));
+        let all = all_started(starting, workers.len()).await;
         shared.readiness.clear("listeners");
         tracing::info!(workers = workers.len(), "ready");
-        let ended = housekeep_until(&shared, &identity, until_stopped(&shared, &mut stop, &workers)).await;
+        // Without all of them this process is about to end, and nobody is to rely on it.
+        let (offer, refused) = match succession.filter(|_| all) {
+            Some(succession) => succession.complete().await,
+            None => (None, None),
+        };
+        let cause = match &refused {
+            Some(_) => Cause::Refused,
+            None => housekeep_until(&shared, &identity, until_stopped(&shared, &mut stop, &workers, offer)).await,
+        };
         shared.readiness.block("draining");
-        let ended = ended.or_delay(&shared, &mut stop).await;
-        finish(&shared, &controller, &mut stop, workers, ended).await?;
+        if cause.is_handed_over() {
+            controller.hand_over();
+            admin.abort();
+        }
+        let cause = cause.or_delay(&shared, &mut stop).await;
+        finish(&shared, &controller, &mut stop, workers, cause).await?;
         if let Some(log) = access_log {
             log.close();
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 }
 
-fn bind(bootstrap: &Bootstrap) -> Result<(Vec<Sockets>, OwnAddresses), StartError> {
-    let workers = runtime::worker_count(bootstrap.workers);
-    let mut sockets: Vec<Sockets> = (0..workers).map(|_| Sockets::default()).collect();
-    let mut own = Vec::new();
-    for (index, listener) in bootstrap.inbound.listeners.iter().enumerate() {
-        let what = format!("inbound.listeners[{index}].address");
-        let bound = bind_one(&what, listener.address, || bind_all(listener.address, workers))?;
-        note(&mut own, &bound, Direction::Inbound);
-        for (worker, socket) in sockets.iter_mut().zip(bound) {
-            worker.inbound.push((socket, *listener));
+type Workers = Vec<JoinHandle<io::Result<()>>>;
+
+fn start_workers(starts: impl Iterator<Item = WorkerStart>) -> io::Result<Workers> {
+    starts.enumerate().map(|(index, start)| runtime::spawn_worker(index, move || start.run())).collect()
+}
+
+/// Waits until each of so many workers accepts connections; `false` when one never will.
+async fn all_started(mut starting: mpsc::Receiver<()>, workers: usize) -> bool {
+    for _ in 0..workers {
+        if starting.recv().await.is_none() {
+            return false;
         }
     }
-    for (index, listener) in bootstrap.outbound.listeners.iter().enumerate() {
-        let what = format!("outbound.listeners[{index}].address");
-        let bound = bind_one(&what, listener.address, || bind_all(listener.address, workers))?;
-        note(&mut own, &bound, Direction::Outbound);
-        for (worker, socket) in sockets.iter_mut().zip(bound) {
-            worker.outbound.push((socket, *listener));
-        }
-    }
-    for (index, address) in bootstrap.gateway.listeners.iter().enumerate() {
-        let bound = bind_one(&format!("gateway.listeners[{index}]"), *address, || bind_all(*address, workers))?;
-        note(&mut own, &bound, Direction::Gateway);
-        sockets.iter_mut().zip(bound).for_each(|(worker, socket)| worker.gateway.push(socket));
-    }
-    for (index, address) in bootstrap.gateway.compatibility.iter().enumerate() {
-        let bound = bind_one(&format!("gateway.compatibility[{index}]"), *address, || bind_all(*address, workers))?;
-        note(&mut own, &bound, Direction::Gateway);
-        sockets.iter_mut().zip(bound).for_each(|(worker, socket)| worker.compatibility.push(socket));
-    }
-    for (index, address) in bootstrap.hbone.listeners.iter().enumerate() {
-        let bound = bind_one(&format!("hbone.listeners[{index}]"), *address, || bind_all(*address, workers))?;
-        note(&mut own, &bound, Direction::Inbound);
-        sockets.iter_mut().zip(bound).for_each(|(worker, socket)| worker.hbone.push(socket));
-    }
-    Ok((sockets, OwnAddresses::new(own)))
-}
-
-fn bind_one<T>(what: &str, address: SocketAddr, bind: impl FnOnce() -> io::Result<T>) -> Result<T, StartError> {
-    bind().map_err(|source| StartError::Bind { what: what.to_owned(), address, source })
-}
-
-fn note(own: &mut Vec<SocketAddr>, bound: &[std::net::TcpListener], direction: Direction) {
-    if let Some(Ok(address)) = bound.first().map(std::net::TcpListener::local_addr) {
-        tracing::info!(%address, direction = direction.as_str(), "listening");
-        own.push(address);
-    }
+    true
 }
 
 fn open_access_log(path: &Path) -> Result<Writer, StartError> {
@@ -236,16 +227,34 @@ enum Cause {
     Hurried,
     /// A worker has ended by itself.
     Broke,
+    /// Another process has taken over.
+    Taken,
+    /// The process that this one was to follow serves on.
+    Refused,
 }
 
 impl Cause {
-    /// Waits for those who still send to be told that it is not ready; a second signal ends the wait.
+    /// Whether another process has the listeners, and what comes to them.
+    fn is_handed_over(self) -> bool {
+        matches!(self, Self::Taken | Self::Refused)
+    }
+
+    /// Waits for those who still send to be told that it is not ready, or, where another process has the listeners, for the last
+    /// connections that came here to say what they want; a second signal ends the wait.
     async fn or_delay(self, shared: &Shared, stop: &mut signal::Stop) -> Self {
-        let delay = shared.bootstrap.timeouts.drain_delay;
-        if self != Self::Asked || delay.is_zero() {
+        let delay = match self {
+            Self::Asked => shared.bootstrap.timeouts.drain_delay,
+            Self::Taken | Self::Refused => LAST_COMERS,
+            Self::Hurried | Self::Broke => Duration::ZERO,
+        };
+        if delay.is_zero() {
             return self;
         }
         match tokio::time::timeout(delay, stop.next()).await {
+            Ok(name) if self.is_handed_over() => {
+                tracing::info!("{name}: draining");
+                Self::Asked
+            }
             Ok(name) => {
                 tracing::warn!("second {name}: closing what is left");
                 Self::Hurried
@@ -255,8 +264,14 @@ impl Cause {
     }
 }
 
-/// Returns when somebody asks for the end, or when a worker has ended by itself.
-async fn until_stopped(shared: &Shared, stop: &mut signal::Stop, workers: &[JoinHandle<io::Result<()>>]) -> Cause {
+/// Returns when somebody asks for the end or takes what is offered, or when a worker has ended by itself. The offer ends with that.
+async fn until_stopped(
+    shared: &Shared,
+    stop: &mut signal::Stop,
+    workers: &[JoinHandle<io::Result<()>>],
+    offer: Option<Offer>,
+) -> Cause {
+    let mut taken = std::pin::pin!(succession::until_taken(offer));
     let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
@@ -267,6 +282,10 @@ async fn until_stopped(shared: &Shared, stop: &mut signal::Stop, workers: &[Join
             () = shared.quit.notified() => {
                 tracing::info!("POST /quitquitquit: draining");
                 return Cause::Asked;
+            }
+            () = taken.as_mut() => {
+                tracing::info!("another process has taken over: draining");
+                return Cause::Taken;
             }
             _ = look.tick() => if workers.iter().any(JoinHandle::is_finished) { return Cause::Broke },
         }
@@ -297,10 +316,11 @@ async fn finish(
     shared: &Shared,
     controller: &Controller,
     stop: &mut signal::Stop,
-    workers: Vec<JoinHandle<io::Result<()>>>,
+    workers: Workers,
     cause: Cause,
 ) -> Result<(), StartError> {
-    controller.advance(if cause == Cause::Asked { Phase::Draining } else { Phase::Ended });
+    let in_time = cause == Cause::Asked || cause.is_handed_over();
+    controller.advance(if in_time { Phase::Draining } else { Phase::Ended });
     let (sender, mut done) = watch::channel(false);
     let joiner = std::thread::spawn(move || {
         let results: Vec<_> = workers.into_iter().map(JoinHandle::join).collect();
@@ -308,12 +328,20 @@ async fn finish(
         let _ = sender.send(true);
         results
     });
+    let second = async {
+        // Nobody has asked yet where another process has taken over, and a supervisor may well do so now.
+        if cause.is_handed_over() {
+            let name = stop.next().await;
+            tracing::info!("{name}: draining already");
+        }
+        stop.next().await
+    };
     let mut deadline = std::pin::pin!(tokio::time::sleep(shared.bootstrap.timeouts.drain));
     tokio::select! {
         biased;
         _ = done.wait_for(|done| *done) => {}
         () = deadline.as_mut() => tracing::warn!("drain deadline reached; closing what is left"),
-        name = stop.next() => tracing::warn!("second {name}: closing what is left"),
+        name = second => tracing::warn!("second {name}: closing what is left"),
     }
     controller.advance(Phase::Ended);
     let results = joiner.join().unwrap_or_default();
@@ -328,66 +356,4 @@ async fn finish(
     }
     tracing::info!("ended");
     Ok(())
-}
-
-/// What a worker thread is given to start with.
-struct WorkerStart {
-    shared: Arc<Shared>,
-    config: watch::Receiver<Arc<Snapshot>>,
-    identity: watch::Receiver<Arc<Identity>>,
-    keys: jwks::Keys,
-    sink: Option<Sink>,
-    drain: Drain,
-    sockets: Sockets,
-}
-
-impl WorkerStart {
-    async fn run(self) -> io::Result<()> {
-        let Self { shared, config, identity, keys, sink, drain, sockets } = self;
-        let worker = Rc::new(Worker::new(shared, config, identity, keys, sink.unwrap_or_else(Sink::off), drain));
-        for (socket, listener) in sockets.inbound {
-            let listener = Rc::new(listener);
-            let serve = move |worker, stream, connection| {
-                let listener = Rc::clone(&listener);
-                async move { inbound::serve(&worker, stream, connection, &listener).await }
-            };
-            let socket = TcpListener::from_std(socket)?;
-            let accept = accept_loop(Rc::clone(&worker), socket, Direction::Inbound, Phase::Draining, serve);
-            tokio::task::spawn_local(accept);
-        }
-        for (socket, listener) in sockets.outbound {
-            let listener = Rc::new(listener);
-            let serve = move |worker, stream, connection| {
-                let listener = Rc::clone(&listener);
-                async move { outbound::serve(&worker, stream, connection, &listener).await }
-            };
-            let socket = TcpListener::from_std(socket)?;
-            let accept = accept_loop(Rc::clone(&worker), socket, Direction::Outbound, Phase::Ended, serve);
-            tokio::task::spawn_local(accept);
-        }
-        for socket in sockets.gateway {
-            let serve = |worker, stream, connection| async move { gateway::serve(&worker, stream, connection).await };
-            let socket = TcpListener::from_std(socket)?;
-            let accept = accept_loop(Rc::clone(&worker), socket, Direction::Gateway, Phase::Draining, serve);
-            tokio::task::spawn_local(accept);
-        }
-        for socket in sockets.compatibility {
-            let serve = |worker, stream, connection| async move {
-                gateway::compatibility::serve(&worker, stream, connection).await;
-            };
-            let socket = TcpListener::from_std(socket)?;
-            let accept = accept_loop(Rc::clone(&worker), socket, Direction::Gateway, Phase::Draining, serve);
-            tokio::task::spawn_local(accept);
-        }
-        tokio::task::spawn_local(sessions::keep(Rc::clone(&worker)));
-        for socket in sockets.hbone {
-            let serve =
-                |worker, stream, connection| async move { inbound::hbone::serve(&worker, stream, connection).await };
-            let socket = TcpListener::from_std(socket)?;
-            let accept = accept_loop(Rc::clone(&worker), socket, Direction::Inbound, Phase::Draining, serve);
-            tokio::task::spawn_local(accept);
-        }
-        worker.until_drained(HOUSEKEEPING).await;
-        Ok(())
-    }
 }

@@ -18,15 +18,22 @@ pub enum Phase {
 
 /// Starts the phases; held by the one who decides.
 #[derive(Debug)]
-pub struct Controller(watch::Sender<Phase>);
+pub struct Controller(watch::Sender<State>);
 
 /// Sees the phases; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Drain(watch::Receiver<Phase>);
+pub struct Drain(watch::Receiver<State>);
+
+#[derive(Debug, Clone, Copy)]
+struct State {
+    phase: Phase,
+    /// Another process takes the new connections, on every side.
+    handed_over: bool,
+}
 
 /// A controller and what it controls.
 pub fn channel() -> (Controller, Drain) {
-    let (sender, receiver) = watch::channel(Phase::Running);
+    let (sender, receiver) = watch::channel(State { phase: Phase::Running, handed_over: false });
     (Controller(sender), Drain(receiver))
 }
 
@@ -34,25 +41,36 @@ impl Controller {
     /// Moves on to `phase`; never back.
     pub fn advance(&self, phase: Phase) {
         self.0.send_if_modified(|current| {
-            let later = phase > *current;
+            let later = phase > current.phase;
             if later {
-                *current = phase;
+                current.phase = phase;
             }
             later
         });
+    }
+
+    /// From here on no listener is accepted on, outbound ones included. Connections notice nothing of that.
+    pub fn hand_over(&self) {
+        self.0.send_modify(|current| current.handed_over = true);
     }
 }
 
 impl Drain {
     /// The phase now.
     pub fn phase(&self) -> Phase {
-        *self.0.borrow()
+        self.0.borrow().phase
     }
 
     /// Returns once `phase` is reached; at once if it was already. Cancel-safe.
     pub async fn reached(&mut self, phase: Phase) {
         // A controller that is gone can't say stop any more; that happens only as the process ends.
-        let _ = self.0.wait_for(|current| *current >= phase).await;
+        let _ = self.0.wait_for(|current| current.phase >= phase).await;
+    }
+
+    /// Returns once a listener that is accepted on until `phase` is no longer: then, or when another process has it. Cancel-safe.
+    pub async fn closed(&mut self, phase: Phase) {
+        // As above.
+        let _ = self.0.wait_for(|current| current.phase >= phase || current.handed_over).await;
     }
 }
 

@@ -44,7 +44,20 @@ pub fn bind_all(address: SocketAddr, workers: usize) -> io::Result<Vec<std::net:
     Ok(sockets)
 }
 
-/// Accepts until the drain reaches `until`; each connection is served in a task of its own by `serve`.
+/// The sockets `handed` by another process, and as many more at the same address as there are more `workers`. None is closed: what
+/// waits in its queue would be reset. The new ones do not listen yet, and so get nothing that this process might not live to serve.
+///
+/// # Errors
+/// The operating system's.
+pub fn join_all(mut handed: Vec<std::net::TcpListener>, workers: usize) -> io::Result<Vec<std::net::TcpListener>> {
+    let Some(address) = handed.first().map(std::net::TcpListener::local_addr).transpose()? else { return Ok(handed) };
+    while handed.len() < workers {
+        handed.push(socket::bind(address, true)?);
+    }
+    Ok(handed)
+}
+
+/// Accepts until the drain reaches `until`, or another process has the listener; each connection is served in a task of its own by `serve`.
 pub async fn accept_loop<F, S>(worker: WorkerRef, listener: TcpListener, direction: Direction, until: Phase, serve: F)
 where
     F: Fn(WorkerRef, TcpStream, Connection) -> S,
@@ -57,7 +70,7 @@ where
     loop {
         let accepted = tokio::select! {
             biased;
-            () = drain.reached(until) => break,
+            () = drain.closed(until) => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {

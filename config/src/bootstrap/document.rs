@@ -9,6 +9,7 @@ use meshgate_policy::{CatchAllDeny, SmiMode};
 use serde::Deserialize;
 
 use super::detection::RawDetection;
+use super::hand_over::RawHandOver;
 use super::hbone::RawHbone;
 use super::headers::RawHeaders;
 use super::multicluster::{RawGateway, RawMulticluster, RawOutlierDetection, RawRetries};
@@ -70,6 +71,8 @@ pub(super) struct Raw {
     pub(super) limits: RawLimits,
     #[serde(default)]
     pub(super) http: RawHttp,
+    #[serde(default)]
+    pub(super) hand_over: RawHandOver,
 }
 
 #[derive(Default, Deserialize)]

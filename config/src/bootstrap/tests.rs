@@ -51,6 +51,7 @@ fn defaults_are_as_documented() {
     assert_eq!(bootstrap.access_log.path, Some("/dev/stdout".into()));
     assert_eq!(bootstrap.log, LogSettings { level: "info".into(), format: LogFormat::Text });
     assert_eq!(bootstrap.workers, 0);
+    assert_eq!(bootstrap.hand_over, HandOver { socket: None });
     assert_eq!(bootstrap.timeouts.idle, Duration::from_secs(3600));
     assert_eq!(bootstrap.limits.request_header_bytes, 61440);
     let http2 = Http2Limits { control_frames: 1000, resets: 150, header_block_bytes: 65536 };
@@ -380,4 +381,18 @@ fn no_upgrade_leads_to_requests_that_nobody_judges() {
         let problems = with(&format!("[websocket, {bad}]")).unwrap_err();
         assert!(problems[0].contains("http.upgrades[1]"), "{bad}: {problems:?}");
     }
+}
+
+#[test]
+fn listeners_are_handed_over_at_a_path_beside_the_bootstrap_that_a_socket_can_have() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("resources")).unwrap();
+    let path = folder.path().join("bootstrap.yaml");
+    fs::write(&path, format!("{MINIMAL}handOver: {{socket: run/hand-over.sock}}\n")).unwrap();
+    let bootstrap = Bootstrap::load(&path, []).unwrap();
+    assert_eq!(bootstrap.hand_over.socket, Some(folder.path().join("run/hand-over.sock")));
+    let empty = problems(&format!("{MINIMAL}handOver: {{socket: \"\"}}\n"));
+    assert_eq!(empty, ["bootstrap.yaml:4: handOver.socket: is required and is empty"]);
+    let long = problems(&format!("{MINIMAL}handOver: {{socket: /{}}}\n", "x".repeat(96)));
+    assert!(long[0].contains(" has 97 bytes, and a unix socket's path at most 96 here"), "{long:?}");
 }

@@ -15,8 +15,8 @@ use super::document::{
 use super::multicluster::Domains;
 use super::{
     AccessLog, Admin, Authorization, Bootstrap, EndpointLimits, Http2Limits, HttpSettings, IdentitySettings, Jwks,
-    Limits, LogSettings, ResourceSettings, Timeouts, WorkloadSettings, detection, hbone, headers, labels, listeners,
-    multicluster, providers,
+    Limits, LogSettings, ResourceSettings, Timeouts, WorkloadSettings, detection, hand_over, hbone, headers, labels,
+    listeners, multicluster, providers,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -97,7 +97,7 @@ impl<'a> Validator<'a> {
         self.path.parent().unwrap_or(Path::new("")).join(written)
     }
 
-    fn required_path(&mut self, field: &str, value: Option<String>) -> PathBuf {
+    pub(super) fn required_path(&mut self, field: &str, value: Option<String>) -> PathBuf {
         let written = self.required(field, value);
         self.resolve(&written)
     }
@@ -203,6 +203,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let timeouts = timeouts(&mut v, raw.timeouts);
     let limits = limits(&mut v, &raw.limits);
     let http = http(&mut v, raw.http);
+    let hand_over = hand_over::hand_over(&mut v, raw.hand_over);
     match (trust_domain, cluster_key, admin) {
         (Some(trust_domain), Some(cluster_key), Some(address)) if v.problems.is_empty() => Ok(Bootstrap {
             role: raw.role,
@@ -233,6 +234,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             timeouts,
             limits,
             http,
+            hand_over,
         }),
         _ => Err(v.problems),
     }

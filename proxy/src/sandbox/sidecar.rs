@@ -34,7 +34,8 @@ impl Sidecar {
         subnet: &Subnet,
     ) -> io::Result<Self> {
         let output = logs.join(format!("{name}.log"));
-        let child = run(binary, bootstrap, File::create(&output)?)?;
+        File::create(&output)?;
+        let child = run(binary, bootstrap, &output)?;
         let access_log = logs.join(format!("{name}.access.log"));
         let (binary, bootstrap) = (binary.to_owned(), bootstrap.to_owned());
         Ok(Self { child, binary, bootstrap, address, output, access_log, _subnet: subnet.clone() })
@@ -46,9 +47,25 @@ impl Sidecar {
     /// As of a first start.
     pub async fn restart(&mut self) -> Result<(), SandboxError> {
         self.kill();
-        let again = || run(&self.binary, &self.bootstrap, File::options().append(true).open(&self.output)?);
-        self.child = again().map_err(|error| SandboxError::new("cannot start it again", error))?;
+        self.child = self.again()?;
         self.until_ready().await
+    }
+
+    /// Starts another process by the same bootstrap file, while this one runs.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn successor(&self) -> Result<Self, SandboxError> {
+        let child = self.again()?;
+        let Self { binary, bootstrap, address, output, access_log, _subnet, .. } = self;
+        let (binary, bootstrap) = (binary.clone(), bootstrap.clone());
+        let (output, access_log, _subnet) = (output.clone(), access_log.clone(), _subnet.clone());
+        Ok(Self { child, binary, bootstrap, address: *address, output, access_log, _subnet })
+    }
+
+    fn again(&self) -> Result<Child, SandboxError> {
+        let child = run(&self.binary, &self.bootstrap, &self.output);
+        child.map_err(|error| SandboxError::new("cannot start it again", error))
     }
 
     /// Its bootstrap file.
@@ -158,7 +175,9 @@ impl Sidecar {
     }
 }
 
-fn run(binary: &Path, bootstrap: &Path, log: File) -> io::Result<Child> {
+/// Starts the process; what it prints goes to the end of `output`.
+fn run(binary: &Path, bootstrap: &Path, output: &Path) -> io::Result<Child> {
+    let log = File::options().append(true).open(output)?;
     let mut command = Command::new(binary);
     // Its bootstrap file says everything; what is set for another process on this machine is not meant for it.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MESHGATE_")) {

@@ -14,6 +14,7 @@ mod detection;
 mod drain;
 mod ext_authz;
 mod gateway;
+mod hand_over;
 mod hbone;
 mod hostile;
 mod http;
