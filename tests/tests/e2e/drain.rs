@@ -128,7 +128,7 @@ fn http2_stream_in_flight_is_answered_before_the_process_ends() {
 }
 
 #[test]
-fn idle_kept_alive_connection_is_closed_when_the_drain_begins() {
+fn idle_kept_alive_connection_is_closed_soon_after_the_drain_begins() {
     meshgate_tests::run(async {
         let application = ByHand::start().await;
         let mut backend = application.behind("").await;
@@ -358,7 +358,7 @@ fn post_to_quitquitquit_drains_where_that_is_wanted() {
 const UNDER_LOAD: usize = 3_000;
 
 #[test]
-fn sigterm_under_load_fails_no_repeatable_request_and_the_process_ends_in_time() {
+fn sigterm_under_load_fails_no_request_and_the_process_ends_in_time() {
     meshgate_tests::run(async {
         let (one, other) = (App::ok().await, App::ok().await);
         let mut mesh = Mesh::start(Spec::of(&[one.address(), other.address()])).await;
@@ -370,9 +370,8 @@ fn sigterm_under_load_fails_no_repeatable_request_and_the_process_ends_in_time()
                     let mut kept = Caller::connect(outbound).await.unwrap();
                     while asked.get() < UNDER_LOAD {
                         asked.set(asked.get() + 1);
-                        // One that may be repeated: HTTP/1 cannot tell whether a request that crosses the end of an idle
-                        // connection was taken, so that of a POST the caller is told.
-                        let method = Method::GET;
+                        // A POST is never sent twice.
+                        let method = if asked.get() % 2 == 0 { Method::GET } else { Method::POST };
                         let answer = match client % 2 {
                             0 => kept.request(BACKEND, method, "/").await,
                             _ => request(outbound, BACKEND, method, "/").await,
