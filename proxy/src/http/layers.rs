@@ -181,6 +181,7 @@ fn sanitise(
     // Before all that is the hop's own is gone.
     let upgrade = upgrade::asked(&exchange.request, upgrades);
     let sane = headers::sanitise_request(&mut exchange.request, level, received.unwrap_or(ClientCert::Remove));
+    let fields = exchange.request.headers().len();
     if sane.is_ok() {
         let headers = exchange.request.headers_mut();
         if let Some(forwarded) = forwarded {
@@ -192,9 +193,8 @@ fn sanitise(
     }
     exchange.report.request(&exchange.request);
     // Over HTTP/1 it does not come this far. Crumbs of a cookie are one by now; their bytes had a bound of their own.
-    let (headers, max) = (exchange.request.headers().len(), bootstrap.limits.request_headers);
-    if headers > max {
-        let error = ProxyError::new(ErrorKind::HeadTooLarge, format!("{headers} header fields"));
+    if fields > bootstrap.limits.request_headers {
+        let error = ProxyError::new(ErrorKind::HeadTooLarge, format!("{fields} header fields"));
         return Err(Refused::unsent(error, exchange));
     }
     let result = sane.and_then(|()| expect::sanitise(&mut exchange.request)).and(upgrade).map(|upgrade| {

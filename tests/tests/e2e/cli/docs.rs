@@ -131,3 +131,36 @@ fn the_examples_pass_their_own_tests() {
         assert!(text.contains(step), "{step} is not tested: {text}");
     }
 }
+
+/// Every function's name in the sources below a folder.
+fn functions(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            functions(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let names =
+                text.split("fn ").skip(1).filter_map(|rest| rest.split_once('(').map(|(name, _)| name.to_owned()));
+            found.extend(names);
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_table_of_attacks_names_exists() {
+    let mut known = BTreeSet::new();
+    for folder in ["proxy", "identity", "config", "policy", "tests"] {
+        functions(&root().join(folder), &mut known);
+    }
+    let text = page("security.md");
+    let is_name = |word: &&str| {
+        word.len() > 12
+            && word.contains('_')
+            && word.bytes().all(|b| b == b'_' || b.is_ascii_lowercase() || b.is_ascii_digit())
+    };
+    let named: Vec<&str> = text.split('`').skip(1).step_by(2).filter(is_name).collect();
+    assert!(named.len() > 80, "{}", named.len());
+    let unknown: Vec<_> = named.into_iter().filter(|name| !known.contains(*name)).collect();
+    assert_eq!(unknown, [""; 0]);
+}
