@@ -9,6 +9,7 @@ mod framing;
 mod full;
 mod generated;
 mod headers;
+mod honest;
 mod http2;
 mod http2_upstream;
 mod limits;
