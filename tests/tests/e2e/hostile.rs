@@ -4,7 +4,7 @@
 mod authority;
 mod descriptors;
 mod flood;
-mod frames;
+pub(crate) mod frames;
 mod framing;
 mod full;
 mod generated;

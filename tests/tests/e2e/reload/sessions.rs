@@ -30,6 +30,7 @@ use crate::support::client::{Client, MESH_HTTP1, MESH_HTTP2, MESH_TCP, handshake
 use crate::support::mesh::logged;
 use crate::support::pki::{Authority, Credentials, provider, replace};
 use crate::support::soon;
+use crate::support::tunnel::Outer;
 use crate::support::wire::Wire;
 
 /// From a bundle's change on disk to the end of what rested on it. The files are read within 250 ms; the rest is for a machine that
@@ -147,6 +148,35 @@ fn http_answer_in_progress_and_idle_connection_end_when_their_root_is_taken_out(
             () = std::future::ready(()) => {}
         }
         drop(begun(&mut going).await);
+    });
+}
+
+#[test]
+fn tunnels_and_what_is_in_them_end_when_the_root_of_their_caller_is_taken_out() {
+    meshgate_tests::run(async {
+        let application = endless().await;
+        let roots = TwoRoots::start(|pod| {
+            pod.application = Some(application.address());
+            pod.hbone = Some("");
+        })
+        .await;
+        let (hbone, target) = (roots.backend.sidecar.hbone(), roots.inbound().to_string());
+        let ending = Outer::connect(hbone, &roots.old.issue(FRONTEND)).await;
+        let going = Outer::connect(hbone, &roots.new.issue(OTHER)).await;
+        let mut idle = ending.open(&target).await.unwrap();
+        let mut inside = Client::http2(ending.open(&target).await.unwrap()).await;
+        let mut whole = Client::http2(going.open(&target).await.unwrap()).await;
+        let (mut broken, _whole) = (begun(&mut inside).await, begun(&mut whole).await);
+        let start = Instant::now();
+        roots.forget();
+        ends(&mut idle, start, AT_ONCE).await;
+        let next = soon("the end of the answer", broken.frame()).await;
+        assert!(matches!(next, Some(Err(_))), "{next:?}");
+        until("the end of the outer connection", async || ending.is_closed().then_some(())).await.unwrap();
+        let line = logged(&roots.backend.sidecar, |line| line["peer"] == FRONTEND && line["path"] == "/endless").await;
+        let why = line["response_code_details"].as_str().unwrap();
+        assert!(why.contains("nobody vouches for the peer's certificate any more"), "{line}");
+        drop(begun(&mut whole).await);
     });
 }
 
@@ -395,7 +425,7 @@ fn s_client(address: SocketAddr, credentials: &Credentials, folder: &Path) -> Op
 #[test]
 fn openssl_has_no_session_to_ask_for_again_and_is_out_with_its_root() {
     meshgate_tests::run(async {
-        let (application, _) = crate::support::backend::counting().await;
+        let (application, _) = counting().await;
         let roots = TwoRoots::start(|pod| pod.application = Some(application.address())).await;
         let (folder, credentials) = (tempfile::tempdir().unwrap(), roots.old.issue(FRONTEND));
         let ask = async || {
