@@ -1,6 +1,9 @@
 //! Stop new, finish old: the phases of the end, seen by every task that holds a [`Drain`].
 
+use std::time::Duration;
+
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
 
 use crate::worker::Worker;
 
@@ -61,6 +64,17 @@ impl Drain {
         self.0.borrow().phase
     }
 
+    /// Returns once `phase` is reached and it is `earliest`; at the end, at once. Cancel-safe.
+    pub async fn reached_after(&mut self, phase: Phase, earliest: Instant) {
+        self.reached(phase).await;
+        if phase != Phase::Ended && earliest > Instant::now() {
+            tokio::select! {
+                () = self.reached(Phase::Ended) => {}
+                () = sleep_until(earliest) => {}
+            }
+        }
+    }
+
     /// Returns once `phase` is reached; at once if it was already. Cancel-safe.
     pub async fn reached(&mut self, phase: Phase) {
         // A controller that is gone can't say stop any more; that happens only as the process ends.
@@ -74,13 +88,23 @@ impl Drain {
     }
 }
 
-/// Runs a step of a connection that has not been given any work yet; `None` when the drain reaches `phase` first. What is
-/// ready at once still counts.
+/// How long a connection that is at nothing is kept once the drain has begun. What is asked of it in that time is served: whoever
+/// asks has not been told yet, and one whose request crosses the end of a connection cannot know whether it was taken. Long
+/// against the way between two pods and against the time between two requests of a busy caller, short against the seconds that
+/// a process has to end.
+pub const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// Runs a step of a connection that has not been given any work yet; `None` when the drain has reached `phase` first, and has
+/// gone on for [`LAST_CALL`] where that is not the end. What is ready at once still counts.
 pub async fn before<T>(worker: &Worker, phase: Phase, step: impl Future<Output = T>) -> Option<T> {
     let mut drain = worker.drain.clone();
+    let over = async {
+        drain.reached(phase).await;
+        drain.reached_after(phase, Instant::now() + LAST_CALL).await;
+    };
     tokio::select! {
         biased;
         done = step => Some(done),
-        () = drain.reached(phase) => None,
+        () = over => None,
     }
 }

@@ -171,7 +171,7 @@ async fn try_serve(
     let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };
     shared.metrics.handshake(door.direction, if outcome.is_ok() { "ok" } else { "error" });
     let mut accepted = outcome?;
-    accepted.enter(worker, &identity);
+    accepted.enter(worker, &identity)?;
     if accepted.negotiated != Negotiated::Http2 {
         return Err(ProxyError::new(ErrorKind::DownstreamTls, "tunnels come in HTTP/2 alone"));
     }

@@ -170,7 +170,7 @@ async fn open(
             let result = if outcome.is_ok() { "ok" } else { "error" };
             shared.metrics.handshake(Direction::Inbound, result);
             let mut accepted = outcome?;
-            accepted.enter(worker, &identity);
+            accepted.enter(worker, &identity)?;
             let shown = accepted.peer.session.as_ref().and_then(|session| session.certificates().first());
             accepted.peer.client_cert = Forwarded::element(&shared.bootstrap.headers, identity.svid().id(), shown)?;
             let mut stream = Rewind::new(Box::new(accepted.stream));

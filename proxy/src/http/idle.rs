@@ -40,6 +40,8 @@ pub struct Activity {
     /// Where a request leaves what its connection is to go on with.
     switch: Weak<Switch>,
     flows: Rc<Flows>,
+    /// Whatever is answered next is the last.
+    last: Cell<bool>,
     /// Since when the peer takes nothing of what is there for it.
     blocked: Cell<Option<Instant>>,
     /// Since when nothing has happened; `None` when something has and the clock was not asked.
@@ -108,6 +110,7 @@ impl Activity {
             signals: Rc::default(),
             switch: Rc::downgrade(switch),
             flows: Rc::default(),
+            last: Cell::new(false),
             blocked: Cell::new(None),
             since: Cell::new(None),
         })
@@ -153,7 +156,28 @@ impl Activity {
     /// Whether an HTTP/1 connection stands between two messages: every request is answered and was taken to its end, the answers
     /// have gone out, and nothing of a next one was seen.
     pub fn is_between_messages(&self) -> bool {
-        self.in_flight.get() == 0 && !self.in_head.get() && self.coming.get() == 0 && self.flushed.get()
+        self.in_flight.get() == 0 && !self.is_in_head() && self.coming.get() == 0 && self.flushed.get()
+    }
+
+    /// Whether a head of HTTP/1 has begun to come. One that came behind a body in the same piece is only seen by the guard.
+    fn is_in_head(&self) -> bool {
+        self.in_head.get() || self.signals.within_head()
+    }
+
+    /// The next answer is to be the last of an HTTP/1 connection.
+    pub fn last(&self) {
+        self.last.set(true);
+    }
+
+    /// Whether the next answer is to be the last.
+    pub fn is_last(&self) -> bool {
+        self.last.get()
+    }
+
+    /// Whether all is answered and nothing of a next request was seen, but the last one was not taken to its end, or its answer
+    /// was not: what may still come of that is no request.
+    pub fn is_left(&self) -> bool {
+        self.in_flight.get() == 0 && !self.is_in_head() && !self.is_between_messages()
     }
 
     /// Since when nothing has happened, as far as it was noted.
@@ -170,7 +194,7 @@ impl Activity {
         let since = self.since.get().unwrap_or(now);
         self.since.set(Some(since));
         let blocked = self.blocked.get().zip(patience.stream).map(|(since, stream)| since + stream);
-        let (limit, over) = match (self.in_flight.get(), self.in_head.get()) {
+        let (limit, over) = match (self.in_flight.get(), self.is_in_head()) {
             (0, true) => (since + head, Due::SlowHead),
             (0, false) => (since + idle, Due::Idle),
             _ => match self.flows.look(now, patience) {

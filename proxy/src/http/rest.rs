@@ -4,6 +4,8 @@
 //! connection that is found standing between two messages is taken out of it, and given to a new one when there is something
 //! to read; only the stream itself waits. Nothing that was read is lost: what hyper had not used yet is read again.
 //!
+//! When the drain begins it rests a little longer, for who is about to ask.
+//!
 //! What this does not do: wait for less than a whole message. A head or a body that stops halfway is an exchange, with its own
 //! limits, and HTTP/2 has streams and windows that cannot be put away.
 
@@ -11,9 +13,9 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::{sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::drain::Phase;
+use crate::drain::{LAST_CALL, Phase};
 use crate::http::idle::Activity;
 use crate::http::server::Onward;
 use crate::http::standing::InProgress;
@@ -25,7 +27,7 @@ use crate::worker::Worker;
 pub(super) const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// Waits for the next request, or whatever else ends the wait. Says whether there is something to read; if not, the connection is
-/// over: it rested too long, the drain has begun, or it may not go `onward`.
+/// over: it rested too long, or a little too long during the drain, or it may not go `onward`.
 pub(super) async fn rest<I: AsyncRead + AsyncWrite + Unpin>(
     worker: &Worker,
     activity: &Activity,
@@ -34,6 +36,7 @@ pub(super) async fn rest<I: AsyncRead + AsyncWrite + Unpin>(
 ) -> bool {
     let timeouts = &worker.shared.bootstrap.timeouts;
     let mut drain = worker.drain.clone();
+    let mut next = Phase::Draining;
     let mut timer = pin!(sleep_until(activity.rests_since() + timeouts.idle));
     let mut changes = worker.changes.follow();
     loop {
@@ -46,7 +49,14 @@ pub(super) async fn rest<I: AsyncRead + AsyncWrite + Unpin>(
                 Onward::Finish => break,
                 Onward::End => return false,
             },
-            () = drain.reached(Phase::Draining) => break,
+            () = drain.reached(next) => match next {
+                Phase::Ended => return false,
+                _ => {
+                    next = Phase::Ended;
+                    let over = timer.deadline().min(Instant::now() + LAST_CALL);
+                    timer.as_mut().reset(over);
+                }
+            },
             () = timer.as_mut() => break,
         }
     }

@@ -4,7 +4,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::HttpService;
@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use tower::Service;
 
 use crate::connection::Protocol;
-use crate::drain::Phase;
+use crate::drain::{LAST_CALL, Phase};
 use crate::http::body::{Received, ResponseBody};
 use crate::http::guard;
 use crate::http::guard::http2::{Excess, Role, Watch};
@@ -126,7 +126,8 @@ pub async fn serve<I, S>(
             // The layers are always ready: waiting happens in the call, where it is bounded and reported.
             let version = request.version();
             let request = request.map(|body| Received::new(body, version, activity.body()));
-            layers.clone().call(Exchange { request, token: None, report, plan: None })
+            let answer = layers.clone().call(Exchange { request, token: None, report, plan: None });
+            last_words(answer, version, Rc::clone(&activity))
         })
     };
     if protocol == Protocol::Http2 {
@@ -176,6 +177,20 @@ async fn http2<I, S>(
     let io = guard::http2::Guarded::new(io, Role::Server, &limits.http2, watch);
     let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
     run(worker, activity, reporting, connection, http2::Connection::graceful_shutdown, &onward, false).await;
+}
+
+/// An answer that says so where it is the last of its connection.
+async fn last_words<B>(
+    answer: impl Future<Output = Result<Response<B>, Closed>>,
+    version: Version,
+    activity: Rc<Activity>,
+) -> Result<Response<B>, Closed> {
+    let mut answer = answer.await?;
+    // A 101 has the last word on its connection anyway.
+    if activity.is_last() && version < Version::HTTP_2 && !answer.status().is_informational() {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(answer)
 }
 
 /// Serves HTTP/1 until the connection ends, or until it rests: then it comes back, with what was read of it and not used.
@@ -300,8 +315,10 @@ where
     let patience = Patience { stream: timeouts.stream, request: timeouts.request };
     let limits = Limits { head: timeouts.request_header, idle: timeouts.idle, patience };
     let mut drain = worker.drain.clone();
+    let mut next = Phase::Draining;
     // A connection that comes during the drain is not told to end before it has been served.
-    let mut next = if drain.phase() == Phase::Running { Phase::Draining } else { Phase::Ended };
+    let late = if drain.phase() == Phase::Running { Duration::ZERO } else { LAST_CALL };
+    let told_at = Instant::now() + late;
     let shortest =
         [Some(limits.head), Some(limits.idle), patience.stream, patience.request].into_iter().flatten().min();
     let looks = may_rest.then_some(rest::FIRST_LOOK);
@@ -324,12 +341,21 @@ where
                 }
                 return if result.is_ok() { End::Own } else { End::Cut };
             }
-            () = drain.reached(next) => {
-                if next == Phase::Ended {
+            () = drain.reached_after(next, told_at) => {
+                if next == Phase::Ended || drain.phase() == Phase::Ended {
                     return End::Cut;
                 }
-                shutdown(connection.as_mut());
                 next = Phase::Ended;
+                // hyper would end an HTTP/1 connection at once that stands between two messages, or in the next one's head, and
+                // its caller could not tell whether what it sends meanwhile was taken.
+                match may_rest {
+                    true if activity.is_between_messages() => return End::Rests,
+                    true => {
+                        activity.last();
+                        timer.as_mut().reset(Instant::now() + rest::FIRST_LOOK);
+                    }
+                    false => shutdown(connection.as_mut()),
+                }
             }
             () = changes.changed() => match onward(activity.in_progress()) {
                 Onward::GoOn => {}
@@ -337,8 +363,12 @@ where
                 Onward::End => return End::Cut,
             },
             () = timer.as_mut() => match activity.due(Instant::now(), limits) {
-                Due::Later(_) if may_rest && next == Phase::Draining && activity.is_between_messages() => {
-                    return End::Rests;
+                Due::Later(_) if may_rest && activity.is_between_messages() => return End::Rests,
+                Due::Later(at) if activity.is_last() => {
+                    if activity.is_left() {
+                        shutdown(connection.as_mut());
+                    }
+                    timer.as_mut().reset(at.min(Instant::now() + rest::FIRST_LOOK));
                 }
                 Due::Later(at) => {
                     resting = false;

@@ -28,9 +28,18 @@ pub struct Accepted {
 impl Accepted {
     /// From here on the peer is judged again whenever something has changed that it was judged by; `identity` is what it was
     /// accepted under.
-    pub fn enter(&mut self, worker: &Worker, identity: &Identity) {
+    ///
+    /// # Errors
+    /// What it was accepted under has been replaced since, and nobody vouches for it any more.
+    pub fn enter(&mut self, worker: &Worker, identity: &Identity) -> Result<(), ProxyError> {
         let certificates = self.stream.get_ref().1.peer_certificates().unwrap_or_default();
-        self.peer.session = Some(worker.sessions.enter(worker, identity, certificates, PeerRole::Caller));
+        let session = worker.sessions.enter(worker, identity, certificates, PeerRole::Caller);
+        // Nobody tells a connection that begins now of what is over already.
+        if let Some(why) = session.over() {
+            return Err(refused(why));
+        }
+        self.peer.session = Some(session);
+        Ok(())
     }
 }
 

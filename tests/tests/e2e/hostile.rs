@@ -4,11 +4,12 @@
 mod authority;
 mod descriptors;
 mod flood;
-mod frames;
+pub(crate) mod frames;
 mod framing;
 mod full;
 mod generated;
 mod headers;
+mod honest;
 mod http2;
 mod http2_upstream;
 mod limits;

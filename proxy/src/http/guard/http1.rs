@@ -148,6 +148,11 @@ impl Scanner {
         matches!(self.at, At::Head) && !self.head.begun && self.line.is_empty()
     }
 
+    /// Whether a part of a head has come.
+    pub fn is_within_head(&self) -> bool {
+        matches!(self.at, At::Head) && (self.head.begun || !self.line.is_empty())
+    }
+
     /// The next answer is to a request; whether that is a HEAD, which is answered without a body.
     pub fn ask(&mut self, is_head: bool) {
         if let Of::Answers(asked) = &mut self.of {

@@ -24,7 +24,7 @@ async fn backend(resources: &str) -> Backend {
 }
 
 /// The same before an application that sends back what it gets, and the connections that it ever had.
-async fn echoing(bootstrap: &str) -> (Backend, App) {
+pub(super) async fn echoing(bootstrap: &str) -> (Backend, App) {
     let app = App::tcp(async |mut stream| {
         let (mut read, mut write) = stream.split();
         let _ = tokio::io::copy(&mut read, &mut write).await;
@@ -39,11 +39,11 @@ async fn echoing(bootstrap: &str) -> (Backend, App) {
 }
 
 /// How its application is asked for.
-fn authority(backend: &Backend) -> String {
+pub(super) fn authority(backend: &Backend) -> String {
     backend.sidecar.inbound().to_string()
 }
 
-async fn outer(backend: &Backend, id: &str) -> Outer {
+pub(super) async fn outer(backend: &Backend, id: &str) -> Outer {
     Outer::connect(backend.sidecar.hbone(), &backend.issue(id)).await
 }
 
@@ -52,11 +52,11 @@ fn only(id: &str) -> String {
     policy("only", &format!("{{action: ALLOW, rules: [{{from: [{{source: {{principals: [\"{principal}\"]}}}}]}}]}}"))
 }
 
-fn get(path: &str) -> String {
+pub(super) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nhost: backend\r\nconnection: close\r\n\r\n")
 }
 
-async fn echoes(tunnel: &mut TunnelStream) {
+pub(super) async fn echoes(tunnel: &mut TunnelStream) {
     let (sent, mut heard) = ([1, 2, 3, b'\n'], [0; 4]);
     tunnel.write_all(&sent).await.unwrap();
     soon("the echo", tunnel.read_exact(&mut heard)).await.unwrap();

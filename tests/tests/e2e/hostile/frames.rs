@@ -8,23 +8,23 @@ use crate::support::mesh::{BACKEND, Mesh};
 use crate::support::soon;
 use crate::support::wire::Wire;
 
-pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Frame types and flags of RFC 9113, section 6.
-pub(super) const DATA: u8 = 0;
-pub(super) const HEADERS: u8 = 1;
-pub(super) const PRIORITY: u8 = 2;
-pub(super) const RST_STREAM: u8 = 3;
-pub(super) const SETTINGS: u8 = 4;
-pub(super) const PUSH_PROMISE: u8 = 5;
-pub(super) const PING: u8 = 6;
-pub(super) const GOAWAY: u8 = 7;
-pub(super) const WINDOW_UPDATE: u8 = 8;
-pub(super) const CONTINUATION: u8 = 9;
-pub(super) const END_STREAM: u8 = 1;
-pub(super) const END_HEADERS: u8 = 4;
+pub(crate) const DATA: u8 = 0;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const PRIORITY: u8 = 2;
+pub(crate) const RST_STREAM: u8 = 3;
+pub(crate) const SETTINGS: u8 = 4;
+pub(crate) const PUSH_PROMISE: u8 = 5;
+pub(crate) const PING: u8 = 6;
+pub(crate) const GOAWAY: u8 = 7;
+pub(crate) const WINDOW_UPDATE: u8 = 8;
+pub(crate) const CONTINUATION: u8 = 9;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
-pub(super) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let mut frame = vec![length[1], length[2], length[3], kind, flags];
     frame.extend(stream.to_be_bytes());
@@ -42,28 +42,28 @@ fn literal(name: &str, value: &str) -> Vec<u8> {
     field
 }
 
-pub(super) fn fields(list: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn fields(list: &[(&str, &str)]) -> Vec<u8> {
     list.iter().flat_map(|(name, value)| literal(name, value)).collect()
 }
 
-pub(super) const PSEUDO: [(&str, &str); 4] =
+pub(crate) const PSEUDO: [(&str, &str); 4] =
     [(":method", "GET"), (":scheme", "http"), (":path", "/"), (":authority", BACKEND)];
 
-pub(super) fn get(more: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn get(more: &[(&str, &str)]) -> Vec<u8> {
     fields(&[&PSEUDO, more].concat())
 }
 
 /// A whole GET.
-pub(super) fn request(stream: u32) -> Vec<u8> {
+pub(crate) fn request(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_STREAM | END_HEADERS, stream, &get(&[]))
 }
 
-pub(super) fn begin() -> Vec<u8> {
+pub(crate) fn begin() -> Vec<u8> {
     [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()
 }
 
 /// A block that says `name` once in 4,000 bytes, and refers to that so often: small to send, large to read.
-pub(super) fn bomb(before: &[u8], name: &str, times: usize) -> Vec<u8> {
+pub(crate) fn bomb(before: &[u8], name: &str, times: usize) -> Vec<u8> {
     let value = 4000 - name.len() - 32;
     let mut block = before.to_vec();
     // With incremental indexing; a length of more than 126 goes on in another byte (RFC 7541, section 5.1).
@@ -77,15 +77,15 @@ pub(super) fn bomb(before: &[u8], name: &str, times: usize) -> Vec<u8> {
 
 /// A frame that came.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Frame {
-    pub(super) kind: u8,
-    pub(super) flags: u8,
-    pub(super) stream: u32,
-    pub(super) payload: Vec<u8>,
+pub(crate) struct Frame {
+    pub(crate) kind: u8,
+    pub(crate) flags: u8,
+    pub(crate) stream: u32,
+    pub(crate) payload: Vec<u8>,
 }
 
 /// The next frame; `None` at the end.
-pub(super) async fn next(wire: &mut Wire) -> Option<Frame> {
+pub(crate) async fn next(wire: &mut Wire) -> Option<Frame> {
     let head = wire.exactly(9).await?;
     let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
     let payload = wire.exactly(length).await?;
@@ -94,7 +94,7 @@ pub(super) async fn next(wire: &mut Wire) -> Option<Frame> {
 
 /// Writes as much as is taken, reading all the while, and says with which error code the connection was ended: `None` for a
 /// close without GOAWAY.
-pub(super) async fn attack(stream: TcpStream, bytes: Vec<u8>) -> Option<u32> {
+pub(crate) async fn attack(stream: TcpStream, bytes: Vec<u8>) -> Option<u32> {
     let (mut read, mut write) = stream.into_split();
     let writing = tokio::task::spawn_local(async move {
         let _ = write.write_all(&bytes).await;
@@ -118,7 +118,7 @@ pub(super) async fn attack(stream: TcpStream, bytes: Vec<u8>) -> Option<u32> {
 }
 
 /// Sends these frames on a connection of their own, and says what status stream 1 gets; 0 for a reset or an end.
-pub(super) async fn status_of(mesh: &Mesh, door: &str, frames: &[u8]) -> u16 {
+pub(crate) async fn status_of(mesh: &Mesh, door: &str, frames: &[u8]) -> u16 {
     let mut wire = knock(mesh, door).await;
     wire.send([&begin(), frames].concat()).await;
     loop {
@@ -132,7 +132,7 @@ pub(super) async fn status_of(mesh: &Mesh, door: &str, frames: &[u8]) -> u16 {
 }
 
 /// The status is the first field: indexed in the static table, or a literal with an indexed name.
-pub(super) fn status_in(block: &[u8]) -> u16 {
+pub(crate) fn status_in(block: &[u8]) -> u16 {
     // A smaller table may be announced first.
     let block = block.iter().position(|byte| byte & 0xe0 != 0x20).map_or(block, |at| &block[at..]);
     const INDEXED: [u16; 7] = [200, 204, 206, 304, 400, 404, 500];

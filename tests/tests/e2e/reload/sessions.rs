@@ -14,7 +14,8 @@ use http::Response;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use meshgate::sandbox::{POD_PORT, PodSpec, Sandbox, Sidecar, until};
-use rustls::ServerConfig;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConnection, ServerConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -24,11 +25,12 @@ use tokio_rustls::client::TlsStream;
 
 use super::{echo, echoes};
 use crate::support::app::{App, Frames, full};
-use crate::support::backend::{BACKEND, Backend, FRONTEND, HOST, OTHER, pod, service};
+use crate::support::backend::{BACKEND, Backend, FRONTEND, HOST, OTHER, counting, pod, service};
 use crate::support::client::{Client, MESH_HTTP1, MESH_HTTP2, MESH_TCP, handshake, tls};
 use crate::support::mesh::logged;
 use crate::support::pki::{Authority, Credentials, provider, replace};
 use crate::support::soon;
+use crate::support::tunnel::Outer;
 use crate::support::wire::Wire;
 
 /// From a bundle's change on disk to the end of what rested on it. The files are read within 250 ms; the rest is for a machine that
@@ -146,6 +148,79 @@ fn http_answer_in_progress_and_idle_connection_end_when_their_root_is_taken_out(
             () = std::future::ready(()) => {}
         }
         drop(begun(&mut going).await);
+    });
+}
+
+#[test]
+fn tunnels_and_what_is_in_them_end_when_the_root_of_their_caller_is_taken_out() {
+    meshgate_tests::run(async {
+        let application = endless().await;
+        let roots = TwoRoots::start(|pod| {
+            pod.application = Some(application.address());
+            pod.hbone = Some("");
+        })
+        .await;
+        let (hbone, target) = (roots.backend.sidecar.hbone(), roots.inbound().to_string());
+        let ending = Outer::connect(hbone, &roots.old.issue(FRONTEND)).await;
+        let going = Outer::connect(hbone, &roots.new.issue(OTHER)).await;
+        let mut idle = ending.open(&target).await.unwrap();
+        let mut inside = Client::http2(ending.open(&target).await.unwrap()).await;
+        let mut whole = Client::http2(going.open(&target).await.unwrap()).await;
+        let (mut broken, _whole) = (begun(&mut inside).await, begun(&mut whole).await);
+        let start = Instant::now();
+        roots.forget();
+        ends(&mut idle, start, AT_ONCE).await;
+        let next = soon("the end of the answer", broken.frame()).await;
+        assert!(matches!(next, Some(Err(_))), "{next:?}");
+        until("the end of the outer connection", async || ending.is_closed().then_some(())).await.unwrap();
+        let line = logged(&roots.backend.sidecar, |line| line["peer"] == FRONTEND && line["path"] == "/endless").await;
+        let why = line["response_code_details"].as_str().unwrap();
+        assert!(why.contains("nobody vouches for the peer's certificate any more"), "{line}");
+        drop(begun(&mut whole).await);
+    });
+}
+
+/// A handshake up to the moment at which the client would show its certificate, and what it would send then.
+async fn half_way(inbound: SocketAddr, credentials: &Credentials, alpn: &str) -> (TcpStream, Vec<u8>) {
+    let mut stream = TcpStream::connect(inbound).await.unwrap();
+    let name = ServerName::try_from(HOST).unwrap();
+    let mut client = ClientConnection::new(Arc::new(tls(Some(credentials), alpn)), name).unwrap();
+    let mut sent = Vec::new();
+    client.write_tls(&mut sent).unwrap();
+    stream.write_all(&sent).await.unwrap();
+    while client.is_handshaking() {
+        let mut heard = [0; 4096];
+        let len = soon("the server's side of the handshake", stream.read(&mut heard)).await.unwrap();
+        client.read_tls(&mut &heard[..len]).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    client.writer().write_all(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).unwrap();
+    let mut rest = Vec::new();
+    while client.wants_write() {
+        client.write_tls(&mut rest).unwrap();
+    }
+    (stream, rest)
+}
+
+#[test]
+fn a_handshake_during_which_its_root_is_taken_out_comes_to_nothing() {
+    meshgate_tests::run(async {
+        let (application, hits) = counting().await;
+        let roots = TwoRoots::start(|pod| pod.application = Some(application.address())).await;
+        let gone = roots.old.issue(FRONTEND);
+        let mut idle = mesh(roots.inbound(), &gone, MESH_HTTP1).await;
+        let mut late = Vec::new();
+        for alpn in [MESH_HTTP1, MESH_TCP] {
+            late.push(half_way(roots.inbound(), &gone, alpn).await);
+        }
+        roots.forget();
+        ends(&mut idle, Instant::now(), AT_ONCE).await;
+        for (mut stream, rest) in late {
+            stream.write_all(&rest).await.unwrap();
+            let end = tokio::time::timeout(AT_ONCE, stream.read_to_end(&mut Vec::new())).await;
+            assert!(end.is_ok(), "it is still open");
+        }
+        assert_eq!(hits.get(), 0);
     });
 }
 
@@ -350,7 +425,7 @@ fn s_client(address: SocketAddr, credentials: &Credentials, folder: &Path) -> Op
 #[test]
 fn openssl_has_no_session_to_ask_for_again_and_is_out_with_its_root() {
     meshgate_tests::run(async {
-        let (application, _) = crate::support::backend::counting().await;
+        let (application, _) = counting().await;
         let roots = TwoRoots::start(|pod| pod.application = Some(application.address())).await;
         let (folder, credentials) = (tempfile::tempdir().unwrap(), roots.old.issue(FRONTEND));
         let ask = async || {

@@ -230,11 +230,57 @@ fn an_answer_that_the_caller_has_not_taken_is_no_rest() {
 }
 
 #[test]
-fn a_resting_connection_ends_with_the_drain() {
+fn a_connection_that_rests_longer_than_a_little_ends_with_the_drain() {
+    for seconds in [0, 2] {
+        still(async {
+            let mut caller = Caller::new(64 * 1024);
+            caller.get("/one").await;
+            pass(seconds).await;
+            caller.proxy._kept.2.advance(Phase::Draining);
+            settle().await;
+            advance(Duration::from_millis(990)).await;
+            assert!(caller.is_open().await, "after {seconds} s");
+            advance(Duration::from_millis(20)).await;
+            assert!(!caller.is_open().await, "after {seconds} s");
+        });
+    }
+}
+
+#[test]
+fn what_is_asked_as_the_drain_begins_is_answered_and_is_the_last() {
+    const POST: &str = "POST /two HTTP/1.1\r\nhost: service\r\ncontent-length: 4\r\n\r\nbody";
+    // Awake or at rest, and with as much of the next request there as this.
+    for seconds in [0, 2] {
+        for there in [0, 1, 30, POST.len() - 5, POST.len() - 2] {
+            still(async {
+                let mut caller = Caller::new(64 * 1024);
+                caller.get("/one").await;
+                pass(seconds).await;
+                let (before, after) = POST.split_at(there);
+                caller.send(before).await;
+                settle().await;
+                caller.proxy._kept.2.advance(Phase::Draining);
+                settle().await;
+                caller.send(after).await;
+                let mut text = String::new();
+                soon(caller.stream.read_to_string(&mut text)).await.unwrap();
+                let told = text.starts_with("HTTP/1.1 200 OK\r\n") && text.contains("\r\nconnection: close\r\n");
+                assert!(told && text.ends_with("/two"), "after {seconds} s, with {there} bytes: {text}");
+            });
+        }
+    }
+}
+
+#[test]
+fn a_request_that_nobody_took_to_its_end_does_not_hold_up_the_drain() {
     still(async {
-        let mut caller = Caller::at_rest().await;
-        assert!(caller.is_open().await);
+        let mut caller = Caller::new(64 * 1024);
+        caller.send("POST /left HTTP/1.1\r\nhost: service\r\ncontent-length: 400\r\n\r\nhalf").await;
+        assert_eq!(answer(&mut caller.stream).await.1, "/left");
+        caller.left.borrow_mut().clear();
         caller.proxy._kept.2.advance(Phase::Draining);
+        pass(1).await;
+        pass(1).await;
         assert!(!caller.is_open().await);
     });
 }

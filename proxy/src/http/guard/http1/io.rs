@@ -21,12 +21,19 @@ pub struct Signals {
     tunnel: Cell<bool>,
     /// A request is being sent; whether it is a HEAD.
     asked: Cell<Option<bool>>,
+    /// A head has begun to come, and not ended.
+    within_head: Cell<bool>,
 }
 
 impl Signals {
     /// How what came broke the rules, if it did. Nothing that comes after it is read.
     pub fn breach(&self) -> Option<Breach> {
         self.breach.get()
+    }
+
+    /// Whether what was read ends within a head: one that came behind another message in the same piece is seen by nobody else.
+    pub fn within_head(&self) -> bool {
+        self.within_head.get()
     }
 
     /// From now on the bytes that come are no HTTP, and pass. To be called before the far end can know (before a 101 is
@@ -88,7 +95,9 @@ impl<I> Guarded<I> {
         if let Some(is_head) = self.signals.asked.take() {
             self.scanner.ask(is_head);
         }
-        let Err(refused) = self.scanner.scan(buf.filled().get(before..).unwrap_or_default()) else { return Ok(()) };
+        let scanned = self.scanner.scan(buf.filled().get(before..).unwrap_or_default());
+        self.signals.within_head.set(self.scanner.is_within_head());
+        let Err(refused) = scanned else { return Ok(()) };
         self.signals.breach.set(Some(refused.breach));
         buf.set_filled(before + refused.at);
         if refused.in_head {

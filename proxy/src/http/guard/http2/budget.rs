@@ -20,6 +20,10 @@ const WHOLE_AGAIN: Duration = Duration::from_secs(10);
 /// What real work may save up, in allowances: a reader that rests acknowledges all that is in its windows at once.
 const SAVED_MAX: u32 = 16;
 
+/// The same for streams taken back. Each of those is work begun for nothing behind us, however cheap the answers were by which it
+/// was earned; a page of a hundred parts that is left twice in a row is all that has to be borne.
+const RESETS_SAVED_MAX: u32 = 2;
+
 /// A stream that ends later than this was not opened to be taken back.
 const YOUNG: Duration = Duration::from_secs(1);
 
@@ -98,16 +102,18 @@ impl Excess {
 struct Allowance {
     left: u32,
     whole: u32,
+    /// What may be saved up.
+    most: u32,
     looked: Instant,
 }
 
 impl Allowance {
-    fn new(whole: u32, now: Instant) -> Self {
-        Self { left: whole, whole, looked: now }
+    fn new(whole: u32, saved: u32, now: Instant) -> Self {
+        Self { left: whole, whole, most: whole.saturating_mul(saved), looked: now }
     }
 
     fn earn(&mut self, much: u32) {
-        self.left = self.left.saturating_add(much).min(self.whole.saturating_mul(SAVED_MAX));
+        self.left = self.left.saturating_add(much).min(self.most);
     }
 
     /// Takes some, if there is enough.
@@ -137,8 +143,9 @@ pub struct Budget {
     /// Bytes of the header block that is coming; `None` between blocks.
     block: Option<u32>,
     begun: bool,
-    /// The peer's last stream.
+    /// The peer's last stream, and when it was opened.
     last: u32,
+    opened: Instant,
     /// Which it was when this was last noted, and when that was.
     noted: (u32, Instant),
     /// Which it was when that was noted before, at least [`YOUNG`] ago.
@@ -151,13 +158,14 @@ impl Budget {
     pub fn new(role: Role, limits: &Limits, now: Instant) -> Self {
         Self {
             role,
-            control: Allowance::new(limits.control_frames, now),
-            resets: Allowance::new(limits.resets, now),
-            heads: Allowance::new(HEADS, now),
+            control: Allowance::new(limits.control_frames, SAVED_MAX, now),
+            resets: Allowance::new(limits.resets, RESETS_SAVED_MAX, now),
+            heads: Allowance::new(HEADS, SAVED_MAX, now),
             block_max: limits.header_block_bytes,
             block: None,
             begun: false,
             last: 0,
+            opened: now,
             noted: (0, now),
             old: 0,
             bytes: 0,
@@ -242,7 +250,7 @@ impl Budget {
                 return Err(Excess::Heads);
             }
         } else if frame.stream > self.last {
-            self.last = frame.stream;
+            (self.last, self.opened) = (frame.stream, now());
             self.control.earn(STREAM_EARNS);
         }
         self.block(frame)
@@ -262,6 +270,9 @@ impl Budget {
         let now = now();
         if now.saturating_duration_since(self.noted.1) >= YOUNG {
             self.old = std::mem::replace(&mut self.noted, (self.last, now)).0;
+        }
+        if now.saturating_duration_since(self.opened) >= YOUNG {
+            self.old = self.last;
         }
         if frame.stream <= self.old || self.resets.spend(1, now) { Ok(()) } else { Err(Excess::Resets) }
     }
