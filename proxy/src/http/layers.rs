@@ -181,14 +181,8 @@ fn sanitise(
     // Before all that is the hop's own is gone.
     let upgrade = upgrade::asked(&exchange.request, upgrades);
     let sane = headers::sanitise_request(&mut exchange.request, level, received.unwrap_or(ClientCert::Remove));
-    if sane.is_ok() {
-        let headers = exchange.request.headers_mut();
-        if let Some(forwarded) = forwarded {
-            forwarded.tell_certificate(headers);
-        }
-        if bootstrap.headers.request_id {
-            worker.request_ids.ensure(headers);
-        }
+    if sane.is_ok() && bootstrap.headers.request_id {
+        worker.request_ids.ensure(exchange.request.headers_mut());
     }
     exchange.report.request(&exchange.request);
     // Over HTTP/1 it does not come this far. Crumbs of a cookie are one by now; their bytes had a bound of their own.
@@ -196,6 +190,10 @@ fn sanitise(
     if headers > max {
         let error = ProxyError::new(ErrorKind::HeadTooLarge, format!("{headers} header fields"));
         return Err(Refused::unsent(error, exchange));
+    }
+    // Not its sender's to leave room for.
+    if let Some(forwarded) = forwarded.filter(|_| sane.is_ok()) {
+        forwarded.tell_certificate(exchange.request.headers_mut());
     }
     let result = sane.and_then(|()| expect::sanitise(&mut exchange.request)).and(upgrade).map(|upgrade| {
         if let Some(protocol) = upgrade {
