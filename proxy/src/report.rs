@@ -128,6 +128,11 @@ impl Report {
         self.0.in_flight.as_ref()?.standing()
     }
 
+    /// Its caller has sent more than the request already.
+    pub fn is_ahead(&self) -> bool {
+        self.0.in_flight.as_ref().is_some_and(InFlight::is_ahead)
+    }
+
     /// What comes from its caller from now on is no HTTP: the answer is a 101 that is about to be written.
     pub fn tunnel(&self) {
         if let Some(in_flight) = &self.0.in_flight {

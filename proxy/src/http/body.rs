@@ -99,7 +99,7 @@ impl Received {
         let frame = poll_whole(&mut self.rest, self.http2, cx);
         let ended = match &frame {
             Poll::Ready(None) => true,
-            Poll::Ready(Some(Ok(_))) => self.rest.is_end_stream(),
+            Poll::Ready(Some(Ok(frame))) => frame.is_trailers() || self.rest.is_end_stream(),
             _ => false,
         };
         if ended && let Some(coming) = self.coming.take() {
@@ -259,7 +259,7 @@ impl RequestBody {
                     Sent::Kept(replay) => replay.taken(),
                     _ => progress.bytes.get() + frame.data_ref().map_or(0, Bytes::len) as u64,
                 });
-                progress.ended.set(self.is_end_stream());
+                progress.ended.set(frame.is_trailers() || self.is_end_stream());
                 progress.moved.set(Some(Instant::now()));
             }
             None => progress.ended.set(true),

@@ -69,6 +69,11 @@ pub async fn forward(
                 let asked = report.upgrade().is_some_and(|protocol| upgrade::is_answer(&response, protocol));
                 if let Some(upstream) = lease.into_switched().filter(|_| asked) {
                     attempt.went(Outcome::Answered(response.status().as_u16()));
+                    // A client waits for the 101 (RFC 6455, section 4.1). What did not was read as HTTP, and may be either.
+                    if report.is_ahead() {
+                        let error = ProxyError::new(ErrorKind::BadRequest, "bytes behind an upgrade before its 101");
+                        return Err(Refused::failed(error, report));
+                    }
                     return Ok(upgrade::accept(response, upstream, attempt, report));
                 }
                 // Whatever comes behind this head is no HTTP: the connection is closed.

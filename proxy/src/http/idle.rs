@@ -120,6 +120,7 @@ impl Activity {
     pub fn request(self: &Rc<Self>, started: Instant, has_body: bool) -> InFlight {
         self.in_flight.set(self.in_flight.get() + 1);
         self.in_head.set(false);
+        self.signals.request();
         self.flushed.set(false);
         self.requests.set(self.requests.get().wrapping_add(1).max(1));
         // That its head was read says that what came before is complete.
@@ -156,12 +157,12 @@ impl Activity {
     /// Whether an HTTP/1 connection stands between two messages: every request is answered and was taken to its end, the answers
     /// have gone out, and nothing of a next one was seen.
     pub fn is_between_messages(&self) -> bool {
-        self.in_flight.get() == 0 && !self.is_in_head() && self.coming.get() == 0 && self.flushed.get()
+        self.in_flight.get() == 0 && self.coming.get() == 0 && self.flushed.get() && self.signals.is_between_messages()
     }
 
     /// Whether a head of HTTP/1 has begun to come. One that came behind a body in the same piece is only seen by the guard.
     fn is_in_head(&self) -> bool {
-        self.in_head.get() || self.signals.within_head()
+        self.in_head.get() || self.signals.is_in_head()
     }
 
     /// The next answer is to be the last of an HTTP/1 connection.
@@ -228,15 +229,17 @@ impl Activity {
     }
 
     fn read_some(&self) {
-        if self.in_flight.get() == 0 && !self.in_head.replace(true) {
+        if self.in_flight.get() == 0 && !self.in_head.get() {
             self.since.set(None);
         }
     }
 
-    /// More is waited for. A head that came whole in one read never gets here, and costs no look at the clock.
+    /// More is waited for. A head that came whole in one read never gets here, and costs no look at the clock. One may have begun
+    /// to come behind a request that was in flight then; and what comes behind an answer may still be its request's body.
     fn waits(&self) {
-        if self.in_head.get() && self.since.get().is_none() {
-            self.since.set(Some(Instant::now()));
+        let in_head = self.in_flight.get() == 0 && self.signals.is_in_head();
+        if self.in_head.replace(in_head) != in_head {
+            self.since.set(in_head.then(Instant::now));
         }
     }
 }
@@ -251,6 +254,11 @@ impl InFlight {
     pub fn withdrawn(&self) -> Option<&str> {
         let standing = self.standing.as_ref().and_then(|standing| standing.withdrawn());
         standing.or_else(|| self.activity.in_progress.ended())
+    }
+
+    /// More was read of its connection than its request, see [`Signals::is_ahead`].
+    pub fn is_ahead(&self) -> bool {
+        self.activity.signals.is_ahead()
     }
 
     /// What its connection carries from now on is no HTTP, see [`Signals::tunnel`].
@@ -374,7 +382,11 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+    use crate::http::guard::http1::Guarded;
 
     const HEAD: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(60);
@@ -384,11 +396,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_rest_between_requests_is_not_a_slow_head() {
         let activity = Activity::new(&Rc::default());
+        let (mut client, io) = tokio::io::duplex(64);
         let due = |activity: &Activity| activity.due(Instant::now(), LIMITS);
         tokio::time::advance(Duration::from_secs(30)).await;
         assert!(matches!(due(&activity), Due::Later(_)));
-        activity.read_some();
-        activity.waits();
+        let mut io = Watched::new(Guarded::requests(io, Rc::clone(activity.signals())), Rc::clone(&activity), true);
+        client.write_all(b"GET").await.unwrap();
+        assert_eq!(io.read(&mut [0; 64]).await.unwrap(), 3);
+        assert!(io.read(&mut [0; 64]).now_or_never().is_none());
         tokio::time::advance(Duration::from_secs(11)).await;
         assert_eq!(due(&activity), Due::SlowHead);
         let request = activity.request(Instant::now(), false);

@@ -226,15 +226,12 @@ where
         return None;
     }
     let http1::Parts { io, read_buf, .. } = connection.into_parts();
-    let guarded = io.into_inner().into_inner();
-    // Whoever goes on with it begins at a head; so must whoever looked at it until now.
-    let is_at_a_head = guarded.is_at_a_head();
-    let mut io = guarded.into_inner();
+    let mut io = io.into_inner().into_inner().into_inner();
     match end {
         End::Rests => {
             io.put_back(&read_buf);
             activity.flows().forget_places();
-            return is_at_a_head.then_some(io);
+            return Some(io);
         }
         End::SlowHead => {
             report::slow_head(worker, &reporting.prefix, &reporting.counters);
@@ -245,8 +242,6 @@ where
     }
     // The last answer has gone out. A 101 was the last of HTTP: from here on nobody reads messages any more.
     match switch.take() {
-        // What came before the 101 was to be HTTP, and was not.
-        Some(_) if activity.signals().breach().is_some() => {}
         Some(tunnel) => {
             upgrade::run(worker, io, read_buf, tunnel, || onward(activity.in_progress()) != Onward::End).await;
         }

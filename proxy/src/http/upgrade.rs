@@ -143,7 +143,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let Tunnel { upstream, report, _attempt } = tunnel;
-    let Footing { session: rests_on, held: _held } = upstream.footing;
+    let Footing { session: rests_on, held: _held, request: _request } = upstream.footing;
     let go_on = || go_on() && rests_on.as_ref().is_none_or(|session| session.over().is_none());
     worker.shared.metrics.tcp_opened.get_or_create(&report.tcp_labels()).inc();
     let copy = Copy::begun(downstream, upstream.io, &early, &upstream.early);

@@ -33,10 +33,10 @@ pub(super) async fn send(
     };
     match connecting.await {
         Ok((Connected::Plain(stream), held)) => {
-            over(worker, slot, stream, Footing { session: None, held }, request, how).await
+            over(worker, slot, stream, Footing { session: None, held, request: None }, request, how).await
         }
         Ok((Connected::Tls(stream, session), held)) => {
-            over(worker, slot, stream, Footing { session: Some(session), held }, request, how).await
+            over(worker, slot, stream, Footing { session: Some(session), held, request: None }, request, how).await
         }
         Err(error) => Err(Failed::unsent(error, request)),
     }
@@ -86,7 +86,7 @@ async fn over<I: AsyncRead + AsyncWrite + Unpin + 'static>(
         }
         Ok(response) => {
             if over.is_none() {
-                let Footing { session, held } = footing;
+                let Footing { session, held, .. } = footing;
                 match session {
                     Some(session) => tokio::task::spawn_local(drive_while(session, connection, held)),
                     None => tokio::task::spawn_local(drive(connection, held)),

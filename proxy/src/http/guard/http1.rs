@@ -75,6 +75,18 @@ pub struct Refused {
     pub in_head: bool,
 }
 
+/// Where a stream of messages stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Place {
+    /// Behind a message, or at its beginning.
+    #[default]
+    Between,
+    /// In the middle of a head.
+    Head,
+    /// In a body, or behind an empty line that no head has followed yet.
+    Elsewhere,
+}
+
 /// Reads one direction of one connection. After a refusal it is of no more use.
 #[derive(Debug)]
 pub struct Scanner {
@@ -84,6 +96,8 @@ pub struct Scanner {
     line: Line,
     /// Bytes of chunk extensions in this message.
     extensions: usize,
+    /// Heads that were whole, and that nobody has been told of.
+    heads: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -140,17 +154,7 @@ impl Scanner {
     }
 
     fn of(of: Of) -> Self {
-        Self { of, at: At::Head, head: Head::default(), line: Line::default(), extensions: 0 }
-    }
-
-    /// Whether a head comes next, and nothing of it has come yet.
-    pub fn is_at_a_head(&self) -> bool {
-        matches!(self.at, At::Head) && !self.head.begun && self.line.is_empty()
-    }
-
-    /// Whether a part of a head has come.
-    pub fn is_within_head(&self) -> bool {
-        matches!(self.at, At::Head) && (self.head.begun || !self.line.is_empty())
+        Self { of, at: At::Head, head: Head::default(), line: Line::default(), extensions: 0, heads: 0 }
     }
 
     /// The next answer is to a request; whether that is a HEAD, which is answered without a body.
@@ -160,9 +164,18 @@ impl Scanner {
         }
     }
 
-    /// Whether all that was scanned is whole messages.
+    /// Whether all that was scanned is whole messages, and perhaps the empty line that may stand behind one.
     pub fn is_between_messages(&self) -> bool {
         matches!(self.at, At::Head) && !self.head.begun && self.line.is_empty()
+    }
+
+    /// Where the stream stands.
+    fn place(&self) -> Place {
+        match self.at {
+            At::Head if !self.is_between_messages() => Place::Head,
+            At::Head if !self.head.blank => Place::Between,
+            _ => Place::Elsewhere,
+        }
     }
 
     /// Looks at the bytes that come next.
@@ -277,6 +290,7 @@ impl Scanner {
 
     fn head_ended(&mut self) {
         let head = std::mem::take(&mut self.head);
+        self.heads += 1;
         self.at = match (self.of, head.status) {
             (Of::Answers(_), 101) => At::Rest,
             // The answer itself is still to come.

@@ -17,7 +17,7 @@ use crate::sessions::Session;
 pub struct Lease {
     kind: Kind,
     /// The request, among its endpoint's.
-    _request: Option<Use>,
+    request: Option<Use>,
 }
 
 #[derive(Debug)]
@@ -45,6 +45,8 @@ pub struct Footing {
     pub session: Option<Rc<Session>>,
     /// Its place among its endpoint's.
     pub held: Use,
+    /// That of the request that it begins with, and whose tunnel it is; `None` until there is one.
+    pub request: Option<Use>,
 }
 
 /// A stream of bytes, whatever it is made of.
@@ -65,7 +67,7 @@ impl Lease {
     }
 
     fn of(kind: Kind) -> Self {
-        Self { kind, _request: None }
+        Self { kind, request: None }
     }
 
     /// Whether it is a stream of HTTP/2.
@@ -86,7 +88,10 @@ impl Lease {
     /// The connection itself, if it was switched.
     pub fn into_switched(self) -> Option<Switched> {
         match self.kind {
-            Kind::Switched(switched) => Some(switched),
+            Kind::Switched(switched) => {
+                let footing = Footing { request: self.request, ..switched.footing };
+                Some(Switched { footing, ..switched })
+            }
             _ => None,
         }
     }
@@ -98,16 +103,16 @@ impl Lease {
     /// Holds the place of its request among its endpoint's, too.
     #[must_use]
     pub fn counted(self, request: Use) -> Self {
-        Self { _request: Some(request), ..self }
+        Self { request: Some(request), ..self }
     }
 
     /// Gives the connection back for the next request. A connection whose request is still going up is closed instead: what
     /// is left of that body must not be read as a request.
     pub fn release(self) {
         let Kind::Whole { slot, mut connection, progress } = self.kind else { return };
-        // An orderly end, if it is one.
-        connection.busy = false;
         let sent = progress.is_none_or(|progress| progress.ended.get());
+        // An orderly end, if it is one.
+        connection.busy = !sent;
         let mut idle = slot.idle.borrow_mut();
         let is_current = connection.origin.generation >> RETIRED_AT == slot.retired.get();
         let now = slot.clock.get();

@@ -132,34 +132,55 @@ fn frames_pass_both_ways_and_the_log_counts_them() {
 }
 
 #[test]
-fn what_comes_before_the_101_reaches_the_application_behind_it_and_not_sooner() {
+fn a_tunnel_keeps_its_place_among_its_endpoints_until_it_ends() {
     run(async {
-        let (go, mut wait) = mpsc::unbounded_channel::<()>();
-        let (said, mut heard) = mpsc::unbounded_channel::<Vec<u8>>();
-        let wait = Rc::new(tokio::sync::Mutex::new(async move || wait.recv().await));
-        let app = App::tcp(async move |stream| {
-            let mut wire = Wire::over(stream);
-            wire.head().await;
-            (wait.lock().await)().await;
-            // Everything the application has had so far.
-            let mut early = [0; 64];
-            let early = match wire.stream().try_read(&mut early) {
-                Ok(len) => len as u64,
-                Err(_) => 0,
-            };
-            assert_eq!(early + wire.buffered(), 0, "bytes before the 101");
-            wire.send(SWITCHING).await;
-            said.send(wire.exactly(5).await.unwrap()).unwrap();
-        })
-        .await;
-        let mesh = Mesh::of(app.address()).await;
-        let mut client = mesh.wire().await;
-        client.send(format!("{}early", asking("/early"))).await;
-        // Another request goes the whole way meanwhile.
-        until("the request", async || (app.connections() == 1).then_some(())).await.unwrap();
-        go.send(()).unwrap();
-        assert_eq!(client.answer().await.status(), 101);
-        assert_eq!(soon("the early bytes", heard.recv()).await.unwrap(), b"early");
+        for limit in ["endpointRequests", "endpointConnections"] {
+            let app = switching(SWITCHING).await;
+            let spec = Spec { frontend: format!("limits: {{{limit}: 1}}\n"), ..Spec::of(&[app.address()]) };
+            let mesh = Mesh::start(spec).await;
+            for _ in 0..2 {
+                let client = open(&mesh, "/one").await;
+                assert_eq!(mesh.wire().await.ask(asking("/two")).await.status(), 503, "{limit}");
+                drop(client);
+                let again = async || (mesh.wire().await.ask(asking("/three")).await.status() == 101).then_some(());
+                until("the place", again).await.unwrap();
+                // The last one has let go of it, too.
+                let again = async || (mesh.wire().await.ask(asking("/four")).await.status() == 101).then_some(());
+                until("the place again", again).await.unwrap();
+                let free = async || {
+                    (tcp(&mesh.frontend, "istio_tcp_connections_opened_total").await
+                        == tcp(&mesh.frontend, "istio_tcp_connections_closed_total").await)
+                        .then_some(())
+                };
+                until("all to end", free).await.unwrap();
+            }
+        }
+    });
+}
+
+#[test]
+fn what_comes_before_the_101_reaches_no_application_and_there_is_no_tunnel() {
+    run(async {
+        // Bytes of any protocol, bytes that are no HTTP, a request: whoever waits sends none of them (RFC 6455, section 4.1).
+        for early in ["early", "\u{1}\n\u{2}\n", &get("/secret"), "\r\n"] {
+            let (said, mut heard) = mpsc::unbounded_channel::<Vec<u8>>();
+            let app = App::tcp(async move |stream| {
+                let mut wire = Wire::over(stream);
+                wire.head().await;
+                wire.send(SWITCHING).await;
+                said.send(wire.rest().await).unwrap();
+            })
+            .await;
+            let mesh = Mesh::of(app.address()).await;
+            let mut client = mesh.wire().await;
+            client.send(asking("/early") + early).await;
+            let answer = client.answer().await;
+            assert_eq!((answer.status(), answer.field("connection")), (400, Some("close")), "{early:?}");
+            assert_eq!(client.rest().await, b"");
+            assert_eq!(soon("the end of it", heard.recv()).await.unwrap(), b"");
+            assert_eq!(logged_path(&mesh.frontend, "/early").await["response_code"], 400);
+            assert_eq!(tcp(&mesh.frontend, "istio_tcp_connections_opened_total").await, 0.0);
+        }
     });
 }
 

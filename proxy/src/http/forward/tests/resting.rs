@@ -75,6 +75,13 @@ impl Caller {
                     let (head, body) = exchange.request.into_parts();
                     match head.uri.path() {
                         "/left" => left.borrow_mut().push(body),
+                        // As those do who take trailers for the end.
+                        "/trailers" => {
+                            let mut body = std::pin::pin!(body);
+                            while body.frame().await.unwrap().unwrap().is_data() {}
+                        }
+                        // As an upstream does that answers first.
+                        "/later" => drop(tokio::task::spawn_local(body.collect())),
                         _ => drop(body.collect().await),
                     }
                     Ok(Response::new(ResponseBody::local(head.uri.path().to_owned(), exchange.report)))
@@ -202,11 +209,13 @@ fn a_request_whose_body_was_taken_can_be_followed_by_a_rest() {
     for request in [
         "POST /all HTTP/1.1\r\nhost: service\r\ncontent-length: 4\r\n\r\nbody",
         "POST /all HTTP/1.1\r\nhost: service\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\n\r\n",
+        "POST /all HTTP/1.1\r\nhost: service\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nt: 1\r\n\r\n",
+        "POST /trailers HTTP/1.1\r\nhost: service\r\ntransfer-encoding: chunked\r\n\r\n4\r\nbody\r\n0\r\nt: 1\r\n\r\n",
     ] {
         still(async {
             let mut caller = Caller::new(64 * 1024);
             caller.send(request).await;
-            assert_eq!(answer(&mut caller.stream).await.1, "/all");
+            assert_eq!(answer(&mut caller.stream).await.0, 200);
             pass(2).await;
             assert_eq!(caller.room.get(), AT_REST, "{request}");
             caller.get("/two").await;
@@ -230,6 +239,69 @@ fn an_answer_that_the_caller_has_not_taken_is_no_rest() {
 }
 
 #[test]
+fn what_still_comes_of_a_request_that_is_answered_is_no_slow_head() {
+    still(async {
+        let mut caller = Caller::new(64 * 1024);
+        caller.send("POST /later HTTP/1.1\r\nhost: service\r\ncontent-length: 16\r\n\r\n").await;
+        assert_eq!(answer(&mut caller.stream).await.1, "/later");
+        for _ in 0..8 {
+            caller.send("ab").await;
+            pass(4).await;
+        }
+        caller.get("/two").await;
+    });
+}
+
+#[test]
+fn a_head_that_begins_behind_another_request_and_stops_is_too_slow() {
+    still(async {
+        let mut caller = Caller::new(64 * 1024);
+        caller.send("GET /one HTTP/1.1\r\nhost: service\r\n\r\nGET /tw").await;
+        assert_eq!(answer(&mut caller.stream).await.1, "/one");
+        pass(9).await;
+        assert!(caller.is_open().await);
+        pass(2).await;
+        assert_eq!(answer(&mut caller.stream).await.0, 408);
+    });
+}
+
+#[test]
+fn what_comes_while_an_answer_is_not_taken_is_no_slow_head_in_the_middle_of_it() {
+    still(async {
+        let mut caller = Caller::new(64);
+        let path = format!("/{}", "a".repeat(300));
+        caller.send(&format!("GET {path} HTTP/1.1\r\nhost: service\r\n\r\n")).await;
+        settle().await;
+        caller.send("GET /tw").await;
+        for _ in 0..4 {
+            pass(6).await;
+        }
+        assert_eq!(answer(&mut caller.stream).await, (200, path));
+        caller.send("o HTTP/1.1\r\nhost: service\r\n\r\n").await;
+        assert_eq!(answer(&mut caller.stream).await, (200, "/two".to_owned()));
+    });
+}
+
+#[test]
+fn an_empty_line_behind_a_message_is_neither_a_slow_head_nor_lost_nor_doubled() {
+    for behind in ["\r\n", "\r"] {
+        still(async {
+            let mut caller = Caller::new(64 * 1024);
+            let post = "POST /all HTTP/1.1\r\nhost: service\r\ncontent-length: 4\r\n\r\nbody";
+            caller.send(&format!("{post}{behind}")).await;
+            assert_eq!(answer(&mut caller.stream).await.1, "/all");
+            pass(2).await;
+            caller.send("\r\n".strip_prefix(behind).unwrap()).await;
+            pass(20).await;
+            caller.get("/two").await;
+            // Awake, it is looked at as often as a head may take.
+            pass(11).await;
+            assert_eq!(caller.room.get(), AT_REST);
+        });
+    }
+}
+
+#[test]
 fn a_connection_that_rests_longer_than_a_little_ends_with_the_drain() {
     for seconds in [0, 2] {
         still(async {
@@ -244,6 +316,29 @@ fn a_connection_that_rests_longer_than_a_little_ends_with_the_drain() {
             assert!(!caller.is_open().await, "after {seconds} s");
         });
     }
+}
+
+#[test]
+fn requests_one_behind_another_are_all_answered_around_rests() {
+    still(async {
+        let mut caller = Caller::at_rest().await;
+        let get = |number: u32| format!("GET /{number} HTTP/1.1\r\nhost: service\r\n\r\n");
+        for round in 0..3 {
+            let many: String = (0..200).map(|number| get(round * 200 + number)).collect();
+            let (most, rest) = many.split_at(many.len() - 9);
+            caller.send(most).await;
+            pass(2).await;
+            caller.send(rest).await;
+            let mut all = Vec::new();
+            let last = format!("/{}", round * 200 + 199);
+            while !all.ends_with(last.as_bytes()) {
+                assert_ne!(soon(caller.stream.read_buf(&mut all)).await.unwrap(), 0);
+            }
+            assert_eq!(String::from_utf8(all).unwrap().matches("HTTP/1.1 200 OK").count(), 200);
+            pass(11).await;
+            assert_eq!(caller.room.get(), AT_REST);
+        }
+    });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{Breach, Scanner};
+use super::{Breach, Place, Scanner};
 
 /// Given in place of a head that breaks the rules: a byte that no part of a head may hold, and an end, because the library does
 /// not parse what it has begun to read before it sees one.
@@ -21,8 +21,10 @@ pub struct Signals {
     tunnel: Cell<bool>,
     /// A request is being sent; whether it is a HEAD.
     asked: Cell<Option<bool>>,
-    /// A head has begun to come, and not ended.
-    within_head: Cell<bool>,
+    /// Where what was read until now ends.
+    place: Cell<Place>,
+    /// Heads that were read and have become no request yet.
+    heads: Cell<u32>,
 }
 
 impl Signals {
@@ -31,15 +33,30 @@ impl Signals {
         self.breach.get()
     }
 
-    /// Whether what was read ends within a head: one that came behind another message in the same piece is seen by nobody else.
-    pub fn within_head(&self) -> bool {
-        self.within_head.get()
-    }
-
     /// From now on the bytes that come are no HTTP, and pass. To be called before the far end can know (before a 101 is
     /// written); what was read until then was HTTP, and was looked at.
     pub fn tunnel(&self) {
         self.tunnel.set(true);
+    }
+
+    /// Whether a head has begun to come and is not whole yet.
+    pub fn is_in_head(&self) -> bool {
+        self.place.get() == Place::Head
+    }
+
+    /// Whether what was read ends with a message.
+    pub fn is_between_messages(&self) -> bool {
+        self.place.get() == Place::Between && self.breach.get().is_none()
+    }
+
+    /// A head that was read has become a request.
+    pub fn request(&self) {
+        self.heads.set(self.heads.get().saturating_sub(1));
+    }
+
+    /// Whether something was read behind the last request, itself whole: another, the beginning of one, or none at all.
+    pub fn is_ahead(&self) -> bool {
+        self.heads.get() > 0 || !self.is_between_messages()
     }
 
     /// A request goes out, and the next answer is to it. Without this call whatever comes is refused.
@@ -69,17 +86,15 @@ enum State {
 impl<I> Guarded<I> {
     /// Guards a server, which reads requests.
     pub fn requests(inner: I, signals: Rc<Signals>) -> Self {
+        // What an earlier guard of the connection saw and nobody used is read again.
+        signals.heads.set(0);
+        signals.place.set(Place::Between);
         Self { inner, scanner: Scanner::requests(), signals, state: State::Open }
     }
 
     /// Guards a client, which reads answers.
     pub fn answers(inner: I, signals: Rc<Signals>) -> Self {
         Self { inner, scanner: Scanner::answers(), signals, state: State::Open }
-    }
-
-    /// Whether it stands before a head of which nothing has come yet.
-    pub fn is_at_a_head(&self) -> bool {
-        matches!(self.state, State::Open) && self.scanner.is_at_a_head()
     }
 
     /// The stream, when nobody reads messages from it any more.
@@ -96,7 +111,9 @@ impl<I> Guarded<I> {
             self.scanner.ask(is_head);
         }
         let scanned = self.scanner.scan(buf.filled().get(before..).unwrap_or_default());
-        self.signals.within_head.set(self.scanner.is_within_head());
+        let heads = std::mem::take(&mut self.scanner.heads);
+        self.signals.heads.set(self.signals.heads.get().saturating_add(heads));
+        self.signals.place.set(self.scanner.place());
         let Err(refused) = scanned else { return Ok(()) };
         self.signals.breach.set(Some(refused.breach));
         buf.set_filled(before + refused.at);

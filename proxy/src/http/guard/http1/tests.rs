@@ -159,3 +159,25 @@ fn an_answer_is_what_was_asked_for_and_no_more() {
     assert_eq!(scanned(head, ok.as_bytes()).map_err(|(_, breach)| breach), Err(Breach::Unasked));
     assert_eq!(scanned(Scanner::answers, ok.as_bytes()).map_err(|(_, breach)| breach), Err(Breach::Unasked));
 }
+
+#[tokio::test]
+async fn what_is_read_behind_a_request_is_ahead_whatever_it_is() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let get = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    for behind in ["", "early", "\n", "\r\n", "\r", "GET / HTTP/1.1\r\n", get] {
+        for at_once in [true, false] {
+            let (mut client, io) = tokio::io::duplex(1024);
+            let signals = std::rc::Rc::<Signals>::default();
+            let mut guarded = Guarded::requests(io, std::rc::Rc::clone(&signals));
+            let pieces = if at_once { vec![format!("{get}{behind}")] } else { vec![get.to_owned(), behind.to_owned()] };
+            for (number, piece) in pieces.iter().enumerate().filter(|(_, piece)| !piece.is_empty()) {
+                client.write_all(piece.as_bytes()).await.unwrap();
+                guarded.read(&mut [0; 1024]).await.unwrap();
+                if number == 0 {
+                    signals.request();
+                }
+            }
+            assert_eq!(signals.is_ahead(), !behind.is_empty(), "{behind:?} {at_once}");
+        }
+    }
+}
