@@ -29,7 +29,7 @@ fn floods_on_an_outer_connection_end_it_and_no_other() {
             ("control_frames", frame(PING, 0, 0, &[0; 8]).repeat(40_000)),
             ("control_frames", frame(SETTINGS, 0, 0, &[]).repeat(40_000)),
             ("", (0..6000).flat_map(rapid).collect()),
-            ("header_block", [frame(HEADERS, 0, 1, &connect), frame(9, 0, 1, &[0x82; 999]).repeat(999)].concat()),
+            ("", [frame(HEADERS, 0, 1, &connect), frame(9, 0, 1, &[0x82; 999]).repeat(999)].concat()),
         ] {
             let metric = format!("mesh_http2_excess_total{{peer=\"caller\",reason=\"{reason}\"}}");
             let before = backend.sidecar.metric(&metric).await.unwrap_or_default();
