@@ -139,8 +139,10 @@ fn too_many_listeners_and_such_that_are_none_are_not_taken() {
     let running = std::os::unix::net::UnixListener::bind(&path).unwrap();
     let old = std::thread::spawn(move || {
         let (peer, _) = running.accept().unwrap();
+        line::receive(&peer).unwrap();
         line::send(&peer, "listeners 1025", None).unwrap();
         let (peer, _) = running.accept().unwrap();
+        line::receive(&peer).unwrap();
         let plain = listener(Kind::Inbound).socket;
         let connected = TcpStream::connect(plain.local_addr().unwrap()).unwrap();
         let lines = ["inbound 127.0.0.2:0", "later 127.0.0.1:0", "inbound", "inbound 127.0.0.1:0"];

@@ -4,11 +4,17 @@ use std::cell::Cell;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
+use std::time::Duration;
 
-use meshgate::sandbox::{Sidecar, until};
+use http::Method;
+use meshgate::sandbox::{Sidecar, request, until};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::Instant;
 
-use crate::support::backend::{Backend, HELLO, HOST, deny_path, ended, service};
+use crate::support::app::{App, ok};
+use crate::support::backend::{Backend, HELLO, HOST, deny_path, ended, service, signal};
 use crate::support::wire::Wire;
 
 /// In the bootstrap file.
@@ -23,6 +29,28 @@ async fn with(lines: &str) -> Backend {
         sandbox.write_resource("policy.yaml", &deny_path("/denied")).unwrap();
     })
     .await
+}
+
+/// Whose application answers a request for `/held` when the sender says so, and tells the receiver that it has it.
+async fn holding() -> (Backend, App, watch::Sender<bool>, mpsc::Receiver<()>) {
+    let (release, released) = watch::channel(false);
+    let (arrive, arrived) = mpsc::channel(1);
+    let application = App::tcp(async move |stream| {
+        let mut wire = Wire::over(stream);
+        while let Some(request) = wire.request().await {
+            if request.target() == "/held" {
+                arrive.send(()).await.unwrap();
+                released.clone().wait_for(|released| *released).await.unwrap();
+            }
+            wire.send(ok("late")).await;
+        }
+    })
+    .await;
+    let backend = Backend::start_with(|_, pod| {
+        pod.application = Some(application.address());
+        pod.bootstrap = HAND_OVER.to_owned();
+    });
+    (backend.await, application, release, arrived)
 }
 
 /// Puts something else into the bootstrap file that the next process reads.
@@ -126,19 +154,26 @@ fn under_load_each_request_is_answered_by_the_old_process_or_the_new_one() {
 #[test]
 fn what_has_begun_is_finished_by_the_old_process_while_the_new_one_serves() {
     meshgate_tests::run(async {
-        let mut backend = with(HAND_OVER).await;
-        let mut begun = Wire::connect(backend.sidecar.inbound()).await;
-        begun.send(format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 8\r\n\r\nhalf")).await;
+        let (mut backend, _application, release, mut arrived) = holding().await;
+        let inbound = backend.sidecar.inbound();
+        let answer = spawn_local(async move { request(inbound, HOST, Method::GET, "/held").await });
+        arrived.recv().await.unwrap();
         let next = backend.sidecar.successor().unwrap();
-        until("the hand-over", async || next.output().contains("another process has taken over").then_some(()))
-            .await
-            .unwrap();
-        assert_eq!(backend.get("/").await.to_string(), "200");
+        let took = async || next.output().contains("took over from the running process").then_some(());
+        until("the hand-over", took).await.unwrap();
+        // For longer than the old process waits for last comers.
+        let end = Instant::now() + Duration::from_millis(1500);
+        while Instant::now() < end {
+            assert_eq!(backend.get("/").await.to_string(), "200");
+        }
         assert!(backend.sidecar.child().try_wait().unwrap().is_none(), "it did not wait");
-        begun.send("half").await;
-        let answer = begun.answer().await;
-        assert_eq!((answer.status(), answer.text().as_str()), (200, HELLO));
+        signal(&backend.sidecar, "TERM");
+        assert_eq!(backend.get("/").await.to_string(), "200");
+        release.send(true).unwrap();
+        assert_eq!(answer.await.unwrap().to_string(), "200");
         assert!(ended(&mut backend.sidecar).await.success());
+        assert_eq!(backend.get("/").await.to_string(), "200");
+        drop(next);
     });
 }
 
@@ -176,20 +211,16 @@ fn the_file_of_a_process_that_was_killed_is_in_nobodys_way() {
 #[test]
 fn after_sigterm_connections_are_refused_also_where_they_could_be_handed_over() {
     meshgate_tests::run(async {
-        let mut backend = with(HAND_OVER).await;
-        let mut begun = Wire::connect(backend.sidecar.inbound()).await;
-        begun.send(format!("POST / HTTP/1.1\r\nhost: {HOST}\r\ncontent-length: 8\r\n\r\nhalf")).await;
-        until("the request", async || {
-            backend.sidecar.metric("mesh_connections{direction=\"inbound\"}").await.filter(|open| *open > 0.0)
-        })
-        .await
-        .unwrap();
-        crate::support::backend::signal(&backend.sidecar, "TERM");
-        until("refusal", async || (backend.get("/").await.to_string() == "connection refused").then_some(()))
-            .await
-            .unwrap();
-        begun.send("half").await;
-        assert_eq!(begun.answer().await.status(), 200);
+        let (mut backend, _application, release, mut arrived) = holding().await;
+        let inbound = backend.sidecar.inbound();
+        let answer = spawn_local(async move { request(inbound, HOST, Method::GET, "/held").await });
+        arrived.recv().await.unwrap();
+        signal(&backend.sidecar, "TERM");
+        let refused = async || (TcpStream::connect(inbound).await.is_err()).then_some(());
+        until("refusal", refused).await.unwrap();
+        assert!(backend.sidecar.child().try_wait().unwrap().is_none(), "it did not wait");
+        release.send(true).unwrap();
+        assert_eq!(answer.await.unwrap().to_string(), "200");
         assert!(ended(&mut backend.sidecar).await.success());
     });
 }
