@@ -10,8 +10,8 @@ use meshgate_identity::ca::{Authority, IssueOptions};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::load::Tally;
-use crate::setting::{BACKENDS, Setting};
+use crate::setting::{ACCOUNTS, BACKENDS, Setting};
+use crate::tally::{Kill, Tally};
 
 /// How long a killed application is away.
 const AWAY: Duration = Duration::from_millis(1500);
@@ -23,22 +23,29 @@ pub(crate) struct Faults {
 
 impl Faults {
     pub(crate) fn start(setting: &Rc<Setting>, tally: &Rc<Tally>) -> Self {
+        tally.faulty.set(true);
         let over = Rc::<Cell<bool>>::default();
-        let again = |every: u64, fault: fn(&Setting, &Tally, u64) -> Option<Undo>| {
+        let again = |every: u64, fault: fn(&Setting, &Tally, u64)| {
             let (setting, tally, over) = (Rc::clone(setting), Rc::clone(tally), Rc::clone(&over));
             tokio::task::spawn_local(async move {
                 let mut number = 0;
                 while !over.get() {
                     sleep(Duration::from_secs(every)).await;
                     number += 1;
-                    if let Some(undo) = fault(&setting, &tally, number) {
-                        sleep(AWAY).await;
-                        undo(&setting, &tally, number);
-                    }
+                    fault(&setting, &tally, number);
                 }
             })
         };
-        let tasks = vec![again(1, policies), again(5, certificates), again(10, application)];
+        let (kept, told, stop) = (Rc::clone(setting), Rc::clone(tally), Rc::clone(&over));
+        let killing = tokio::task::spawn_local(async move {
+            let mut number = 0;
+            while !stop.get() {
+                sleep(Duration::from_secs(10)).await;
+                number += 1;
+                application(&kept, &told, number % BACKENDS.len()).await;
+            }
+        });
+        let tasks = vec![again(1, policies), again(5, certificates), killing];
         Self { over, tasks }
     }
 
@@ -50,11 +57,8 @@ impl Faults {
     }
 }
 
-/// What ends a fault that lasts.
-type Undo = fn(&Setting, &Tally, u64);
-
-/// One path is refused every other second; everything else stays allowed, each time by other words.
-fn policies(setting: &Setting, tally: &Tally, number: u64) -> Option<Undo> {
+/// One path is refused for four seconds of eight; everything else stays allowed, each second by other words.
+fn policies(setting: &Setting, tally: &Tally, number: u64) {
     let policy = |name: &str, action: &str, rules: &str| {
         format!(
             "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {name}, namespace: default}}\n\
@@ -63,7 +67,8 @@ fn policies(setting: &Setting, tally: &Tally, number: u64) -> Option<Undo> {
     };
     let principal = format!("{TRUST_DOMAIN}/ns/default/sa/caller");
     let mut text = policy("callers", "ALLOW", &format!("[{{from: [{{source: {{principals: [\"{principal}\"]}}}}]}}]"));
-    if number.is_multiple_of(2) {
+    let denied = number % 8 < 4;
+    if denied {
         text += &policy("sometimes", "DENY", "[{to: [{operation: {paths: [\"/sometimes\"]}}]}]");
     }
     if number.is_multiple_of(3) {
@@ -71,14 +76,14 @@ fn policies(setting: &Setting, tally: &Tally, number: u64) -> Option<Undo> {
             &policy("nobody", "DENY", &format!("[{{when: [{{key: 'request.headers[x-{number}]', values: ['*']}}]}}]"));
     }
     setting.sandbox.write_resource("policies.yaml", &text).unwrap();
+    tally.denied.borrow_mut().push((Instant::now(), denied));
     tally.policies.set(number);
-    None
 }
 
 /// Everybody gets a new certificate: the two files one after the other, so that for an instant they do not fit.
-fn certificates(setting: &Setting, tally: &Tally, number: u64) -> Option<Undo> {
+fn certificates(setting: &Setting, tally: &Tally, number: u64) {
     let authority = Authority::open(&setting.sandbox.path("ca")).unwrap();
-    for (name, account) in [("caller", "caller"), (BACKENDS[0], "echo"), (BACKENDS[1], "echo")] {
+    for (name, account) in ACCOUNTS {
         let id = format!("spiffe://{TRUST_DOMAIN}/ns/default/sa/{account}").parse().unwrap();
         let issued = authority.issue(&IssueOptions::new(id)).unwrap();
         for (file, text) in
@@ -91,20 +96,16 @@ fn certificates(setting: &Setting, tally: &Tally, number: u64) -> Option<Undo> {
         }
     }
     tally.rotations.set(number);
-    None
 }
 
 /// One of the applications is killed, and comes back.
-fn application(setting: &Setting, tally: &Tally, number: u64) -> Option<Undo> {
-    let which = |number: u64| usize::from(number.is_multiple_of(2));
-    setting.applications[which(number)].borrow_mut().kill();
-    let now = Instant::now();
-    // Requests have to be excused from now on, and not only when it is back.
-    tally.killed.borrow_mut().push((now, now + AWAY));
-    Some(|setting, tally, number| {
-        setting.applications[usize::from(number.is_multiple_of(2))].borrow_mut().restart();
-        if let Some(last) = tally.killed.borrow_mut().last_mut() {
-            last.1 = Instant::now();
-        }
-    })
+async fn application(setting: &Setting, tally: &Tally, which: usize) {
+    tally.kills.borrow_mut().push(Kill { began: Instant::now(), dead: None, back: None });
+    let kill = |change: fn(&mut Kill)| tally.kills.borrow_mut().last_mut().map(change);
+    let killer = setting.applications[which].borrow_mut().killer();
+    killer.await;
+    kill(|kill| kill.dead = Some(Instant::now()));
+    sleep(AWAY).await;
+    setting.applications[which].borrow_mut().restart();
+    kill(|kill| kill.back = Some(Instant::now()));
 }

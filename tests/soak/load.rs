@@ -1,8 +1,8 @@
 //! The callers: HTTP/1 and HTTP/2, kept connections and new ones, small and large bodies, and some who leave in the middle.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
-use std::fmt;
+mod tunnel;
+
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use crate::echo::{TAG, pattern};
 use crate::setting::{SERVICE, Setting};
+use crate::tally::{Asked, Bad, Good, Tally};
 
 /// Between two requests of one client: together some hundred a second, on two cores that do everything else too.
 const PACE: Duration = Duration::from_millis(20);
@@ -32,100 +33,28 @@ const LARGEST: u64 = 96 * 1024;
 /// What a policy that comes and goes refuses.
 const SOMETIMES: &str = "/sometimes";
 
-/// What became of all requests.
-#[derive(Default)]
-pub(crate) struct Tally {
-    sent: Cell<u64>,
-    good: Cell<u64>,
-    refused: Cell<u64>,
-    cut: Cell<u64>,
-    /// Failed while the application they were on their way to was killed.
-    explained: RefCell<BTreeMap<String, u64>>,
-    unexplained: RefCell<Vec<String>>,
-    slowest: Cell<Duration>,
-    /// When applications were killed, and came back.
-    pub(crate) killed: RefCell<Vec<(Instant, Instant)>>,
-    pub(crate) policies: Cell<u64>,
-    pub(crate) rotations: Cell<u64>,
-}
-
-impl Tally {
-    pub(crate) fn line(&self) -> String {
-        let explained: u64 = self.explained.borrow().values().sum();
-        let unexplained = self.unexplained.borrow().len();
-        format!(
-            "{} sent, {} good, {} refused, {} cut, {explained} explained, {unexplained} unexplained, slowest {:?}",
-            self.sent.get(),
-            self.good.get(),
-            self.refused.get(),
-            self.cut.get(),
-            self.slowest.get()
-        )
-    }
-
-    pub(crate) fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<String> = self.unexplained.borrow().iter().take(20).cloned().collect();
-        let lost = self.sent.get() - self.good.get() - self.refused.get() - self.cut.get();
-        let known = self.explained.borrow().values().sum::<u64>() + self.unexplained.borrow().len() as u64;
-        if lost != known {
-            problems.push(format!("{lost} requests have no answer, but only {known} failed"));
-        }
-        for (what, count) in [("answered", self.good.get()), ("refused", self.refused.get()), ("cut", self.cut.get())] {
-            if count == 0 {
-                problems.push(format!("nothing was {what}: the soak has not shown what it is for"));
-            }
-        }
-        problems
-    }
-
-    /// Whether an application was killed while a request was under way that began then.
-    fn was_killed_since(&self, began: Instant) -> bool {
-        let slack = Duration::from_millis(500);
-        self.killed.borrow().iter().any(|(_, back)| *back + slack >= began)
-    }
-
-    fn count(&self, counter: &Cell<u64>) {
-        counter.set(counter.get() + 1);
-    }
-
-    fn failed(&self, began: Instant, asked: &Asked, what: &str) {
-        // What was answered wrong is never explained, and what can be asked again is asked again.
-        let excusable = asked.method == Method::POST || what.starts_with("body: ");
-        if excusable && !what.starts_with("wrong") && self.was_killed_since(began) {
-            *self.explained.borrow_mut().entry(format!("{} {what}", asked.method)).or_default() += 1;
-        } else {
-            let (method, at) = (&asked.method, self.sent.get());
-            self.unexplained.borrow_mut().push(format!("{method} {} (about number {at}): {what}", asked.path()));
-        }
-    }
-}
-
-impl fmt::Display for Tally {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.line())?;
-        for (what, count) in &*self.explained.borrow() {
-            writeln!(f, "  {count} times, while an application was killed: {what}")?;
-        }
-        let (kills, policies) = (self.killed.borrow().len(), self.policies.get());
-        write!(f, "{policies} policy changes, {} certificate rotations, {kills} kills", self.rotations.get())
-    }
-}
-
 /// One request.
-struct Asked {
+struct Question {
     tag: String,
     method: Method,
     len: usize,
     sometimes: bool,
+    began: Instant,
 }
 
-impl Asked {
+impl Question {
     fn path(&self) -> String {
         let path = if self.sometimes { SOMETIMES } else { "/" };
         match self.method {
             Method::GET => format!("{path}?bytes={}", self.len),
             _ => path.to_owned(),
         }
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        let repeatable = self.method == Method::GET;
+        let kind = if repeatable { "GET" } else { "POST" };
+        Asked { kind, name: &self.tag, repeatable, sometimes: self.sometimes, began: self.began }
     }
 
     fn request(&self, http2: bool) -> Request<Full<Bytes>> {
@@ -139,21 +68,19 @@ impl Asked {
     }
 
     /// Whether the answer is the one to this request, whole.
-    async fn check(&self, response: Response<Incoming>, tally: &Tally) -> Result<(), String> {
+    async fn check(&self, response: hyper::Result<Response<Incoming>>) -> Result<Good, Bad> {
+        let response = response.map_err(|error| Bad::Lost(format!("{error:?}")))?;
         let (status, tag) = (response.status(), response.headers().get(TAG).cloned());
-        let body = response.into_body().collect().await.map_err(|error| format!("body: {error}"))?.to_bytes();
+        let body = response.into_body().collect().await;
+        let body = body.map_err(|error| Bad::Broken(format!("{error:?}")))?.to_bytes();
         match status.as_u16() {
-            200 if tag.as_ref().is_none_or(|tag| tag != &self.tag) => Err(format!("wrong answer: it is {tag:?}'s")),
-            200 if body != pattern(self.tag.as_bytes(), self.len) => Err(format!("wrong body of {} bytes", body.len())),
-            200 => {
-                tally.count(&tally.good);
-                Ok(())
+            200 if tag.as_ref().is_none_or(|tag| tag != &self.tag) => Err(Bad::Wrong(format!("it is {tag:?}'s"))),
+            200 if body != pattern(self.tag.as_bytes(), self.len) => {
+                Err(Bad::Wrong(format!("a body of {} bytes, not {}", body.len(), self.len)))
             }
-            403 if self.sometimes => {
-                tally.count(&tally.refused);
-                Ok(())
-            }
-            _ => Err(format!("{status}: {}", String::from_utf8_lossy(&body))),
+            200 => Ok(Good::Answered),
+            403 if self.sometimes => Ok(Good::Refused),
+            status => Err(Bad::Status(status, String::from_utf8_lossy(&body).into_owned())),
         }
     }
 }
@@ -184,13 +111,15 @@ impl Load {
             dice: Rc::new(Cell::new(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)),
         };
         let mut clients = Vec::new();
-        for number in 0..16 {
+        for number in 0..20 {
             let client = client(number);
-            clients.push(match number % 8 {
+            clients.push(match number % 10 {
                 0..4 => tokio::task::spawn_local(client.http1(true)),
                 4 => tokio::task::spawn_local(client.http1(false)),
                 5 | 6 => tokio::task::spawn_local(client.http2()),
-                _ => tokio::task::spawn_local(client.cutting()),
+                7 => tokio::task::spawn_local(client.cutting()),
+                8 => tokio::task::spawn_local(client.websocket()),
+                _ => tokio::task::spawn_local(client.tcp()),
             });
         }
         Self { over, clients }
@@ -215,16 +144,17 @@ impl Client {
         state % below
     }
 
-    fn next(&self) -> Asked {
-        self.tally.count(&self.tally.sent);
+    fn next(&self) -> Question {
+        let number = self.tally.begin();
         let method = if self.roll(3) == 0 { Method::POST } else { Method::GET };
         // Most are small, as most are.
         let len = if self.roll(8) == 0 { self.roll(LARGEST) } else { self.roll(512) };
-        Asked {
-            tag: format!("{}-{}-", self.number, self.tally.sent.get()),
+        Question {
+            tag: format!("{}-{number}-", self.number),
             method,
             len: usize::try_from(len).unwrap(),
             sometimes: self.roll(10) == 0,
+            began: Instant::now(),
         }
     }
 
@@ -232,18 +162,11 @@ impl Client {
         TcpStream::connect(self.setting.caller.outbound()).await.unwrap()
     }
 
-    async fn settle(&self, asked: &Asked, exchange: impl Future<Output = Result<(), String>>) -> bool {
-        let began = Instant::now();
-        let result = tokio::time::timeout(PATIENCE, exchange).await;
-        let took = began.elapsed();
-        self.tally.slowest.set(self.tally.slowest.get().max(took));
-        match result.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}"))) {
-            Ok(()) => true,
-            Err(what) => {
-                self.tally.failed(began, asked, &what);
-                false
-            }
-        }
+    async fn settle(&self, question: &Question, exchange: impl Future<Output = Result<Good, Bad>>) -> bool {
+        let result = tokio::time::timeout(PATIENCE, exchange).await.unwrap_or(Err(Bad::Late));
+        let went_well = result.is_ok();
+        self.tally.ended(&question.asked(), result);
+        went_well
     }
 
     async fn http1(self, keeps: bool) {
@@ -261,12 +184,9 @@ impl Client {
             if sender.ready().await.is_err() {
                 continue;
             }
-            let asked = self.next();
-            let exchange = async {
-                let response = sender.send_request(asked.request(false)).await.map_err(|error| error.to_string())?;
-                asked.check(response, &self.tally).await
-            };
-            if self.settle(&asked, exchange).await && keeps {
+            let question = self.next();
+            let exchange = async { question.check(sender.send_request(question.request(false)).await).await };
+            if self.settle(&question, exchange).await && keeps {
                 kept = Some(sender);
             }
             tokio::time::sleep(PACE).await;
@@ -288,13 +208,10 @@ impl Client {
             };
             let streams = (0..STREAMS).map(|_| {
                 let (client, mut sender) = (self.clone(), sender.clone());
-                let asked = self.next();
+                let question = self.next();
                 async move {
-                    let exchange = async {
-                        let response = sender.send_request(asked.request(true)).await;
-                        asked.check(response.map_err(|error| format!("{error:?}"))?, &client.tally).await
-                    };
-                    client.settle(&asked, exchange).await
+                    let exchange = async { question.check(sender.send_request(question.request(true)).await).await };
+                    client.settle(&question, exchange).await
                 }
             });
             let streams: Vec<_> = streams.map(tokio::task::spawn_local).collect();
@@ -306,27 +223,31 @@ impl Client {
         }
     }
 
-    /// Leaves in the middle of whatever it gets.
+    /// Leaves in the middle of whatever it gets; an answer that was there before has to be a good one.
     async fn cutting(self) {
         while !self.over.get() {
-            let mut asked = self.next();
-            asked.len += 64 * 1024;
-            asked.sometimes = false;
+            let mut question = self.next();
+            question.len += 64 * 1024;
+            question.sometimes = false;
             let http2 = self.roll(2) == 0;
             let io = TokioIo::new(self.connect().await);
             let wait = Duration::from_micros(self.roll(20_000));
-            if http2 {
+            let result = if http2 {
                 let (mut sender, connection) = http2::handshake(LocalExecutor, io).await.unwrap();
                 let connection = tokio::task::spawn_local(connection);
-                let _ = tokio::time::timeout(wait, sender.send_request(asked.request(true))).await;
+                let exchange = async { question.check(sender.send_request(question.request(true)).await).await };
+                let result = tokio::time::timeout(wait, exchange).await;
                 connection.abort();
+                result
             } else {
                 let (mut sender, connection) = http1::handshake(io).await.unwrap();
                 let connection = tokio::task::spawn_local(connection);
-                let _ = tokio::time::timeout(wait, sender.send_request(asked.request(false))).await;
+                let exchange = async { question.check(sender.send_request(question.request(false)).await).await };
+                let result = tokio::time::timeout(wait, exchange).await;
                 connection.abort();
-            }
-            self.tally.count(&self.tally.cut);
+                result
+            };
+            self.tally.ended(&question.asked(), result.unwrap_or(Ok(Good::Cut)));
             tokio::time::sleep(PACE * 2).await;
         }
     }

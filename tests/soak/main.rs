@@ -6,7 +6,8 @@
 //!
 //! Policies are rewritten every second, certificates rotated every five, an application is killed every ten, and some clients
 //! cut their connections in the middle. Every answer must be the very one that was asked for; what fails must have been on
-//! its way to an application that was killed. In the end memory, descriptors and tasks must be what they were.
+//! its way to an application that was killed ([`tally`] says what exactly). In the end memory, descriptors and tasks must be what
+//! they were.
 
 #![allow(
     clippy::expect_used,
@@ -20,6 +21,7 @@ mod echo;
 mod faults;
 mod load;
 mod setting;
+mod tally;
 mod vitals;
 
 use std::process::ExitCode;
@@ -27,14 +29,18 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use faults::Faults;
-use load::{Load, Tally};
+use load::Load;
 use setting::Setting;
+use tally::Tally;
 use vitals::Vitals;
 
 /// Every connection that nobody uses has been closed by then: the pools keep them for two seconds here.
 const SETTLE: Duration = Duration::from_secs(6);
 
-/// Before the first look at memory: pools are filled, every kind of fault has happened.
+/// Before anything goes wrong, to compare times with.
+const QUIET: Duration = Duration::from_secs(20);
+
+/// Behind that, before the first look at memory: pools are filled, every kind of fault has happened.
 const WARM_UP: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
@@ -68,12 +74,12 @@ async fn soak(length: Duration) -> ExitCode {
     let setting = Rc::new(Setting::start().await);
     let tally = Rc::new(Tally::default());
     let mut vitals = Vitals::before(&setting).await;
+    let end = tokio::time::Instant::now() + length;
     let load = Load::start(&setting, &tally);
+    tokio::time::sleep(QUIET.min(length / 4)).await;
     let faults = Faults::start(&setting, &tally);
-
-    tokio::time::sleep(WARM_UP.min(length / 2)).await;
+    tokio::time::sleep(WARM_UP.min(length / 4)).await;
     vitals.warm(&setting).await;
-    let end = tokio::time::Instant::now() + length.saturating_sub(WARM_UP.min(length / 2));
     while tokio::time::Instant::now() < end {
         tokio::time::sleep(Duration::from_secs(5)).await;
         vitals.look(&setting).await;

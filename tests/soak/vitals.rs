@@ -5,11 +5,15 @@ use std::fmt;
 use std::fs;
 
 use meshgate::sandbox::Sidecar;
+use tokio::time::Instant;
 
 use crate::setting::Setting;
 
 /// A gauge of every worker's tasks.
 const TASKS: &str = "mesh_tasks";
+
+/// Tasks that ended in a panic: none may.
+const PANICS: &str = "mesh_panics_total";
 
 /// How much more a process may hold in the end than after the warm-up, in KiB: what the allocator keeps for next time.
 const SLACK_KIB: u64 = 8 * 1024;
@@ -22,6 +26,7 @@ struct Held {
     kib: u64,
     descriptors: u64,
     tasks: u64,
+    panics: u64,
 }
 
 /// Of each process.
@@ -32,12 +37,14 @@ pub(crate) struct Vitals {
     first: BTreeMap<&'static str, Held>,
     /// At the last look.
     last: BTreeMap<&'static str, Held>,
+    /// Memory since the warm-up: when, and how much.
+    memory: BTreeMap<&'static str, Vec<(Instant, u64)>>,
 }
 
 impl Vitals {
     pub(crate) async fn before(setting: &Setting) -> Self {
         let idle = look(setting).await;
-        Self { first: idle.clone(), last: idle.clone(), idle }
+        Self { first: idle.clone(), last: idle.clone(), idle, memory: BTreeMap::new() }
     }
 
     pub(crate) async fn warm(&mut self, setting: &Setting) {
@@ -46,6 +53,9 @@ impl Vitals {
 
     pub(crate) async fn look(&mut self, setting: &Setting) {
         self.last = look(setting).await;
+        for (name, held) in &self.last {
+            self.memory.entry(name).or_default().push((Instant::now(), held.kib));
+        }
     }
 
     pub(crate) fn line(&self) -> String {
@@ -71,6 +81,7 @@ impl Vitals {
             // At rest there is less of everything than under load, and very little in all.
             compare("descriptors at rest", end.descriptors, self.idle[name].descriptors + SLACK_COUNT);
             compare("tasks at rest", end.tasks, self.idle[name].tasks + SLACK_COUNT);
+            compare("panics", end.panics, 0);
         }
         self.last = end;
         problems
@@ -83,8 +94,11 @@ impl fmt::Display for Vitals {
             let (last, idle) = (self.last[name], self.idle[name]);
             writeln!(
                 f,
-                "{name}: {} KiB after the warm-up, {} at rest; descriptors {} before, {} at rest; tasks {} before, {} at rest",
-                first.kib, last.kib, idle.descriptors, last.descriptors, idle.tasks, last.tasks
+                "{name}: {} KiB after the warm-up, {:+.0} KiB an hour since, {} at rest; descriptors {} before, {} at rest; tasks {} before, {} at rest",
+                first.kib,
+                slope(self.memory.get(name).map_or(&[], Vec::as_slice)),
+                last.kib,
+                idle.descriptors, last.descriptors, idle.tasks, last.tasks
             )?;
         }
         Ok(())
@@ -106,7 +120,20 @@ async fn held(sidecar: &Sidecar) -> Held {
     let kib =
         status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
     let descriptors = fs::read_dir(format!("{process}/fd")).unwrap().count() as u64;
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count of tasks")]
-    let tasks = sidecar.metric(TASKS).await.unwrap_or_default() as u64;
-    Held { kib: kib.unwrap(), descriptors, tasks }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+    let count = async |series| sidecar.metric(series).await.unwrap_or_else(|| panic!("no {series}")) as u64;
+    Held { kib: kib.unwrap(), descriptors, tasks: count(TASKS).await, panics: count(PANICS).await }
+}
+
+/// KiB an hour, by least squares over the later half of the looks.
+#[allow(clippy::cast_precision_loss, reason = "a figure for people")]
+fn slope(looks: &[(Instant, u64)]) -> f64 {
+    let looks = &looks[looks.len() / 2..];
+    let Some((first, _)) = looks.first() else { return 0.0 };
+    let points: Vec<_> = looks.iter().map(|(at, kib)| ((*at - *first).as_secs_f64() / 3600.0, *kib as f64)).collect();
+    let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;
+    let (mean_x, mean_y) = (mean(|point| point.0), mean(|point| point.1));
+    let over: f64 = points.iter().map(|(x, y)| (x - mean_x) * (y - mean_y)).sum();
+    let under: f64 = points.iter().map(|(x, _)| (x - mean_x).powi(2)).sum();
+    if under > 0.0 { over / under } else { 0.0 }
 }
