@@ -196,9 +196,10 @@ pub(super) struct Domains<'a> {
 pub(super) fn multicluster(
     v: &mut Validator<'_>,
     raw: RawMulticluster,
-    own: &str,
+    own: Option<&ClusterKey>,
     domains: Domains<'_>,
 ) -> Multicluster {
+    let own = own.map_or("", ClusterKey::as_str);
     let gateway_account = match raw.gateway_service_account {
         None => Multicluster::default().gateway_account,
         Some(written) => account(v, "multicluster.gatewayServiceAccount", &written).unwrap_or_default(),

@@ -172,29 +172,21 @@ impl<'a> Validator<'a> {
 pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec<Problem>> {
     let trust_domain = trust_domain(&mut v, raw.trust_domain);
     let workload = workload(&mut v, raw.workload, trust_domain.as_ref());
-    let aliases = raw.trust_domain_aliases.iter().enumerate();
-    let trust_domain_aliases = aliases
-        .filter_map(|(i, alias)| v.parse(&format!("trustDomainAliases[{i}]"), alias, "a trust domain"))
-        .collect();
+    let trust_domain_aliases = aliases(&mut v, &raw.trust_domain_aliases);
     let identity = identity(&mut v, raw.identity);
     let directory = resources(&mut v, raw.resources.directory);
-    let admin_address = raw.admin.address.unwrap_or_else(|| "127.0.0.1:15000".to_owned());
-    let admin = v.address("admin.address", &admin_address);
+    let admin = v.address("admin.address", raw.admin.address.as_deref().unwrap_or("127.0.0.1:15000"));
     let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin, raw.role);
     let cluster_key = cluster_key(&mut v, raw.cluster_key);
-    let own = cluster_key.as_ref().map_or("", ClusterKey::as_str);
     let domains = Domains { own: trust_domain.as_ref(), federated: &identity.federated };
     let detection = detection::detection(&mut v, raw.detection);
-    let multicluster = multicluster::multicluster(&mut v, raw.multicluster, own, domains);
+    let multicluster = multicluster::multicluster(&mut v, raw.multicluster, cluster_key.as_ref(), domains);
     let gateway = multicluster::gateway(&mut v, raw.gateway, raw.role);
     let hbone = hbone::hbone(&mut v, &raw.hbone, raw.role, &inbound.listeners);
     let retries = multicluster::retries(&mut v, raw.retries);
     let outlier_detection = multicluster::outlier_detection(&mut v, raw.outlier_detection);
     let cluster_domain = cluster_domain(&mut v, raw.cluster_domain);
-    let root_namespace = raw.root_namespace.unwrap_or_else(|| "istio-system".to_owned());
-    if root_namespace.is_empty() {
-        v.fail("rootNamespace", "is empty");
-    }
+    let root_namespace = root_namespace(&mut v, raw.root_namespace);
     let headers = headers::headers(&mut v, &raw.headers);
     let extension_providers = providers::read(&mut v, raw.extension_providers);
     let access_log = access_log(&v, raw.access_log.path.as_deref());
@@ -238,6 +230,19 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
         }),
         _ => Err(v.problems),
     }
+}
+
+fn aliases(v: &mut Validator<'_>, written: &[String]) -> Vec<TrustDomain> {
+    let alias = |(i, alias): (usize, &String)| v.parse(&format!("trustDomainAliases[{i}]"), alias, "a trust domain");
+    written.iter().enumerate().filter_map(alias).collect()
+}
+
+fn root_namespace(v: &mut Validator<'_>, written: Option<String>) -> String {
+    let namespace = written.unwrap_or_else(|| "istio-system".to_owned());
+    if namespace.is_empty() {
+        v.fail("rootNamespace", "is empty");
+    }
+    namespace
 }
 
 fn access_log(v: &Validator<'_>, written: Option<&str>) -> AccessLog {

@@ -402,7 +402,7 @@ fn a_root_is_trusted_only_while_it_is_valid() {
 fn the_checks_have_stable_names() {
     let peer = id(FRONTEND);
     for (error, name) in [
-        (PeerError::Identity(crate::PeerIdentityError::NoKeyUsage), "identity"),
+        (PeerError::Identity(PeerIdentityError::NoKeyUsage), "identity"),
         (PeerError::UnknownTrustDomain { peer: peer.clone() }, "trust_domain"),
         (PeerError::IntermediateMayNotSign { peer: peer.clone() }, "chain"),
         (PeerError::UnexpectedServer { expected: Box::new(id(BACKEND).into()), found: peer }, "server_identity"),
