@@ -151,11 +151,7 @@ async fn try_serve(
 ) -> Result<(), ProxyError> {
     let shared = &worker.shared;
     let timeouts = &shared.bootstrap.timeouts;
-    let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while it was accepted").caused_by(error);
-    let destination = match connection.destination {
-        Some(destination) => destination,
-        None => stream.local_addr().map(socket::canonical).map_err(gone)?,
-    };
+    let destination = came_to(&stream, connection)?;
     connection.destination = Some(destination);
     let known = Beforehand::at(destination);
     let Some((detected, stream)) = detect::first_bytes(worker, door.direction, stream, known).await? else {
@@ -208,6 +204,15 @@ async fn try_serve(
     };
     tracing::debug!(remote = %connection.remote, caller = ?side.caller, section = door.section, "outer connection");
     run(Rc::new(side), accepted.stream).await
+}
+
+/// Where a connection was going; to a listener of ours, unless something else is known already.
+fn came_to(stream: &TcpStream, connection: &Connection) -> Result<SocketAddr, ProxyError> {
+    let gone = |error| ProxyError::new(ErrorKind::DownstreamGone, "while it was accepted").caused_by(error);
+    match connection.destination {
+        Some(destination) => Ok(destination),
+        None => stream.local_addr().map(socket::canonical).map_err(gone),
+    }
 }
 
 fn prefix(connection: &Connection, destination: SocketAddr, caller: &Caller) -> Vec<u8> {

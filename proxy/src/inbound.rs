@@ -167,8 +167,7 @@ async fn open(
             let identity = Arc::clone(&worker.identity.borrow());
             let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
             let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(None) };
-            let result = if outcome.is_ok() { "ok" } else { "error" };
-            shared.metrics.handshake(Direction::Inbound, result);
+            shared.metrics.handshake(Direction::Inbound, if outcome.is_ok() { "ok" } else { "error" });
             let mut accepted = outcome?;
             accepted.enter(worker, &identity)?;
             let shown = accepted.peer.session.as_ref().and_then(|session| session.certificates().first());

@@ -92,5 +92,5 @@ pub(super) async fn until_taken(offer: Option<Offer>) {
             Err(error) => tracing::error!(%error, "handOver.socket: nobody can take over from this process"),
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }

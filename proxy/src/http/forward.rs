@@ -9,11 +9,12 @@ use http::{Request, Response, StatusCode};
 use http_body::Body;
 use hyper::body::Incoming;
 
-use crate::balance::{Candidate, Outcome};
+use crate::balance::{Attempt, Candidate, Outcome};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Held, Received, ResponseBody};
 use crate::http::deadline::Cut;
 use crate::http::layers::Refused;
+use crate::http::pool::Switched;
 use crate::http::retry::{Ended, Terms, Tries, Turn};
 use crate::http::stall::Over;
 use crate::http::{client, headers, upgrade};
@@ -57,24 +58,13 @@ pub async fn forward(
         });
         let sent = match sent.await {
             Ok(sent) => sent,
-            Err(Cut::Over(over)) => {
-                let error = over_before_answer(over, &candidate, &report);
-                attempt.went(Outcome::Failed(error.kind));
-                return Err(Refused::failed(error, report));
-            }
-            Err(cut) => return Err(Refused::cut(cut, report)),
+            Err(cut) => return Err(cut_off(cut, &candidate, &attempt, report)),
         };
         next = match sent {
             Ok((response, lease)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
                 let asked = report.upgrade().is_some_and(|protocol| upgrade::is_answer(&response, protocol));
                 if let Some(upstream) = lease.into_switched().filter(|_| asked) {
-                    attempt.went(Outcome::Answered(response.status().as_u16()));
-                    // A client waits for the 101 (RFC 6455, section 4.1). What did not was read as HTTP, and may be either.
-                    if report.is_ahead() {
-                        let error = ProxyError::new(ErrorKind::BadRequest, "bytes behind an upgrade before its 101");
-                        return Err(Refused::failed(error, report));
-                    }
-                    return Ok(upgrade::accept(response, upstream, attempt, report));
+                    return switched(response, upstream, attempt, report);
                 }
                 // Whatever comes behind this head is no HTTP: the connection is closed.
                 attempt.went(Outcome::Failed(ErrorKind::UpstreamProtocol));
@@ -109,6 +99,30 @@ pub async fn forward(
     report.not_again(tries.is_over_limit(), tries.is_over_budget());
     let error = failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try"));
     Err(Refused::failed(error, report))
+}
+
+/// The end of a request that had no answer in time, or may not have one any more.
+fn cut_off(cut: Cut, candidate: &Candidate, attempt: &Attempt, report: Report) -> Refused {
+    let Cut::Over(over) = cut else { return Refused::cut(cut, report) };
+    let error = over_before_answer(over, candidate, &report);
+    attempt.went(Outcome::Failed(error.kind));
+    Refused::failed(error, report)
+}
+
+/// Makes a tunnel of a connection that was switched as was asked.
+fn switched(
+    response: Response<Incoming>,
+    upstream: Switched,
+    attempt: Attempt,
+    report: Report,
+) -> Result<Response<ResponseBody>, Refused> {
+    attempt.went(Outcome::Answered(response.status().as_u16()));
+    // A client waits for the 101 (RFC 6455, section 4.1). What did not was read as HTTP, and may be either.
+    if report.is_ahead() {
+        let error = ProxyError::new(ErrorKind::BadRequest, "bytes behind an upgrade before its 101");
+        return Err(Refused::failed(error, report));
+    }
+    Ok(upgrade::accept(response, upstream, attempt, report))
 }
 
 fn over_before_answer(over: Over, candidate: &Candidate, report: &Report) -> ProxyError {

@@ -294,6 +294,22 @@ enum End {
     Rests,
 }
 
+/// Until the first look at a connection: the shortest of all that may be over by then.
+fn first_look(limits: Limits, may_rest: bool) -> Duration {
+    let Limits { head, idle, patience } = limits;
+    let looks = may_rest.then_some(rest::FIRST_LOOK);
+    [Some(idle), patience.stream, patience.request, looks].into_iter().flatten().fold(head, Duration::min)
+}
+
+/// Writes down what was no request.
+fn broke_off(worker: &WorkerRef, activity: &Activity, reporting: &Reporting, error: &hyper::Error) {
+    tracing::debug!(%error, "downstream connection ended");
+    if error.is_parse() {
+        let breach = activity.signals().breach();
+        report::unparsed(worker, &reporting.prefix, &reporting.counters, error, breach);
+    }
+}
+
 async fn run<C>(
     worker: &WorkerRef,
     activity: &Activity,
@@ -312,13 +328,8 @@ where
     let mut drain = worker.drain.clone();
     let mut next = Phase::Draining;
     // A connection that comes during the drain is not told to end before it has been served.
-    let late = if drain.phase() == Phase::Running { Duration::ZERO } else { LAST_CALL };
-    let told_at = Instant::now() + late;
-    let shortest =
-        [Some(limits.head), Some(limits.idle), patience.stream, patience.request].into_iter().flatten().min();
-    let looks = may_rest.then_some(rest::FIRST_LOOK);
-    let first = shortest.into_iter().chain(looks).min();
-    let mut timer = pin!(tokio::time::sleep(first.unwrap_or(limits.head)));
+    let told_at = Instant::now() + if drain.phase() == Phase::Running { Duration::ZERO } else { LAST_CALL };
+    let mut timer = pin!(tokio::time::sleep(first_look(limits, may_rest)));
     let mut resting = false;
     // What was decided before this is decided again at the next request; nothing is in flight yet.
     let mut changes = worker.changes.follow();
@@ -327,14 +338,8 @@ where
         tokio::select! {
             biased;
             result = connection.as_mut() => {
-                if let Err(error) = &result {
-                    tracing::debug!(%error, "downstream connection ended");
-                    if error.is_parse() {
-                        let breach = activity.signals().breach();
-                        report::unparsed(worker, &reporting.prefix, &reporting.counters, error, breach);
-                    }
-                }
-                return if result.is_ok() { End::Own } else { End::Cut };
+                let failed = result.inspect_err(|error| broke_off(worker, activity, reporting, error));
+                return if failed.is_ok() { End::Own } else { End::Cut };
             }
             () = drain.reached_after(next, told_at) => {
                 if next == Phase::Ended || drain.phase() == Phase::Ended {
@@ -369,14 +374,8 @@ where
                     resting = false;
                     timer.as_mut().reset(at);
                 }
-                Due::SlowHead => {
-                    tracing::debug!("request head took too long");
-                    return End::SlowHead;
-                }
-                Due::Stuck => {
-                    tracing::debug!("the peer takes nothing");
-                    return End::Cut;
-                }
+                Due::SlowHead => return End::SlowHead,
+                Due::Stuck => return End::Cut,
                 // Told before, and still there: an HTTP/2 peer that does not answer is not waited for.
                 Due::Idle if resting => return End::Cut,
                 Due::Idle => {

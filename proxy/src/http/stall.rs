@@ -257,8 +257,9 @@ mod tests {
         tokio::time::advance(Duration::from_secs(9)).await;
         let second = flows.begin(Instant::now());
         assert_eq!((first.place, flows.places.borrow().len()), (second.place, 1));
+        tokio::time::advance(Duration::from_secs(5)).await;
         flows.moved(first);
-        tokio::time::advance(Duration::from_secs(9)).await;
+        tokio::time::advance(Duration::from_secs(4)).await;
         assert_eq!(flows.look(Instant::now(), PATIENCE), (Some(Instant::now() + Duration::from_secs(1)), false));
         flows.end(second);
         assert_eq!(flows.look(Instant::now(), PATIENCE), (None, false));
@@ -277,5 +278,55 @@ mod tests {
         let third = flows.begin(Instant::now());
         flows.stall();
         assert_eq!((flows.over(first), flows.over(third)), (None, Some(Over::Stalled)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn either_way_is_progress() {
+        let flows = Flows::default();
+        let (up, down) = (flows.begin(Instant::now()), flows.begin(Instant::now()));
+        let progress = Rc::<Progress>::default();
+        [up, down].into_iter().for_each(|flow| flows.uploads(flow, Some(&progress)));
+        progress.moved.set(Some(Instant::now()));
+        tokio::time::advance(Duration::from_secs(8)).await;
+        flows.moved(down);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let alone = flows.begin(Instant::now());
+        flows.uploads(alone, Some(&progress));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        flows.look(Instant::now(), PATIENCE);
+        let over = [up, down, alone].map(|flow| flows.over(flow));
+        assert_eq!(over, [Some(Over::Stalled), None, None]);
+        progress.moved.set(Some(Instant::now()));
+        tokio::time::advance(Duration::from_secs(8)).await;
+        flows.look(Instant::now(), PATIENCE);
+        assert_eq!(flows.over(down), None);
+        flows.stall();
+        assert_eq!(flows.over(down), Some(Over::Stalled));
+    }
+
+    #[test]
+    fn a_stream_whose_request_is_over_has_one_more_turn_and_then_none() {
+        use hyper::rt::Executor;
+        crate::runtime::local().unwrap().block_on(async {
+            let flows = Rc::<Flows>::default();
+            let flow = flows.begin(Instant::now() - Duration::from_secs(11));
+            let turns = Rc::new(Cell::new(0));
+            let counted = Rc::clone(&turns);
+            StreamExecutor(Rc::clone(&flows)).execute(std::future::poll_fn(move |_| {
+                counted.set(counted.get() + 1);
+                Poll::<()>::Pending
+            }));
+            let settle = async || {
+                for _ in 0..9 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            settle().await;
+            assert_eq!((turns.get(), Rc::strong_count(&turns)), (1, 2));
+            flows.look(Instant::now(), PATIENCE);
+            assert_eq!(flows.over(flow), Some(Over::Stalled));
+            settle().await;
+            assert_eq!((turns.get(), Rc::strong_count(&turns)), (2, 1));
+        });
     }
 }

@@ -18,9 +18,10 @@ use h2::client::SendRequest;
 use h2::{Reason, client};
 use http::{Method, Request, StatusCode, Version, header};
 use meshgate_config::Role;
-use meshgate_identity::PeerRole;
+use meshgate_identity::{Identity, PeerRole};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
+use tokio_rustls::client::TlsStream;
 
 use super::{Far, Held, Open, TunnelStream, cork, pulse};
 use crate::connection::Direction;
@@ -28,6 +29,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::http::guard::http2::{Guarded, Role as End};
 use crate::http::pool::Via;
 use crate::sessions::Session;
+use crate::stream::Stream;
 use crate::tunnel::dial;
 use crate::worker::{Worker, WorkerRef};
 
@@ -213,23 +215,34 @@ impl Drop for Connecting {
     }
 }
 
+/// The outer session, counted.
+async fn dialled(
+    worker: &Worker,
+    far: &Far,
+    identity: &Identity,
+    patience: Duration,
+) -> Result<TlsStream<Stream>, ProxyError> {
+    let (dialled, direction) = match far {
+        Far::Gateway(gateway) => {
+            let gateway = worker.shared.clusters.gateway(gateway);
+            (dial::dial(&gateway, identity, &worker.shared.own, patience).await, Direction::Gateway)
+        }
+        Far::Workload { address, expected } => {
+            (dial::dial_workload(*address, expected, identity, patience).await, Direction::Outbound)
+        }
+    };
+    worker.shared.metrics.handshake(direction, if dialled.is_ok() { "ok" } else { "error" });
+    dialled
+}
+
 async fn establish(worker: &WorkerRef, via: &Via) -> Result<Rc<Connection>, ProxyError> {
     let identity = Arc::clone(&worker.identity.borrow());
     let generation = identity.generation();
     let patience = worker.shared.bootstrap.timeouts.connect;
     let deadline = Instant::now() + patience;
-    let (dialled, direction) = match &via.far {
-        Far::Gateway(gateway) => {
-            let gateway = worker.shared.clusters.gateway(gateway);
-            (dial::dial(&gateway, &identity, &worker.shared.own, patience).await, Direction::Gateway)
-        }
-        Far::Workload { address, expected } => {
-            (dial::dial_workload(*address, expected, &identity, patience).await, Direction::Outbound)
-        }
-    };
-    worker.shared.metrics.handshake(direction, if dialled.is_ok() { "ok" } else { "error" });
+    let stream = dialled(worker, &via.far, &identity, patience).await?;
     let late = |_| error(ErrorKind::GatewayFailed, via, "no HTTP/2 in time");
-    let (stream, role) = (dialled?, PeerRole::Server(via.far.expected()));
+    let role = PeerRole::Server(via.far.expected());
     let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let session = worker.sessions.enter(worker, &identity, certificates, role);
     let (limits, shared) = (worker.shared.bootstrap.limits.http2, Arc::clone(&worker.shared));

@@ -172,12 +172,53 @@ async fn what_is_read_behind_a_request_is_ahead_whatever_it_is() {
             let pieces = if at_once { vec![format!("{get}{behind}")] } else { vec![get.to_owned(), behind.to_owned()] };
             for (number, piece) in pieces.iter().enumerate().filter(|(_, piece)| !piece.is_empty()) {
                 client.write_all(piece.as_bytes()).await.unwrap();
-                guarded.read(&mut [0; 1024]).await.unwrap();
+                assert_ne!(guarded.read(&mut [0; 1024]).await.unwrap(), 0);
                 if number == 0 {
                     signals.request();
                 }
             }
             assert_eq!(signals.is_ahead(), !behind.is_empty(), "{behind:?} {at_once}");
+        }
+    }
+}
+
+#[test]
+fn a_field_that_frames_is_not_read_by_its_beginning_however_it_is_cut() {
+    let zeros = "0".repeat(64);
+    assert_eq!(request(&format!("{REQUEST}content-length: {zeros}5\r\n\r\n")), Err(Breach::BadLength));
+    let blanks = " ".repeat(64);
+    assert_eq!(request(&format!("{REQUEST}content-length:{blanks}5\r\n\r\n")), Err(Breach::BadLength));
+    assert_eq!(request(&format!("{REQUEST}transfer-encoding:{blanks}chunked\r\n\r\n")), Err(Breach::BadCoding));
+}
+
+#[test]
+fn what_extensions_may_be_is_for_each_message() {
+    let extension = "x".repeat(chunks::EXTENSION_BYTES);
+    let one = format!("{REQUEST}transfer-encoding: chunked\r\n\r\n0;{extension}\r\n\r\n");
+    assert_eq!(in_pieces(Scanner::requests, &[one.as_bytes(), one.as_bytes()]), Ok(true));
+}
+
+#[tokio::test]
+async fn nothing_behind_a_breach_is_seen() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let framed = format!("{REQUEST}transfer-encoding: chunked\r\n\r\n");
+    for (good, bad, fails) in [("", "GET / HTTP/1.1\nsecret", false), (&framed, "xsecret\r\n", true)] {
+        for at_once in [true, false] {
+            let (mut client, io) = tokio::io::duplex(1024);
+            let mut guarded = Guarded::requests(io, std::rc::Rc::default());
+            let mut read = Vec::new();
+            if !good.is_empty() && !at_once {
+                client.write_all(good.as_bytes()).await.unwrap();
+                guarded.read_buf(&mut read).await.unwrap();
+                client.write_all(bad.as_bytes()).await.unwrap();
+            } else {
+                client.write_all(format!("{good}{bad}").as_bytes()).await.unwrap();
+            }
+            let end = guarded.read_to_end(&mut read).await;
+            assert_eq!(end.is_err(), fails, "{bad:?}");
+            // It stays what it is.
+            assert_eq!(guarded.read(&mut [0; 8]).await.is_err(), fails, "{bad:?}");
+            assert!(!String::from_utf8_lossy(&read).contains("secret"), "{bad:?}");
         }
     }
 }
