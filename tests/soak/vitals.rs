@@ -98,7 +98,10 @@ impl fmt::Display for Vitals {
                 first.kib,
                 slope(self.memory.get(name).map_or(&[], Vec::as_slice)),
                 last.kib,
-                idle.descriptors, last.descriptors, idle.tasks, last.tasks
+                idle.descriptors,
+                last.descriptors,
+                idle.tasks,
+                last.tasks
             )?;
         }
         Ok(())
