@@ -25,11 +25,11 @@ use std::time::Duration;
 
 use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Uid, geteuid};
-use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 
+use crate::socket;
 pub use door::Door;
 use line::Line;
 
@@ -147,7 +147,7 @@ impl Listener {
         let socket = TcpListener::from(descriptor);
         let bound = socket.local_addr().ok()?;
         let is_it = bound.ip() == address.ip() && (bound.port() == address.port() || address.port() == 0);
-        let listens = SockRef::from(&socket).is_listener().unwrap_or(false);
+        let listens = socket::is_listener(&socket).unwrap_or(false);
         // Ours is set before it is sent; another value would block a whole worker.
         socket.set_nonblocking(true).ok()?;
         (is_it && listens).then_some(Self { kind, address, socket })

@@ -2,14 +2,12 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use socket2::{Domain, SockAddr, Socket, Type};
-
 use super::{HandOverError, failed};
+use crate::socket;
 
 /// A listening unix socket under a name of its own, until it is put into its place.
 #[derive(Debug)]
@@ -78,14 +76,7 @@ pub(super) fn connect(path: &Path) -> Result<Option<UnixStream>, HandOverError> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(HandOverError::Io { step: "looking for a running process", source }),
     }
-    let connected = || -> io::Result<UnixStream> {
-        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-        socket.set_nonblocking(true)?;
-        socket.connect(&SockAddr::unix(path)?)?;
-        socket.set_nonblocking(false)?;
-        Ok(UnixStream::from(OwnedFd::from(socket)))
-    };
-    match connected() {
+    match socket::connect_unix(path) {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Ok(None),
         Err(source) => Err(HandOverError::Io { step: "looking for a running process", source }),
