@@ -5,10 +5,10 @@
 //!
 //! What is said, over a unix socket between two processes of one user (neither listens to anybody else):
 //!
-//! 1. new: [`HELLO`], once all that it needs besides sockets is there and valid;
+//! 1. new: `HELLO`, once all that it needs besides sockets is there and valid;
 //! 2. old: how many listeners it has, then each with its kind and its configured address;
-//! 3. new: [`TAKEN`], once it serves. Until then the old one goes on as if nothing had been, whatever becomes of the new one;
-//! 4. old: [`GOING`]; it accepts no more, and drains.
+//! 3. new: `TAKEN`, once it serves. Until then the old one goes on as if nothing had been, whatever becomes of the new one;
+//! 4. old: `GOING`; it accepts no more, and drains.
 //!
 //! What this does not do: move open connections, or anything that was learned of endpoints. Those stay with the old process and end
 //! with it.
@@ -215,7 +215,7 @@ pub struct Taking {
 }
 
 impl Taking {
-    /// Asks the process at `path`; `None` where there is none. Blocks, for [`STEP`] a line at most.
+    /// Asks the process at `path`; `None` where there is none. Blocks, for `STEP` a line at most.
     ///
     /// # Errors
     /// There is one, and it does not hand over.

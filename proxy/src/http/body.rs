@@ -1,6 +1,6 @@
 //! Bodies stream through: no frame is kept, each is only counted. There are two exceptions: an external authorization may have to
 //! see the beginning of a request's body; then that is read first and goes upstream before the rest. And what a request that may be sent again
-//! has sent is kept beside it, see [`retry`](crate::http::retry). The response body carries the request's [`Report`] and what it
+//! has sent is kept beside it, see [`retry`](crate::http::retry). The response body carries the request's [`Report`](crate::report::Report) and what it
 //! holds of the upstream ([`Held`]), because it is what ends last.
 
 mod answer;
