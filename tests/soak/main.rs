@@ -34,9 +34,9 @@ use setting::Setting;
 use tally::Tally;
 use vitals::Vitals;
 
-/// Every connection that nobody uses has been closed by then, and tasks are counted anew: pools keep connections for two seconds
-/// here, and workers sweep them and count every few.
-const SETTLE: Duration = Duration::from_secs(15);
+/// Every connection that nobody uses has been closed by then: the pools keep them for two seconds here, and are looked through
+/// every ten; the tasks that end with them are gone from the count of the time after.
+const SETTLE: Duration = Duration::from_secs(25);
 
 /// Before anything goes wrong, to compare times with.
 const QUIET: Duration = Duration::from_secs(20);
@@ -74,10 +74,10 @@ fn seconds(mut arguments: impl Iterator<Item = String>) -> Result<u64, String> {
 async fn soak(length: Duration) -> ExitCode {
     let setting = Rc::new(Setting::start().await);
     let tally = Rc::new(Tally::default());
-    let mut vitals = Vitals::before(&setting).await;
     faults::policies(&setting, &tally, 0);
     // Whatever is asked from now on is asked under policies like all that follow.
     tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut vitals = Vitals::before(&setting).await;
     let end = tokio::time::Instant::now() + length;
     let load = Load::start(&setting, &tally);
     tokio::time::sleep(QUIET.min(length / 4)).await;
