@@ -195,7 +195,7 @@ impl Activity {
         let since = self.since.get().unwrap_or(now);
         self.since.set(Some(since));
         let blocked = self.blocked.get().zip(patience.stream).map(|(since, stream)| since + stream);
-        let (limit, over) = match (self.in_flight.get(), self.is_in_head()) {
+        let (limit, over) = match (self.in_flight.get(), self.in_head.get()) {
             (0, true) => (since + head, Due::SlowHead),
             (0, false) => (since + idle, Due::Idle),
             _ => match self.flows.look(now, patience) {
