@@ -13,6 +13,7 @@ mod hand_over;
 mod hbone;
 mod headers;
 mod labels;
+mod limits;
 mod listeners;
 mod multicluster;
 pub(crate) mod providers;
@@ -36,6 +37,7 @@ use crate::yaml;
 pub use detection::Detection;
 pub use hbone::{HboneSettings, TunnelLimits};
 pub use headers::{ForwardClientCert, ForwardedFor, HeaderSettings, TrustedPeers};
+pub use limits::{EndpointLimits, Http2Limits, HttpSettings, Limits, Timeouts};
 pub use multicluster::{GatewaySettings, Multicluster, OutlierDetection, PeerCluster, PeerGateway, Retries};
 use providers::ExtensionProvider;
 
@@ -271,102 +273,6 @@ pub enum LogFormat {
     Text,
     /// For machines.
     Json,
-}
-
-/// How long things may take; greater than zero unless they say otherwise.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// For a client's first bytes, until the connection counts as opaque.
-    pub detect: Duration,
-    /// For a TLS handshake, either side.
-    pub tls_handshake: Duration,
-    /// To connect to the local application.
-    pub connect_local: Duration,
-    /// To connect to an upstream.
-    pub connect: Duration,
-    /// For a request's whole head.
-    pub request_header: Duration,
-    /// Without a byte in either direction.
-    pub idle: Duration,
-    /// Of a request that is being served, without a byte of its body or its answer either way; `None` = as long as it likes.
-    pub stream: Option<Duration>,
-    /// For a request as a whole, from its head to the end of its answer; `None` = as long as it likes.
-    pub request: Option<Duration>,
-    /// An unused upstream connection is kept for reuse.
-    pub upstream_idle: Duration,
-    /// Between the end of a peer's certificate and that of the connections made with it.
-    pub expired_peer: Duration,
-    /// Between being asked to end and ceasing to take connections; may be zero.
-    pub drain_delay: Duration,
-    /// An upstream connection takes new requests; `None` = as long as it lasts.
-    pub upstream_age: Option<Duration>,
-    /// For connections to finish at shutdown.
-    pub drain: Duration,
-}
-
-/// What HTTP requests may do.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HttpSettings {
-    /// The protocols that an HTTP/1.1 connection may be upgraded to (RFC 9110, section 7.8), in lower case. None of them is
-    /// another way to speak HTTP, and none is TLS.
-    pub upgrades: Vec<String>,
-    /// How long an application may take to ask for a body whose client waits to be told to go on; then it is sent unasked.
-    pub expect_continue: Duration,
-}
-
-/// How much there may be of things; all greater than zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at once, both sides together.
-    pub connections: usize,
-    /// Connections at once that one listener took.
-    pub connections_per_listener: usize,
-    /// Connections at once from one address, but for what the local application sends.
-    pub connections_per_peer: usize,
-    /// Requests at once, both sides together.
-    pub requests_in_flight: usize,
-    /// Bytes of a request's head, and of an answer's.
-    pub request_header_bytes: usize,
-    /// Header fields of a request, and of an answer.
-    pub request_headers: usize,
-    /// HTTP/2 streams at once in a connection.
-    pub concurrent_streams: u32,
-    /// What an HTTP/2 peer may cost beside its streams.
-    pub http2: Http2Limits,
-    /// For each endpoint.
-    pub endpoint: EndpointLimits,
-}
-
-/// What an HTTP/2 peer may cost beside its streams, in one connection; the first two are whole again after 10 s. All greater than
-/// zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Http2Limits {
-    /// Frames that move nothing (PING, SETTINGS as ten, PRIORITY, WINDOW_UPDATE, RST_STREAM, empty DATA, unknown ones), beyond those that
-    /// go with streams and data.
-    pub control_frames: u32,
-    /// Streams reset within a second or so, by the peer or for its errors, beyond those that were answered.
-    pub resets: u32,
-    /// Bytes of one header block as it comes: HEADERS and CONTINUATION, compressed.
-    pub header_block_bytes: u32,
-}
-
-impl Default for Http2Limits {
-    fn default() -> Self {
-        // A hundred control frames a second are more than any client pings; resets: the streams of a connection once over, and half
-        // as many; 64 KiB is more than a head of the default limit compresses to.
-        Self { control_frames: 1000, resets: 150, header_block_bytes: 64 * 1024 }
-    }
-}
-
-/// How much one endpoint gets at once, of all workers together; all greater than zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EndpointLimits {
-    /// Connections.
-    pub connections: usize,
-    /// Requests, and connections that are no HTTP.
-    pub requests: usize,
-    /// Of those, that wait for a connection.
-    pub pending: usize,
 }
 
 impl Bootstrap {

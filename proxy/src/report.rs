@@ -6,18 +6,18 @@
 mod counts;
 pub mod describe;
 mod headless;
+mod totals;
 mod upgrade;
 
 use std::borrow::Cow;
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{HeaderValue, Request, Version, header};
 use meshgate_policy::{Decision, Nearest, RequestPrincipal};
 use tokio::time::Instant;
 
-use crate::access_log::{Line, Sink};
+use crate::access_log::Line;
 use crate::balance::Candidate;
 use crate::connection::{Connection, Direction};
 use crate::error::{ErrorKind, ProxyError};
@@ -33,6 +33,7 @@ use crate::worker::WorkerRef;
 
 pub use counts::{Asked, count_asked, count_decision, count_detection};
 pub use headless::{slow_head, unparsed};
+pub use totals::Totals;
 
 /// No flag: the answer is the upstream's own.
 pub const NO_FLAGS: &str = "-";
@@ -76,6 +77,7 @@ struct Inner {
 impl Report {
     /// Begins the report of a request that has just been read.
     pub fn begin<B>(worker: &WorkerRef, reporting: &Reporting, request: &Request<B>) -> Self {
+        let grpc = headers::is_grpc(request.headers());
         Self(Box::new(Inner {
             worker: Rc::clone(worker),
             counters: Rc::clone(&reporting.counters),
@@ -91,10 +93,10 @@ impl Report {
             complete: false,
             last_try: false,
             no_budget: false,
-            grpc: headers::is_grpc(request.headers()),
+            grpc,
             http2: request.version() == Version::HTTP_2,
             upgrade: None,
-            deadline: Deadline::begin(deadline::of(request, None)),
+            deadline: Deadline::begin(deadline::of(request.headers(), grpc)),
             tunnelled: 0,
             in_flight: None,
             admitted: worker.shared.requests.enter(),
@@ -364,33 +366,6 @@ fn cut_off(in_flight: Option<&InFlight>) -> Option<(ErrorKind, &'static str)> {
         Over::Stalled => (ErrorKind::Stalled, "nothing of it moved for timeouts.stream"),
         Over::TooLong => (ErrorKind::TooLong, "it took longer than timeouts.request"),
     })
-}
-
-/// What every line ends with.
-#[derive(Debug, Clone, Copy)]
-pub struct Totals {
-    /// The status sent downstream; `None` for TCP.
-    pub code: Option<u16>,
-    /// Envoy's letters.
-    pub flags: &'static str,
-    /// Bytes from the downstream.
-    pub received: u64,
-    /// Bytes to the downstream.
-    pub sent: u64,
-}
-
-impl Totals {
-    /// Ends the line.
-    pub fn finish(self, worker: &WorkerRef, mut line: Line, duration: Duration) {
-        if let Some(code) = self.code {
-            line.number("response_code", u64::from(code));
-        }
-        line.text("response_flags", self.flags);
-        line.number("bytes_received", self.received);
-        line.number("bytes_sent", self.sent);
-        line.millis("duration", duration);
-        Sink::end(Rc::clone(worker), line);
-    }
 }
 
 /// Reports a connection that ended before a request or a byte of payload could be served.

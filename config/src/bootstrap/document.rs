@@ -12,6 +12,7 @@ use super::detection::RawDetection;
 use super::hand_over::RawHandOver;
 use super::hbone::RawHbone;
 use super::headers::RawHeaders;
+use super::limits::{RawHttp, RawLimits, RawTimeouts};
 use super::multicluster::{RawGateway, RawMulticluster, RawOutlierDetection, RawRetries};
 use super::providers::document::RawProvider;
 use super::{LogFormat, Role, TrafficPolicy};
@@ -174,54 +175,4 @@ pub(super) struct RawLog {
     pub(super) level: Option<String>,
     #[serde(default)]
     pub(super) format: LogFormat,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct RawTimeouts {
-    pub(super) detect: Option<String>,
-    pub(super) tls_handshake: Option<String>,
-    pub(super) connect_local: Option<String>,
-    pub(super) connect: Option<String>,
-    pub(super) request_header: Option<String>,
-    pub(super) idle: Option<String>,
-    pub(super) stream: Option<String>,
-    pub(super) request: Option<String>,
-    pub(super) upstream_idle: Option<String>,
-    pub(super) expired_peer: Option<String>,
-    pub(super) drain_delay: Option<String>,
-    pub(super) upstream_age: Option<String>,
-    pub(super) drain: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct RawLimits {
-    pub(super) connections: Option<usize>,
-    pub(super) connections_per_listener: Option<usize>,
-    pub(super) connections_per_peer: Option<usize>,
-    pub(super) requests_in_flight: Option<usize>,
-    pub(super) endpoint_connections: Option<usize>,
-    pub(super) endpoint_requests: Option<usize>,
-    pub(super) endpoint_pending: Option<usize>,
-    pub(super) request_header_bytes: Option<usize>,
-    pub(super) request_headers: Option<usize>,
-    pub(super) concurrent_streams: Option<u32>,
-    #[serde(default)]
-    pub(super) http2: RawHttp2Limits,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct RawHttp2Limits {
-    pub(super) control_frames: Option<u32>,
-    pub(super) resets: Option<u32>,
-    pub(super) header_block_bytes: Option<u32>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct RawHttp {
-    pub(super) upgrades: Option<Vec<String>>,
-    pub(super) expect_continue: Option<String>,
 }

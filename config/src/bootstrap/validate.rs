@@ -9,23 +9,17 @@ use std::time::Duration;
 
 use meshgate_identity::{SpiffeId, TrustDomain};
 
-use super::document::{
-    Raw, RawAuthorization, RawHttp, RawHttp2Limits, RawIdentity, RawJwks, RawLimits, RawLog, RawTimeouts, RawWorkload,
-};
+use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLog, RawWorkload};
 use super::multicluster::Domains;
 use super::{
-    AccessLog, Admin, Authorization, Bootstrap, EndpointLimits, Http2Limits, HttpSettings, IdentitySettings, Jwks,
-    Limits, LogSettings, ResourceSettings, Timeouts, WorkloadSettings, detection, hand_over, hbone, headers, labels,
-    listeners, multicluster, providers,
+    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings,
+    WorkloadSettings, detection, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
 use crate::files;
 use crate::problem::Problem;
 use crate::yaml::Document;
-
-/// hyper's smallest buffer for a request's head; it panics below.
-const MIN_REQUEST_HEADER_BYTES: usize = 8192;
 
 /// Gathers problems and knows where each field stands.
 pub(super) struct Validator<'a> {
@@ -192,9 +186,9 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let access_log = access_log(&v, raw.access_log.path.as_deref());
     let jwks = jwks(&mut v, raw.jwks);
     let log = log(&mut v, raw.log);
-    let timeouts = timeouts(&mut v, raw.timeouts);
-    let limits = limits(&mut v, &raw.limits);
-    let http = http(&mut v, raw.http);
+    let timeouts = limits::timeouts(&mut v, raw.timeouts);
+    let http = limits::http(&mut v, raw.http);
+    let limits = limits::limits(&mut v, &raw.limits);
     let hand_over = hand_over::hand_over(&mut v, raw.hand_over);
     match (trust_domain, cluster_key, admin) {
         (Some(trust_domain), Some(cluster_key), Some(address)) if v.problems.is_empty() => Ok(Bootstrap {
@@ -352,91 +346,4 @@ fn log(v: &mut Validator<'_>, raw: RawLog) -> LogSettings {
         v.fail("log.level", "is empty");
     }
     LogSettings { level, format: raw.format }
-}
-
-fn timeouts(v: &mut Validator<'_>, raw: RawTimeouts) -> Timeouts {
-    let seconds = Duration::from_secs;
-    Timeouts {
-        detect: v.duration("timeouts.detect", raw.detect, seconds(3)),
-        tls_handshake: v.duration("timeouts.tlsHandshake", raw.tls_handshake, seconds(10)),
-        connect_local: v.duration("timeouts.connectLocal", raw.connect_local, seconds(1)),
-        connect: v.duration("timeouts.connect", raw.connect, seconds(5)),
-        request_header: v.duration("timeouts.requestHeader", raw.request_header, seconds(10)),
-        idle: v.duration("timeouts.idle", raw.idle, seconds(3600)),
-        stream: v.duration_or_off("timeouts.stream", raw.stream, Some(seconds(300))),
-        request: v.duration_or_off("timeouts.request", raw.request, None),
-        upstream_idle: v.duration("timeouts.upstreamIdle", raw.upstream_idle, seconds(30)),
-        expired_peer: v.duration("timeouts.expiredPeer", raw.expired_peer, seconds(30)),
-        drain_delay: v.pause("timeouts.drainDelay", raw.drain_delay.as_deref(), Duration::ZERO),
-        upstream_age: v.duration_or_off("timeouts.upstreamAge", raw.upstream_age, Some(seconds(3600))),
-        drain: v.duration("timeouts.drain", raw.drain, seconds(30)),
-    }
-}
-
-fn limits(v: &mut Validator<'_>, raw: &RawLimits) -> Limits {
-    let limits = Limits {
-        connections: v.at_least("limits.connections", raw.connections, 1, 65536),
-        connections_per_listener: v.at_least("limits.connectionsPerListener", raw.connections_per_listener, 1, 49152),
-        connections_per_peer: v.at_least("limits.connectionsPerPeer", raw.connections_per_peer, 1, 16384),
-        requests_in_flight: v.at_least("limits.requestsInFlight", raw.requests_in_flight, 1, 32768),
-        request_header_bytes: v.at_least(
-            "limits.requestHeaderBytes",
-            raw.request_header_bytes,
-            MIN_REQUEST_HEADER_BYTES,
-            61440,
-        ),
-        request_headers: v.at_least("limits.requestHeaders", raw.request_headers, 1, 100),
-        concurrent_streams: v.at_least("limits.concurrentStreams", raw.concurrent_streams, 1, 100),
-        http2: Http2Limits::default(),
-        endpoint: EndpointLimits {
-            connections: v.at_least("limits.endpointConnections", raw.endpoint_connections, 1, 16384),
-            requests: v.at_least("limits.endpointRequests", raw.endpoint_requests, 1, 16384),
-            pending: v.at_least("limits.endpointPending", raw.endpoint_pending, 1, 10000),
-        },
-    };
-    Limits { http2: http2_limits(v, &raw.http2, limits), ..limits }
-}
-
-fn http2_limits(v: &mut Validator<'_>, raw: &RawHttp2Limits, limits: Limits) -> Http2Limits {
-    let default = Http2Limits::default();
-    let head = u32::try_from(limits.request_header_bytes).unwrap_or(u32::MAX);
-    Http2Limits {
-        control_frames: v.at_least("limits.http2.controlFrames", raw.control_frames, 100, default.control_frames),
-        // All streams of a connection may be taken back at once.
-        resets: v.at_least(
-            "limits.http2.resets",
-            raw.resets,
-            limits.concurrent_streams,
-            default.resets.max(limits.concurrent_streams),
-        ),
-        header_block_bytes: v.at_least(
-            "limits.http2.headerBlockBytes",
-            raw.header_block_bytes,
-            head,
-            default.header_block_bytes.max(head),
-        ),
-    }
-}
-
-/// Upgraded to these, requests would go by unjudged.
-const NEVER_UPGRADED_TO: [&str; 4] = ["h2c", "h2", "http", "tls"];
-
-fn http(v: &mut Validator<'_>, raw: RawHttp) -> HttpSettings {
-    let written = raw.upgrades.unwrap_or_else(|| vec!["websocket".to_owned()]);
-    for (i, protocol) in written.iter().enumerate() {
-        let field = format!("http.upgrades[{i}]");
-        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(&byte);
-        if protocol.is_empty() || !protocol.bytes().all(is_token) {
-            v.fail(&field, format!("`{protocol}` is not the name of a protocol, such as websocket"));
-        }
-        let name = protocol.split('/').next().unwrap_or_default();
-        if NEVER_UPGRADED_TO.iter().any(|never| name.eq_ignore_ascii_case(never)) {
-            v.fail(&field, format!("requests inside `{protocol}` would pass without being judged"));
-        }
-    }
-    HttpSettings {
-        upgrades: written.iter().map(|protocol| protocol.to_ascii_lowercase()).collect(),
-        // What curl waits, and a client that waits longer waits for us.
-        expect_continue: v.duration("http.expectContinue", raw.expect_continue, Duration::from_secs(1)),
-    }
 }

@@ -8,12 +8,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, Request};
+use http::{HeaderMap, HeaderName};
 use tokio::time::Sleep;
 
 use crate::error::ErrorKind;
 use crate::http::body::Broken;
-use crate::http::headers;
 use crate::http::stall::Over;
 use crate::report::Report;
 
@@ -66,13 +65,9 @@ impl Broken {
     }
 }
 
-/// How long a request may take: `most`, or less if it is gRPC and its client says so.
-pub fn of<B>(request: &Request<B>, most: Option<Duration>) -> Option<Duration> {
-    let asked = if headers::is_grpc(request.headers()) { grpc_timeout(request.headers()) } else { None };
-    match (asked, most) {
-        (Some(asked), Some(most)) => Some(asked.min(most)),
-        (asked, most) => asked.or(most),
-    }
+/// How long a call may take: what its client says, if it is gRPC. `timeouts.request` is for [`super::stall`] to keep.
+pub fn of(headers: &HeaderMap, is_grpc: bool) -> Option<Duration> {
+    is_grpc.then(|| grpc_timeout(headers)).flatten()
 }
 
 /// What `grpc-timeout` says; `None` for whatever is no such value, which counts as if it were not there.
@@ -99,13 +94,15 @@ fn grpc_timeout(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::headers::is_grpc;
 
-    fn request(content_type: &str, timeouts: &[&str]) -> Request<()> {
-        let mut request = Request::post("/").header("content-type", content_type).body(()).unwrap();
+    fn asked(content_type: &str, timeouts: &[&str]) -> Option<Duration> {
+        let mut headers = HeaderMap::new();
+        headers.insert("content-type", content_type.parse().unwrap());
         for timeout in timeouts {
-            request.headers_mut().append(&GRPC_TIMEOUT, timeout.parse().unwrap());
+            headers.append(&GRPC_TIMEOUT, timeout.parse().unwrap());
         }
-        request
+        of(&headers, is_grpc(&headers))
     }
 
     #[test]
@@ -128,17 +125,9 @@ mod tests {
             ("1.5S", None),
             ("100000000S", None),
         ] {
-            assert_eq!(of(&request("application/grpc", &[written]), None), expected, "{written:?}");
+            assert_eq!(asked("application/grpc", &[written]), expected, "{written:?}");
         }
-        assert_eq!(of(&request("application/grpc", &["1S", "2S"]), None), None);
-        assert_eq!(of(&request("application/json", &["1S"]), None), None);
-    }
-
-    #[test]
-    fn the_shorter_of_two_limits_holds() {
-        let (short, long) = (Some(Duration::from_secs(1)), Some(Duration::from_secs(9)));
-        assert_eq!(of(&request("application/grpc", &["5S"]), short), short);
-        assert_eq!(of(&request("application/grpc", &["5S"]), long), Some(Duration::from_secs(5)));
-        assert_eq!(of(&request("text/plain", &["5S"]), long), long);
+        assert_eq!(asked("application/grpc", &["1S", "2S"]), None);
+        assert_eq!(asked("application/json", &["1S"]), None);
     }
 }

@@ -28,10 +28,9 @@ use crate::connection::Protocol;
 use crate::error::ProxyError;
 use crate::http::body::RequestBody;
 use crate::http::guard::http1::Signals;
-use crate::sessions::Session;
 use crate::tunnel::{Far, HBONE_PORT};
 
-pub use exclusive::Http1;
+pub use exclusive::{Http1, Origin};
 pub use lease::{Footing, Io, Lease, Switched};
 
 /// Idle connections kept per slot and worker; a burst beyond it closes its connections as it ends.
@@ -216,25 +215,6 @@ const JITTER: u32 = 10;
 
 /// Where the count of retirements stands in the generation of a connection; certificates do not change as often.
 const RETIRED_AT: u32 = 32;
-
-/// What a connection was made under.
-#[derive(Debug)]
-pub struct Origin {
-    generation: u64,
-    session: Option<Rc<Session>>,
-}
-
-impl Origin {
-    /// Of this [`Slot::generation`], and resting on this session.
-    pub fn new(generation: u64, session: Option<Rc<Session>>) -> Self {
-        Self { generation, session }
-    }
-
-    /// Whether the other end is still who it was: its certificate ends before its connections do.
-    fn is_good(&self) -> bool {
-        self.session.as_ref().is_none_or(|session| session.is_good())
-    }
-}
 
 #[derive(Debug)]
 struct Idle {

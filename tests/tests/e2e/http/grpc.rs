@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use meshgate::sandbox::until;
 use meshgate_tests::run;
 use tokio::net::TcpStream;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 use crate::support::app::{App, Frames, Local, nobody, ok};
 use crate::support::mesh::{BACKEND, Mesh, Spec, logged, logged_path, policy};
@@ -212,15 +212,18 @@ fn every_error_of_ours_is_one_in_grpcs_terms_with_an_empty_body() {
 #[test]
 fn a_stream_that_the_application_resets_is_reset_for_the_client_for_the_same_reason() {
     run(async {
-        let app = App::tcp(async |stream| {
+        let had = Rc::new(Notify::new());
+        let seen = Rc::clone(&had);
+        let app = App::tcp(async move |stream| {
             let mut connection = h2::server::handshake(stream).await.unwrap();
             while let Some(Ok((_, mut respond))) = connection.accept().await {
                 let head = Response::builder().header("content-type", "application/grpc").body(()).unwrap();
                 let mut stream = respond.send_response(head, false).unwrap();
                 stream.send_data(Bytes::from_static(b"first"), false).unwrap();
                 // After the client has had it, not before.
+                let seen = Rc::clone(&seen);
                 tokio::task::spawn_local(async move {
-                    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                    seen.notified().await;
                     stream.send_reset(h2::Reason::ENHANCE_YOUR_CALM);
                 });
             }
@@ -231,6 +234,7 @@ fn a_stream_that_the_application_resets_is_reset_for_the_client_for_the_same_rea
         let answer = soon("the head", sender.send_request(call_http2("/reset", None))).await.unwrap();
         let mut body = answer.into_body();
         assert_eq!(soon("a message", body.frame()).await.unwrap().unwrap().into_data().unwrap(), "first");
+        had.notify_one();
         let error = soon("the end", body.frame()).await.unwrap().unwrap_err();
         assert_eq!(reason(&error), Some(h2::Reason::ENHANCE_YOUR_CALM));
         assert_eq!(logged_path(mesh.backend(), "/reset").await["response_flags"], "UC");
