@@ -2,7 +2,7 @@
 
 use super::build::groups;
 use super::*;
-use crate::list::IdList;
+use crate::list::{IdList, Selection};
 
 fn ports(text: &str) -> Vec<PortRange> {
     text.parse::<crate::PortList>().unwrap().ranges().to_vec()
@@ -22,6 +22,16 @@ fn option_sets() -> Vec<Options> {
             inbound_ports_exclude: twenty.parse().unwrap(),
             outbound_ports_exclude: twenty.parse().unwrap(),
             outbound_cidrs_exclude: "10.0.0.0/8,fd00::/8".parse().unwrap(),
+            ..Options::default()
+        },
+        Options { interception: Interception::Tproxy, ..Options::default() },
+        Options {
+            interception: Interception::Tproxy,
+            exclude_interfaces: "eth1".parse().unwrap(),
+            kube_virt_interfaces: "k6t-eth0".parse().unwrap(),
+            redirect_dns: true,
+            dns_servers: "10.96.0.10".parse().unwrap(),
+            drop_invalid: true,
             ..Options::default()
         },
         Options {
@@ -121,13 +131,92 @@ fn capturing_nothing_inbound_leaves_prerouting_alone() {
 }
 
 #[test]
-fn every_redirect_goes_to_a_port_of_the_proxy_and_speaks_tcp() {
+fn every_redirect_goes_to_a_port_of_the_proxy_and_speaks_tcp_unless_it_is_dns() {
     for options in option_sets() {
         for rule in rules(&options).unwrap().all() {
             if let Target::Redirect(port) = rule.target {
+                if port == options.dns_port {
+                    assert_eq!(rule.chain, Chain::Dns);
+                    continue;
+                }
                 assert!([options.outbound_port, options.inbound_capture_port].contains(&port));
                 assert!(rule.matches.contains(&Match::Tcp));
             }
+        }
+    }
+}
+
+#[test]
+fn every_chain_that_is_jumped_to_is_declared_in_its_table_and_family() {
+    for options in option_sets() {
+        let set = rules(&options).unwrap();
+        for (family, rule) in Family::ALL.into_iter().flat_map(|family| set.of(family).map(move |rule| (family, rule)))
+        {
+            let Target::Jump(into) = rule.target else { continue };
+            assert_eq!(into.table(), rule.chain.table(), "{rule:?}");
+            assert!(set.chains(into.table(), family).any(|chain| chain == into), "{rule:?}");
+        }
+    }
+}
+
+#[test]
+fn the_kernels_chains_hold_nothing_but_ways_into_ours() {
+    for options in option_sets() {
+        let set = rules(&options).unwrap();
+        for family in Family::ALL {
+            let hooks: Vec<&Rule> = Table::ALL.into_iter().flat_map(|table| set.hooks(table, family)).collect();
+            assert!(hooks.iter().all(|hook| matches!(hook.target, Target::Jump(_))), "{options:?}");
+            assert!(hooks.iter().all(|hook| hook.name.starts_with("install-")), "{options:?}");
+            let of_kernel = set.of(family).filter(|rule| matches!(rule.chain, Chain::Kernel(..))).count();
+            assert_eq!(hooks.len(), of_kernel);
+        }
+    }
+}
+
+#[test]
+fn own_chains_have_names_that_the_kernel_takes_and_no_other_has() {
+    let names: Vec<&str> = Chain::OWN.into_iter().map(Chain::name).collect();
+    for name in &names {
+        assert!(name.starts_with("MESHGATE_") && name.len() <= 28, "{name}");
+        assert_eq!(names.iter().filter(|other| other == &name).count(), 1, "{name}");
+    }
+    let by_table: usize = Table::ALL.into_iter().map(|table| Chain::own(table).count()).sum();
+    assert_eq!(by_table, names.len());
+}
+
+#[test]
+fn routing_is_needed_where_tproxy_captures_something() {
+    let tproxy = Options { interception: Interception::Tproxy, ..Options::default() };
+    assert_eq!(rules(&tproxy).unwrap().routing(), Some(Routing { mark: 1337, table: 133 }));
+    assert_eq!(rules(&Options::default()).unwrap().routing(), None);
+    let nothing = Options { inbound_ports: "".parse().unwrap(), ..tproxy };
+    let set = rules(&nothing).unwrap();
+    assert_eq!(set.routing(), None);
+    assert!(set.all().iter().all(|rule| rule.chain.table() == Table::Nat));
+}
+
+#[test]
+fn without_ipv6_is_what_the_option_gives() {
+    for options in option_sets() {
+        let off = rules(&Options { ipv6: Ipv6::Off, outbound_cidrs: Selection::All, ..options.clone() }).unwrap();
+        let auto = rules(&Options { ipv6: Ipv6::Auto, outbound_cidrs: Selection::All, ..options }).unwrap();
+        assert_eq!(auto.without_ipv6(), off);
+        assert_eq!(crate::restore(&off, Family::V6), "");
+    }
+}
+
+#[test]
+fn a_tunnel_and_the_admin_port_are_reached_without_redirection() {
+    for options in [Options::default(), Options { interception: Interception::Tproxy, ..Options::default() }] {
+        let set = rules(&options).unwrap();
+        let chain = if options.interception == Interception::Tproxy { Chain::TproxyInbound } else { Chain::Inbound };
+        let inbound: Vec<&Rule> = set.all().iter().filter(|rule| rule.chain == chain).collect();
+        for (name, port) in [("inbound-tunnel", 15008), ("skip-inbound-ports", 15000), ("skip-inbound-ports", 15021)] {
+            let at = position(&inbound, name);
+            assert!(at < position(&inbound, "capture-inbound"));
+            assert_eq!(inbound[at].target, Target::Return);
+            let names = |condition: &Match| matches!(condition, Match::ToPorts(ports) if ports.iter().any(|p| p.contains(port)));
+            assert!(inbound[at].matches.iter().any(names), "{port}");
         }
     }
 }
