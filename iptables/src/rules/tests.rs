@@ -220,3 +220,97 @@ fn a_tunnel_and_the_admin_port_are_reached_without_redirection() {
         }
     }
 }
+
+fn named<'a>(set: &'a RuleSet, family: Family, chain: Chain) -> Vec<&'a Rule> {
+    set.of(family).filter(|rule| rule.chain == chain).collect()
+}
+
+#[test]
+fn what_tproxy_finds_no_listener_for_is_dropped_and_not_let_past() {
+    let set = rules(&Options { interception: Interception::Tproxy, ..Options::default() }).unwrap();
+    for family in Family::ALL {
+        let chain = named(&set, family, Chain::TproxyRedirect);
+        let [handed_over, dropped] = chain[..] else { panic!("{chain:?}") };
+        assert!(matches!(handed_over.target, Target::Tproxy { port: 15006, mark: 1337 }));
+        assert_eq!((&handed_over.matches, Target::Drop), (&dropped.matches, dropped.target));
+    }
+}
+
+#[test]
+fn the_dns_proxys_own_packets_are_told_from_the_applications() {
+    let options = Options { redirect_dns: true, capture_all_dns: true, proxy_gid: ids(&[1337]), ..Options::default() };
+    let set = rules(&options).unwrap();
+    let queries = named(&set, Family::V4, Chain::DnsQueries);
+    // The first rule that gives a zone decides.
+    let own = queries.iter().rposition(|rule| rule.name.starts_with("dns-proxy-")).unwrap();
+    assert!(own < position(&queries, "dns-workload-asks"));
+    let outbound = named(&set, Family::V4, Chain::Outbound);
+    let itself = outbound.iter().rposition(|rule| rule.name == "proxy-itself").unwrap();
+    assert!(itself < position(&outbound, "dns"));
+    assert!(position(&outbound, "dns") < position(&outbound, "skip-loopback"));
+    let dns = Match::NotToPorts(ports("53,15008"));
+    let self_calls = outbound.iter().filter(|rule| rule.name == "self-call-through-inbound");
+    assert_eq!(self_calls.filter(|rule| rule.matches.contains(&dns)).count(), 2);
+}
+
+#[test]
+fn loopback_networks_are_captured_where_they_are_asked_for() {
+    let set = rules(&Options { outbound_cidrs: "127.1.0.0/16".parse().unwrap(), ..Options::default() }).unwrap();
+    let of_v4 = named(&set, Family::V4, Chain::Outbound);
+    assert!(!of_v4.iter().any(|rule| rule.name == "application-over-loopback"));
+    assert!(position(&of_v4, "skip-loopback") < position(&of_v4, "capture-outbound-cidr"));
+    position(&named(&set, Family::V6, Chain::Outbound), "application-over-loopback");
+}
+
+#[test]
+fn groups_are_let_past_before_anything_is_captured() {
+    for (included, excluded, matches) in [
+        ("1001,1002", "", vec![Match::NotSentBy(Owner::Gid(1001)), Match::NotSentBy(Owner::Gid(1002))]),
+        ("*", "1003", vec![Match::SentBy(Owner::Gid(1003))]),
+    ] {
+        let options = Options {
+            outbound_owner_groups: included.parse().unwrap(),
+            outbound_owner_groups_exclude: excluded.parse().unwrap(),
+            ..Options::default()
+        };
+        let set = rules(&options).unwrap();
+        let outbound = named(&set, Family::V6, Chain::Outbound);
+        let at = position(&outbound, "skip-owner-group");
+        assert_eq!(outbound[at].matches, matches);
+        assert!(position(&outbound, "proxy-itself") < at && at < position(&outbound, "capture-outbound"));
+    }
+}
+
+#[test]
+fn a_virtual_machine_is_outbound_however_inbound_is_intercepted() {
+    for interception in [Interception::Redirect, Interception::Tproxy] {
+        let machines = "k6t-eth0".parse().unwrap();
+        let set = rules(&Options { interception, kube_virt_interfaces: machines, ..Options::default() }).unwrap();
+        let inbound = named(&set, Family::V4, Chain::Inbound);
+        assert_eq!(inbound[0].target, Target::Jump(Chain::OutboundRedirect));
+        assert_eq!((inbound[1].target, inbound[1].name), (Target::Return, "skip-virtual-machine"));
+        let transparent = named(&set, Family::V4, Chain::TproxyInbound);
+        if interception == Interception::Tproxy {
+            assert!(position(&transparent, "skip-virtual-machine") < position(&transparent, "capture-known"));
+        }
+    }
+}
+
+#[test]
+fn an_excluded_interface_is_left_alone_by_every_chain_that_is_hooked() {
+    let options = Options {
+        interception: Interception::Tproxy,
+        exclude_interfaces: "eth1".parse().unwrap(),
+        redirect_dns: true,
+        capture_all_dns: true,
+        drop_invalid: true,
+        ..Options::default()
+    };
+    for options in [Options { interception: Interception::Redirect, ..options.clone() }, options] {
+        let set = rules(&options).unwrap();
+        for hook in Table::ALL.into_iter().flat_map(|table| set.hooks(table, Family::V4)) {
+            let Target::Jump(into) = hook.target else { panic!("{hook:?}") };
+            position(&named(&set, Family::V4, into), "skip-interface");
+        }
+    }
+}
