@@ -221,7 +221,7 @@ fn a_tunnel_and_the_admin_port_are_reached_without_redirection() {
     }
 }
 
-fn named<'a>(set: &'a RuleSet, family: Family, chain: Chain) -> Vec<&'a Rule> {
+fn named(set: &RuleSet, family: Family, chain: Chain) -> Vec<&Rule> {
     set.of(family).filter(|rule| rule.chain == chain).collect()
 }
 
