@@ -31,7 +31,7 @@ bench *arguments: release
 deny:
     cargo deny --locked check
 
-# Fuzz every parser, so many seconds each (the first build takes minutes)
+# Fuzz every parser, so many seconds each; fuzz/one has one for a night
 fuzz seconds="60":
     fuzz/run {{ seconds }}
 

@@ -23,7 +23,7 @@ const RESOURCES: &str = r#"
   provider: {name: sso}, rules: [{to: [{operation: {paths: ["/ask/*"]}}]}]}}
 "#;
 
-static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
+pub(crate) static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
     let folder = tempfile::tempdir().expect("a temporary folder");
     std::fs::write(folder.path().join("all.yaml"), RESOURCES).expect("a file");
     let resources = Resources::read(folder.path(), &settings(), &Surroundings::alone("cluster.local"));

@@ -18,7 +18,7 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(|| {
     tempfile::Builder::new().prefix("meshgate-fuzz-").tempdir_in(parent).expect("a temporary folder")
 });
 
-fn written(folder: &str, name: &str, data: &[u8]) -> PathBuf {
+pub(crate) fn written(folder: &str, name: &str, data: &[u8]) -> PathBuf {
     let folder = FOLDER.path().join(folder);
     fs::create_dir_all(&folder).expect("a folder");
     fs::write(folder.join(name), data).expect("a file");

@@ -117,11 +117,16 @@ fn has_blank_around(value: &HeaderValue) -> bool {
 
 /// HTTP/2 may split a cookie into lines, which are one value to everybody else (RFC 9113, section 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
-    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
-    let mut joined = first.as_bytes().to_vec();
-    for crumb in std::iter::once(second).chain(crumbs) {
-        joined.extend_from_slice(b"; ");
+    let crumbs = headers.get_all(header::COOKIE);
+    if crumbs.iter().nth(1).is_none() {
+        return;
+    }
+    let mut joined = Vec::new();
+    // An empty one would leave a blank at the end, which policies would see and the next reader of HTTP/1 would not.
+    for crumb in crumbs.iter().filter(|crumb| !crumb.is_empty()) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
         joined.extend_from_slice(crumb.as_bytes());
     }
     // Made of header values and a separator that may stand in one, so it is one.

@@ -221,8 +221,12 @@ impl Scanner {
 
     /// A line of a head, or what is left of it, without LF. Whether it was the last.
     fn head_line(&mut self, piece: &[u8]) -> Result<bool, Breach> {
-        let line = self.line.end(piece)?;
         let is_request = matches!(self.of, Of::Requests);
+        if !self.head.begun && is_request {
+            // Before how the line ends: the first byte that breaks a rule says which, however the line is cut.
+            self.head.target(piece)?;
+        }
+        let line = self.line.end(piece)?;
         let is_empty = line.text.is_empty();
         let is_over = self.head.begun && is_empty;
         match self.head.begun {
@@ -230,7 +234,6 @@ impl Scanner {
             true => self.head.field(line.text, line.whole, is_request)?,
             false if is_empty => self.head.empty_line(is_request)?,
             false if is_request => {
-                self.head.target(piece)?;
                 self.head.http10 = line.last == b'0';
                 self.head.begun = true;
             }

@@ -235,3 +235,21 @@ fn a_rewritten_path_is_one_that_could_have_come_in() {
         }
     }
 }
+
+#[test]
+fn crumbs_of_a_cookie_are_joined_without_the_empty_ones() {
+    for (crumbs, expected) in [
+        (&["a=1"][..], "a=1"),
+        (&["a=1", "b=2", "c=3"], "a=1; b=2; c=3"),
+        (&["a=1", ""], "a=1"),
+        (&["", "a=1", "", "b=2"], "a=1; b=2"),
+        (&["", ""], ""),
+    ] {
+        let headers: Vec<_> = crumbs.iter().map(|crumb| ("cookie", *crumb)).collect();
+        let mut request = request("https://a/", &headers);
+        *request.version_mut() = Version::HTTP_2;
+        sanitise_request(&mut request, Level::MergeSlashes, ClientCert::Remove).unwrap();
+        let lines: Vec<_> = request.headers().get_all(header::COOKIE).iter().collect();
+        assert_eq!(lines, [expected], "{crumbs:?}");
+    }
+}

@@ -83,6 +83,7 @@ fn refuses_heads_that_have_two_readings() {
         ("\r\n\r\nGET / HTTP/1.1\r\n".to_owned(), Breach::EmptyLines),
         ("GET /#a HTTP/1.1\r\n".to_owned(), Breach::Fragment),
         ("GET http://a/b?c#d HTTP/1.1\r\n".to_owned(), Breach::Fragment),
+        ("GET /#a HTTP/1.1\n".to_owned(), Breach::Fragment),
     ] {
         // Well before the library has seen an end.
         let padded = format!("{head}{}\r\n\r\n", "x".repeat(70) + ": y");
