@@ -30,9 +30,10 @@ const TOOLS: [&str; 6] = [
     "ip6tables-legacy-restore",
 ];
 
-/// `$1` is what stands for the tool; the number of the call is a line in `calls`.
+/// A call that changes something is a line in `calls`. One that only looks is let through: nothing can be half done there.
 const SCRIPT: &str = r#"#!/bin/sh
 here=FOLDER
+case "$*" in *show*|*list*) PATH=REAL exec TOOL "$@" ;; esac
 echo call >> "$here/calls"
 number=$(wc -l < "$here/calls")
 stop() {
@@ -166,7 +167,7 @@ fn killed_nothing_is_half_applied(from: &str, to: &str) {
     let before = tables(&place);
     let calls = tools.calls(&place, &new);
     let after = tables(&place);
-    assert!(before != after && calls > 3, "{calls}");
+    assert!(before != after && calls > 1, "{calls}");
     let mut unfinished = 0;
     for call in 1..=calls {
         for (moment, goes_on) in [("before", false), ("before", true), ("after", true)] {
