@@ -153,7 +153,7 @@ fn describe(rules: &mut Rules, Route { family, mark, table }: &Route, leads_here
     }
 }
 
-/// `15006:	from all fwmark 0x539 lookup 133`
+/// `15006: from all fwmark 0x539 lookup 133`
 fn parse(family: Family, line: &str) -> Option<Route> {
     let (priority, rest) = line.split_once(':')?;
     let after = |name: &str| rest.split_whitespace().skip_while(|word| *word != name).nth(1);
