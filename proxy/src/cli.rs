@@ -58,7 +58,7 @@ enum Command {
     /// A certificate authority for trying things out
     Ca(ca::Args),
     /// The rules that redirect a workload's traffic to the proxy
-    Iptables(meshgate_iptables::cli::IptablesCommand),
+    Iptables(Box<meshgate_iptables::cli::IptablesCommand>),
 }
 
 /// How a command prints its result.
