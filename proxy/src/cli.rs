@@ -58,7 +58,7 @@ enum Command {
     /// A certificate authority for trying things out
     Ca(ca::Args),
     /// The rules that redirect a workload's traffic to the proxy
-    Iptables(meshgate_iptables::cli::IptablesCommand),
+    Iptables(Box<meshgate_iptables::cli::IptablesCommand>),
 }
 
 /// How a command prints its result.
@@ -89,7 +89,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Ca(args) => ca::run(args),
         Command::Iptables(args) => match meshgate_iptables::cli::run(&args, &mut std::io::stdout()) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(status) => ExitCode::from(status),
             Err(error) => fail(error),
         },
     }

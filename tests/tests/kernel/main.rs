@@ -15,6 +15,7 @@
     reason = "a test that finds something else than it expects has failed"
 )]
 
+mod apply;
 mod exclusions;
 mod families;
 mod hbone;

@@ -34,12 +34,27 @@ static XTABLES: LazyLock<Result<(), String>> = LazyLock::new(|| {
     tools.try_for_each(|tool| feed(network.enter(0, 0).args([tool, "--noflush"]), IPTABLES))
 });
 
+static LEGACY: LazyLock<Result<(), String>> = LazyLock::new(|| {
+    let network = Network::new(&["probe"])?;
+    let mut tools = ["iptables-legacy-restore", "ip6tables-legacy-restore"].into_iter();
+    tools.try_for_each(|tool| feed(network.enter(0, 0).args([tool, "--noflush"]), IPTABLES))
+});
+
+/// Whether this machine can run tests of every back end of `meshgate iptables apply`.
+pub(crate) fn all_back_ends_met() -> bool {
+    met(Rendering::Nft) && met(Rendering::Iptables) && is_met(&LEGACY)
+}
+
 /// Whether this machine can run tests of a rendering. When it cannot, says so where no test harness captures it.
 pub(super) fn met(rendering: Rendering) -> bool {
     let tools = match rendering {
         Rendering::Nft => &NFTABLES,
         Rendering::Iptables => &XTABLES,
     };
+    is_met(tools)
+}
+
+fn is_met(tools: &LazyLock<Result<(), String>>) -> bool {
     let Err(reason) = MACHINE.as_ref().and_then(|()| tools.as_ref()) else { return true };
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("kernel test");
