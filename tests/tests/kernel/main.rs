@@ -25,6 +25,7 @@ mod source_address;
 mod support;
 mod tcp;
 mod walkthrough_a;
+mod walkthrough_b;
 
 use std::path::Path;
 

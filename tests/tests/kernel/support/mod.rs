@@ -7,6 +7,7 @@ pub(crate) mod pod;
 pub(crate) mod redirection;
 mod requirements;
 mod resources;
+pub(crate) mod three;
 
 pub(crate) use mesh::{Mesh, Workload};
 pub(crate) use network::Family;

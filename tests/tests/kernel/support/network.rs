@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -61,6 +61,8 @@ const PREFIX: &str = "meshgate-tests-";
 pub(crate) struct Network {
     /// The switch's, and then the pods'.
     namespaces: Vec<Namespace>,
+    /// What names mean in it.
+    hosts: Option<PathBuf>,
 }
 
 impl Network {
@@ -73,11 +75,25 @@ impl Network {
         let prefix = format!("{PREFIX}{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let switch = Namespace::new(format!("{prefix}-switch"))?;
         switch.ip("link add name switch type bridge\nlink set switch up\n")?;
-        let mut network = Self { namespaces: vec![switch] };
+        let mut network = Self { namespaces: vec![switch], hosts: None };
         for (index, pod) in pods.iter().enumerate() {
             network.plug(index, format!("{prefix}-{pod}"))?;
         }
         Ok(network)
+    }
+
+    /// The same, with a file that stands at `/etc/hosts` for whatever is run in it from now on.
+    pub(super) fn with_hosts(self, hosts: PathBuf) -> Self {
+        Self { hosts: Some(hosts), ..self }
+    }
+
+    /// Takes the way from one pod to another, in that direction.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub(super) fn cut(&self, from: usize, to: usize) -> Result<(), String> {
+        let [v4, v6] = Family::BOTH.map(|family| family.pod(to));
+        self.namespaces[from + 1].ip(&format!("route add unreachable {v4}/32\nroute add unreachable {v6}/128\n"))
     }
 
     /// Removes what is left of test processes that were killed: nothing runs in it any more, but the names stay.
@@ -112,6 +128,9 @@ impl Network {
              route add fd00:96::/64 dev eth0\n",
             switch = switch.name
         ))?;
+        // Whoever likes may send an ICMP echo.
+        let everybody = "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range";
+        feed(command("ip").args(["netns", "exec", &pod.name, "sh", "-c", everybody]), "")?;
         switch.ip(&format!("link set port{index} master switch up\n"))?;
         self.namespaces.push(pod);
         Ok(())
@@ -122,6 +141,10 @@ impl Network {
         let (namespace, user) = (&self.namespaces[index + 1], user.to_string());
         let mut enter = command("ip");
         enter.args(["netns", "exec", &namespace.name]);
+        if let Some(hosts) = &self.hosts {
+            // In the mount namespace that `ip netns exec` made for this command alone.
+            enter.args(["sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(hosts);
+        }
         // Killed with the test, even when the test is killed.
         enter.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--pdeathsig", "KILL"]);
         enter
