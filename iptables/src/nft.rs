@@ -94,7 +94,7 @@ fn hook(chain: Chain) -> Option<&'static str> {
 }
 
 /// Nothing else may use a table of this name: it is deleted with all that is in it.
-const TABLE: &str = "meshgate";
+pub(crate) const TABLE: &str = "meshgate";
 
 /// Where the kernel itself translates destinations; what `iptables -t nat` hooks to as well.
 const NAT_PRIORITY: i32 = -100;
