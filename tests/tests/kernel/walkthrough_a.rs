@@ -33,6 +33,16 @@ fn walkthrough_a_over_ipv6_by_iptables() {
     walk(Rendering::Iptables, Family::V6);
 }
 
+#[test]
+fn walkthrough_a_over_ipv4_by_legacy_iptables() {
+    walk(Rendering::Legacy, Family::V4);
+}
+
+#[test]
+fn walkthrough_a_over_ipv6_by_legacy_iptables() {
+    walk(Rendering::Legacy, Family::V6);
+}
+
 fn walk(rendering: Rendering, family: Family) {
     let [frontend, backend, other] = ["frontend", "backend", "other"].map(Workload::of);
     let workloads = [frontend, backend.clone(), other, Workload::outside("outsider")];

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::rc::Rc;
 
-use meshgate::sandbox::Sandbox;
+use meshgate::sandbox::{ADMIN_PORT, Sandbox};
 
 use super::network::Network;
 use super::pod::{PROXY_USER, Pod};
@@ -26,6 +26,8 @@ pub(crate) struct Workload {
     listens_on: &'static str,
     pub(super) traffic_policy: &'static str,
     pub(super) settings: &'static str,
+    /// Where the sidecar's admin endpoint listens: on loopback at the usual port, or on everything at another.
+    pub(super) admin: u16,
     /// More fields of its sidecar's inbound listeners.
     pub(super) inbound: &'static str,
 }
@@ -34,7 +36,8 @@ impl Workload {
     /// In the mesh, with every setting at its default.
     pub(crate) fn of(name: &'static str) -> Self {
         let (listens_on, traffic_policy) = ("[::]", "ALLOW_ANY");
-        Self { name, in_mesh: true, flags: Vec::new(), listens_on, traffic_policy, settings: "", inbound: "" }
+        let (flags, admin) = (Vec::new(), ADMIN_PORT);
+        Self { name, in_mesh: true, flags, listens_on, traffic_policy, settings: "", inbound: "", admin }
     }
 
     /// Without a sidecar.
@@ -51,6 +54,11 @@ impl Workload {
     /// Its application listens on this address alone, instead of on all of both families.
     pub(crate) fn listening_on(self, listens_on: &'static str) -> Self {
         Self { listens_on, ..self }
+    }
+
+    /// Its sidecar's admin endpoint can be called from everywhere, at this port.
+    pub(crate) fn admin_at(self, admin: u16) -> Self {
+        Self { admin, ..self }
     }
 
     /// Its sidecar refuses what goes to no known service.
@@ -86,9 +94,10 @@ impl Mesh {
         let mut mesh = Self { pods: Vec::new(), sandbox };
         for (index, workload) in workloads.iter().enumerate() {
             let mut pod = Pod::new(&network, &mesh.sandbox.path(""), index, workload.name);
+            pod.admin = workload.admin;
             pod.start_application(workload.name, workload.listens_on);
             if workload.in_mesh {
-                rendering.load(&network, index, &workload.flags);
+                pod.redirect(rendering, &workload.flags);
                 pod.start_sidecar();
             }
             mesh.pods.push(pod);

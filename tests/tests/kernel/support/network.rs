@@ -56,6 +56,9 @@ impl Family {
 /// What the names of all namespaces begin with; the number of the process that made them follows.
 const PREFIX: &str = "meshgate-tests-";
 
+/// What an init container has for redirection.
+const INIT: &str = "-all,+net_admin,+net_raw";
+
 /// A switch, and a namespace plugged into it for each pod. All are gone when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Network {
@@ -113,9 +116,6 @@ impl Network {
         let (v4, v6) = (Family::V4.pod(index), Family::V6.pod(index));
         // Nobody else can have the addresses, so none is held back while the kernel looks for others that have it (nodad).
         //
-        // IPv6 has a loopback address where IPv4 has a loopback network: unlike 127.0.0.6, ::6 is nobody's until it is
-        // given to the interface, and the inbound side could not call the application from it.
-        //
         // The services' networks need a route and nothing behind it: without one a connection fails before any rule sees it.
         pod.ip(&format!(
             "link set lo up\n\
@@ -123,7 +123,6 @@ impl Network {
              link set eth0 up\n\
              addr add {v4}/24 dev eth0\n\
              addr add {v6}/64 dev eth0 nodad\n\
-             addr add ::6/128 dev lo nodad\n\
              route add 10.96.0.0/16 dev eth0\n\
              route add fd00:96::/64 dev eth0\n",
             switch = switch.name
@@ -136,8 +135,23 @@ impl Network {
         Ok(())
     }
 
-    /// The beginning of a command in a pod's namespace, as a user.
+    /// The beginning of a command in a pod's namespace, as a user without any capability unless that is root.
     pub(crate) fn enter(&self, index: usize, user: u32) -> Command {
+        self.enter_with(index, user, &[])
+    }
+
+    /// The same for root, with the capabilities that init containers are given for redirection, and no more.
+    pub(crate) fn enter_as_init(&self, index: usize) -> Command {
+        self.enter_with(index, 0, &["--bounding-set", INIT, "--inh-caps", "-all", "--no-new-privs"])
+    }
+
+    /// The same for a user that keeps one capability.
+    pub(crate) fn enter_capable(&self, index: usize, user: u32, capability: &str) -> Command {
+        let only = format!("-all,+{capability}");
+        self.enter_with(index, user, &["--inh-caps", &only, "--ambient-caps", &only, "--bounding-set", &only])
+    }
+
+    fn enter_with(&self, index: usize, user: u32, privileges: &[&str]) -> Command {
         let (namespace, user) = (&self.namespaces[index + 1], user.to_string());
         let mut enter = command("ip");
         enter.args(["netns", "exec", &namespace.name]);
@@ -147,6 +161,7 @@ impl Network {
         }
         // Killed with the test, even when the test is killed.
         enter.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--pdeathsig", "KILL"]);
+        enter.args(privileges);
         enter
     }
 }

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::rc::Rc;
 
+use meshgate::sandbox::ADMIN_PORT;
 use serde_json::Value;
 
 use super::command::{Answer, stdout};
 use super::network::{Family, Network};
+use super::redirection::Rendering;
 use super::until;
 
 /// Applications and clients run as this user.
@@ -35,6 +37,8 @@ const EACH: &str = "\nended: %{http_code} %{exitcode}\n";
 pub(crate) struct Pod {
     pub(crate) name: &'static str,
     pub(crate) index: usize,
+    /// Where its sidecar's admin endpoint is.
+    pub(super) admin: u16,
     sidecar: Option<Process>,
     application: Option<Process>,
     folder: PathBuf,
@@ -46,7 +50,7 @@ impl Pod {
     /// A pod in which nothing runs yet. Its files are in `folder`.
     pub(super) fn new(network: &Rc<Network>, folder: &Path, index: usize, name: &'static str) -> Self {
         let (folder, network) = (folder.to_owned(), Rc::clone(network));
-        Self { name, index, sidecar: None, application: None, folder, network }
+        Self { name, index, admin: ADMIN_PORT, sidecar: None, application: None, folder, network }
     }
 
     /// Starts an application that calls itself `called` and listens at the host `on`, and waits until it does.
@@ -61,6 +65,11 @@ impl Pod {
         BufReader::new(application.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "listening\n", "the application of {}", self.name);
         self.application = Some(application);
+    }
+
+    /// Redirects its traffic.
+    pub(super) fn redirect(&self, rendering: Rendering, flags: &[String]) {
+        rendering.load(&self.network, self.index, &self.folder.join("bin/meshgate"), flags);
     }
 
     /// Starts the sidecar, which reads `<name>.yaml`.
@@ -95,7 +104,7 @@ impl Pod {
     pub(super) fn until_ready(&mut self) {
         let ready = until("a sidecar that is ready", || {
             let ended = self.sidecar.as_mut()?.0.try_wait().unwrap().is_some();
-            (ended || self.curl(&["http://127.0.0.1:15000/ready"]).status == 200).then_some(!ended)
+            (ended || self.ask_admin("ready").status == 200).then_some(!ended)
         });
         assert!(ready, "the sidecar of {} ended: {}", self.name, self.output());
     }
@@ -167,7 +176,11 @@ impl Pod {
 
     /// The sidecar's metrics.
     pub(crate) fn metrics(&self) -> String {
-        self.curl(&["http://127.0.0.1:15000/metrics"]).body
+        self.ask_admin("metrics").body
+    }
+
+    fn ask_admin(&self, page: &str) -> Answer {
+        self.curl(&[&format!("http://127.0.0.1:{}/{page}", self.admin)])
     }
 
     /// A metric of the sidecar by its name and labels as exposed; `None` while it is not there.

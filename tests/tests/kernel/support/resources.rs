@@ -1,5 +1,7 @@
 //! The files of a mesh: what a cluster's API server would know of its pods, and the sidecars' bootstrap files.
 
+use meshgate::sandbox::ADMIN_PORT;
+
 use super::mesh::Workload;
 use super::network::Family;
 use super::pod::{HTTP_PORT, TCP_PORT};
@@ -48,7 +50,11 @@ pub(super) fn hosts(workloads: &[Workload]) -> String {
 pub(super) fn bootstrap(workload: &Workload) -> String {
     let Workload { name, traffic_policy, settings, .. } = workload;
     let pod = format!("{name}-1");
-    workload_of(name, &pod, "default", name) + &listeners(traffic_policy, workload.inbound) + settings
+    let admin = match workload.admin {
+        ADMIN_PORT => String::new(),
+        port => format!("admin: {{address: \"0.0.0.0:{port}\"}}\n"),
+    };
+    workload_of(name, &pod, "default", name) + &listeners(traffic_policy, workload.inbound) + &admin + settings
 }
 
 /// The lines of a bootstrap file that say whose proxy it is; its files and its label `app` have the name `name`.

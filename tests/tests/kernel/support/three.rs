@@ -68,7 +68,7 @@ impl ThreeClusters {
             httpbin.start_application(cluster, "[::]");
         }
         for pod in [&clusters.curl, &clusters.stranger].into_iter().chain(&clusters.httpbins) {
-            rendering.load(&network, pod.index, &[]);
+            pod.redirect(rendering, &[]);
         }
         let mut proxies = clusters.proxies_mut();
         proxies.iter_mut().for_each(|pod| pod.start_sidecar());

@@ -1,0 +1,73 @@
+//! What is none of the mesh's business passes as if there were none: what is not TCP, and what the sidecar itself answers.
+
+use std::net::SocketAddr;
+
+use meshgate::sandbox::ADMIN_PORT;
+
+use crate::support::command::{said, stdout, text};
+use crate::support::pod::{HTTP_PORT, UDP_PORT};
+use crate::support::{Family, Mesh, Rendering, Workload};
+
+const STRICT: &str = include_str!("../../../examples/walkthrough-a/strict.yaml");
+const DENY_ALL: &str = include_str!("../../../examples/walkthrough-a/deny-all-backend.yaml");
+
+#[test]
+fn datagrams_and_echoes_pass_by_nft() {
+    datagrams_and_echoes_pass(Rendering::Nft);
+}
+
+#[test]
+fn datagrams_and_echoes_pass_by_iptables() {
+    datagrams_and_echoes_pass(Rendering::Iptables);
+}
+
+#[test]
+fn datagrams_and_echoes_pass_by_legacy_iptables() {
+    datagrams_and_echoes_pass(Rendering::Legacy);
+}
+
+fn datagrams_and_echoes_pass(rendering: Rendering) {
+    let frontend = Workload::of("frontend").registry_only();
+    let Some(mesh) = Mesh::start(rendering, &[frontend, Workload::of("backend")]) else { return };
+    mesh.policies(&[STRICT, DENY_ALL]);
+    let [frontend, backend] = ["frontend", "backend"].map(|name| mesh.pod(name));
+    for family in Family::BOTH {
+        let address = SocketAddr::new(backend.address(family), UDP_PORT);
+        let heard = stdout(&frontend.datagram(address, "hello"));
+        assert_eq!(said(&heard, "echo"), Some("hello"), "{heard}");
+        assert_eq!(said(&heard, "peer"), Some(frontend.address(family).to_string().as_str()), "{heard}");
+        for address in [backend.address(family), frontend.address(family), family.loopback()] {
+            let echo = frontend.ping(address);
+            assert!(echo.status.success(), "{address}: {}", text(&echo.stderr));
+        }
+    }
+    assert!(frontend.access_log().is_empty() && backend.access_log().is_empty());
+}
+
+/// What a kubelet and a scraper ask, which have no certificate, answered past mutual TLS and policy.
+#[test]
+fn sidecars_own_port_answers_from_outside_when_it_is_left_alone() {
+    let backend = Workload::of("backend").admin_at(15021).redirected(&["-d", "15021"]);
+    let Some(mesh) = Mesh::start(Rendering::Nft, &[backend, Workload::outside("outsider")]) else { return };
+    mesh.policies(&[STRICT, DENY_ALL]);
+    let [backend, outsider] = ["backend", "outsider"].map(|name| mesh.pod(name));
+    for path in ["/ready", "/metrics"] {
+        outsider.curl(&[&backend.at(Family::V4, 15021, path)]).assert_ok(path);
+    }
+    outsider.curl(&[&backend.at(Family::V4, HTTP_PORT, "/")]).assert_closed("all else");
+}
+
+/// What inbound passes on comes from the machine itself, which makes nobody someone who sits there.
+#[test]
+fn nobody_ends_the_sidecar_through_its_inbound_side() {
+    let backend = || Workload::of("backend").settings("admin: {quit: true}\n");
+    let everywhere = Workload::of("backend").settings("admin: {quit: true, address: \"0.0.0.0:15000\"}\n");
+    for (backend, status) in [(backend(), 503), (everywhere, 403)] {
+        let Some(mesh) = Mesh::start(Rendering::Nft, &[backend, Workload::outside("outsider")]) else { return };
+        let [backend, outsider] = ["backend", "outsider"].map(|name| mesh.pod(name));
+        let url = backend.at(Family::V4, ADMIN_PORT, "/quitquitquit");
+        let answer = outsider.curl(&["--request", "POST", &url]);
+        assert_eq!(answer.status, status, "{answer}");
+        assert!(!backend.metrics().is_empty(), "{}", backend.output());
+    }
+}
