@@ -26,6 +26,7 @@ mod self_calls;
 mod source_address;
 mod support;
 mod tcp;
+mod tproxy;
 mod untouched;
 mod walkthrough_a;
 mod walkthrough_b;

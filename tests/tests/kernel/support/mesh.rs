@@ -26,6 +26,8 @@ pub(crate) struct Workload {
     listens_on: &'static str,
     pub(super) traffic_policy: &'static str,
     pub(super) settings: &'static str,
+    /// The only one that its sidecar has.
+    capability: Option<&'static str>,
     /// Where the sidecar's admin endpoint listens: on loopback at the usual port, or on everything at another.
     pub(super) admin: u16,
     /// More fields of its sidecar's inbound listeners.
@@ -37,7 +39,8 @@ impl Workload {
     pub(crate) fn of(name: &'static str) -> Self {
         let (listens_on, traffic_policy) = ("[::]", "ALLOW_ANY");
         let (flags, admin) = (Vec::new(), ADMIN_PORT);
-        Self { name, in_mesh: true, flags, listens_on, traffic_policy, settings: "", inbound: "", admin }
+        let capability = None;
+        Self { name, in_mesh: true, flags, listens_on, traffic_policy, settings: "", inbound: "", admin, capability }
     }
 
     /// Without a sidecar.
@@ -56,9 +59,19 @@ impl Workload {
         Self { listens_on, ..self }
     }
 
-    /// Its sidecar's admin endpoint can be called from everywhere, at this port.
+    /// Its sidecar's admin endpoint can be called from everywhere, at this port, and asked to end the sidecar.
     pub(crate) fn admin_at(self, admin: u16) -> Self {
         Self { admin, ..self }
+    }
+
+    /// Its sidecar takes what comes in by TPROXY, for which it has a capability.
+    pub(crate) fn transparent(self) -> Self {
+        Self { inbound: ", transparent: true", capability: Some("net_raw"), ..self }.redirected(&["-m", "TPROXY"])
+    }
+
+    /// The same, without the capability.
+    pub(crate) fn incapable(self) -> Self {
+        Self { capability: None, ..self }
     }
 
     /// Its sidecar refuses what goes to no known service.
@@ -80,8 +93,18 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    /// Starts the workloads, in this order of addresses. `None`, said loudly, where the machine cannot do it.
+    /// Starts the workloads, in this order of addresses, and waits until they are ready. `None`, said loudly, where the machine cannot
+    /// do it.
     pub(crate) fn start(rendering: Rendering, workloads: &[Workload]) -> Option<Self> {
+        let mut mesh = Self::launch(rendering, workloads)?;
+        for pod in mesh.pods.iter_mut().filter(|pod| pod.in_mesh()) {
+            pod.until_ready();
+        }
+        Some(mesh)
+    }
+
+    /// As [`Mesh::start`], without waiting.
+    pub(crate) fn launch(rendering: Rendering, workloads: &[Workload]) -> Option<Self> {
         if !requirements::met(rendering) {
             return None;
         }
@@ -95,15 +118,13 @@ impl Mesh {
         for (index, workload) in workloads.iter().enumerate() {
             let mut pod = Pod::new(&network, &mesh.sandbox.path(""), index, workload.name);
             pod.admin = workload.admin;
+            pod.capability = workload.capability;
             pod.start_application(workload.name, workload.listens_on);
             if workload.in_mesh {
                 pod.redirect(rendering, &workload.flags);
                 pod.start_sidecar();
             }
             mesh.pods.push(pod);
-        }
-        for pod in mesh.pods.iter_mut().filter(|pod| pod.in_mesh()) {
-            pod.until_ready();
         }
         Some(mesh)
     }

@@ -39,6 +39,8 @@ pub(crate) struct Pod {
     pub(crate) index: usize,
     /// Where its sidecar's admin endpoint is.
     pub(super) admin: u16,
+    /// The only one that its sidecar has.
+    pub(super) capability: Option<&'static str>,
     sidecar: Option<Process>,
     application: Option<Process>,
     folder: PathBuf,
@@ -50,7 +52,7 @@ impl Pod {
     /// A pod in which nothing runs yet. Its files are in `folder`.
     pub(super) fn new(network: &Rc<Network>, folder: &Path, index: usize, name: &'static str) -> Self {
         let (folder, network) = (folder.to_owned(), Rc::clone(network));
-        Self { name, index, admin: ADMIN_PORT, sidecar: None, application: None, folder, network }
+        Self { name, index, admin: ADMIN_PORT, capability: None, sidecar: None, application: None, folder, network }
     }
 
     /// Starts an application that calls itself `called` and listens at the host `on`, and waits until it does.
@@ -74,7 +76,10 @@ impl Pod {
 
     /// Starts the sidecar, which reads `<name>.yaml`.
     pub(super) fn start_sidecar(&mut self) {
-        let mut run = self.network.enter(self.index, PROXY_USER);
+        let mut run = match self.capability {
+            None => self.network.enter(self.index, PROXY_USER),
+            Some(capability) => self.network.enter_capable(self.index, PROXY_USER, capability),
+        };
         let log = self.folder.join(format!("{}.log", self.name));
         let log = fs::File::options().create(true).append(true).open(log).unwrap();
         run.arg(self.folder.join("bin/meshgate")).args(["run", "--bootstrap"]);

@@ -52,7 +52,7 @@ pub(super) fn bootstrap(workload: &Workload) -> String {
     let pod = format!("{name}-1");
     let admin = match workload.admin {
         ADMIN_PORT => String::new(),
-        port => format!("admin: {{address: \"0.0.0.0:{port}\"}}\n"),
+        port => format!("admin: {{address: \"0.0.0.0:{port}\", quit: true}}\n"),
     };
     workload_of(name, &pod, "default", name) + &listeners(traffic_policy, workload.inbound) + &admin + settings
 }
