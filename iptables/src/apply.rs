@@ -7,8 +7,8 @@ use crate::backend::{Backend, Candidate, Choice, Survey, Surveyed, Tool, Why};
 use crate::drift::Rules;
 use crate::error::Error;
 use crate::routes::{Ip, wanted as routes};
-use crate::rules::{Family, RuleSet};
-use crate::session::{Wanted, guard};
+use crate::rules::RuleSet;
+use crate::session::{Wanted, WithoutIpv6, guard};
 use crate::system::System;
 
 /// How to apply.
@@ -29,7 +29,7 @@ pub(crate) struct Applied {
     pub(crate) difference: Vec<String>,
     /// Rules that are in force now.
     pub(crate) count: usize,
-    pub(crate) families: &'static [Family],
+    pub(crate) rules: RuleSet,
     /// Back ends whose rules of ours were removed, or would be.
     pub(crate) cleaned: Vec<Backend>,
 }
@@ -44,28 +44,24 @@ pub(crate) fn apply(system: &impl System, wanted: &Wanted, request: Request) -> 
     guard(system, of_a_node, request.allow_host_network)?;
     let error = match install(system, survey, &wanted.rules, request) {
         Ok(applied) => return Ok(applied),
-        Err(error) if wanted.rules.families() == [Family::V4] => return Err(error),
         Err(error) => error,
     };
-    let Some(rules) = &wanted.without_ipv6 else {
-        // Whether it is IPv6 that fails is seen by doing without.
-        let works = |rules| install(system, Survey::of(system, request.lock_seconds), rules, dry(request)).is_ok();
-        return Err(match &wanted.only_ipv4 {
-            Some(rules) if wanted.has_ipv6_address && works(rules) => Error::Ipv6Uncaptured(Box::new(error)),
-            _ => error,
-        });
+    // Whether it is IPv6 that fails is seen by doing without.
+    let without = |request: Request| {
+        install(system, Survey::of(system, request.lock_seconds), &wanted.rules.clone().without_ipv6(), request)
     };
-    match install(system, Survey::of(system, request.lock_seconds), rules, request) {
-        Ok(applied) => {
+    match wanted.without_ipv6 {
+        WithoutIpv6::Fails => Err(error),
+        WithoutIpv6::Bypasses if without(Request { dry_run: true, ..request }).is_ok() => {
+            Err(Error::Ipv6Uncaptured(Box::new(error)))
+        }
+        WithoutIpv6::Bypasses => Err(error),
+        WithoutIpv6::Suffices => {
+            let Ok(applied) = without(request) else { return Err(error) };
             system.note(&format!("warning: IPv6 is not captured, and the workload has no IPv6 address: {error}"));
             Ok(applied)
         }
-        Err(_) => Err(error),
     }
-}
-
-fn dry(request: Request) -> Request {
-    Request { dry_run: true, ..request }
 }
 
 /// Takes the first back end that takes the rules.
@@ -99,7 +95,7 @@ fn install(system: &impl System, survey: Survey, rules: &RuleSet, request: Reque
         why: candidate.why,
         difference,
         count: candidate.tool.wanted(rules).count(),
-        families: rules.families(),
+        rules: rules.clone(),
         cleaned,
     })
 }

@@ -7,7 +7,7 @@ use crate::backend::{Backend, Choice, Survey};
 use crate::drift::Rules;
 use crate::error::Error;
 use crate::routes::Ip;
-use crate::session::Wanted;
+use crate::session::{Wanted, WithoutIpv6};
 use crate::system::System;
 
 /// What was found.
@@ -30,11 +30,9 @@ pub(crate) fn check(system: &impl System, wanted: &Wanted, choice: Choice, secon
     let mut candidates = candidates.into_iter();
     let Some(candidate) = candidates.next() else { return Err(Error::NoBackend(Vec::new())) };
     // Where IPv6 may be left out, it was left out if the machine does not take it.
-    let rules = match &wanted.without_ipv6 {
-        Some(less) if candidate.tool.test(system, &wanted.rules).is_err() => less,
-        _ => &wanted.rules,
-    };
-    let target = candidate.tool.wanted(rules);
+    let less = wanted.without_ipv6 == WithoutIpv6::Suffices && candidate.tool.test(system, &wanted.rules).is_err();
+    let rules = if less { wanted.rules.clone().without_ipv6() } else { wanted.rules.clone() };
+    let target = candidate.tool.wanted(&rules);
     let mut difference = candidate.loaded.own.difference(&target);
     for other in others.into_iter().chain(candidates.map(crate::backend::Candidate::into_surveyed)) {
         let backend = other.backend;
@@ -49,7 +47,7 @@ pub(crate) fn check(system: &impl System, wanted: &Wanted, choice: Choice, secon
             Err(_) => {}
         }
     }
-    let (routing, needed) = Ip::find(system).compare(system, rules)?;
+    let (routing, needed) = Ip::find(system).compare(system, &rules)?;
     difference.extend(routing.difference(&needed));
     Ok(Checked { backend: candidate.backend, count: target.count(), difference })
 }

@@ -1,9 +1,10 @@
 //! The `meshgate iptables` subcommand, for the binary to embed.
 //!
 //! Results go to the given output, what was noticed on the way to standard error. Exit status: 0 done, or as it should be;
-//! 1 `check` found a difference; 2 an error; `validate` has more, see [`crate::validate`].
+//! 1 `check` found a difference; 2 an error; `validate` has more, see `docs/iptables.md`.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -19,6 +20,7 @@ use crate::restore::restore;
 use crate::rules::{Family, RuleSet, rules};
 use crate::session::Wanted;
 use crate::system::Machine;
+use crate::validate;
 
 /// Redirects a workload's traffic to the proxy.
 #[derive(Debug, Clone, Args)]
@@ -39,6 +41,11 @@ pub enum Action {
     Clean(Tooling),
     /// Compare what is loaded with what the options ask for: status 0 the same, 1 not, 2 an error
     Check(Check),
+    /// Prove by real connections that the redirection acts, before the proxy runs
+    Validate(Validate),
+    /// Make one of the connections of `validate`
+    #[command(hide = true)]
+    Probe(Probe),
 }
 
 /// The arguments of `meshgate iptables print`.
@@ -63,6 +70,14 @@ pub struct Apply {
     /// Say what would change, and change nothing
     #[arg(short = 'n', long)]
     pub dry_run: bool,
+
+    /// Prove afterwards that the redirection acts, as `validate` does
+    #[arg(long, visible_alias = "run-validation")]
+    pub validate: bool,
+
+    /// How that is proved.
+    #[command(flatten)]
+    pub probing: Probing,
 
     /// Work in the machine's own network namespace as well: every process of the machine is captured
     #[arg(long)]
@@ -93,6 +108,45 @@ pub struct Check {
     pub options: Options,
 }
 
+/// The arguments of `meshgate iptables validate`.
+#[derive(Debug, Clone, Args)]
+pub struct Validate {
+    /// How it is proved.
+    #[command(flatten)]
+    pub probing: Probing,
+
+    /// What should be redirected.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// How the redirection is proved.
+#[derive(Debug, Clone, Args)]
+pub struct Probing {
+    /// The port that the probes connect to
+    #[arg(long, visible_alias = "iptables-probe-port", value_name = "PORT", default_value_t = DEFAULT_PROBE_PORT,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub probe_port: u16,
+
+    /// How long each probe may take
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_PROBE_SECONDS, value_parser = clap::value_parser!(u32).range(1..=MAX_SECONDS))]
+    pub probe_timeout: u32,
+}
+
+/// The arguments of `meshgate iptables probe`.
+#[derive(Debug, Clone, Args)]
+pub struct Probe {
+    /// Where the connection should arrive
+    #[arg(long)]
+    pub listen: SocketAddr,
+    /// Where it is sent
+    #[arg(long)]
+    pub to: SocketAddr,
+    /// How long it may take, in seconds
+    #[arg(long)]
+    pub timeout: u32,
+}
+
 /// How the firewall tools are run.
 #[derive(Debug, Clone, Args)]
 pub struct Tooling {
@@ -108,6 +162,12 @@ pub struct Tooling {
 impl Tooling {
     fn machine(&self) -> Machine {
         Machine::new(Duration::from_secs(u64::from(self.lock_timeout) + u64::from(self.tool_timeout)))
+    }
+}
+
+impl From<&Probing> for validate::Probing {
+    fn from(probing: &Probing) -> Self {
+        Self { port: probing.probe_port, timeout: Duration::from_secs(probing.probe_timeout.into()) }
     }
 }
 
@@ -133,6 +193,15 @@ pub fn run(command: &IptablesCommand, out: &mut impl Write) -> Result<u8, Error>
         Action::Apply(apply) => run_apply(apply, out)?,
         Action::Clean(tooling) => run_clean(tooling, out)?,
         Action::Check(check) => run_check(check, out)?,
+        Action::Validate(Validate { probing, options }) => {
+            // Its one program is itself, which has a limit of its own for each probe.
+            let machine = Machine::new(Duration::from_secs(4 * u64::from(probing.probe_timeout) + 1));
+            let wanted = Wanted::settle(&machine, options)?;
+            validate::validate(&machine, options, &wanted.rules, probing.into(), out)?
+        }
+        Action::Probe(probe) => {
+            validate::run_probe(probe.listen, probe.to, Duration::from_secs(probe.timeout.into()), out)?
+        }
     };
     out.flush()?;
     Ok(status)
@@ -175,12 +244,15 @@ fn run_apply(args: &Apply, out: &mut impl Write) -> Result<u8, Error> {
         applied.difference.iter().try_for_each(|line| writeln!(out, "{line}"))?;
     }
     report_applied(&applied, &args.options, args.dry_run, out)?;
+    if args.validate && !args.dry_run {
+        return validate::validate(&machine, &args.options, &applied.rules, (&args.probing).into(), out);
+    }
     Ok(0)
 }
 
 fn report_applied(applied: &Applied, options: &Options, dry: bool, out: &mut impl Write) -> Result<(), Error> {
-    let Applied { backend, why, difference, count, families, cleaned } = applied;
-    let families = if families.contains(&Family::V6) { "IPv4 and IPv6" } else { "IPv4 alone" };
+    let Applied { backend, why, difference, count, rules, cleaned } = applied;
+    let families = if rules.families().contains(&Family::V6) { "IPv4 and IPv6" } else { "IPv4 alone" };
     let done = match (difference.is_empty(), dry) {
         (true, _) => "unchanged, as asked for already",
         (false, false) => "applied",
@@ -188,9 +260,8 @@ fn report_applied(applied: &Applied, options: &Options, dry: bool, out: &mut imp
     };
     writeln!(out, "{count} rules {done}, by {backend} ({why}): {families}")?;
     let Options { outbound_port, inbound_capture_port, .. } = options;
-    let users: Vec<_> = options.proxy_uid.iter().map(u32::to_string).collect();
-    let users = users.join(", ");
-    write!(out, "outbound to port {outbound_port}, inbound to port {inbound_capture_port}, but for user {users}")?;
+    let users = &options.proxy_uid;
+    write!(out, "outbound to port {outbound_port}, inbound to port {inbound_capture_port}, but for users {users}")?;
     for backend in cleaned {
         write!(out, "; those of {backend} {} removed", if dry { "would be" } else { "are" })?;
     }
@@ -235,5 +306,9 @@ const DIFFERENT: u8 = 1;
 const DEFAULT_LOCK_SECONDS: u32 = 5;
 /// Far longer than loading our few rules takes, with a module to load and a slow disk.
 const DEFAULT_TOOL_SECONDS: u32 = 30;
+/// Istio's.
+const DEFAULT_PROBE_PORT: u16 = 15002;
+/// Istio's; a connection within the machine takes no time at all.
+const DEFAULT_PROBE_SECONDS: u32 = 5;
 /// An hour is as good as for ever.
 const MAX_SECONDS: i64 = 3600;

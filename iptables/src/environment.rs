@@ -2,6 +2,11 @@
 //!
 //! The one idea: only what the kernel itself says counts, read from `/proc`, which needs no rights and no tool.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::list::Selection;
+use crate::options::Options;
+use crate::rules::Family;
 use crate::system::System;
 
 /// Whether this is the namespace that the machine started with: what every process of a node shares, and a pod with
@@ -44,11 +49,63 @@ pub(crate) fn has_inbound_source(system: &impl System) -> bool {
     addresses.lines().any(|line| line.starts_with(INBOUND_SOURCE) && line.ends_with(" lo"))
 }
 
+/// As whom this process makes connections.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+}
+
+impl Identity {
+    /// Whether the rules take this process for the proxy.
+    pub(crate) fn is_proxy(&self, options: &Options) -> bool {
+        options.proxy_uid.items().contains(&self.user) || options.proxy_gid.items().contains(&self.group)
+    }
+
+    /// Whether the options capture what this process's group sends.
+    pub(crate) fn sends_captured(&self, options: &Options) -> bool {
+        match &options.outbound_owner_groups {
+            Selection::All => !options.outbound_owner_groups_exclude.items().contains(&self.group),
+            Selection::Listed(groups) => groups.items().contains(&self.group),
+        }
+    }
+}
+
+/// As whom this process makes connections: the file system ids, which are the ones that the kernel's match looks at.
+pub(crate) fn identity(system: &impl System) -> Option<Identity> {
+    let status = system.read("/proc/self/status")?;
+    let id = |name: &str| status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().last()?.parse().ok();
+    Some(Identity { user: id("Uid:")?, group: id("Gid:")? })
+}
+
+/// An address of this namespace that is not loopback's.
+pub(crate) fn own_address(system: &impl System, family: Family) -> Option<IpAddr> {
+    match family {
+        Family::V4 => {
+            let tables = system.read(ROUTES)?;
+            let lines: Vec<&str> = tables.lines().map(str::trim).collect();
+            let local = lines.windows(2).filter_map(|pair| match pair {
+                [address, "/32 host LOCAL"] => address.strip_prefix("|-- ")?.parse::<Ipv4Addr>().ok(),
+                _ => None,
+            });
+            local.into_iter().find(|address| !address.is_loopback()).map(IpAddr::from)
+        }
+        Family::V6 => system.read(ADDRESSES)?.lines().find_map(|line| match *line.split_whitespace().collect::<Vec<_>>() {
+            [address, _, _, scope, _, interface] if interface != "lo" && !LOCAL_SCOPES.contains(&scope) => {
+                u128::from_str_radix(address, 16).ok().map(|bits| IpAddr::from(Ipv6Addr::from_bits(bits)))
+            }
+            _ => None,
+        }),
+    }
+}
+
 /// `net.core.dev_weight` is one of those that the kernel registers for its first namespace alone.
 const ONLY_IN_THE_FIRST: &str = "/proc/sys/net/core/dev_weight";
 /// The addresses of this namespace: address, index, prefix, scope, flags, interface.
 const ADDRESSES: &str = "/proc/net/if_inet6";
 const DISABLED: &str = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+/// The routing tables with their local addresses.
+const ROUTES: &str = "/proc/net/fib_trie";
 /// Host and link.
 const LOCAL_SCOPES: [&str; 2] = ["10", "20"];
 /// `::6`

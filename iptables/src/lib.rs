@@ -13,6 +13,7 @@ mod backend;
 mod check;
 mod clean;
 pub mod cli;
+mod destination;
 mod drift;
 mod dump;
 mod environment;
@@ -23,20 +24,24 @@ mod nft;
 mod nftables;
 mod options;
 mod plan;
+mod probe;
 mod restore;
 mod routes;
 mod rules;
 mod session;
 mod system;
+mod validate;
 mod xtables;
 
 pub use backend::{Backend, Choice};
 pub use error::Error;
-pub use list::{CidrList, ListError, PortList, PortRange, Selection};
-pub use nft::nft;
-pub use options::{Options, OptionsError};
-pub use restore::restore;
-pub use rules::{Chain, Family, Match, Owner, Rule, RuleSet, Target, rules};
+pub use list::{
+    AddressList, CidrList, IdList, Interface, InterfaceList, Item, List, ListError, PortList, PortRange, Selection,
+};
+pub use nft::{NFT_TABLE, nft};
+pub use options::{Interception, Ipv6, Options, OptionsError, TunnelPort};
+pub use restore::{restore, rule_words};
+pub use rules::{Chain, Family, Hook, Match, OUTBOUND_MARK, Owner, Routing, Rule, RuleSet, Table, Target, rules};
 
 #[cfg(test)]
 mod testing;

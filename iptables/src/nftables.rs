@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::drift::Rules;
 use crate::error::Error;
 use crate::listing;
-use crate::nft::{TABLE, nft};
+use crate::nft::{NFT_TABLE as TABLE, nft};
 use crate::rules::RuleSet;
 use crate::system::System;
 use crate::xtables::run;

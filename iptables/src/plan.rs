@@ -4,7 +4,6 @@
 //! are deleted by the very words that `iptables-save` showed, and chains that nobody needs any more go, all before one
 //! `COMMIT`. What is of others is not named in it.
 
-use std::cmp::Reverse;
 use std::fmt::Write;
 
 use crate::dump::{Dump, Line, Table};
@@ -16,14 +15,14 @@ use crate::dump::{Dump, Line, Table};
 pub(crate) fn transition(loaded: &Dump, wanted: &Dump) -> String {
     let nothing = Table::default();
     let mut names: Vec<&String> = loaded.tables.keys().chain(wanted.tables.keys()).collect();
-    // Names sorted backwards have `nat` before `mangle`; only one order for one change is asked for.
     names.sort_by_key(|name| {
-        let urgency = match (loaded.tables.contains_key(*name), wanted.tables.contains_key(*name)) {
-            (false, _) => 0,
-            (true, true) => 1,
-            (true, false) => 2,
+        let place = TABLES.iter().position(|table| *table == name.as_str()).unwrap_or(TABLES.len());
+        let order = match (loaded.tables.contains_key(*name), wanted.tables.contains_key(*name)) {
+            (false, _) => (0, place),
+            (true, true) => (1, place),
+            (true, false) => (2, TABLES.len() - place),
         };
-        (urgency, Reverse(*name))
+        (order, *name)
     });
     names.dedup();
     let mut text = String::new();
@@ -63,3 +62,9 @@ fn same(one: &Table, other: &Table) -> bool {
     };
     one.chains == other.chains && rules(one) == rules(other)
 }
+
+/// In the order in which a packet comes through: what redirects is loaded after what it relies on, and goes before it.
+const TABLES: [&str; 3] = ["raw", "mangle", "nat"];
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::drift::Rules;
 use crate::environment::has_inbound_source;
 use crate::error::Error;
-use crate::rules::{Family, RuleSet};
+use crate::rules::{Family, Routing, RuleSet};
 use crate::system::System;
 use crate::xtables::run;
 
@@ -23,8 +23,8 @@ pub(crate) struct Route {
 
 /// The routing that a rule set needs.
 pub(crate) fn wanted(rules: &RuleSet) -> Vec<Route> {
-    let _ = rules;
-    Vec::new()
+    let route = |Routing { mark, table }| rules.families().iter().map(move |family| Route { family: *family, mark, table });
+    rules.routing().into_iter().flat_map(route).collect()
 }
 
 /// The `ip` program, where it is there.

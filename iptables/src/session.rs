@@ -3,9 +3,9 @@
 //! The one idea: options are settled against the machine once. IPv6 that may be missing is, or is not, part of the rules
 //! from then on.
 
-use crate::environment::{Ipv6, ipv6, is_of_the_machine};
+use crate::environment::{Ipv6 as Found, ipv6, is_of_the_machine};
 use crate::error::Error;
-use crate::options::Options;
+use crate::options::{Ipv6 as Wish, Options};
 use crate::rules::{RuleSet, rules};
 use crate::system::System;
 
@@ -14,13 +14,19 @@ use crate::system::System;
 pub(crate) struct Wanted {
     /// The rules.
     pub(crate) rules: RuleSet,
-    /// The rules to be content with when the machine takes none of IPv6: there when nobody demanded IPv6, and the workload
-    /// has no IPv6 address by which to get past the mesh.
-    pub(crate) without_ipv6: Option<RuleSet>,
-    /// The rules of IPv4 alone, for telling whether it is IPv6 that fails.
-    pub(crate) only_ipv4: Option<RuleSet>,
-    /// Whether failing to capture IPv6 would leave an address of the workload outside of the mesh.
-    pub(crate) has_ipv6_address: bool,
+    /// What to do about a back end that takes no rules of IPv6.
+    pub(crate) without_ipv6: WithoutIpv6,
+}
+
+/// What it means when IPv6 cannot be captured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum WithoutIpv6 {
+    /// Nothing: it was demanded, or is not wanted.
+    Fails,
+    /// The workload has an address of it that others reach, and it would reach others by: that is a way past the mesh.
+    Bypasses,
+    /// There is nothing to capture.
+    Suffices,
 }
 
 impl Wanted {
@@ -30,22 +36,21 @@ impl Wanted {
     /// Options that contradict each other, or IPv6 demanded where there is none.
     pub(crate) fn settle(system: &impl System, options: &Options) -> Result<Self, Error> {
         let all = rules(options)?;
-        let only_ipv4 = rules(&Options { ipv6: false, ..options.clone() }).ok();
-        let found = ipv6(system);
-        let has_ipv6_address = found == Ipv6::Addressed;
-        if !options.ipv6 {
-            if has_ipv6_address {
+        let fails = |rules| Ok(Self { rules, without_ipv6: WithoutIpv6::Fails });
+        match (options.ipv6, ipv6(system)) {
+            (Wish::Off, Found::Addressed) => {
                 system.note("warning: --ipv6 false: the workload has an IPv6 address, whose traffic bypasses the mesh");
+                fails(all)
             }
-            return Ok(Self { rules: all, without_ipv6: None, only_ipv4, has_ipv6_address });
-        }
-        match found {
-            Ipv6::Off(reason) => {
-                system.note(&format!("note: {reason}: only IPv4 is captured"));
-                Ok(Self { rules: only_ipv4.clone().unwrap_or(all), without_ipv6: None, only_ipv4, has_ipv6_address })
+            (Wish::Off, _) => fails(all),
+            (Wish::On, Found::Off(reason)) => Err(Error::Ipv6Off(reason)),
+            (Wish::On, _) => fails(all),
+            (Wish::Auto, Found::Off(reason)) => {
+                system.note(&format!("warning: {reason}: only IPv4 is captured"));
+                fails(all.without_ipv6())
             }
-            Ipv6::Local => Ok(Self { rules: all, without_ipv6: only_ipv4.clone(), only_ipv4, has_ipv6_address }),
-            Ipv6::Addressed => Ok(Self { rules: all, without_ipv6: None, only_ipv4, has_ipv6_address }),
+            (Wish::Auto, Found::Local) => Ok(Self { rules: all, without_ipv6: WithoutIpv6::Suffices }),
+            (Wish::Auto, Found::Addressed) => Ok(Self { rules: all, without_ipv6: WithoutIpv6::Bypasses }),
         }
     }
 }

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
@@ -28,6 +29,12 @@ pub(crate) trait System {
     /// # Errors
     /// When it cannot be run, or does not end in time; not when it fails.
     fn run(&self, program: &Path, arguments: &[&str], input: Option<&str>) -> Result<Ran, Error>;
+
+    /// Runs this very program as another user, with other arguments.
+    ///
+    /// # Errors
+    /// When it cannot be run, or not as that user.
+    fn run_self_as(&self, user: u32, arguments: &[&str]) -> Result<Ran, Error>;
 
     /// A file's content, if it can be read.
     fn read(&self, path: &str) -> Option<String>;
@@ -70,17 +77,9 @@ impl Machine {
         command.args(arguments).current_dir("/").stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
-}
 
-impl System for Machine {
-    fn find(&self, program: &str) -> Option<PathBuf> {
-        std::env::split_paths(&self.path).map(|folder| folder.join(program)).find(|file| is_program(file))
-    }
-
-    fn run(&self, program: &Path, arguments: &[&str], input: Option<&str>) -> Result<Ran, Error> {
+    fn finish(&self, program: &Path, command: &mut Command) -> Result<Ran, Error> {
         let failed = |error| Error::Program { program: program.to_owned(), error };
-        let mut command = self.command(program, arguments);
-        command.stdin(input.map_or_else(|| Ok(Stdio::null()), whole).map_err(failed)?);
         let mut child = command.spawn().map_err(failed)?;
         let output = collect(child.stdout.take());
         let complaint = collect(child.stderr.take());
@@ -91,6 +90,23 @@ impl System for Machine {
         };
         let status = child.wait().map_err(failed)?;
         Ok(Ran { succeeded: status.success(), output, complaint: complaint.trim().to_owned() })
+    }
+}
+
+impl System for Machine {
+    fn find(&self, program: &str) -> Option<PathBuf> {
+        std::env::split_paths(&self.path).map(|folder| folder.join(program)).find(|file| is_program(file))
+    }
+
+    fn run(&self, program: &Path, arguments: &[&str], input: Option<&str>) -> Result<Ran, Error> {
+        let failed = |error| Error::Program { program: program.to_owned(), error };
+        let stdin = input.map_or_else(|| Ok(Stdio::null()), whole).map_err(failed)?;
+        self.finish(program, self.command(program, arguments).stdin(stdin))
+    }
+
+    fn run_self_as(&self, user: u32, arguments: &[&str]) -> Result<Ran, Error> {
+        let program = Path::new(SELF);
+        self.finish(program, self.command(program, arguments).stdin(Stdio::null()).uid(user))
     }
 
     fn read(&self, path: &str) -> Option<String> {
@@ -139,6 +155,9 @@ fn is_program(file: &Path) -> bool {
 
 /// Where the tools are when nobody says.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// This program, whatever became of its file.
+const SELF: &str = "/proc/self/exe";
 
 /// iptables' own variable: where its lock is when `/run` cannot be written.
 const LOCK_FILE: &str = "XTABLES_LOCKFILE";
