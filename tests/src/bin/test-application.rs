@@ -6,6 +6,7 @@
 //! test-application say ADDRESS LINE                         one in which the client does
 //! test-application datagram ADDRESS LINE                    a datagram, and its answer
 //! test-application ping IP                                  an ICMP echo; fails without an answer
+//! test-application stray IP ADDRESS ADDRESS                 a TCP segment of no connection to each, from IP; who resets it first
 //! ```
 //!
 //! An HTTP answer is the application's name, the address that its caller came from, and the request's head. On a TCP port
@@ -14,7 +15,7 @@
 
 use std::error::Error;
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         ["say", address, line] => Ok(say(address, line)?),
         ["datagram", address, line] => Ok(datagram(address.parse()?, line)?),
         ["ping", address] => Ok(ping(address.parse()?)?),
+        ["stray", from, first, second] => Ok(stray(from.parse()?, [first.parse()?, second.parse()?])?),
         _ => {
             Err("usage: test-application serve NAME http=ADDRESS... | call, say or datagram ADDRESS LINE | ping IP"
                 .into())
@@ -185,4 +187,44 @@ fn ping(address: IpAddr) -> io::Result<()> {
     socket.connect(SocketAddr::new(address, 0))?;
     socket.send(&[request, 0, 0, 0, 0, 0, 0, 1])?;
     socket.recv(&mut [0; DATAGRAM]).map(drop)
+}
+
+/// A SYN with an ACK, which answers nothing.
+fn stray(from: Ipv4Addr, to: [SocketAddrV4; 2]) -> io::Result<()> {
+    let socket = UdpSocket::from(Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::TCP))?);
+    socket.set_read_timeout(Some(PATIENCE))?;
+    for address in to {
+        socket.send_to(&segment(from, address), address)?;
+    }
+    let mut packet = [0; DATAGRAM];
+    loop {
+        let (_, sender) = socket.recv_from(&mut packet)?;
+        let header = usize::from(packet.first().unwrap_or(&0) & 0xf) * 4;
+        let is_reset = packet.get(header + 13).is_some_and(|flags| flags & RESET != 0);
+        if let Some(address) = to.iter().find(|address| is_reset && IpAddr::V4(*address.ip()) == sender.ip()) {
+            println!("{}", address.ip());
+            return Ok(());
+        }
+    }
+}
+
+const SYN_ACK: u8 = 0x12;
+const RESET: u8 = 0x04;
+
+/// A TCP header, and nothing in it that matters but its flags and its checksum (RFC 9293, 3.1).
+fn segment(from: Ipv4Addr, to: SocketAddrV4) -> Vec<u8> {
+    const FROM_PORT: u16 = 40000;
+    const PROTOCOL_AND_LENGTH: [u8; 4] = [0, 6, 0, 20];
+    let header = |checksum: u16| {
+        let mut header = [FROM_PORT.to_be_bytes(), to.port().to_be_bytes()].concat();
+        // Sequence, acknowledged, header of five words, flags, window.
+        header.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, SYN_ACK, 0xff, 0xff]);
+        header.extend([checksum.to_be_bytes(), [0; 2]].concat());
+        header
+    };
+    let summed = [&from.octets()[..], &to.ip().octets(), &PROTOCOL_AND_LENGTH, &header(0)].concat();
+    let (words, _) = summed.as_chunks::<2>();
+    let sum = words.iter().map(|word| u32::from(u16::from_be_bytes(*word))).sum::<u32>();
+    let folded = (sum & 0xffff) + (sum >> 16);
+    header(!u16::try_from((folded & 0xffff) + (folded >> 16)).unwrap_or_default())
 }

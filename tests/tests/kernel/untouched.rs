@@ -1,4 +1,5 @@
-//! What is none of the mesh's business passes as if there were none: what is not TCP, and what the sidecar itself answers.
+//! What is none of the mesh's business passes as if there were none: what is not TCP, what belongs to no connection,
+//! and what the sidecar itself answers.
 
 use std::net::SocketAddr;
 
@@ -69,4 +70,28 @@ fn nobody_ends_the_sidecar_through_its_inbound_side() {
     // It did come through inbound.
     backend.logged_path(path);
     backend.curl(&["--request", "POST", &format!("http://127.0.0.1:{ADMIN}{path}")]).assert_ok("on the machine");
+}
+
+#[test]
+fn segments_of_no_connection_are_not_answered_when_they_are_dropped_by_nft() {
+    segments_of_no_connection_are_not_answered_when_they_are_dropped(Rendering::Nft);
+}
+
+#[test]
+fn segments_of_no_connection_are_not_answered_when_they_are_dropped_by_iptables() {
+    segments_of_no_connection_are_not_answered_when_they_are_dropped(Rendering::Iptables);
+}
+
+fn segments_of_no_connection_are_not_answered_when_they_are_dropped(rendering: Rendering) {
+    let silent = Workload::of("silent").redirected(&["--drop-invalid"]);
+    let workloads = [silent, Workload::of("usual"), Workload::outside("outsider")];
+    let Some(mesh) = Mesh::start(rendering, &workloads) else { return };
+    let [silent, usual, outsider] = ["silent", "usual", "outsider"].map(|name| mesh.pod(name));
+    let resets = usual.address(Family::V4).to_string();
+    assert_eq!(outsider.stray([silent, usual]).trim_end(), resets);
+    // In time to be the first, where it answers at all.
+    assert_eq!(outsider.stray([usual, silent]).trim_end(), resets);
+    for pod in [silent, usual] {
+        outsider.curl(&[&pod.at(Family::V4, HTTP_PORT, "/")]).assert_ok("a connection");
+    }
 }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use meshgate::sandbox::{ADMIN_PORT, Sandbox};
 
+use super::heir;
 use super::network::Network;
 use super::pod::{PROXY_USER, Pod};
 use super::redirection::Rendering;
@@ -109,6 +110,7 @@ impl Mesh {
             return None;
         }
         let sandbox = Sandbox::new(crate::binary()).unwrap();
+        heir::folder(&sandbox.path(""));
         prepare(&sandbox, workloads);
         let names: Vec<_> = workloads.iter().map(|workload| workload.name).collect();
         let hosts = sandbox.path("hosts");

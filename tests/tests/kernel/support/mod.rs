@@ -1,6 +1,7 @@
 //! What the tests have in common: namespaces, processes in them, and a mesh made of both.
 
 pub(crate) mod command;
+mod heir;
 pub(crate) mod mesh;
 pub(crate) mod network;
 pub(crate) mod pod;

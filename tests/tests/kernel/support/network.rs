@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::command::{command, feed};
+use super::heir;
 
 /// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +100,8 @@ impl Network {
         self.namespaces[from + 1].ip(&format!("route add unreachable {v4}/32\nroute add unreachable {v6}/128\n"))
     }
 
-    /// Removes what is left of test processes that were killed: nothing runs in it any more, but the names stay.
+    /// Removes what is left of test processes that were killed together with who cleans up after them: nothing runs in it any more,
+    /// but the names stay.
     pub(super) fn sweep() {
         let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
         for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
@@ -173,6 +175,7 @@ struct Namespace {
 
 impl Namespace {
     fn new(name: String) -> Result<Self, String> {
+        heir::netns(&name);
         feed(command("ip").args(["netns", "add", &name]), "")?;
         Ok(Self { name })
     }

@@ -166,6 +166,14 @@ impl Pod {
         self.application_client(&["ping", &address.to_string()])
     }
 
+    /// Sends each of two pods a segment of no connection, which takes a user who may; the address of the one that resets it first.
+    pub(crate) fn stray(&self, to: [&Pod; 2]) -> String {
+        let mut client = self.network.enter_as_init(self.index);
+        client.arg(self.folder.join("bin/application")).args(["stray", &self.address(Family::V4).to_string()]);
+        client.args(to.map(|pod| SocketAddr::new(pod.address(Family::V4), HTTP_PORT).to_string()));
+        stdout(&client.output().unwrap())
+    }
+
     fn application_client(&self, arguments: &[&str]) -> Output {
         let mut client = self.network.enter(self.index, APPLICATION_USER);
         client.arg(self.folder.join("bin/application")).args(arguments).output().unwrap()

@@ -10,6 +10,7 @@ use meshgate::sandbox::Sandbox;
 use meshgate::sandbox::three::Read;
 use meshgate::sandbox::three::setting::{Setting, placed};
 
+use super::heir;
 use super::mesh::publish;
 use super::network::{Family, Network};
 use super::pod::Pod;
@@ -121,7 +122,9 @@ fn gateway_of(key: &str) -> Option<SocketAddr> {
 /// The clusters' files: roots, identities and bootstraps.
 fn sandboxes() -> [Sandbox; 3] {
     let mut sandboxes = Sandbox::beside(crate::binary(), CLUSTERS.map(|(name, _)| name)).unwrap();
-    fs::set_permissions(sandboxes[0].path("..").canonicalize().unwrap(), Permissions::from_mode(0o755)).unwrap();
+    let folder = sandboxes[0].path("..").canonicalize().unwrap();
+    heir::folder(&folder);
+    fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
     for here in 0..CLUSTERS.len() {
         let (before, rest) = sandboxes.split_at_mut(here);
         let (sandbox, after) = rest.split_first_mut().unwrap();
