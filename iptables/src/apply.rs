@@ -153,3 +153,6 @@ fn clear_others(system: &impl System, others: &[Surveyed], dry_run: bool) -> Res
     }
     Ok(cleaned)
 }
+
+#[cfg(test)]
+mod tests;

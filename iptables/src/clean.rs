@@ -50,9 +50,7 @@ pub(crate) fn clean(system: &impl System, lock_seconds: u32) -> Result<Cleaned, 
         return Err(Error::NoBackend(failures));
     }
     if looked_at == 0 {
-        return Err(Error::Missing {
-            program: "none of nft, iptables-nft-restore and iptables-legacy-restore".to_owned(),
-        });
+        return Err(Error::Missing { program: "nft, iptables-nft-restore or iptables-legacy-restore".to_owned() });
     }
     let ip = Ip::find(system);
     cleaned.routes = ip.remove_all_but(system, &[])?;

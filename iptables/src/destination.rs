@@ -7,17 +7,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use crate::environment::Identity;
 use crate::list::Selection;
 use crate::options::Options;
 use crate::rules::Family;
 
-/// A destination of one family that the options capture when `who` connects to it, at `port` unless that is excluded. `None`
-/// when there is none.
-pub(crate) fn destination(options: &Options, family: Family, port: u16, who: &Identity) -> Option<SocketAddr> {
-    if !who.sends_captured(options) {
-        return None;
-    }
+/// A destination of one family that the options capture, at `port` unless that is excluded. `None` when there is none.
+pub(crate) fn destination(options: &Options, family: Family, port: u16) -> Option<SocketAddr> {
     let is_free = |address: &IpAddr| !options.outbound_cidrs_exclude.items().iter().any(|net| net.contains(address));
     let nowhere = || nowhere(family).into_iter().find(is_free);
     let ports = [port].into_iter().chain(OTHER_PORTS);
@@ -58,7 +53,6 @@ const MAX_HOSTS: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::environment::Identity;
 
     #[test]
     fn finds_what_the_options_capture() {
@@ -77,7 +71,7 @@ mod tests {
                 outbound_ports_exclude: excluded_ports.parse().unwrap(),
                 ..Options::default()
             };
-            let of = |family| destination(&options, family, 15002, &Identity::default());
+            let of = |family| destination(&options, family, 15002);
             let text = |address: Option<SocketAddr>| address.map(|address| address.to_string()).unwrap_or_default();
             assert_eq!((text(of(Family::V4)).as_str(), text(of(Family::V6)).as_str()), (v4, v6), "{options:?}");
         }

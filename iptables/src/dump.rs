@@ -53,11 +53,6 @@ impl Dump {
         dump
     }
 
-    /// Whether nothing of ours is there.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.tables.is_empty()
-    }
-
     fn chain(&mut self, table: &str, declaration: &str) {
         let mut words = declaration.split_whitespace();
         let (Some(name), policy) = (words.next(), words.next()) else { return };
@@ -120,7 +115,12 @@ impl Line {
             }
         }
         groups.retain(|group| !is_implied(group));
+        // The target with its options comes last, as in every tool.
+        let target = groups.iter().position(|group| is_target(group)).unwrap_or(groups.len());
+        let mut target = groups.split_off(target);
         groups.sort();
+        target.sort_by_key(|group| (!is_target(group), group.clone()));
+        groups.extend(target);
         groups.join(" ")
     }
 }
@@ -198,6 +198,10 @@ fn mark(value: &str) -> String {
         (Some(mark), Some(mask)) => format!("{mark}/{mask}"),
         _ => value.to_owned(),
     }
+}
+
+fn is_target(group: &str) -> bool {
+    group.starts_with("-j ") || group.starts_with("-g ")
 }
 
 /// What a tool writes without being asked: the module of an option that names it anyway, and defaults.

@@ -36,13 +36,13 @@ pub enum Error {
         limit: Duration,
     },
     /// A program is not there.
-    #[error("{program} is not on the PATH: use an image that has it, or another --backend")]
+    #[error("no {program} on the PATH: the image must have it, or another --backend must do")]
     Missing {
         /// Its name.
         program: String,
     },
     /// A tool refused.
-    #[error("{command}: {complaint}{}", advice(complaint))]
+    #[error("{command}: {}{}", complaint.replace('\n', "; "), advice(complaint))]
     Refused {
         /// The tool with its arguments.
         command: String,
@@ -50,7 +50,7 @@ pub enum Error {
         complaint: String,
     },
     /// No back end works.
-    #[error("no back end works:{}", reasons(.0))]
+    #[error("{}", reasons(.0))]
     NoBackend(
         /// Each with the reason.
         Vec<(Backend, Error)>,
@@ -125,7 +125,13 @@ const DENIED: &str = " (needs the capability NET_ADMIN, and iptables-legacy NET_
                       `securityContext.capabilities.add`)";
 
 fn reasons(failures: &[(Backend, Error)]) -> String {
-    failures.iter().map(|(backend, error)| format!("\n  {backend}: {error}")).collect()
+    match failures {
+        [(_, error)] => error.to_string(),
+        failures => {
+            let lines = failures.iter().map(|(backend, error)| format!("\n  {backend}: {error}"));
+            format!("no back end works:{}", lines.collect::<String>())
+        }
+    }
 }
 
 #[cfg(test)]

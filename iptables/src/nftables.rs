@@ -33,8 +33,9 @@ impl Nftables {
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn loaded(&self, system: &impl System) -> Result<Rules, Error> {
-        // Without counters, and with numbers for users and priorities: names of users are this image's own.
-        match run(system, &self.nft, &["-s", "-u", "-y", "list", "table", "inet", TABLE], None) {
+        // Without counters, and with numbers for priorities, whose names are not the same in every version. Users and groups
+        // are numbers unless asked for otherwise.
+        match run(system, &self.nft, &["-s", "-y", "list", "table", "inet", TABLE], None) {
             Ok(text) => Ok(listing::parse(&text)),
             Err(Error::Refused { complaint, .. }) if complaint.contains("No such file or directory") => {
                 Ok(Rules::default())

@@ -35,6 +35,9 @@ pub(crate) struct Probing {
 pub(crate) enum Outcome {
     Redirected(SocketAddr),
     NotRedirected(SocketAddr, String),
+    /// The options say that it is not redirected.
+    NotWanted(&'static str),
+    /// That is no proof of anything.
     NotProbed(String),
 }
 
@@ -76,6 +79,7 @@ fn describe(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Redirected(to) => format!("a connection to {to} is redirected"),
         Outcome::NotRedirected(to, why) => format!("a connection to {to} is NOT redirected: {why}"),
+        Outcome::NotWanted(why) => format!("nothing to prove: {why}"),
         Outcome::NotProbed(why) => format!("not probed: {why}"),
     }
 }
@@ -84,8 +88,12 @@ fn outbound(options: &Options, family: Family, probing: Probing, who: &Identity)
     if who.is_proxy(options) {
         return Ok(Outcome::NotProbed("this is the proxy's user, whose connections are not captured".to_owned()));
     }
-    let Some(to) = destination(options, family, probing.port, who) else {
-        return Ok(Outcome::NotProbed("the options capture nothing that this user could send".to_owned()));
+    if !who.sends_captured(options) {
+        let why = format!("the options leave what group {} sends alone, which is this process's", who.group);
+        return Ok(Outcome::NotProbed(why));
+    }
+    let Some(to) = destination(options, family, probing.port) else {
+        return Ok(Outcome::NotWanted("the options capture no address that could be tried"));
     };
     probe(SocketAddr::new(loopback(family), options.outbound_port), to, probing.timeout).map(|seen| seen.of(to))
 }
@@ -97,8 +105,12 @@ fn inbound(
     probing: Probing,
     who: &Identity,
 ) -> Result<Outcome, Error> {
-    if let Some(reason) = not_by_connecting(options) {
-        return Ok(Outcome::NotProbed(reason.to_owned()));
+    if matches!(&options.inbound_ports, Selection::Listed(ports) if ports.is_empty()) {
+        return Ok(Outcome::NotWanted("the options capture nothing inbound"));
+    }
+    if options.interception == Interception::Tproxy {
+        let why = "with TPROXY that takes a transparent listener, which only the proxy is";
+        return Ok(Outcome::NotProbed(why.to_owned()));
     }
     let Some(address) = own_address(system, family) else {
         return Ok(Outcome::NotProbed("the workload has no address but loopback".to_owned()));
@@ -155,16 +167,6 @@ impl Seen {
             Seen::NotRedirected(why) => Outcome::NotRedirected(to, why),
             Seen::Unroutable => Outcome::NotProbed(format!("there is no route to {}", to.ip())),
         }
-    }
-}
-
-fn not_by_connecting(options: &Options) -> Option<&'static str> {
-    match &options.inbound_ports {
-        Selection::Listed(ports) if ports.is_empty() => Some("the options capture nothing inbound"),
-        _ if options.interception == Interception::Tproxy => {
-            Some("with TPROXY that takes a transparent listener, which only the proxy is")
-        }
-        _ => None,
     }
 }
 

@@ -168,7 +168,8 @@ pub(crate) fn run(
         return Ok(ran.output);
     }
     let name = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
-    Err(Error::Refused { command: format!("{name} {}", arguments.join(" ")), complaint: ran.complaint })
+    let command = [&*name].into_iter().chain(arguments.iter().copied()).collect::<Vec<_>>().join(" ");
+    Err(Error::Refused { command, complaint: ran.complaint })
 }
 
 /// How often to start over when somebody else changes our rules at the same time: two commands at once need two.

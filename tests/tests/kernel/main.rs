@@ -17,6 +17,7 @@
 )]
 
 mod application;
+mod apply;
 mod exclusions;
 mod families;
 mod hbone;

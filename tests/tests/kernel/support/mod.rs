@@ -6,7 +6,7 @@ pub(crate) mod mesh;
 pub(crate) mod network;
 pub(crate) mod pod;
 pub(crate) mod redirection;
-mod requirements;
+pub(crate) mod requirements;
 mod resources;
 pub(crate) mod three;
 

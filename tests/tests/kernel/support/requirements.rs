@@ -37,6 +37,11 @@ fn restore(variant: &str) -> Result<(), String> {
     tools.try_for_each(|tool| feed(network.enter(0, 0).args([&tool, "--noflush"]), IPTABLES))
 }
 
+/// Whether this machine can run tests of every back end of `meshgate iptables apply`.
+pub(crate) fn all_back_ends_met() -> bool {
+    met(Rendering::Nft) && met(Rendering::Iptables) && met(Rendering::Legacy)
+}
+
 /// Whether this machine can run tests of a rendering. When it cannot, says so where no test harness captures it.
 pub(super) fn met(rendering: Rendering) -> bool {
     let tools = match rendering {
