@@ -68,6 +68,7 @@ pub(crate) fn apply(system: &impl System, wanted: &Wanted, request: Request) -> 
 fn install(system: &impl System, survey: Survey, rules: &RuleSet, request: Request) -> Result<Applied, Error> {
     let (candidates, mut others) = survey.candidates(request.backend)?;
     let ip = Ip::find(system);
+    let routing = ip.loaded(system)?;
     let mut failures = Vec::new();
     let mut chosen: Option<(Candidate, Vec<String>)> = None;
     for candidate in candidates {
@@ -85,7 +86,13 @@ fn install(system: &impl System, survey: Survey, rules: &RuleSet, request: Reque
             }
         }
     }
-    let Some((candidate, difference)) = chosen else { return Err(Error::NoBackend(failures)) };
+    let Some((candidate, difference)) = chosen else {
+        if !request.dry_run {
+            // Made for rules that nobody took. That those failed is what matters.
+            let _ = ip.remove_all_but(system, &routing);
+        }
+        return Err(Error::NoBackend(failures));
+    };
     let cleaned = clear_others(system, &others, request.dry_run)?;
     if !request.dry_run {
         ip.remove_all_but(system, &routes(rules))?;

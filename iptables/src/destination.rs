@@ -15,8 +15,7 @@ use crate::rules::Family;
 pub(crate) fn destination(options: &Options, family: Family, port: u16) -> Option<SocketAddr> {
     let is_free = |address: &IpAddr| !options.outbound_cidrs_exclude.items().iter().any(|net| net.contains(address));
     let nowhere = || nowhere(family).into_iter().find(is_free);
-    let ports = [port].into_iter().chain(OTHER_PORTS);
-    let port = ports.into_iter().find(|port| !options.outbound_ports_exclude.contains(*port));
+    let port = free_port(options, port);
     let listed = options.outbound_ports.ranges().first().map(|range| range.first());
     match (&options.outbound_cidrs, port, listed) {
         (Selection::All, Some(port), _) => nowhere().map(|address| SocketAddr::new(address, port)),
@@ -28,6 +27,13 @@ pub(crate) fn destination(options: &Options, family: Family, port: u16) -> Optio
         }
         _ => None,
     }
+}
+
+/// A port that is not excluded on the way out, `wanted` if it can be.
+pub(crate) fn free_port(options: &Options, wanted: u16) -> Option<u16> {
+    let is_excluded =
+        |port: u16| options.outbound_ports_exclude.contains(port) || options.inbound_tunnel_port.port() == Some(port);
+    [wanted].into_iter().chain(OTHER_PORTS).find(|port| !is_excluded(*port))
 }
 
 fn is_of(network: &IpNet, family: Family) -> bool {

@@ -132,8 +132,8 @@ impl Item for IpAddr {
 }
 
 impl Item for u32 {
-    /// Istio's limit of owner groups: all of an inclusion are in one rule.
-    const MAX: usize = 64;
+    /// All of two lists can be in one rule, with five words each, of which `iptables-restore` takes 255.
+    const MAX: usize = 20;
 
     fn read(text: &str) -> Result<Self, ListError> {
         match text.parse::<u32>() {

@@ -17,15 +17,14 @@ pub fn nft(rules: &RuleSet) -> String {
     // Chains before the jumps into them.
     let hooks = Table::ALL.into_iter().flat_map(|table| Hook::ALL.map(|hook| Chain::Kernel(table, hook)));
     for chain in Chain::OWN.into_iter().chain(hooks) {
-        let of_chain: Vec<&Rule> = rules.all().iter().filter(|rule| rule.chain == chain).collect();
-        if of_chain.is_empty() {
+        if !rules.all().iter().any(|rule| rule.concerns(chain)) {
             continue;
         }
         text.push_str(&format!("\tchain {} {{\n", name(chain)));
         if let Chain::Kernel(table, hook) = chain {
             text.push_str(&format!("\t\t{}\n", base(table, hook)));
         }
-        for rule in of_chain {
+        for rule in rules.all().iter().filter(|rule| rule.chain == chain) {
             text.push_str(&format!("\t\t{}\n", statement(rule)));
         }
         text.push_str("\t}\n");

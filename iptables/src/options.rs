@@ -4,6 +4,7 @@
 //! init container's arguments carry over. Every value is read strictly, into a type that is safe to write into rules;
 //! `options/validate.rs` refuses what contradicts itself. Nothing here says how the rules look; `rules.rs` does.
 
+mod error;
 mod validate;
 mod values;
 
@@ -12,7 +13,7 @@ use std::net::Ipv4Addr;
 use clap::{ArgAction, Args};
 use ipnet::Ipv4Net;
 
-pub use validate::OptionsError;
+pub use error::OptionsError;
 pub use values::{Interception, Ipv6, TunnelPort};
 
 use crate::list::{AddressList, CidrList, IdList, InterfaceList, PortList, Selection};

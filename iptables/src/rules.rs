@@ -46,7 +46,7 @@ impl RuleSet {
 
     /// The chains of ours that one table has for one family, each after those that it jumps to.
     pub fn chains(&self, table: Table, family: Family) -> impl Iterator<Item = Chain> {
-        Chain::own(table).filter(move |chain| self.of(family).any(|rule| rule.chain == *chain))
+        Chain::own(table).filter(move |chain| self.of(family).any(|rule| rule.concerns(*chain)))
     }
 
     /// The rules of one table by which one of the kernel's chains enters ours. They are appended to chains that others
@@ -129,6 +129,13 @@ pub struct Rule {
     pub target: Target,
     /// Why the rule is there, in a few words: shown by the firewall tools as `meshgate/<name>`.
     pub name: &'static str,
+}
+
+impl Rule {
+    /// Whether the rule is in `chain` or leads there: a chain without rules must exist as well, to be jumped to.
+    pub(crate) fn concerns(&self, chain: Chain) -> bool {
+        self.chain == chain || self.target == Target::Jump(chain)
+    }
 }
 
 /// A condition on a packet.

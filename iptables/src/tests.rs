@@ -9,6 +9,8 @@ use clap::Parser;
 
 use crate::cli::{Format, IptablesCommand, run};
 
+mod hostile;
+
 #[derive(Parser)]
 struct Cli {
     #[command(flatten)]
@@ -16,7 +18,7 @@ struct Cli {
 }
 
 /// One golden a format each. The arguments are a shell's, without quoting but for `''`.
-const CASES: [(&str, &str); 24] = [
+const CASES: [(&str, &str); 26] = [
     ("plain", ""),
     ("excluded", "-d 15020,15021,15090 -o 3306,9000-9010 -x 169.254.169.254/32,10.0.0.0/8,fd00:1::/64"),
     ("listed_inbound", "-b 8080,8443"),
@@ -32,12 +34,18 @@ const CASES: [(&str, &str); 24] = [
     ("virtual_machine", "-k k6t-eth0,k6t-eth1"),
     ("virtual_machine_listed", "-k k6t-eth0 -b '' -i 10.96.0.0/12,fd00:10::/108"),
     ("owner_groups", "--outbound-owner-groups 1001,1002"),
+    (
+        "owners_many",
+        "-u 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20 -g 1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20 \
+         --redirect-dns --capture-all-dns",
+    ),
     ("owner_groups_excluded", "--outbound-owner-groups-exclude 0,1002"),
     ("loopback_captured", "-i 127.1.2.3/32,10.0.0.0/8"),
     ("loopback_network", "--outbound-ipv4-loopback-cidr 127.0.0.0/8"),
     ("drop_invalid", "--drop-invalid -c eth1"),
     ("dns_all", "--redirect-dns --capture-all-dns -g 1337 -o 3306"),
     ("dns_servers", "--redirect-dns --dns-servers 10.96.0.10,fd00:10::a --dns-port 5353"),
+    ("dns_server_of_one_family", "--redirect-dns --dns-servers 10.96.0.10"),
     ("tproxy", "-m TPROXY"),
     ("tproxy_listed", "-m tproxy -b 8080,8443 -t 77 -r 78 -g 1337"),
     (

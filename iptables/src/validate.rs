@@ -12,7 +12,7 @@ use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::destination::destination;
+use crate::destination::{destination, free_port};
 use crate::environment::{Identity, identity, own_address};
 use crate::error::Error;
 use crate::list::Selection;
@@ -115,7 +115,11 @@ fn inbound(
     let Some(address) = own_address(system, family) else {
         return Ok(Outcome::NotProbed("the workload has no address but loopback".to_owned()));
     };
-    let to = SocketAddr::new(address, probing.port);
+    // The rule by which the proxy's user comes in is behind those of excluded ports.
+    let Some(port) = free_port(options, probing.port) else {
+        return Ok(Outcome::NotProbed("the options exclude every port that could be tried".to_owned()));
+    };
+    let to = SocketAddr::new(address, port);
     let listen = SocketAddr::new(loopback(family), options.inbound_capture_port);
     if who.is_proxy(options) {
         return probe(listen, to, probing.timeout).map(|seen| seen.of(to));

@@ -76,9 +76,7 @@ impl Tools {
             let _ = fs::remove_file(self.file(name));
         }
         fs::write(self.file("stop"), stop).unwrap();
-        let mut command = place.command(words);
-        command.env("PATH", format!("{}:{PATH}", self.0.path().display()));
-        command
+        place.command_with(&[format!("PATH={}:{PATH}", self.0.path().display())], words)
     }
 
     /// How often `apply` calls a tool.
