@@ -141,7 +141,7 @@ fn say(address: &str, line: &str) -> io::Result<()> {
     let _ = writeln!(stream, "{line}").and_then(|()| stream.shutdown(Shutdown::Write));
     let mut said = Vec::new();
     match stream.read_to_end(&mut said) {
-        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => return Err(error),
+        Err(error) if error.kind() != io::ErrorKind::ConnectionReset => Err(error),
         _ => io::stdout().write_all(&said),
     }
 }

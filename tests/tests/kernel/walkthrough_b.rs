@@ -84,8 +84,8 @@ fn who_may_call(clusters: &mut ThreeClusters) {
     }
     assert_eq!(clusters.stranger.who(HTTPBIN, 3), [CLOSED; 3], "X5");
 
-    for far in 0..ALL.len() {
-        let url = format!("http://{}/{}/httpbin-mesh/", ThreeClusters::gateway(far), ALL[far]);
+    for (far, name) in ALL.into_iter().enumerate() {
+        let url = format!("http://{}/{name}/httpbin-mesh/", ThreeClusters::gateway(far));
         clusters.outsider.curl(&[&url]).assert_closed("X7");
     }
 
