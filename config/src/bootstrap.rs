@@ -184,6 +184,9 @@ pub struct InboundListener {
     pub original_destination: OriginalDestination,
     /// Where the application really is, with [`OriginalDestination::Fixed`]; the original destination unless given.
     pub application: Option<SocketAddr>,
+    /// What is going to any address may be handed to the socket as it is (`IP_TRANSPARENT`, TPROXY), beside what is redirected to
+    /// its own; only with [`OriginalDestination::Kernel`].
+    pub transparent: bool,
 }
 
 /// A socket that takes connections of the local application.

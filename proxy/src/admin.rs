@@ -21,6 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::http::headers;
+use crate::socket;
 use crate::worker::Shared;
 
 /// A scraper that sends its request slower than this is none.
@@ -111,8 +112,11 @@ fn stranger<B>(caller: SocketAddr, request: &Request<B>) -> Option<Response<Full
     Some(text(StatusCode::FORBIDDEN, TEXT, why.into()))
 }
 
+/// Our own inbound side is not: what it passes on from anywhere comes from its address, where this endpoint listens on more than
+/// loopback and its port is captured.
 fn is_on_this_machine(caller: IpAddr) -> bool {
-    caller.to_canonical().is_loopback()
+    let caller = caller.to_canonical();
+    caller.is_loopback() && caller != socket::INBOUND_SOURCE_V4
 }
 
 /// An IP address or `localhost`, with or without a port.
@@ -157,6 +161,8 @@ mod tests {
     fn callers_from_elsewhere_are_not_on_this_machine() {
         for (caller, expected) in [
             ("127.0.0.1", true),
+            ("127.0.0.6", false),
+            ("::ffff:127.0.0.6", false),
             ("::1", true),
             ("::ffff:127.0.0.2", true),
             ("10.0.0.1", false),

@@ -204,7 +204,7 @@ impl Sandbox {
     }
 
     /// The lines of a bootstrap file that say which cluster this is and which others there are.
-    fn surroundings(&self) -> String {
+    pub fn surroundings(&self) -> String {
         let Some(key) = &self.key else { return String::new() };
         let peer = |peer: &Peer| {
             let gateway = peer.gateway.map_or_else(String::new, |gateway| {

@@ -50,6 +50,19 @@ pub fn bind(address: SocketAddr, shared: bool) -> io::Result<std::net::TcpListen
     Ok(socket.into())
 }
 
+/// Lets a listener take connections to addresses that are not its own, as rules with TPROXY hand them to it: nothing about them is
+/// translated, so that they are going where their local address says.
+///
+/// # Errors
+/// The operating system's: `EPERM` without `CAP_NET_RAW` and without `CAP_NET_ADMIN`.
+pub fn make_transparent(listener: &std::net::TcpListener) -> io::Result<()> {
+    let socket = SockRef::from(listener);
+    match listener.local_addr()? {
+        SocketAddr::V4(_) => socket.set_ip_transparent_v4(true),
+        SocketAddr::V6(_) => socket.set_ip_transparent_v6(true),
+    }
+}
+
 /// Starts to listen on a socket made by [`bind`]: from here on connections are completed, and wait until they are accepted.
 ///
 /// # Errors

@@ -115,6 +115,8 @@ pub(super) struct RawInboundListener {
     pub(super) address: String,
     pub(super) original_destination: String,
     pub(super) application: Option<String>,
+    #[serde(default)]
+    pub(super) transparent: bool,
 }
 
 #[derive(Default, Deserialize)]

@@ -22,6 +22,7 @@ pub(super) fn listeners(
             address: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 15006)),
             original_destination: OriginalDestination::Kernel,
             application: None,
+            transparent: false,
         }],
     };
     let outbound_listeners = match outbound.listeners {
@@ -62,11 +63,17 @@ fn inbound_listener(v: &mut Validator<'_>, index: usize, raw: &RawInboundListene
             "goes with a fixed originalDestination: with `kernel` the application is where the connection was going";
         v.fail(&field("application"), message);
     }
+    if raw.transparent && destination.is_some_and(|destination| destination != OriginalDestination::Kernel) {
+        let message =
+            "goes with originalDestination `kernel`: what is sent to a fixed address is no transparent proxy's";
+        v.fail(&field("transparent"), message);
+    }
     let application = match application {
         None => None,
         Some(application) => Some(application?),
     };
-    Some(InboundListener { address: address?, original_destination: destination?, application })
+    let transparent = raw.transparent;
+    Some(InboundListener { address: address?, original_destination: destination?, application, transparent })
 }
 
 fn outbound_listener(v: &mut Validator<'_>, index: usize, raw: &RawOutboundListener) -> Option<OutboundListener> {

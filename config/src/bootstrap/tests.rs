@@ -257,6 +257,12 @@ fn listeners_that_collide_or_loop_are_refused() {
             "bootstrap.yaml:4: inbound.listeners[0].originalDestination: `none` is for outbound listeners: inbound traffic has no Host to go by",
         ),
         (
+            "inbound: {listeners: [{address: \"127.0.1.2:80\", originalDestination: \"10.0.0.1:80\", application: \"127.0.0.1:80\", \
+             transparent: true}]}",
+            "bootstrap.yaml:4: inbound.listeners[0].transparent: goes with originalDestination `kernel`: what is sent to a fixed \
+             address is no transparent proxy's",
+        ),
+        (
             "inbound: {listeners: [{address: \"127.0.1.2:80\", originalDestination: kernel, application: \"127.0.0.1:80\"}]}",
             "bootstrap.yaml:4: inbound.listeners[0].application: goes with a fixed originalDestination: with `kernel` the application is \
              where the connection was going",

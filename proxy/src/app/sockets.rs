@@ -46,6 +46,13 @@ pub(super) fn bind(bootstrap: &Bootstrap, taking: Option<&mut Taking>) -> Result
     for (index, listener) in bootstrap.inbound.listeners.iter().enumerate() {
         let what = format!("inbound.listeners[{index}].address");
         let bound = binder.bind(what, Kind::Inbound, listener.address)?;
+        if listener.transparent {
+            make_transparent(&bound).map_err(|source| StartError::Bind {
+                what: format!("inbound.listeners[{index}].transparent"),
+                address: listener.address,
+                source,
+            })?;
+        }
         share(&mut sockets, bound, |worker, socket| worker.inbound.push((socket, *listener)));
     }
     for (index, listener) in bootstrap.outbound.listeners.iter().enumerate() {
@@ -68,6 +75,15 @@ pub(super) fn bind(bootstrap: &Bootstrap, taking: Option<&mut Taking>) -> Result
     let admin = binder.admin(bootstrap.admin.address)?;
     let Binder { own, copies, .. } = binder;
     Ok(Bound { workers: sockets, own: OwnAddresses::new(own), admin, copies: copies.unwrap_or_default() })
+}
+
+/// Those that were handed over too: who handed them may have had no use for it. What the kernel finds no such socket for meanwhile
+/// it drops, and is sent again.
+fn make_transparent(sockets: &[TcpListener]) -> io::Result<()> {
+    sockets.iter().try_for_each(socket::make_transparent).map_err(|error| {
+        let hint = "IP_TRANSPARENT, which needs CAP_NET_RAW or CAP_NET_ADMIN";
+        io::Error::new(error.kind(), format!("{hint}: {error}"))
+    })
 }
 
 /// Gives every socket to a worker, and every worker its share.

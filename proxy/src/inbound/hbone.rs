@@ -266,7 +266,8 @@ mod tests {
 
     fn kernel() -> InboundListener {
         let original_destination = OriginalDestination::Kernel;
-        InboundListener { address: "0.0.0.0:15006".parse().unwrap(), original_destination, application: None }
+        let address = "0.0.0.0:15006".parse().unwrap();
+        InboundListener { address, original_destination, application: None, transparent: false }
     }
 
     fn fixed(to: &str) -> InboundListener {
@@ -274,6 +275,7 @@ mod tests {
             address: to.parse().unwrap(),
             original_destination: OriginalDestination::Fixed(to.parse().unwrap()),
             application: Some("127.0.0.1:3000".parse().unwrap()),
+            transparent: false,
         }
     }
 

@@ -42,9 +42,6 @@ const CLUSTERS: [(&str, &str, [&str; 2], [u16; 2]); 3] = [
 /// The port of each gateway on an address of its own.
 const OWN_PORT: u16 = 15443;
 
-/// The guide's host of all gateways.
-const GUIDE_ADDRESS: &str = "192.168.1.110";
-
 /// Where the gateways are for curl's cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Gateways {
@@ -166,37 +163,27 @@ impl ThreeClusters {
     }
 
     fn ours(&self, document: &str) -> String {
-        let mut lines = Vec::new();
-        let mut member = None;
-        for line in document.lines() {
-            let key = line.trim_start_matches([' ', '-']);
-            if let Some(cluster) = key.strip_prefix("clusterKey: ") {
-                member = self.members.iter().find(|member| member.sandbox.key() == Some(cluster));
-            }
-            let ours = member.and_then(|member| member.tunnels(self.gateways));
-            let (start, text) = line.split_at(line.len() - key.len());
-            lines.push(match (text.split_once(": "), ours) {
-                (Some((field @ ("host" | "ip"), GUIDE_ADDRESS)), Some(ours)) => {
-                    format!("{start}{field}: {}", ours.ip())
-                }
-                (Some(("port", "81" | "83")), Some(ours)) => format!("{start}port: {}", ours.port()),
-                _ => line.to_owned(),
-            });
-        }
-        lines.join("\n") + "\n"
+        setting::placed(document, |cluster| {
+            let member = self.members.iter().find(|member| member.sandbox.key() == Some(cluster))?;
+            member.tunnels(self.gateways)
+        })
     }
 }
 
 /// What a process has read so far.
 #[derive(Debug, Clone, Copy)]
-struct Read {
+pub struct Read {
     generation: f64,
     readings: f64,
 }
 
 impl Read {
     async fn of(process: &Sidecar) -> Self {
-        let page = process.admin_page("/metrics").await.unwrap_or_default();
+        Self::in_page(&process.admin_page("/metrics").await.unwrap_or_default())
+    }
+
+    /// As its metrics have it.
+    pub fn in_page(page: &str) -> Self {
         let sum = |name: &str| {
             let lines = page.lines().filter(|line| line.starts_with(name));
             lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
@@ -205,7 +192,7 @@ impl Read {
     }
 
     /// A gateway elsewhere that says something new makes a generation too, but no reading.
-    fn is_after(self, before: &Self) -> bool {
+    pub fn is_after(self, before: &Self) -> bool {
         self.generation > before.generation && self.readings > before.readings
     }
 }

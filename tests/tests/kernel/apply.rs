@@ -161,7 +161,6 @@ fn rules_of_others_stay_as_they_are() {
     feed(place.root().args(["nft", "-f", "-"]), "table inet others {\n chain a {\n counter accept\n }\n}\n").unwrap();
     place.ip("rule add priority 100 fwmark 1 lookup 99");
     // The address is what our own rules come with.
-    place.ip("-6 addr del ::6/128 dev lo");
     let before = place.everything();
     for backend in BACK_ENDS {
         for options in ["", "-m TPROXY --redirect-dns --capture-all-dns", "-o 25"] {

@@ -126,3 +126,85 @@ fn ipv6_is_outside_the_mesh_when_it_is_off(rendering: Rendering) {
     assert_eq!(answer.said("peer"), outsider.address(Family::V6).to_string());
     outsider.curl(&[&backend.at(Family::V4, HTTP_PORT, "/")]).assert_closed("IPv4");
 }
+
+#[test]
+fn destination_that_is_not_listed_is_outside_the_mesh_by_nft() {
+    destination_that_is_not_listed_is_outside_the_mesh(Rendering::Nft);
+}
+
+#[test]
+fn destination_that_is_not_listed_is_outside_the_mesh_by_iptables() {
+    destination_that_is_not_listed_is_outside_the_mesh(Rendering::Iptables);
+}
+
+fn destination_that_is_not_listed_is_outside_the_mesh(rendering: Rendering) {
+    let cidrs = Family::BOTH.map(|family| family.pod(1).to_string()).join(",");
+    let ports = OTHER_PORT.to_string();
+    let frontend = Workload::of("frontend").registry_only().redirected(&["-i", &cidrs, "-q", &ports]);
+    let workloads = [frontend, Workload::outside("listed"), Workload::outside("unlisted")];
+    let Some(mesh) = Mesh::start(rendering, &workloads) else { return };
+    let [frontend, listed, unlisted] = ["frontend", "listed", "unlisted"].map(|name| mesh.pod(name));
+    for family in Family::BOTH {
+        frontend.curl(&[&unlisted.at(family, HTTP_PORT, "/")]).assert_ok("neither address nor port listed");
+        for url in [listed.at(family, HTTP_PORT, "/"), unlisted.at(family, OTHER_PORT, "/")] {
+            let captured = frontend.curl(&[&url]);
+            assert!(captured.status >= 500, "{url}: {captured}");
+        }
+    }
+}
+
+#[test]
+fn excluded_interface_is_outside_the_mesh_by_nft() {
+    excluded_interface_is_outside_the_mesh(Rendering::Nft);
+}
+
+#[test]
+fn excluded_interface_is_outside_the_mesh_by_iptables() {
+    excluded_interface_is_outside_the_mesh(Rendering::Iptables);
+}
+
+fn excluded_interface_is_outside_the_mesh(rendering: Rendering) {
+    let excluding = |name, interface| Workload::of(name).registry_only().redirected(&["-c", interface]);
+    let workloads = [excluding("outside", "eth0"), excluding("inside", "eth1"), Workload::outside("unknown")];
+    let Some(mesh) = Mesh::start(rendering, &workloads) else { return };
+    let [outside, inside, unknown] = ["outside", "inside", "unknown"].map(|name| mesh.pod(name));
+    mesh.policies(&[STRICT]);
+    for family in Family::BOTH {
+        unknown.curl(&[&outside.at(family, HTTP_PORT, "/")]).assert_ok("in by the excluded interface");
+        outside.curl(&[&unknown.at(family, HTTP_PORT, "/")]).assert_ok("out by the excluded interface");
+        unknown.curl(&[&inside.at(family, HTTP_PORT, "/")]).assert_closed("in by another");
+        let captured = inside.curl(&[&unknown.at(family, HTTP_PORT, "/")]);
+        assert!(captured.status >= 500, "{captured}");
+    }
+}
+
+#[test]
+fn groups_are_outside_the_mesh_when_others_are_listed_or_they_are_excluded_by_nft() {
+    groups_are_outside_the_mesh_when_others_are_listed_or_they_are_excluded(Rendering::Nft);
+}
+
+#[test]
+fn groups_are_outside_the_mesh_when_others_are_listed_or_they_are_excluded_by_iptables() {
+    groups_are_outside_the_mesh_when_others_are_listed_or_they_are_excluded(Rendering::Iptables);
+}
+
+fn groups_are_outside_the_mesh_when_others_are_listed_or_they_are_excluded(rendering: Rendering) {
+    let listing = Workload::of("listing").registry_only().redirected(&["--outbound-owner-groups", "2001,2002"]);
+    let excluding =
+        Workload::of("excluding").registry_only().redirected(&["--outbound-owner-groups-exclude", "2001,2002"]);
+    let Some(mesh) = Mesh::start(rendering, &[listing, excluding, Workload::outside("unknown")]) else { return };
+    let [listing, excluding, unknown] = ["listing", "excluding", "unknown"].map(|name| mesh.pod(name));
+    for family in Family::BOTH {
+        let url = unknown.at(family, HTTP_PORT, "/");
+        // A user's group has the user's number here.
+        for (pod, captured, free) in [(listing, [2001, 2002], [2003, 1000]), (excluding, [2003, 1000], [2001, 2002])] {
+            for user in captured {
+                let answer = pod.curl_as(user, &[&url]);
+                assert!(answer.status >= 500, "{} {user}: {answer}", pod.name);
+            }
+            for user in free {
+                pod.curl_as(user, &[&url]).assert_ok(&format!("{} {user}", pod.name));
+            }
+        }
+    }
+}

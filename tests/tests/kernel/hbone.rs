@@ -11,7 +11,7 @@ const DENY: &str = "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\
 #[test]
 fn tunnels_reach_the_application_and_no_policy_is_passed_by_nft() {
     tunnels_reach_the_application_and_no_policy_is_passed(Rendering::Nft, &[]);
-    tunnels_reach_the_application_and_no_policy_is_passed(Rendering::Nft, &["-d", "15008"]);
+    tunnels_reach_the_application_and_no_policy_is_passed(Rendering::Nft, &["--inbound-tunnel-port", "none"]);
 }
 
 #[test]

@@ -84,6 +84,34 @@ fn nothing_is_open(backend: &Pod) {
     }
 }
 
+/// The first of several, the one that the sidecar runs as and the last, and a group: with none of their traffic being anybody's else.
+#[test]
+fn what_any_of_several_users_of_the_proxy_sends_is_not_captured_and_its_self_calls_are_by_nft() {
+    what_any_of_several_users_of_the_proxy_sends_is_not_captured_and_its_self_calls_are(Rendering::Nft);
+}
+
+#[test]
+fn what_any_of_several_users_of_the_proxy_sends_is_not_captured_and_its_self_calls_are_by_iptables() {
+    what_any_of_several_users_of_the_proxy_sends_is_not_captured_and_its_self_calls_are(Rendering::Iptables);
+}
+
+fn what_any_of_several_users_of_the_proxy_sends_is_not_captured_and_its_self_calls_are(rendering: Rendering) {
+    let frontend = Workload::of("frontend").registry_only().redirected(&["-u", "1336,1337,1338", "-g", "1339"]);
+    let Some(mesh) = Mesh::start(rendering, &[frontend, Workload::outside("unknown")]) else { return };
+    let [frontend, unknown] = ["frontend", "unknown"].map(|name| mesh.pod(name));
+    for family in Family::BOTH {
+        for user in [1336, 1338, 1339] {
+            frontend.curl_as(user, &[&unknown.at(family, HTTP_PORT, "/")]).assert_ok("to elsewhere");
+            let path = format!("/{user}-{family:?}");
+            frontend.curl_as(user, &[&frontend.at(family, HTTP_PORT, &path)]).assert_ok("to its own pod");
+            let line = frontend.logged_path(&path);
+            assert_eq!(line["direction"], "inbound", "{line:#}");
+        }
+        let answer = frontend.curl(&[&unknown.at(family, HTTP_PORT, "/")]);
+        assert!(answer.status >= 500, "{answer}");
+    }
+}
+
 #[test]
 fn what_the_proxys_user_sends_is_not_captured_by_nft() {
     what_the_proxys_user_sends_is_not_captured(Rendering::Nft);

@@ -27,6 +27,16 @@ fn application_calls_itself_over_ipv6_by_iptables() {
     application_calls_itself(Rendering::Iptables, Family::V6);
 }
 
+#[test]
+fn application_calls_itself_over_ipv4_by_legacy_iptables() {
+    application_calls_itself(Rendering::Legacy, Family::V4);
+}
+
+#[test]
+fn application_calls_itself_over_ipv6_by_legacy_iptables() {
+    application_calls_itself(Rendering::Legacy, Family::V6);
+}
+
 fn application_calls_itself(rendering: Rendering, family: Family) {
     let Some(mesh) = Mesh::start(rendering, &[Workload::of("backend")]) else { return };
     let backend = mesh.pod("backend");

@@ -1,5 +1,7 @@
 //! What is in force in the three clusters, made of the files of `examples/walkthrough-b`.
 
+use std::net::SocketAddr;
+
 macro_rules! example {
     ($name:literal) => {
         include_str!(concat!("../../../../examples/walkthrough-b/", $name))
@@ -61,9 +63,34 @@ struct Cluster {
 
 /// What is in force in one cluster.
 #[derive(Debug)]
-pub(super) struct State {
-    pub(super) has_httpbin: bool,
-    pub(super) documents: Vec<String>,
+pub struct State {
+    /// Whether `httpbin` has a pod.
+    pub has_httpbin: bool,
+    /// What else is known there, in YAML.
+    pub documents: Vec<String>,
+}
+
+/// The guide's host of all gateways.
+const GUIDE_ADDRESS: &str = "192.168.1.110";
+
+/// A document with the gateways where `gateway` says, by the key of their cluster, in place of the guide's. One of which it says
+/// nothing stays where it is.
+pub fn placed(document: &str, gateway: impl Fn(&str) -> Option<SocketAddr>) -> String {
+    let mut lines = Vec::new();
+    let mut ours = None;
+    for line in document.lines() {
+        let key = line.trim_start_matches([' ', '-']);
+        if let Some(cluster) = key.strip_prefix("clusterKey: ") {
+            ours = gateway(cluster);
+        }
+        let (start, text) = line.split_at(line.len() - key.len());
+        lines.push(match (text.split_once(": "), ours) {
+            (Some((field @ ("host" | "ip"), GUIDE_ADDRESS)), Some(ours)) => format!("{start}{field}: {}", ours.ip()),
+            (Some(("port", "81" | "83")), Some(ours)) => format!("{start}port: {}", ours.port()),
+            _ => line.to_owned(),
+        });
+    }
+    lines.join("\n") + "\n"
 }
 
 impl Setting {
@@ -154,7 +181,7 @@ impl Setting {
     }
 
     /// What is in force in each cluster. The policy comes last, so that a bad one is read after everything else.
-    pub(super) fn states(self) -> [State; 3] {
+    pub fn states(self) -> [State; 3] {
         let [one, mut two, three] = self.clusters;
         let own = self.imports.into_iter().chain(self.policy);
         two.more.extend(own.map(str::to_owned));

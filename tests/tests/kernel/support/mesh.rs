@@ -5,8 +5,9 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
 use std::rc::Rc;
 
-use meshgate::sandbox::Sandbox;
+use meshgate::sandbox::{ADMIN_PORT, Sandbox};
 
+use super::heir;
 use super::network::Network;
 use super::pod::{PROXY_USER, Pod};
 use super::redirection::Rendering;
@@ -26,12 +27,21 @@ pub(crate) struct Workload {
     listens_on: &'static str,
     pub(super) traffic_policy: &'static str,
     pub(super) settings: &'static str,
+    /// The only one that its sidecar has.
+    capability: Option<&'static str>,
+    /// Where the sidecar's admin endpoint listens: on loopback at the usual port, or on everything at another.
+    pub(super) admin: u16,
+    /// More fields of its sidecar's inbound listeners.
+    pub(super) inbound: &'static str,
 }
 
 impl Workload {
     /// In the mesh, with every setting at its default.
     pub(crate) fn of(name: &'static str) -> Self {
-        Self { name, in_mesh: true, flags: Vec::new(), listens_on: "[::]", traffic_policy: "ALLOW_ANY", settings: "" }
+        let (listens_on, traffic_policy) = ("[::]", "ALLOW_ANY");
+        let (flags, admin) = (Vec::new(), ADMIN_PORT);
+        let capability = None;
+        Self { name, in_mesh: true, flags, listens_on, traffic_policy, settings: "", inbound: "", admin, capability }
     }
 
     /// Without a sidecar.
@@ -48,6 +58,21 @@ impl Workload {
     /// Its application listens on this address alone, instead of on all of both families.
     pub(crate) fn listening_on(self, listens_on: &'static str) -> Self {
         Self { listens_on, ..self }
+    }
+
+    /// Its sidecar's admin endpoint can be called from everywhere, at this port, and asked to end the sidecar.
+    pub(crate) fn admin_at(self, admin: u16) -> Self {
+        Self { admin, ..self }
+    }
+
+    /// Its sidecar takes what comes in by TPROXY, for which it has a capability.
+    pub(crate) fn transparent(self) -> Self {
+        Self { inbound: ", transparent: true", capability: Some("net_raw"), ..self }.redirected(&["-m", "TPROXY"])
+    }
+
+    /// The same, without the capability.
+    pub(crate) fn incapable(self) -> Self {
+        Self { capability: None, ..self }
     }
 
     /// Its sidecar refuses what goes to no known service.
@@ -69,26 +94,39 @@ pub(crate) struct Mesh {
 }
 
 impl Mesh {
-    /// Starts the workloads, in this order of addresses. `None`, said loudly, where the machine cannot do it.
+    /// Starts the workloads, in this order of addresses, and waits until they are ready. `None`, said loudly, where the machine cannot
+    /// do it.
     pub(crate) fn start(rendering: Rendering, workloads: &[Workload]) -> Option<Self> {
+        let mut mesh = Self::launch(rendering, workloads)?;
+        for pod in mesh.pods.iter_mut().filter(|pod| pod.in_mesh()) {
+            pod.until_ready();
+        }
+        Some(mesh)
+    }
+
+    /// As [`Mesh::start`], without waiting.
+    pub(crate) fn launch(rendering: Rendering, workloads: &[Workload]) -> Option<Self> {
         if !requirements::met(rendering) {
             return None;
         }
         let sandbox = Sandbox::new(crate::binary()).unwrap();
+        heir::folder(&sandbox.path(""));
         prepare(&sandbox, workloads);
         let names: Vec<_> = workloads.iter().map(|workload| workload.name).collect();
-        let network = Rc::new(Network::new(&names).unwrap());
+        let hosts = sandbox.path("hosts");
+        fs::write(&hosts, resources::hosts(workloads)).unwrap();
+        let network = Rc::new(Network::new(&names).unwrap().with_hosts(hosts));
         let mut mesh = Self { pods: Vec::new(), sandbox };
         for (index, workload) in workloads.iter().enumerate() {
-            let mut pod = Pod::start(&network, &mesh.sandbox.path(""), index, workload.name, workload.listens_on);
+            let mut pod = Pod::new(&network, &mesh.sandbox.path(""), index, workload.name);
+            pod.admin = workload.admin;
+            pod.capability = workload.capability;
+            pod.start_application(workload.name, workload.listens_on);
             if workload.in_mesh {
-                rendering.load(&network, index, &workload.flags);
+                pod.redirect(rendering, &workload.flags);
                 pod.start_sidecar();
             }
             mesh.pods.push(pod);
-        }
-        for pod in mesh.pods.iter_mut().filter(|pod| pod.in_mesh()) {
-            pod.until_ready();
         }
         Some(mesh)
     }
@@ -103,6 +141,12 @@ impl Mesh {
         self.pods.iter().find(|pod| pod.name == name).unwrap()
     }
 
+    /// Starts a pod's sidecar again, with these lines in its bootstrap file.
+    pub(crate) fn restart(&mut self, workload: &Workload) {
+        fs::write(self.sandbox.path(&format!("{}.yaml", workload.name)), resources::bootstrap(workload)).unwrap();
+        self.pods.iter_mut().find(|pod| pod.name == workload.name).unwrap().restart_sidecar();
+    }
+
     /// Puts policies in force in every sidecar, in place of those before.
     pub(crate) fn policies(&self, documents: &[&str]) {
         let sidecars = || self.pods.iter().filter(|pod| pod.in_mesh());
@@ -114,20 +158,26 @@ impl Mesh {
     }
 }
 
-/// Certificates, resources and bootstrap files, and copies of the programs: all where the pods' users may read them, which
-/// the folder that cargo builds into need not be.
+/// Certificates, resources and bootstrap files.
 fn prepare(sandbox: &Sandbox, workloads: &[Workload]) {
-    let folder = sandbox.path("");
-    fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
-    fs::create_dir(folder.join("bin")).unwrap();
-    provide(crate::binary(), &folder.join("bin/meshgate"));
-    provide(crate::application(), &folder.join("bin/application"));
-    fs::copy(folder.join("ca/ca.pem"), folder.join("ca.pem")).unwrap();
     sandbox.write_resource("workloads.yaml", &resources::workloads(workloads)).unwrap();
     for workload in workloads.iter().filter(|workload| workload.in_mesh) {
         sandbox.issue(workload.name, workload.name).unwrap();
-        fs::write(folder.join(format!("{}.yaml", workload.name)), resources::bootstrap(workload)).unwrap();
+        fs::write(sandbox.path(&format!("{}.yaml", workload.name)), resources::bootstrap(workload)).unwrap();
     }
+    publish(sandbox);
+}
+
+/// Opens a cluster's files to the pods' users, and puts copies of the programs beside them: the folder that cargo builds into need
+/// not be open to them.
+pub(super) fn publish(sandbox: &Sandbox) {
+    let folder = sandbox.path("");
+    for open in [&folder, &folder.join("ca")] {
+        fs::set_permissions(open, Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::create_dir(folder.join("bin")).unwrap();
+    provide(crate::binary(), &folder.join("bin/meshgate"));
+    provide(crate::application(), &folder.join("bin/application"));
     let identities = fs::read_dir(folder.join("identities")).unwrap().map(|entry| entry.unwrap().path());
     for path in identities.chain([folder.join("identities"), folder.join("logs")]) {
         chown(path, Some(PROXY_USER), Some(PROXY_USER)).unwrap();

@@ -1,12 +1,14 @@
 //! What the tests have in common: namespaces, processes in them, and a mesh made of both.
 
 pub(crate) mod command;
+mod heir;
 pub(crate) mod mesh;
 pub(crate) mod network;
 pub(crate) mod pod;
 pub(crate) mod redirection;
 pub(crate) mod requirements;
 mod resources;
+pub(crate) mod three;
 
 pub(crate) use mesh::{Mesh, Workload};
 pub(crate) use network::Family;

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::command::{command, feed};
+use super::heir;
 
 /// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,11 +57,16 @@ impl Family {
 /// What the names of all namespaces begin with; the number of the process that made them follows.
 const PREFIX: &str = "meshgate-tests-";
 
+/// What an init container has for redirection.
+const INIT: &str = "-all,+net_admin,+net_raw";
+
 /// A switch, and a namespace plugged into it for each pod. All are gone when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Network {
     /// The switch's, and then the pods'.
     namespaces: Vec<Namespace>,
+    /// What names mean in it.
+    hosts: Option<PathBuf>,
 }
 
 impl Network {
@@ -73,14 +79,29 @@ impl Network {
         let prefix = format!("{PREFIX}{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
         let switch = Namespace::new(format!("{prefix}-switch"))?;
         switch.ip("link add name switch type bridge\nlink set switch up\n")?;
-        let mut network = Self { namespaces: vec![switch] };
+        let mut network = Self { namespaces: vec![switch], hosts: None };
         for (index, pod) in pods.iter().enumerate() {
             network.plug(index, format!("{prefix}-{pod}"))?;
         }
         Ok(network)
     }
 
-    /// Removes what is left of test processes that were killed: nothing runs in it any more, but the names stay.
+    /// The same, with a file that stands at `/etc/hosts` for whatever is run in it from now on.
+    pub(super) fn with_hosts(self, hosts: PathBuf) -> Self {
+        Self { hosts: Some(hosts), ..self }
+    }
+
+    /// Takes the way from one pod to another, in that direction.
+    ///
+    /// # Errors
+    /// What `ip` says.
+    pub(super) fn cut(&self, from: usize, to: usize) -> Result<(), String> {
+        let [v4, v6] = Family::BOTH.map(|family| family.pod(to));
+        self.namespaces[from + 1].ip(&format!("route add unreachable {v4}/32\nroute add unreachable {v6}/128\n"))
+    }
+
+    /// Removes what is left of test processes that were killed together with who cleans up after them: nothing runs in it any more,
+    /// but the names stay.
     pub(super) fn sweep() {
         let entries = fs::read_dir("/run/netns").into_iter().flatten().flatten();
         for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
@@ -97,9 +118,6 @@ impl Network {
         let (v4, v6) = (Family::V4.pod(index), Family::V6.pod(index));
         // Nobody else can have the addresses, so none is held back while the kernel looks for others that have it (nodad).
         //
-        // IPv6 has a loopback address where IPv4 has a loopback network: unlike 127.0.0.6, ::6 is nobody's until it is
-        // given to the interface, and the inbound side could not call the application from it.
-        //
         // The services' networks need a route and nothing behind it: without one a connection fails before any rule sees it.
         pod.ip(&format!(
             "link set lo up\n\
@@ -107,23 +125,45 @@ impl Network {
              link set eth0 up\n\
              addr add {v4}/24 dev eth0\n\
              addr add {v6}/64 dev eth0 nodad\n\
-             addr add ::6/128 dev lo nodad\n\
              route add 10.96.0.0/16 dev eth0\n\
              route add fd00:96::/64 dev eth0\n",
             switch = switch.name
         ))?;
+        // Whoever likes may send an ICMP echo.
+        let everybody = "echo 0 2147483647 > /proc/sys/net/ipv4/ping_group_range";
+        feed(command("ip").args(["netns", "exec", &pod.name, "sh", "-c", everybody]), "")?;
         switch.ip(&format!("link set port{index} master switch up\n"))?;
         self.namespaces.push(pod);
         Ok(())
     }
 
-    /// The beginning of a command in a pod's namespace, as a user.
+    /// The beginning of a command in a pod's namespace, as a user without any capability unless that is root.
     pub(crate) fn enter(&self, index: usize, user: u32) -> Command {
+        self.enter_with(index, user, &[])
+    }
+
+    /// The same for root, with the capabilities that init containers are given for redirection, and no more.
+    pub(crate) fn enter_as_init(&self, index: usize) -> Command {
+        self.enter_with(index, 0, &["--bounding-set", INIT, "--inh-caps", "-all", "--no-new-privs"])
+    }
+
+    /// The same for a user that keeps one capability.
+    pub(crate) fn enter_capable(&self, index: usize, user: u32, capability: &str) -> Command {
+        let only = format!("-all,+{capability}");
+        self.enter_with(index, user, &["--inh-caps", &only, "--ambient-caps", &only, "--bounding-set", &only])
+    }
+
+    fn enter_with(&self, index: usize, user: u32, privileges: &[&str]) -> Command {
         let (namespace, user) = (&self.namespaces[index + 1], user.to_string());
         let mut enter = command("ip");
         enter.args(["netns", "exec", &namespace.name]);
+        if let Some(hosts) = &self.hosts {
+            // In the mount namespace that `ip netns exec` made for this command alone.
+            enter.args(["sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\""]).arg(hosts);
+        }
         // Killed with the test, even when the test is killed.
         enter.args(["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "--pdeathsig", "KILL"]);
+        enter.args(privileges);
         enter
     }
 }
@@ -135,6 +175,7 @@ struct Namespace {
 
 impl Namespace {
     fn new(name: String) -> Result<Self, String> {
+        heir::netns(&name);
         feed(command("ip").args(["netns", "add", &name]), "")?;
         Ok(Self { name })
     }

@@ -1,28 +1,33 @@
-//! The product's redirection, loaded as its documentation says.
+//! The product's redirection, applied by itself as in a pod's init container.
 
-use super::command::{command, feed, stdout};
+use std::path::Path;
+
+use super::command::stdout;
 use super::network::Network;
 
-/// The tool that the rules are written for.
+/// The way into the kernel that the rules take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Rendering {
     Nft,
     Iptables,
+    Legacy,
 }
 
 impl Rendering {
-    /// Asks the product for the rules and loads them into a pod.
-    pub(crate) fn load(self, network: &Network, pod: usize, flags: &[String]) {
-        let loads: &[(&str, &[&str])] = match self {
-            Self::Nft => &[("nft", &["nft", "-f", "-"])],
-            Self::Iptables => {
-                &[("iptables", &["iptables-restore", "--noflush"]), ("ip6tables", &["ip6tables-restore", "--noflush"])]
-            }
-        };
-        for (format, tool) in loads {
-            let mut print = command(crate::binary());
-            let rules = stdout(&print.args(["iptables", "print", "--format", format]).args(flags).output().unwrap());
-            feed(network.enter(pod, 0).args(*tool), &rules).unwrap_or_else(|error| panic!("{error}\n{rules}"));
+    /// The value of `--backend`.
+    fn backend(self) -> &'static str {
+        match self {
+            Self::Nft => "nft",
+            Self::Iptables => "iptables-nft",
+            Self::Legacy => "iptables-legacy",
         }
+    }
+
+    /// Has the product apply its rules in a pod, with an init container's two capabilities and no more.
+    /// `program` is the product's, where someone may read it who is root and may do nothing else.
+    pub(super) fn load(self, network: &Network, pod: usize, program: &Path, flags: &[String]) {
+        let mut apply = network.enter_as_init(pod);
+        apply.arg(program).args(["iptables", "apply", "--backend", self.backend()]).args(flags);
+        stdout(&apply.output().unwrap());
     }
 }

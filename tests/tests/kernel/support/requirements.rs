@@ -20,7 +20,7 @@ static MACHINE: LazyLock<Result<(), String>> = LazyLock::new(|| {
     let network =
         Network::new(&["probe"]).map_err(|error| format!("cannot make a network of its own (needs root): {error}"))?;
     // Other users' processes, and both address families.
-    feed(network.enter(0, 1000).args(["grep", "-q", "00000000000000000000000000000006", "/proc/net/if_inet6"]), "")
+    feed(network.enter(0, 1000).args(["grep", "-q", "^fd000077", "/proc/net/if_inet6"]), "")
 });
 
 static NFTABLES: LazyLock<Result<(), String>> = LazyLock::new(|| {
@@ -28,21 +28,18 @@ static NFTABLES: LazyLock<Result<(), String>> = LazyLock::new(|| {
     feed(network.enter(0, 0).args(["nft", "-f", "-"]), NFT)
 });
 
-static XTABLES: LazyLock<Result<(), String>> = LazyLock::new(|| {
-    let network = Network::new(&["probe"])?;
-    let mut tools = ["iptables-restore", "ip6tables-restore"].into_iter();
-    tools.try_for_each(|tool| feed(network.enter(0, 0).args([tool, "--noflush"]), IPTABLES))
-});
+static XTABLES: LazyLock<Result<(), String>> = LazyLock::new(|| restore("nft"));
+static LEGACY: LazyLock<Result<(), String>> = LazyLock::new(|| restore("legacy"));
 
-static LEGACY: LazyLock<Result<(), String>> = LazyLock::new(|| {
+fn restore(variant: &str) -> Result<(), String> {
     let network = Network::new(&["probe"])?;
-    let mut tools = ["iptables-legacy-restore", "ip6tables-legacy-restore"].into_iter();
-    tools.try_for_each(|tool| feed(network.enter(0, 0).args([tool, "--noflush"]), IPTABLES))
-});
+    let mut tools = ["iptables", "ip6tables"].map(|tool| format!("{tool}-{variant}-restore")).into_iter();
+    tools.try_for_each(|tool| feed(network.enter(0, 0).args([&tool, "--noflush"]), IPTABLES))
+}
 
 /// Whether this machine can run tests of every back end of `meshgate iptables apply`.
 pub(crate) fn all_back_ends_met() -> bool {
-    met(Rendering::Nft) && met(Rendering::Iptables) && is_met(&LEGACY)
+    met(Rendering::Nft) && met(Rendering::Iptables) && met(Rendering::Legacy)
 }
 
 /// Whether this machine can run tests of a rendering. When it cannot, says so where no test harness captures it.
@@ -50,11 +47,8 @@ pub(super) fn met(rendering: Rendering) -> bool {
     let tools = match rendering {
         Rendering::Nft => &NFTABLES,
         Rendering::Iptables => &XTABLES,
+        Rendering::Legacy => &LEGACY,
     };
-    is_met(tools)
-}
-
-fn is_met(tools: &LazyLock<Result<(), String>>) -> bool {
     let Err(reason) = MACHINE.as_ref().and_then(|()| tools.as_ref()) else { return true };
     let thread = std::thread::current();
     let test = thread.name().unwrap_or("kernel test");
