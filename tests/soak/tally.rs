@@ -146,7 +146,7 @@ impl Tally {
         let nobody = kills.iter().any(|kill| kill.began <= now && began <= kill.back.unwrap_or(now));
         // Whatever its method, it should have been tried elsewhere.
         let unsent = matches!(bad, Bad::Status(503, text) if text == "upstream connect error");
-        let excusable = !asked.repeatable && !(unsent && asked.kept);
+        let excusable = !(asked.repeatable || unsent && asked.kept);
         let withdrawn = asked.sometimes && self.denied_since(began, now);
         let excuse = match bad {
             Bad::Broken(_) if withdrawn => Some("broken off when a policy refused it"),

@@ -35,10 +35,8 @@ pub async fn forward(
     mut report: Report,
 ) -> Result<Response<ResponseBody>, Refused> {
     let coming = request.version() != Version::HTTP_2 && !expect::may_wait(request.headers());
-    let mut unread: Option<Incoming> = None;
     let (mut tries, mut next) = Tries::begin(worker, candidates, terms, request, report.standing());
-    let mut answered: Option<Answer> = None;
-    let mut failed: Option<ProxyError> = None;
+    let (mut answered, mut failed, mut unread) = (None::<Answer>, None::<ProxyError>, None::<Incoming>);
     while let Some(Turn { candidate, request, mut how }) = next {
         how.upgrade = report.upgrade().is_some();
         // The last one is logged with the report.
@@ -65,8 +63,7 @@ pub async fn forward(
                 }
                 // Whatever comes behind this head is no HTTP: the connection is closed.
                 attempt.went(Outcome::Failed(ErrorKind::UpstreamProtocol));
-                let error = ProxyError::new(ErrorKind::UpstreamProtocol, "101 that nobody asked for");
-                failed = Some(error);
+                failed = Some(ProxyError::new(ErrorKind::UpstreamProtocol, "101 that nobody asked for"));
                 tries.next(Ended::Garbled, &candidate, &mut None)
             }
             Ok((response, lease)) => {
