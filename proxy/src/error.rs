@@ -51,6 +51,8 @@ pub enum ErrorKind {
     ConnectFailed,
     /// The upstream did not accept a connection in time.
     ConnectTimeout,
+    /// The upstream's own proxy says that it did not reach the application.
+    Unreached,
     /// The upstream's TLS handshake or its identity was not acceptable.
     UpstreamTls,
     /// The upstream closed or reset the connection before a complete answer.
@@ -111,6 +113,7 @@ impl ErrorKind {
             | Self::NoEndpoint
             | Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::Unreached
             | Self::UpstreamTls
             | Self::UpstreamReset
             | Self::UpstreamTimeout
@@ -140,6 +143,7 @@ impl ErrorKind {
             | Self::NoEndpoint
             | Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::Unreached
             | Self::UpstreamTls
             | Self::UpstreamReset
             | Self::GatewayFailed
@@ -172,6 +176,7 @@ impl ErrorKind {
             Self::NoEndpoint
             | Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::Unreached
             | Self::UpstreamTls
             | Self::UpstreamReset
             | Self::UpstreamTimeout
@@ -195,7 +200,7 @@ impl ErrorKind {
             Self::OutOfReach | Self::BackendOutOfReach | Self::NotForCaller => "RBAC",
             Self::TooMany => "RL",
             Self::Loop => "LOOP",
-            Self::ConnectFailed | Self::ConnectTimeout => "UF",
+            Self::ConnectFailed | Self::ConnectTimeout | Self::Unreached => "UF",
             Self::GatewayFailed => "GATEWAY",
             Self::TunnelRefused => "GATEWAY_REFUSED",
             Self::UpstreamTls | Self::GatewayTls => "TLS_FAILURE",
@@ -211,7 +216,7 @@ impl ErrorKind {
     /// As [`ErrorKind::flag`], of the last of as many tries as there may be: Envoy's `URX` beside it.
     pub fn flag_of_last_try(self) -> &'static str {
         match self {
-            Self::ConnectFailed | Self::ConnectTimeout => "UF,URX",
+            Self::ConnectFailed | Self::ConnectTimeout | Self::Unreached => "UF,URX",
             Self::GatewayFailed => "GATEWAY,URX",
             Self::TunnelRefused => "GATEWAY_REFUSED,URX",
             Self::TunnelNoEndpoint => "UH,URX",
@@ -260,9 +265,11 @@ impl ErrorKind {
             Self::OutOfReach | Self::BackendOutOfReach => "RBAC: access denied",
             Self::TooMany => "too many requests",
             Self::Loop => "loop detected",
-            Self::ConnectFailed | Self::ConnectTimeout | Self::GatewayFailed | Self::TunnelRefused => {
-                "upstream connect error"
-            }
+            Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::Unreached
+            | Self::GatewayFailed
+            | Self::TunnelRefused => "upstream connect error",
             Self::UpstreamTls | Self::GatewayTls => "upstream identity not accepted",
             Self::UpstreamReset => "upstream closed the connection",
             Self::UpstreamTimeout | Self::DeadlineExceeded | Self::Stalled => "upstream request timeout",

@@ -141,7 +141,7 @@ pub struct Http2Labels {
 /// Labels of the counter of tries beyond the first.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RetryLabels {
-    /// How the try before ended: `unsent`, `unprocessed`, `lost`, `timeout` or `answer`.
+    /// How the try before ended: `unsent`, `unprocessed`, `unreached` (by its proxy), `lost`, `timeout` or `answer`.
     pub reason: &'static str,
     /// `answered`, `failed`, `cancelled`; `no_budget` when there was none.
     pub outcome: &'static str,

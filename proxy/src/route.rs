@@ -129,6 +129,7 @@ impl Route {
         let terms = service.as_ref().map_or_else(Terms::default, |service| Terms {
             budget: Some(worker.shared.retry_budgets.of(&service.service, service.port)),
             fail_over: service.spread.fail_over,
+            ..Terms::default()
         });
         Self { generation, service, target, left_out: forbidden, counters, terms, elsewhere, branches: None }
     }

@@ -267,11 +267,13 @@ async fn connected(worker: &WorkerRef, candidate: &Candidate) -> Result<(Connect
 
 /// Moves bytes until both sides ended, nothing moved for the idle time, the drain is over, a session that it rests on is over, or
 /// `allowed` no longer holds under a new configuration.
-pub async fn run<A, B>(worker: &WorkerRef, mut copy: Copy<A, B>, mut report: Report, allowed: impl Fn() -> bool)
+pub async fn run<A, B>(worker: &WorkerRef, copy: Copy<A, B>, report: Report, allowed: impl Fn() -> bool)
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
 {
+    let mut running = Running { copy, report };
+    let Running { copy, report } = &mut running;
     let timeouts = &worker.shared.bootstrap.timeouts;
     // Before the check below, so that no change slips between.
     let mut changes = worker.changes.follow();
@@ -314,5 +316,20 @@ where
             () = changes.changed() => {}
         }
     }
-    report.moved = copy.moved();
+}
+
+/// Its drop is its end, whatever brings it about: at the end of the drain tasks are dropped where they stand.
+struct Running<A: AsyncRead + AsyncWrite + Unpin, B: AsyncRead + AsyncWrite + Unpin> {
+    copy: Copy<A, B>,
+    report: Report,
+}
+
+impl<A, B> Drop for Running<A, B>
+where
+    A: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    fn drop(&mut self) {
+        self.report.moved = self.copy.moved();
+    }
 }

@@ -27,6 +27,9 @@ const PACE: Duration = Duration::from_millis(20);
 /// No answer takes longer, whatever is killed meanwhile.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What is kept of a body by default (`retries.bufferBytes`).
+const KEPT: usize = 64 * 1024;
+
 /// The most bytes of a body.
 const LARGEST: u64 = 96 * 1024;
 
@@ -54,7 +57,14 @@ impl Question {
     fn asked(&self) -> Asked<'_> {
         let repeatable = self.method == Method::GET;
         let kind = if repeatable { "GET" } else { "POST" };
-        Asked { kind, name: &self.tag, repeatable, sometimes: self.sometimes, began: self.began }
+        Asked {
+            kind,
+            name: &self.tag,
+            repeatable,
+            kept: self.len <= KEPT,
+            sometimes: self.sometimes,
+            began: self.began,
+        }
     }
 
     fn request(&self, http2: bool) -> Request<Full<Bytes>> {

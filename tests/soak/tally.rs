@@ -1,8 +1,9 @@
 //! What became of all requests, and which failures are excused.
 //!
-//! Only a killed application excuses anything: a request that was on its way to one when it died and may not be sent twice, an
-//! answer or a tunnel that broke off then, and a POST that was refused because nobody was there. What was answered wrong, and
-//! what has had no answer and may be asked again, is never excused.
+//! A killed application excuses a request that was on its way to one when it died and may not be sent twice, an answer or a tunnel
+//! that broke off then, and a POST for which nobody was there. A policy that comes into force excuses what it ends: an answer, and
+//! a request that may not be sent again, where it would be told no. What was answered wrong, and what has had no answer and may be
+//! asked again, is never excused.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -48,6 +49,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) name: &'a str,
     /// It may be sent again, so that nobody but its client may lose it.
     pub(crate) repeatable: bool,
+    /// All of it is kept while it is on its way, so that nobody may lose it who has not reached an application with it.
+    pub(crate) kept: bool,
     /// A policy that comes and goes is about it.
     pub(crate) sometimes: bool,
     pub(crate) began: Instant,
@@ -141,12 +144,18 @@ impl Tally {
         });
         // It began while nobody was there.
         let nobody = kills.iter().any(|kill| kill.began <= now && began <= kill.back.unwrap_or(now));
+        // Whatever its method, it should have been tried elsewhere.
+        let unsent = matches!(bad, Bad::Status(503, text) if text == "upstream connect error");
+        let excusable = !(asked.repeatable || unsent && asked.kept);
+        let withdrawn = asked.sometimes && self.denied_since(began, now);
         let excuse = match bad {
+            Bad::Broken(_) if withdrawn => Some("broken off when a policy refused it"),
+            Bad::Lost(_) | Bad::Status(503, _) if withdrawn && excusable => Some("under way when a policy refused it"),
             Bad::Broken(_) if died_with => Some("broken off when an application was killed"),
-            Bad::Lost(_) | Bad::Status(502 | 503, _) if died_with && !asked.repeatable => {
+            Bad::Lost(_) | Bad::Status(502 | 503, _) if died_with && excusable => {
                 Some("on its way to an application that was killed")
             }
-            Bad::Status(503, _) if nobody && !asked.repeatable => Some("while an application was away"),
+            Bad::Status(503, _) if nobody && excusable => Some("while an application was away"),
             _ => None,
         };
         if let Some(excuse) = excuse {
@@ -161,6 +170,13 @@ impl Tally {
             }
             self.unexplained.borrow_mut().push(text);
         }
+    }
+
+    /// Whether the policy about `sometimes` began to refuse while something was under way.
+    fn denied_since(&self, began: Instant, now: Instant) -> bool {
+        let denied = self.denied.borrow();
+        let begins = |pair: &[(Instant, bool)]| matches!(pair, [(_, false), (at, true)] if *at <= now && began <= *at + IN_FORCE);
+        denied.windows(2).any(begins)
     }
 
     pub(crate) fn line(&self) -> String {

@@ -18,6 +18,10 @@ const PANICS: &str = "mesh_panics_total";
 /// How much more a process may hold in the end than after the warm-up, in KiB: what the allocator keeps for next time.
 const SLACK_KIB: u64 = 8 * 1024;
 
+/// How much a process may grow by in the later half of the soak, in KiB, as far as that is more than noise: fitted, so that one
+/// look does not decide.
+const GROWTH_KIB: f64 = 2.0 * 1024.0;
+
 /// Open for a while yet, such as a connection that is just being closed.
 const SLACK_COUNT: u64 = 4;
 
@@ -82,6 +86,12 @@ impl Vitals {
             compare("descriptors at rest", end.descriptors, self.idle[name].descriptors + SLACK_COUNT);
             compare("tasks at rest", end.tasks, self.idle[name].tasks + SLACK_COUNT);
             compare("panics", end.panics, 0);
+            let grown = grown(self.memory.get(name).map_or(&[], Vec::as_slice));
+            if grown > GROWTH_KIB {
+                problems.push(format!(
+                    "{name}: grown by {grown:.0} KiB in the later half, and at most {GROWTH_KIB} are wanted"
+                ));
+            }
         }
         self.last = end;
         problems
@@ -126,6 +136,13 @@ async fn held(sidecar: &Sidecar) -> Held {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
     let count = async |series| sidecar.metric(series).await.unwrap_or_else(|| panic!("no {series}")) as u64;
     Held { kib: kib.unwrap(), descriptors, tasks: count(TASKS).await, panics: count(PANICS).await }
+}
+
+/// KiB in the later half of the looks, by its slope.
+fn grown(looks: &[(Instant, u64)]) -> f64 {
+    let later = &looks[looks.len() / 2..];
+    let took = later.first().zip(later.last()).map_or(0.0, |(first, last)| (last.0 - first.0).as_secs_f64());
+    slope(looks) * took / 3600.0
 }
 
 /// KiB an hour, by least squares over the later half of the looks.

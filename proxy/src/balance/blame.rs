@@ -23,6 +23,7 @@ pub(super) fn blames(kind: ErrorKind) -> Blame {
         ErrorKind::NoEndpoint
         | ErrorKind::TunnelRefused
         | ErrorKind::TunnelNoEndpoint
+        | ErrorKind::Unreached
         | ErrorKind::UpstreamTls
         | ErrorKind::UpstreamReset
         | ErrorKind::UpstreamTimeout

@@ -246,6 +246,14 @@ impl RequestBody {
         Self { inner: Sent::Own((!bytes.is_empty()).then_some(bytes)), progress: None, held: None }
     }
 
+    /// What the downstream has not been asked for yet, of a body that nothing is kept of.
+    pub fn into_rest(self) -> Option<Incoming> {
+        match self.inner {
+            Sent::Received(received) if !received.is_end_stream() => Some(received.into_rest()),
+            _ => None,
+        }
+    }
+
     /// Is not asked for before then.
     pub fn hold(&mut self, held: expect::Held) {
         self.held = Some(Box::new(held));

@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use http::{Request, Response, StatusCode};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 
@@ -14,18 +14,13 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Held, Received, ResponseBody};
 use crate::http::deadline::Cut;
 use crate::http::layers::Refused;
-use crate::http::pool::Switched;
+use crate::http::pool::{Lease, Switched};
+use crate::http::proxy_status::{self, Unserved};
 use crate::http::retry::{Ended, Terms, Tries, Turn};
 use crate::http::stall::Over;
-use crate::http::{client, headers, upgrade};
+use crate::http::{client, expect, headers, refusal, upgrade};
 use crate::report::Report;
 use crate::worker::WorkerRef;
-
-/// In trailers; in the head where there is no message before them.
-const GRPC_STATUS: &str = "grpc-status";
-
-/// Of gRPC's status codes the one that says that somebody else may be asked.
-const UNAVAILABLE: &str = "14";
 
 /// Tries `candidates` in turn, as long as what became of the one before lets another be tried on these `terms`. A caller that
 /// goes away ends it wherever it is.
@@ -39,9 +34,9 @@ pub async fn forward(
     request: Request<Received>,
     mut report: Report,
 ) -> Result<Response<ResponseBody>, Refused> {
+    let coming = request.version() != Version::HTTP_2 && !expect::may_wait(request.headers());
     let (mut tries, mut next) = Tries::begin(worker, candidates, terms, request, report.standing());
-    let mut answered: Option<Answer> = None;
-    let mut failed: Option<ProxyError> = None;
+    let (mut answered, mut failed, mut unread) = (None::<Answer>, None::<ProxyError>, None::<Incoming>);
     while let Some(Turn { candidate, request, mut how }) = next {
         how.upgrade = report.upgrade().is_some();
         // The last one is logged with the report.
@@ -57,7 +52,7 @@ pub async fn forward(
             Poll::Pending => sending.as_mut().poll(cx).map(Ok),
         });
         let sent = match sent.await {
-            Ok(sent) => sent,
+            Ok(sent) => heed(&candidate, sent).await,
             Err(cut) => return Err(cut_off(cut, &candidate, &attempt, report)),
         };
         next = match sent {
@@ -68,25 +63,26 @@ pub async fn forward(
                 }
                 // Whatever comes behind this head is no HTTP: the connection is closed.
                 attempt.went(Outcome::Failed(ErrorKind::UpstreamProtocol));
-                let error = ProxyError::new(ErrorKind::UpstreamProtocol, "101 that nobody asked for");
-                failed = Some(error);
-                tries.next(Ended::Garbled, &candidate, None)
+                failed = Some(ProxyError::new(ErrorKind::UpstreamProtocol, "101 that nobody asked for"));
+                tries.next(Ended::Garbled, &candidate, &mut None)
             }
             Ok((response, lease)) => {
                 let status = response.status().as_u16();
-                attempt.went(Outcome::Answered(told(&response)));
+                attempt.went(Outcome::Answered(proxy_status::status(&response).as_u16()));
                 let answer = Answer { response, held: Held { lease, attempt } };
-                let Some(elsewhere) = tries.next(Ended::Answered(status), &candidate, None) else {
+                let Some(elsewhere) = tries.next(Ended::Answered(status), &candidate, &mut None) else {
                     answered.into_iter().for_each(Answer::discard);
                     return Ok(answer.give(report));
                 };
                 answered = Some(answer);
                 Some(elsewhere)
             }
-            Err(client::Failed { error, request, ended }) => {
+            Err(client::Failed { error, mut request, ended }) => {
                 attempt.went(Outcome::Failed(error.kind));
                 failed = Some(error);
-                tries.next(ended, &candidate, request)
+                let next = tries.next(ended, &candidate, &mut request);
+                unread = request.filter(|_| coming).and_then(|request| request.into_body().into_rest());
+                next
             }
         };
     }
@@ -98,7 +94,25 @@ pub async fn forward(
     }
     report.not_again(tries.is_over_limit(), tries.is_over_budget());
     let error = failed.unwrap_or_else(|| ProxyError::new(ErrorKind::NoEndpoint, "no endpoint to try"));
-    Err(Refused::failed(error, report))
+    Err(Refused::failed(error, report).leaving(unread).telling(tries.unserved()))
+}
+
+/// An answer in which the upstream's own proxy says that there is none from the application is none.
+async fn heed(
+    candidate: &Candidate,
+    sent: Result<(Response<Incoming>, Lease), client::Failed>,
+) -> Result<(Response<Incoming>, Lease), client::Failed> {
+    let (response, lease) = sent?;
+    let slot = candidate.slot();
+    let Some(unserved) = Unserved::told(slot, &response) else { return Ok((response, lease)) };
+    // It is short, and its connection may carry the next request.
+    let mut body = response.into_body();
+    Box::pin(refusal::discard(&mut body)).await;
+    if body.is_end_stream() {
+        lease.release();
+    }
+    let (error, ended) = unserved.failed(slot);
+    Err(client::Failed { error, request: None, ended })
 }
 
 /// The end of a request that had no answer in time, or may not have one any more.
@@ -131,14 +145,6 @@ fn over_before_answer(over: Over, candidate: &Candidate, report: &Report) -> Pro
         over => over.kind(),
     };
     ProxyError::new(kind, format!("{}: no answer", candidate.slot().label()))
-}
-
-/// The status that an answer comes to for whoever is asked next: gRPC says in a head of 200 that nobody is available.
-fn told<B>(response: &Response<B>) -> u16 {
-    let said = response.headers().get(GRPC_STATUS).filter(|_| headers::is_grpc(response.headers()));
-    let status =
-        if said.is_some_and(|said| said == UNAVAILABLE) { StatusCode::SERVICE_UNAVAILABLE } else { response.status() };
-    status.as_u16()
 }
 
 /// An answer whose head has come.

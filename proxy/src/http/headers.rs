@@ -17,6 +17,7 @@ use http_body::Body;
 use meshgate_policy::normalize::{Level, normalize};
 
 use crate::error::{ErrorKind, ProxyError};
+use crate::http::proxy_status::{self, PROXY_STATUS};
 use seen::Seen;
 
 /// `x-request-id`.
@@ -204,7 +205,8 @@ pub fn is_fixed(name: &HeaderName) -> bool {
     is_of_hop(name) || *name == header::HOST || *name == FORWARDED_FOR || claims_identity(name)
 }
 
-/// Whether a header frames the message or belongs to one hop, in either direction (RFC 9110, section 7.6.1).
+/// Whether a header frames the message or belongs to one hop, in either direction (RFC 9110, section 7.6.1); or is what proxies
+/// tell each other.
 pub fn is_of_hop(name: &HeaderName) -> bool {
     let known = [
         header::CONTENT_LENGTH,
@@ -217,7 +219,7 @@ pub fn is_of_hop(name: &HeaderName) -> bool {
         header::PROXY_AUTHORIZATION,
         header::PROXY_AUTHENTICATE,
     ];
-    known.contains(name) || [&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS].contains(&name)
+    known.contains(name) || [&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS, &PROXY_STATUS].contains(&name)
 }
 
 fn remove_claimed_identity(headers: &mut HeaderMap, told: ClientCert) {
@@ -236,10 +238,13 @@ fn remove_all(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
     }
 }
 
-/// Removes from an answer what belongs to the hop it came over.
+/// Removes from an answer what belongs to the hop it came over, and what only a proxy of the mesh may say.
 pub fn sanitise_response<B>(response: &mut Response<B>) {
     let seen = Seen::of(response.headers());
     seen.remove_hop_by_hop(response.headers_mut());
+    if seen.proxy_status {
+        proxy_status::remove_ours(response.headers_mut());
+    }
     // The version is the hop's too; the server writes the one its own connection speaks.
     *response.version_mut() = Version::HTTP_11;
 }

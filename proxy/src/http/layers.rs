@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use futures_util::FutureExt;
 use futures_util::future::{Either, Ready, Then, ready};
-use http::{Request, Response, Version};
+use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use meshgate_policy::Token;
@@ -22,7 +22,8 @@ use crate::http::body::{Received, ResponseBody};
 use crate::http::deadline::Cut;
 use crate::http::forwarded::Forwarded;
 use crate::http::headers::ClientCert;
-use crate::http::{expect, headers, refusal, upgrade};
+use crate::http::proxy_status::{PROXY_STATUS, Unserved};
+use crate::http::{expect, headers, proxy_status, refusal, upgrade};
 use crate::report::Report;
 use crate::worker::{Worker, WorkerRef};
 use crate::{inbound, outbound};
@@ -59,6 +60,8 @@ enum Why {
     Answered(Box<Refusal>),
     BadToken(BadToken),
     Failed(ProxyError),
+    /// As `Failed`; the caller is to hear how far it came.
+    Unserved(ProxyError, Unserved),
     Withdrawn,
 }
 
@@ -99,6 +102,22 @@ impl Refused {
     /// It failed after its body was given to an upstream.
     pub fn failed(error: ProxyError, report: Report) -> Self {
         Self { why: Why::Failed(error), report, unread: None }
+    }
+
+    /// As [`Refused::failed`]; a body that was not sent is still to be read.
+    #[must_use]
+    pub fn leaving(self, unread: Option<Incoming>) -> Self {
+        Self { unread, ..self }
+    }
+
+    /// Tells its caller, who calls for others and may ask elsewhere, how far a request came that failed.
+    #[must_use]
+    pub fn telling(self, unserved: Option<Unserved>) -> Self {
+        let why = match (self.why, unserved) {
+            (Why::Failed(error), Some(unserved)) => Why::Unserved(error, unserved),
+            (why, _) => why,
+        };
+        Self { why, ..self }
     }
 }
 
@@ -242,8 +261,8 @@ type Answering = Either<
 /// The answer to a request that gets none from an upstream.
 pub(super) async fn refuse(refused: Refused) -> Result<Response<ResponseBody>, Closed> {
     let Refused { why, report, unread } = refused;
-    if let Some(body) = unread {
-        refusal::discard(body).await;
+    if let Some(mut body) = unread {
+        refusal::discard(&mut body).await;
     }
     match why {
         Why::Denied => Ok(refusal::denied(report)),
@@ -254,6 +273,13 @@ pub(super) async fn refuse(refused: Refused) -> Result<Response<ResponseBody>, C
             Err(Closed)
         }
         Why::Failed(error) => Ok(refusal::failed(&error, report)),
+        Why::Unserved(error, unserved) => {
+            let mut response = refusal::failed(&error, report);
+            if proxy_status::status(&response) == StatusCode::SERVICE_UNAVAILABLE {
+                response.headers_mut().insert(PROXY_STATUS.clone(), unserved.value());
+            }
+            Ok(response)
+        }
         // The report says why, as it says of an answer that has begun.
         Why::Withdrawn => Err(Closed),
     }

@@ -12,6 +12,7 @@ pub mod headers;
 pub mod idle;
 pub mod layers;
 pub mod pool;
+pub mod proxy_status;
 pub mod refusal;
 pub mod request_id;
 pub mod rest;

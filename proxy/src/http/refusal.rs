@@ -33,7 +33,7 @@ const DISCARD_BYTES: usize = 1024 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// Reads a body that nobody wants, within limits.
-pub async fn discard(mut body: Incoming) {
+pub async fn discard(body: &mut Incoming) {
     let reading = async {
         let mut left = DISCARD_BYTES;
         while let Some(Ok(frame)) = body.frame().await {

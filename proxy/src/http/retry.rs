@@ -18,6 +18,7 @@ use crate::http::body::{Received, RequestBody};
 use crate::http::client::How;
 use crate::http::expect::Held;
 use crate::http::pool::HttpVersion;
+use crate::http::proxy_status::Unserved;
 use crate::http::standing::Standing;
 use crate::metrics::{Metrics, RetryLabels};
 use crate::worker::Worker;
@@ -33,6 +34,8 @@ pub struct Terms {
     pub budget: Option<Arc<Budget>>,
     /// An answer that says that the server failed is asked for once more in another cluster.
     pub fail_over: bool,
+    /// Who sent the request calls for others, and may ask elsewhere.
+    pub tells: bool,
 }
 
 /// How a try ended.
@@ -42,6 +45,8 @@ pub enum Ended {
     Unsent,
     /// It was sent, and the upstream has said that nobody looked at it (RFC 9113, sections 6.8 and 8.7).
     Unprocessed,
+    /// It was sent, and the upstream's own proxy has said that the application got nothing of it.
+    Unreached,
     /// It was sent, and the connection or the stream ended before the head of an answer.
     Lost {
         /// The connection had carried requests before, so that its end may have had nothing to do with this one.
@@ -53,6 +58,17 @@ pub enum Ended {
     Garbled,
     /// With the head of an answer, of this status.
     Answered(u16),
+}
+
+/// When what was sent of a request can be sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Repeat {
+    /// Never: it is not kept, or not all of it.
+    Never,
+    /// Where nobody has looked at it: its method is not idempotent.
+    Unseen,
+    /// Whatever became of it.
+    Always,
 }
 
 /// Where a request may be sent next.
@@ -67,15 +83,31 @@ pub enum Next {
 }
 
 impl Ended {
-    /// Where the request may go next. `kept` says that all of it that was sent can be sent once more, which is never so of a
-    /// request that must not be ([`may_be_kept`]); `fail_over` that the route asks other clusters.
-    pub fn next(self, kept: bool, fail_over: bool) -> Option<Next> {
+    /// Where the request may go next. `fail_over` says that the route asks other clusters.
+    pub fn next(self, repeat: Repeat, fail_over: bool) -> Option<Next> {
+        let (unseen, always) = (repeat >= Repeat::Unseen, repeat == Repeat::Always);
         match self {
             Self::Unsent => Some(Next::Another),
-            Self::Unprocessed | Self::Lost { reused: true } if kept => Some(Next::AnotherConnection),
-            Self::Lost { reused: false } | Self::TimedOut if kept => Some(Next::Another),
-            Self::Answered(500..) if kept && fail_over => Some(Next::AnotherCluster),
-            Self::Unprocessed | Self::Lost { .. } | Self::TimedOut | Self::Garbled | Self::Answered(_) => None,
+            Self::Unprocessed if unseen => Some(Next::AnotherConnection),
+            Self::Unreached if unseen => Some(Next::Another),
+            Self::Lost { reused: true } if always => Some(Next::AnotherConnection),
+            Self::Lost { reused: false } | Self::TimedOut if always => Some(Next::Another),
+            Self::Answered(500..) if always && fail_over => Some(Next::AnotherCluster),
+            Self::Unprocessed
+            | Self::Unreached
+            | Self::Lost { .. }
+            | Self::TimedOut
+            | Self::Garbled
+            | Self::Answered(_) => None,
+        }
+    }
+
+    /// What a caller may be told of a request that ended so; nothing where it may still be at work.
+    fn unserved(self) -> Option<Unserved> {
+        match self {
+            Self::Unsent | Self::Unprocessed | Self::Unreached => Some(Unserved::Unreached),
+            Self::Lost { .. } => Some(Unserved::Lost),
+            Self::TimedOut | Self::Garbled | Self::Answered(_) => None,
         }
     }
 
@@ -83,6 +115,7 @@ impl Ended {
         match self {
             Self::Unsent => "unsent",
             Self::Unprocessed => "unprocessed",
+            Self::Unreached => "unreached",
             Self::Lost { .. } | Self::Garbled => "lost",
             Self::TimedOut => "timeout",
             Self::Answered(_) => "answer",
@@ -90,10 +123,14 @@ impl Ended {
     }
 }
 
-/// Whether a request may be sent twice at all: its method is idempotent (RFC 9110, section 9.2.2), and its client was not told
-/// to go on because somebody would look at the body.
-pub fn may_be_kept(method: &Method, headers: &HeaderMap) -> bool {
-    method.is_idempotent() && !headers.contains_key(header::EXPECT)
+/// When a request may be sent twice: whatever became of it, if its method is idempotent (RFC 9110, section 9.2.2); and never, if its
+/// client was told to go on because somebody would look at the body.
+pub fn may_repeat(method: &Method, headers: &HeaderMap) -> Repeat {
+    match (headers.contains_key(header::EXPECT), method.is_idempotent()) {
+        (true, _) => Repeat::Never,
+        (false, true) => Repeat::Always,
+        (false, false) => Repeat::Unseen,
+    }
 }
 
 /// One try to be.
@@ -113,6 +150,10 @@ pub struct Tries<'a, I> {
     candidates: I,
     terms: &'a Terms,
     kept: Option<Kept>,
+    /// Of what is kept.
+    repeat: Repeat,
+    /// Of the tries so far, what is worst for another; `None` = one of them may still be at work, or was answered.
+    unserved: Option<Unserved>,
     standing: Option<Rc<Standing>>,
     made: usize,
     max: usize,
@@ -140,8 +181,10 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
         let alone = candidates.size_hint().1.is_some_and(|most| most < 2);
         let kept_bytes = if alone { 0 } else { settings.buffer_bytes };
         let (parts, body) = request.into_parts();
+        let repeat = may_repeat(&parts.method, &parts.headers);
+        // Nobody else could be asked for what nobody looked at.
         let keep = settings.attempts > 1
-            && may_be_kept(&parts.method, &parts.headers)
+            && repeat > if alone { Repeat::Unseen } else { Repeat::Never }
             && (body.is_end_stream() || (kept_bytes > 0 && body.size_hint().lower() <= kept_bytes as u64));
         let tee_of = |body: Received| {
             let tee = Tee::new(body, kept_bytes);
@@ -164,6 +207,8 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
             candidates,
             terms,
             kept,
+            repeat,
+            unserved: Some(Unserved::Unreached),
             standing: standing.cloned(),
             made: 0,
             max: settings.attempts,
@@ -177,13 +222,20 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
         (tries, first)
     }
 
-    /// The next try after one that `ended`; `unsent` is the request where it came back.
-    pub fn next(&mut self, ended: Ended, tried: &Rc<Candidate>, unsent: Option<Request<RequestBody>>) -> Option<Turn> {
+    /// The next try after one that `ended`; `unsent` is the request where it came back, and is left where there is none.
+    pub fn next(
+        &mut self,
+        ended: Ended,
+        tried: &Rc<Candidate>,
+        unsent: &mut Option<Request<RequestBody>>,
+    ) -> Option<Turn> {
+        self.unserved = worst(self.unserved, ended);
         self.again.ended(if matches!(ended, Ended::Answered(_)) { "answered" } else { "failed" });
         let kept = self.kept.as_ref().is_some_and(|kept| kept.is_whole(matches!(ended, Ended::Answered(_))));
+        let repeat = if kept { self.repeat } else { Repeat::Never };
         // One answer is asked for once more; the second is what it is.
         let fail_over = self.terms.fail_over && self.failed.is_none();
-        let next = ended.next(kept, fail_over).filter(|_| self.made < self.max)?;
+        let next = ended.next(repeat, fail_over).filter(|_| self.made < self.max)?;
         if next == Next::AnotherCluster {
             self.failed = Some(Rc::clone(tried));
         }
@@ -199,7 +251,7 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
             self.again.refused(ended.reason());
             return None;
         }
-        let request = match unsent {
+        let request = match unsent.take() {
             Some(unsent) => unsent,
             None => {
                 let (request, progress) = self.kept.as_ref()?.request(self.standing.as_ref());
@@ -210,6 +262,11 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
         self.again.reason = Some(ended.reason());
         self.how.new_connection = new_connection;
         Some(self.turn(candidate, request))
+    }
+
+    /// What there is to tell of all tries to who may ask elsewhere.
+    pub fn unserved(&self) -> Option<Unserved> {
+        self.unserved.filter(|_| self.terms.tells && self.made > 0)
     }
 
     /// Whether the last try was the last because there may not be more.
@@ -229,6 +286,15 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
             HttpVersion::Http2 => Version::HTTP_2,
         };
         Turn { candidate, request, how: self.how.clone() }
+    }
+}
+
+/// What there is to tell after one more try that `ended`.
+fn worst(before: Option<Unserved>, ended: Ended) -> Option<Unserved> {
+    match (before, ended.unserved()) {
+        (Some(Unserved::Unreached), this) => this,
+        (Some(Unserved::Lost), Some(_)) => Some(Unserved::Lost),
+        (Some(Unserved::Lost), None) | (None, _) => None,
     }
 }
 

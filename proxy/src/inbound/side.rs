@@ -284,5 +284,7 @@ pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<Resp
     let application = Rc::clone(&side.application);
     let (mut request, report) = (exchange.request, exchange.report);
     side.forwarded.tell_address(request.headers_mut());
-    forward_http(&side.worker, std::iter::once(application), &Terms::default(), request, report).await
+    // Who has shown a certificate calls for others; to anybody else our errors are answers.
+    let terms = Terms { tells: side.peer.id.is_some(), ..Terms::default() };
+    forward_http(&side.worker, std::iter::once(application), &terms, request, report).await
 }

@@ -38,7 +38,7 @@ impl Client {
         let tag = format!("{}-{number}-", self.number);
         let began = Instant::now();
         // Nobody may send a tunnel's bytes again, but a tunnel that has not begun may begin elsewhere.
-        let asked = Asked { kind, name: &tag, repeatable: true, sometimes: false, began };
+        let asked = Asked { kind, name: &tag, repeatable: true, kept: false, sometimes: false, began };
         let result = match kind {
             "TCP" => self.through(TcpStream::connect(self.setting.virtual_address()).await.unwrap(), &tag).await,
             _ => match timeout(PATIENCE, self.switched(&tag)).await {

@@ -199,6 +199,28 @@ fn open_tcp_connection_goes_on_until_its_own_end() {
 }
 
 #[test]
+fn a_tcp_connection_that_the_drain_cuts_is_logged_with_what_it_has_moved() {
+    meshgate_tests::run(async {
+        let application = ByHand::start().await;
+        let mut backend = application.behind("timeouts: {drain: 10m}\n").await;
+        let mut client = TcpStream::connect(backend.sidecar.inbound()).await.unwrap();
+        client.write_all(&[1, 2, 3, b'\n']).await.unwrap();
+        let (mut server, _) = soon("a connection to the application", application.0.accept()).await.unwrap();
+        let mut heard = [0; 4];
+        soon("the first bytes", server.read_exact(&mut heard)).await.unwrap();
+        server.write_all(b"still here").await.unwrap();
+        let mut heard = [0; 10];
+        soon("the answer", client.read_exact(&mut heard)).await.unwrap();
+        drain(&backend.sidecar).await;
+        signal(&backend.sidecar, "TERM");
+        ends_well(&mut backend).await;
+        let log = backend.sidecar.access_log();
+        assert_eq!(log.len(), 1, "{log:?}");
+        assert_eq!((log[0]["bytes_received"].as_u64(), log[0]["bytes_sent"].as_u64()), (Some(4), Some(10)), "{log:?}");
+    });
+}
+
+#[test]
 fn second_sigterm_cuts_what_is_left() {
     meshgate_tests::run(async {
         let application = ByHand::start().await;

@@ -1,5 +1,7 @@
 //! Requests that are tried again, through a real sidecar: endpoints that break off, hang or are gone.
 
+mod unreached;
+
 use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -28,6 +30,8 @@ enum Act {
     Close,
     Reset,
     Hang,
+    /// Says what only the sidecar of an endpoint may say.
+    Claim,
 }
 
 /// A pod outside of the mesh that counts what it is sent.
@@ -78,6 +82,7 @@ async fn serve(stream: TcpStream, act: &Cell<Act>, seen: &RefCell<Vec<(String, S
             Act::Close => return,
             Act::Reset => return wire.stream().set_zero_linger().unwrap(),
             Act::Hang => drop(wire.rest().await),
+            Act::Claim => wire.send(unreached::CLAIM).await,
         }
     }
 }

@@ -16,6 +16,10 @@ use self::line::Line;
 pub use breach::Breach;
 pub use io::{Guarded, Signals};
 
+/// Interim answers (1xx) before an answer. Servers that say that they are still at it (102) do so every few seconds, for minutes;
+/// each costs its reader a head.
+const INTERIM_MAX: u8 = 100;
+
 /// Where a stream broke the rules, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused {
@@ -48,6 +52,8 @@ pub struct Scanner {
     line: Line,
     /// Bytes of chunk extensions in this message.
     extensions: usize,
+    /// Interim answers before this one.
+    interim: u8,
     /// Heads that were whole, and that nobody has been told of.
     heads: u32,
 }
@@ -106,7 +112,7 @@ impl Scanner {
     }
 
     fn of(of: Of) -> Self {
-        Self { of, at: At::Head, head: Head::default(), line: Line::default(), extensions: 0, heads: 0 }
+        Self { of, at: At::Head, head: Head::default(), line: Line::default(), extensions: 0, interim: 0, heads: 0 }
     }
 
     /// The next answer is to a request; whether that is a HEAD, which is answered without a body.
@@ -237,7 +243,13 @@ impl Scanner {
                 self.head.http10 = line.last == b'0';
                 self.head.begun = true;
             }
-            false => self.head.status_line(line.text)?,
+            false => {
+                self.head.status_line(line.text)?;
+                self.interim = if self.head.is_interim() { self.interim + 1 } else { 0 };
+                if self.interim > INTERIM_MAX {
+                    return Err(Breach::Interim);
+                }
+            }
         }
         self.line.clear();
         Ok(is_over)
@@ -247,9 +259,9 @@ impl Scanner {
         let head = std::mem::take(&mut self.head);
         self.heads += 1;
         self.at = match (self.of, head.status) {
-            (Of::Answers(_), 101) => At::Rest,
             // The answer itself is still to come.
-            (Of::Answers(_), 100..=199) => At::Head,
+            (Of::Answers(_), _) if head.is_interim() => At::Head,
+            (Of::Answers(_), 101) => At::Rest,
             (Of::Answers(Some(Asked { is_head: true })), _) | (Of::Answers(_), 204 | 304) => return self.ended(),
             _ if head.chunked => At::Chunks(Chunks::new()),
             (of, _) => match (head.length, of) {
@@ -270,6 +282,11 @@ impl Scanner {
 }
 
 impl Head {
+    /// It is that of an answer before the answer; behind a 101 comes none.
+    fn is_interim(&self) -> bool {
+        matches!(self.status, 100 | 102..=199)
+    }
+
     fn empty_line(&mut self, is_request: bool) -> Result<(), Breach> {
         if self.blank || !is_request {
             return Err(Breach::EmptyLines);

@@ -2,6 +2,8 @@
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
+use crate::http::proxy_status::PROXY_STATUS;
+
 use super::{FORWARDED_FOR, HTTP2_SETTINGS, KEEP_ALIVE, PROXY_CONNECTION, claims_identity, is_misspelled};
 
 /// One pass over the headers tells which of the rare ones are there, so that the common request pays no look-ups.
@@ -16,6 +18,7 @@ pub(super) struct Seen {
     pub(super) cookies: bool,
     pub(super) identity: bool,
     pub(super) misspelled: bool,
+    pub(super) proxy_status: bool,
 }
 
 impl Seen {
@@ -42,6 +45,8 @@ impl Seen {
                 || *name == header::PROXY_AUTHENTICATE
             {
                 seen.hop_by_hop = true;
+            } else if *name == PROXY_STATUS {
+                seen.proxy_status = true;
             } else if claims_identity(name) {
                 seen.identity = true;
             } else if is_misspelled(name) {

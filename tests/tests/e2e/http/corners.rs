@@ -1,5 +1,7 @@
 //! Where HTTP/1 has corners: expectations, answers before the request is over, half-closed connections, HTTP/1.0.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::BodyExt;
@@ -113,14 +115,13 @@ fn an_expectation_that_nobody_knows_is_a_417_and_its_body_no_request() {
 }
 
 #[test]
-fn interim_answers_other_than_100_are_dropped_however_many_and_the_answer_is_whole() {
+fn interim_answers_other_than_100_are_dropped_and_the_answer_is_whole() {
     run(async {
         let app = App::tcp(async |stream| {
             let mut wire = Wire::over(stream);
             while wire.head().await.is_some() {
-                for _ in 0..1000 {
-                    wire.send("HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n".repeat(10)).await;
-                }
+                // With the 100 as many as there may be, of each request anew.
+                wire.send("HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\n\r\n".repeat(99)).await;
                 wire.send(format!("HTTP/1.1 100 Continue\r\n\r\n{}", ok("whole"))).await;
             }
         })
@@ -136,13 +137,19 @@ fn interim_answers_other_than_100_are_dropped_however_many_and_the_answer_is_who
 }
 
 #[test]
-fn interim_answers_without_end_do_not_make_an_answer_late_for_ever() {
+fn interim_answers_without_end_do_not_make_an_answer_late_for_ever_and_too_many_are_none() {
     run(async {
         let app = App::tcp(async |stream| {
             let mut wire = Wire::over(stream);
             match wire.head().await {
                 Some(request) if request.target() == "/flood" => {
                     while wire.try_send("HTTP/1.1 102 Processing\r\n\r\n".repeat(100)).await {}
+                }
+                Some(request) if request.target() == "/slow" => {
+                    // Few enough, each well before its caller has had enough of waiting.
+                    while wire.try_send("HTTP/1.1 102 Processing\r\n\r\n").await {
+                        tokio::time::sleep(Duration::from_millis(100)).await;
+                    }
                 }
                 _ => wire.send(ok("other")).await,
             }
@@ -151,11 +158,13 @@ fn interim_answers_without_end_do_not_make_an_answer_late_for_ever() {
         let spec = Spec { backend: "retries: {perTryTimeout: 1s}\n".to_owned(), ..Spec::of(&[app.address()]) };
         let mesh = Mesh::start(spec).await;
         let mut client = mesh.wire().await;
-        client.send(get("/flood")).await;
+        client.send(get("/slow")).await;
         until("the request", async || (app.connections() == 1).then_some(())).await.unwrap();
         assert_eq!(mesh.get("/other").await.to_string(), "200");
         assert_eq!(client.answer().await.status(), 504);
-        assert_eq!(logged_path(mesh.backend(), "/flood").await["response_flags"], "UT");
+        assert_eq!(logged_path(mesh.backend(), "/slow").await["response_flags"], "UT");
+        assert_eq!(mesh.wire().await.ask(get("/flood")).await.status(), 502);
+        assert_eq!(logged_path(mesh.backend(), "/flood").await["response_flags"], "UPE");
     });
 }
 

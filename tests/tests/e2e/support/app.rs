@@ -15,16 +15,17 @@ use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::wire::{Message, Wire};
 
-/// Something that listens, and counts; it ends when dropped.
+/// Something that listens, and counts; when dropped it takes no more connections.
 #[derive(Debug)]
 pub(crate) struct App {
     address: SocketAddr,
     connections: Rc<Cell<usize>>,
     seen: Rc<RefCell<Vec<Message>>>,
+    serving: Rc<RefCell<JoinSet<()>>>,
     task: JoinHandle<()>,
 }
 
@@ -77,15 +78,26 @@ impl App {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (connections, seen) = (Rc::<Cell<usize>>::default(), Rc::<RefCell<Vec<Message>>>::default());
+        let serving = Rc::<RefCell<JoinSet<()>>>::default();
         let (counted, kept, serve) = (Rc::clone(&connections), Rc::clone(&seen), Rc::new(serve));
+        let at_work = Rc::clone(&serving);
         let task = tokio::task::spawn_local(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.set(counted.get() + 1);
                 let (serve, kept) = (Rc::clone(&serve), Rc::clone(&kept));
-                tokio::task::spawn_local(async move { serve(stream, kept).await });
+                at_work.borrow_mut().spawn_local(async move { serve(stream, kept).await });
             }
         });
-        Self { address, connections, seen, task }
+        Self { address, connections, seen, serving, task }
+    }
+
+    /// Ends it with all its connections, whatever they are at; they have ended when it returns.
+    pub(crate) async fn kill(&mut self) {
+        self.task.abort();
+        // Aborted, and gone.
+        let _ = (&mut self.task).await;
+        let mut serving = self.serving.take();
+        serving.shutdown().await;
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -106,6 +118,7 @@ impl App {
 impl Drop for App {
     fn drop(&mut self) {
         self.task.abort();
+        self.serving.borrow_mut().detach_all();
     }
 }
 

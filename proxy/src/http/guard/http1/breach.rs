@@ -36,6 +36,9 @@ pub enum Breach {
     /// An answer that does not begin with a version and three digits from 100.
     #[error("a status line that is none")]
     BadStatus,
+    /// More interim answers before the answer than anybody needs.
+    #[error("too many interim answers")]
+    Interim,
     /// An answer, or more of one, to nothing.
     #[error("bytes that no request asked for")]
     Unasked,

@@ -151,6 +151,9 @@ fn an_answer_is_what_was_asked_for_and_no_more() {
     ] {
         assert_eq!(answer(&bytes), expected, "{}", bytes.escape_debug());
     }
+    let interim = "HTTP/1.1 103\r\nlink: </a>\r\n\r\n";
+    assert_eq!(answer(&(interim.repeat(100) + ok)), Ok(true));
+    assert_eq!(answer(&(interim.repeat(101) + ok)), Err(Breach::Interim));
     let head = || {
         let mut scanner = Scanner::answers();
         scanner.ask(true);
