@@ -9,6 +9,7 @@ mod demo;
 mod explain;
 mod facts;
 mod import;
+mod inject;
 mod offline;
 mod run;
 mod test;
@@ -53,6 +54,8 @@ enum Command {
     Explain(Box<explain::Args>),
     /// Say what other clusters export, as the ServiceImports that this one needs
     Import(Box<import::Args>),
+    /// Put the sidecar and the redirection into Kubernetes workloads: YAML in, YAML out
+    Inject(Box<inject::Args>),
     /// Run policy tests: YAML files with requests and the verdicts they must get
     Test(test::Args),
     /// A certificate authority for trying things out
@@ -86,6 +89,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(*args),
         Command::Import(args) => import::run(*args),
+        Command::Inject(args) => inject::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Ca(args) => ca::run(args),
         Command::Iptables(args) => match meshgate_iptables::cli::run(&args, &mut std::io::stdout()) {
