@@ -167,7 +167,11 @@ impl Sheet {
 
     /// Where the dash stands that begins an item of a block list.
     fn dash(&self, item: &Node) -> Option<usize> {
-        let before = self.text.get(..item.span().start)?.trim_end();
+        let mut before = self.text.get(..item.span().start)?.trim_end();
+        let word = before.rfind(char::is_whitespace).map_or(0, |blank| blank + 1);
+        if before.get(word..)?.starts_with('&') {
+            before = before.get(..word)?.trim_end();
+        }
         before.ends_with('-').then(|| before.len() - 1)
     }
 

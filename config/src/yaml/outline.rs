@@ -140,7 +140,7 @@ pub(crate) fn outline(document: &Document<'_>) -> Result<Node, YamlError> {
             Event::SequenceEnd | Event::MappingEnd => {
                 let Some(collection) = open.pop() else { continue };
                 let anchor = collection.anchor;
-                let node = collection.close(&offsets, span);
+                let node = collection.close(document.text, &offsets, span);
                 anchors.insert(anchor, node.clone());
                 node
             }
@@ -155,11 +155,13 @@ pub(crate) fn outline(document: &Document<'_>) -> Result<Node, YamlError> {
 }
 
 impl Open {
-    fn close(self, offsets: &Offsets, end: Span) -> Node {
+    fn close(self, text: &str, offsets: &Offsets, end: Span) -> Node {
         let Open { start, is_map, children, .. } = self;
-        // A bracket is one character long; a block has no token of its own.
-        let is_flow = start.start.index() < start.end.index();
-        let first = offsets.byte(start.start.index());
+        // What the parser gives is the bracket and blanks after it, or for a block nothing; with an anchor, everything from there on.
+        let opening = offsets.range(start);
+        let bracket = text.get(opening.clone()).map_or("", str::trim_end);
+        let is_flow = bracket.ends_with(['[', '{']);
+        let first = if is_flow { opening.start + bracket.len() - 1 } else { opening.end };
         let last = match children.last() {
             _ if is_flow => offsets.byte(end.end.index()),
             Some(child) => child.span().end.max(first),
@@ -175,7 +177,8 @@ impl Open {
         } else {
             Kind::List { items: children, is_flow }
         };
-        node(start, first..last, kind)
+        let place = if is_flow { start.start } else { start.end };
+        Node { span: first..last, line: place.line(), column: place.col(), kind: Rc::new(kind), is_alias: false }
     }
 }
 

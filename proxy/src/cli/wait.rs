@@ -70,7 +70,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 async fn until_ready(address: SocketAddr, timeout: Duration) -> Result<(), String> {
     let end = Instant::now() + timeout;
     loop {
-        let last = match look(address).await {
+        let last = match look(address, end).await {
             Ok(()) => return Ok(()),
             Err(last) => last,
         };
@@ -81,13 +81,13 @@ async fn until_ready(address: SocketAddr, timeout: Duration) -> Result<(), Strin
     }
 }
 
-async fn look(address: SocketAddr) -> Result<(), String> {
+async fn look(address: SocketAddr, end: Instant) -> Result<(), String> {
     let request = Request::get("/ready").body(Full::new(Bytes::new())).map_err(|error| error.to_string())?;
-    match time::timeout(PATIENCE, admin::send(address, request)).await {
+    match time::timeout_at(end.min(Instant::now() + PATIENCE), admin::send(address, request)).await {
         Ok(Ok((StatusCode::OK, _))) => Ok(()),
         Ok(Ok((_, text))) => Err(text.trim_end().to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
-        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+        Err(_) => Err("it does not answer".to_owned()),
     }
 }
 

@@ -26,7 +26,6 @@ pub(super) const FLAGS: [(&str, &str); 13] = [
 pub(super) const PROXY_IMAGE: &str = "sidecar.istio.io/proxyImage";
 pub(super) const LOG_LEVEL: &str = "sidecar.istio.io/logLevel";
 pub(super) const PROXY_CONFIG: &str = "proxy.istio.io/config";
-pub(super) const REWRITE_PROBES: &str = "sidecar.istio.io/rewriteAppHTTPProbers";
 /// The container that `kubectl logs` and `kubectl exec` mean.
 pub(super) const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 const INJECT: &str = "sidecar.istio.io/inject";

@@ -4,7 +4,8 @@ use meshgate_config::Problem;
 use meshgate_config::manifest::{CannotEdit, Sheet, Value};
 
 use super::Args;
-use super::object::{INJECTED, Object};
+use super::annotations::DEFAULT_CONTAINER;
+use super::object::{ADDED, INJECTED, Object};
 use super::settings::Settings;
 use super::sidecar::{self, INIT, PROXY, VOLUMES};
 
@@ -12,6 +13,7 @@ use super::sidecar::{self, INIT, PROXY, VOLUMES};
 pub(super) fn put_in(sheet: &mut Sheet, object: &Object, settings: &Settings, args: &Args) -> Result<(), Problem> {
     let proxy = sidecar::proxy(sheet, object, settings, args);
     let init = sidecar::init(settings, args);
+    let application = default_container(sheet, object, args);
     let put = |sheet: &mut Sheet| {
         // Bottom up, each before what was there.
         for volume in sidecar::volumes(settings, args).into_iter().rev() {
@@ -23,10 +25,22 @@ pub(super) fn put_in(sheet: &mut Sheet, object: &Object, settings: &Settings, ar
             first(sheet, object, "containers", proxy)?;
         }
         first(sheet, object, "initContainers", init)?;
+        if let Some(application) = &application {
+            annotate(sheet, object, DEFAULT_CONTAINER, application)?;
+            annotate(sheet, object, ADDED, DEFAULT_CONTAINER)?;
+        }
         annotate(sheet, object, INJECTED, env!("CARGO_PKG_VERSION"))
     };
     let copy = sheet.clone();
     put(sheet).map_err(|error| cannot(&copy, object, &error))
+}
+
+/// The container that `kubectl logs` and `kubectl exec` have meant so far, where they would now mean the proxy.
+fn default_container(sheet: &Sheet, object: &Object, args: &Args) -> Option<String> {
+    if args.native_sidecar || sheet.has(&object.annotation(DEFAULT_CONTAINER)) {
+        return None;
+    }
+    object.containers(sheet, "containers").into_iter().next().map(|(_, name)| name)
 }
 
 /// Puts an item before all others of a list of the pod's, which need not be there.
@@ -62,6 +76,10 @@ pub(super) fn take_out(sheet: &mut Sheet, object: &Object) -> Result<(), Problem
         for (path, _) in named.iter().rev().filter(|(_, name)| ours.contains(&name.as_str())) {
             take(path.clone())?;
         }
+    }
+    if copy.scalar(&object.annotation(ADDED)) == Some(DEFAULT_CONTAINER) {
+        take(object.annotation(ADDED))?;
+        take(object.annotation(DEFAULT_CONTAINER))?;
     }
     take(object.annotation(INJECTED))
 }

@@ -9,6 +9,9 @@ use meshgate_config::{Problem, Severity};
 /// Marks a pod template that has our containers. Its value is the version that put them there.
 pub(super) const INJECTED: &str = "meshgate.io/injected";
 
+/// Names the annotation that was added besides, where one was.
+pub(super) const ADDED: &str = "meshgate.io/added";
+
 /// An object that makes pods, or is one.
 #[derive(Debug)]
 pub(super) struct Object {

@@ -5,7 +5,8 @@ use meshgate_config::Problem;
 use meshgate_config::manifest::Sheet;
 use serde_json::Value;
 
-use super::object::{INJECTED, Object};
+use super::annotations::DEFAULT_CONTAINER;
+use super::object::{ADDED, INJECTED, Object};
 use super::sidecar::{INIT, PROXY, VOLUMES};
 
 /// Whether two states of a document differ in what is ours and nothing else.
@@ -40,6 +41,9 @@ fn strip(document: &mut Value, object: &Object) {
     if let Some(metadata) = template.get_mut("metadata") {
         if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
             annotations.remove(INJECTED);
+            if annotations.remove(ADDED).is_some_and(|added| added == DEFAULT_CONTAINER) {
+                annotations.remove(DEFAULT_CONTAINER);
+            }
         }
         drop_if_empty(metadata, "annotations");
     }
