@@ -97,6 +97,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn labels_are_read_as_kubectl_writes_them() {
+        let read = labels("app=backend, app.kubernetes.io/part-of=mesh,empty=").unwrap();
+        let expected = [("app", "backend"), ("app.kubernetes.io/part-of", "mesh"), ("empty", "")];
+        assert!(read.iter().map(|(key, value)| (key.as_str(), value.as_str())).eq(expected), "{read:?}");
+        assert!(labels("").unwrap().is_empty());
+        for text in ["app", "=x", "app=x,y"] {
+            assert!(labels(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn service_links_are_told_from_settings() {
         for (name, value) in [
             ("MESHGATE_SERVICE_HOST", "10.0.0.1"),

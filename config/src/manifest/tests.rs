@@ -79,16 +79,16 @@ fn strings_are_quoted_where_they_would_be_read_as_something_else() {
 
 #[test]
 fn entries_go_where_they_are_wanted() {
-    let value = Value::map([("x", vec!["y"].into())]);
+    let value = Value::map([("x", vec!["z"].into())]);
     for (text, expected) in [
-        ("a: 1\nb: 2\n", "a: 1\nnew:\n  x:\n  - y\nb: 2\n"),
-        ("a: 1\n# of b\nb: 2\n", "a: 1\nnew:\n  x:\n  - y\n# of b\nb: 2\n"),
-        ("c: 1\n", "new:\n  x:\n  - y\nc: 1\n"),
-        ("{a: 1}\n", "{\"new\": {\"x\": [\"y\"]}, a: 1}\n"),
-        ("{\n  \"a\": 1\n}\n", "{\n  \"new\": {\n    \"x\": [\n      \"y\"\n    ]\n  },\n  \"a\": 1\n}\n"),
-        ("new: # none\nb: 1\n", "new:\n  x:\n  - y # none\nb: 1\n"),
-        ("new: {}\n", "new:\n  x:\n  - y\n"),
-        ("{new: [], a: 1}\n", "{new: {\"x\": [\"y\"]}, a: 1}\n"),
+        ("a: 1\nb: 2\n", "a: 1\nnew:\n  x:\n  - z\nb: 2\n"),
+        ("a: 1\n# of b\nb: 2\n", "a: 1\nnew:\n  x:\n  - z\n# of b\nb: 2\n"),
+        ("c: 1\n", "new:\n  x:\n  - z\nc: 1\n"),
+        ("{a: 1}\n", "{\"new\": {\"x\": [\"z\"]}, a: 1}\n"),
+        ("{\n  \"a\": 1\n}\n", "{\n  \"new\": {\n    \"x\": [\n      \"z\"\n    ]\n  },\n  \"a\": 1\n}\n"),
+        ("new: # none\nb: 1\n", "new:\n  x:\n  - z # none\nb: 1\n"),
+        ("new: {}\n", "new:\n  x:\n  - z\n"),
+        ("{new: [], a: 1}\n", "{new: {\"x\": [\"z\"]}, a: 1}\n"),
     ] {
         assert_eq!(changed(text, |sheet| sheet.set("", "new", &value, "b")), expected, "{text}");
     }

@@ -170,7 +170,7 @@ fn file(source: &sources::Source, args: &Args, report: &mut Report) -> String {
 fn document(text: &str, line: usize, file: &Path, args: &Args, report: &mut Report) -> Result<String, Problem> {
     let mut sheet = Sheet::new(text, line, file)?;
     for prefix in object::prefixes(&sheet) {
-        let Some(object) = Object::new(&sheet, prefix, file) else { continue };
+        let Some(object) = Object::new(&sheet, &prefix, file) else { continue };
         let said =
             if args.uninject { taken_out(&mut sheet, &object)? } else { put_in(&mut sheet, &object, args, report)? };
         report.lines.push(format!("{object}: {said}"));

@@ -40,8 +40,8 @@ fn below(path: &str, inner: &str) -> String {
 
 impl Object {
     /// The object at `prefix`; `None` for a kind that makes no pods.
-    pub(super) fn new(sheet: &Sheet, prefix: String, file: &Path) -> Option<Object> {
-        let text = |path: &str| sheet.scalar(&below(&prefix, path)).map(str::to_owned);
+    pub(super) fn new(sheet: &Sheet, prefix: &str, file: &Path) -> Option<Object> {
+        let text = |path: &str| sheet.scalar(&below(prefix, path)).map(str::to_owned);
         let kind = text("kind")?;
         let version = text("apiVersion")?;
         let group = version.split_once('/').map_or("", |(group, _)| group);
@@ -55,7 +55,7 @@ impl Object {
         };
         let name = text("metadata.name").or_else(|| text("metadata.generateName")).unwrap_or_default();
         let namespace = text("metadata.namespace");
-        Some(Object { file: file.to_path_buf(), kind, name, namespace, template: below(&prefix, template) })
+        Some(Object { file: file.to_path_buf(), kind, name, namespace, template: below(prefix, template) })
     }
 
     /// The path of something in the pod template.

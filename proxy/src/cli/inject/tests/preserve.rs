@@ -66,7 +66,7 @@ fn without_ours(value: &mut Value) {
     let is_empty = |value: &Value| {
         value.is_null()
             || value.as_array().is_some_and(Vec::is_empty)
-            || value.as_object().is_some_and(|map| map.is_empty())
+            || value.as_object().is_some_and(serde_json::Map::is_empty)
     };
     match value {
         Value::Array(items) => {
