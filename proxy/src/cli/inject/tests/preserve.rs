@@ -116,7 +116,8 @@ fn taking_out_gives_back_what_was() {
         // What was there and empty goes with what was put into it; all else comes back to the byte.
         let had_empty =
             ["annotations:\n  l", "annotations:\ns", "annotations: {}", "volumes:\n  s", "volumes: []", "[ ]"];
-        let ends_empty = source.trim_end().ends_with(':') || source.contains("volumes:\n  c");
+        let ends_empty = source.trim_end().ends_with(':')
+            || ["volumes:\n  c", "volumes:\n  #"].iter().any(|empty| source.contains(empty));
         if !ends_empty && !had_empty.iter().any(|empty| source.contains(empty)) {
             assert_eq!(back, source);
         }
