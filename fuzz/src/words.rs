@@ -65,6 +65,7 @@ fn tunnel_to_workload(authority: &str) {
         let local: SocketAddr = local.parse().expect("an address");
         let any = |port| SocketAddr::new(IpAddr::from([0, 0, 0, 0]), port);
         let listeners = [InboundListener {
+            transparent: false,
             address: any(15006),
             original_destination: OriginalDestination::Kernel,
             application: None,
