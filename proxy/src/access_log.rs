@@ -15,9 +15,9 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus_client::metrics::counter::Counter;
 use time::OffsetDateTime;
 
+use crate::metrics::Counter;
 use crate::throttle;
 
 /// A buffer goes to the writer at this size: some two hundred lines, so that waking its thread costs little for each.

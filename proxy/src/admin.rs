@@ -3,6 +3,7 @@
 
 mod clusters;
 mod explain;
+mod metrics;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::http::headers;
+use crate::metrics::exposition::Format;
 use crate::worker::Shared;
 
 /// A scraper that sends its request slower than this is none.
@@ -32,9 +34,6 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 const TEXT: &str = "text/plain; charset=utf-8";
 
 const JSON: &str = "application/json";
-
-/// The content type that Prometheus' own client libraries send with this format.
-const EXPOSITION: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 const INDEX: &str = "meshgate admin\n\n\
     GET /ready    200 when ready, else 503 and what is missing\n\
@@ -85,6 +84,11 @@ async fn respond(
             Some(refusal) => refusal,
             None => text(StatusCode::OK, JSON, clusters::page(&shared.clusters)),
         },
+        (&Method::GET | &Method::HEAD, "/metrics" | "/stats/prometheus") => {
+            let asked = request.headers().get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+            let format = Format::accepted(&asked.collect::<Vec<_>>().join(","));
+            text(StatusCode::OK, format.content_type(), metrics::page(shared, snapshot, format))
+        }
         (method, path) => answer(shared, method, path),
     }
 }
@@ -137,7 +141,6 @@ fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>>
                 text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {}\n", blockers.join(", ")))
             }
         }
-        "/metrics" | "/stats/prometheus" => text(StatusCode::OK, EXPOSITION, shared.metrics.render()),
         _ => text(StatusCode::NOT_FOUND, TEXT, "no such page; see /\n".into()),
     }
 }

@@ -15,6 +15,7 @@ use meshgate_config::{Bootstrap, ConfigStore, Problem};
 use meshgate_identity::{IdentityError, IdentityStore, SpiffeIdError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use self::sockets::{Bound, Sockets};
 use self::start::WorkerStart;
@@ -301,6 +302,7 @@ async fn housekeep_until<T>(shared: &Shared, identity: &IdentityStore, until: im
             biased;
             result = until.as_mut() => return result,
             _ = tick.tick() => {
+                shared.metrics.forget_idle(Instant::now());
                 if identity.current().svid().not_after() <= SystemTime::now() {
                     shared.readiness.block("certificate expired");
                 } else {

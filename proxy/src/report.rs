@@ -5,6 +5,7 @@
 
 mod counts;
 pub mod describe;
+mod destination;
 mod headless;
 mod totals;
 mod upgrade;
@@ -13,7 +14,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Request, Version, header};
+use http::{HeaderMap, HeaderValue, Request, Version, header};
 use meshgate_policy::{Decision, Nearest, RequestPrincipal};
 use tokio::time::Instant;
 
@@ -21,17 +22,18 @@ use crate::access_log::Line;
 use crate::balance::Candidate;
 use crate::connection::{Connection, Direction};
 use crate::error::{ErrorKind, ProxyError};
-use crate::http::body::Progress;
+use crate::http::body::{Messages, Progress};
 use crate::http::deadline::{self, Cut, Deadline};
 use crate::http::idle::InFlight;
 use crate::http::server::Reporting;
 use crate::http::stall::Over;
 use crate::http::standing::{Head, Standing};
 use crate::http::{authentication, headers};
-use crate::metrics::RequestCounters;
+use crate::metrics::{self, Amounts, Ending, RequestCounters, UNKNOWN};
 use crate::worker::WorkerRef;
 
 pub use counts::{Asked, count_asked, count_decision, count_detection};
+pub use destination::{DESTINATION, source_facts, toward};
 pub use headless::{slow_head, unparsed};
 pub use totals::Totals;
 
@@ -64,6 +66,10 @@ struct Inner {
     last_try: bool,
     no_budget: bool,
     grpc: bool,
+    /// What became of it, where it speaks gRPC.
+    grpc_status: Option<&'static str>,
+    /// The gRPC messages of the answer.
+    messages: Messages,
     http2: bool,
     upgrade: Option<HeaderValue>,
     deadline: Deadline,
@@ -94,6 +100,8 @@ impl Report {
             last_try: false,
             no_budget: false,
             grpc,
+            grpc_status: grpc.then_some(UNKNOWN),
+            messages: Messages::default(),
             http2: request.version() == Version::HTTP_2,
             upgrade: None,
             deadline: Deadline::begin(deadline::of(request.headers(), grpc)),
@@ -273,6 +281,9 @@ impl Report {
     pub fn attempt(&mut self, candidate: &Rc<Candidate>, progress: Option<&Rc<Progress>>) {
         self.upstream(candidate);
         self.0.attempts += 1;
+        if let Some(progress) = progress.filter(|_| self.0.grpc) {
+            progress.messages.set(Some(Messages::default()));
+        }
         self.0.received = progress.cloned();
         if let Some(in_flight) = &self.0.in_flight {
             in_flight.uploads(progress);
@@ -309,9 +320,29 @@ impl Report {
         error.log();
     }
 
-    /// Bytes of the body that went downstream.
-    pub fn sent(&mut self, bytes: usize) {
-        self.0.sent += bytes as u64;
+    /// A part of the body that goes downstream.
+    pub fn sent(&mut self, bytes: &[u8]) {
+        self.0.sent += bytes.len() as u64;
+        if self.0.grpc {
+            self.0.messages.feed(bytes);
+        }
+    }
+
+    /// What the upstream says of a gRPC call, in its trailers or in the head of an answer that has nothing else.
+    pub fn grpc_status(&mut self, fields: &HeaderMap) {
+        if let Some(status) = fields.get("grpc-status").filter(|_| self.0.grpc) {
+            self.0.grpc_status = Some(metrics::grpc_status(status.as_bytes()));
+        }
+    }
+
+    /// What we answer a gRPC call ourselves.
+    pub fn grpc(&mut self, status: &'static str) {
+        self.0.grpc_status = Some(status);
+    }
+
+    /// Where it counts, as far as it is known where it goes.
+    pub fn counters(&self) -> Rc<RequestCounters> {
+        toward(&self.0.worker, &self.0.counters, self.0.upstream.as_ref())
     }
 
     /// The answer is whole.
@@ -346,7 +377,16 @@ impl Drop for Report {
                 },
             };
         }
-        inner.counters.count(&inner.worker.shared.metrics, inner.code, inner.flags);
+        let received = inner.received.as_ref().map_or(inner.tunnelled, |progress| progress.bytes.get());
+        let took = inner.started.elapsed();
+        if inner.worker.shared.metrics.enabled() {
+            let messages = inner.received.as_ref().and_then(|progress| progress.messages.get()).unwrap_or_default();
+            let messages = (messages.count, inner.messages.count);
+            let amounts = Amounts { took, received, sent: inner.sent, messages };
+            let ending = Ending { code: inner.code, flags: inner.flags, grpc: inner.grpc_status };
+            let counters = toward(&inner.worker, &inner.counters, inner.upstream.as_ref());
+            counters.count(&inner.worker.shared.metrics, ending, &amounts);
+        }
         let Some(mut line) = inner.line.take() else { return };
         if let Some(upstream) = &inner.upstream {
             describe::upstream(upstream, inner.attempts, &mut line);
@@ -354,9 +394,8 @@ impl Drop for Report {
         if let Some(detail) = &inner.detail {
             line.text("response_code_details", detail.as_bytes());
         }
-        let received = inner.received.as_ref().map_or(inner.tunnelled, |progress| progress.bytes.get());
         let totals = Totals { code: Some(inner.code), flags: inner.flags, received, sent: inner.sent };
-        totals.finish(&inner.worker, line, inner.started.elapsed());
+        totals.finish(&inner.worker, line, took);
     }
 }
 

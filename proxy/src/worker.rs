@@ -23,7 +23,7 @@ use crate::http::retry::Budgets;
 use crate::jwks::Keys;
 use crate::limits::{Doors, Permits};
 use crate::listen::Open;
-use crate::metrics::{DecisionCounters, Metrics};
+use crate::metrics::{DecisionCounters, Kept, Metrics};
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
 use crate::residuals::Residuals;
@@ -72,7 +72,7 @@ pub struct Shared {
 impl Shared {
     /// What a process starts with: nothing has happened yet.
     pub fn new(bootstrap: Bootstrap, own: OwnAddresses, readiness: Readiness) -> Self {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(bootstrap.metrics);
         Self {
             ledgers: Ledgers::new(bootstrap.outlier_detection, &metrics),
             metrics,
@@ -113,6 +113,8 @@ pub struct Worker {
     pub tunnels: Tunnels,
     /// Routes under the current configuration.
     pub routes: Routes,
+    /// Counters of its callers.
+    pub counters: Kept,
     /// Counters of policy decisions.
     pub decisions: DecisionCounters,
     /// Addresses of providers that are no mesh services.
@@ -154,6 +156,7 @@ impl Worker {
             sessions: Sessions::default(),
             tunnels: Tunnels::default(),
             routes: Routes::default(),
+            counters: Kept::default(),
             decisions: DecisionCounters::default(),
             resolver: Resolver::default(),
             client_tls: tls::connect::Configs::default(),
@@ -186,7 +189,7 @@ impl Worker {
         };
         let mut drained = std::pin::pin!(drained);
         let mut config = self.config.clone();
-        let mut tasks = 0;
+        let (mut tasks, mut rests) = (0, 0);
         loop {
             tokio::select! {
                 biased;
@@ -198,6 +201,9 @@ impl Worker {
                     let idle = self.shared.bootstrap.timeouts.upstream_idle;
                     self.pool.sweep(idle);
                     self.tunnels.sweep(idle);
+                    self.routes.let_go();
+                    self.counters.let_go();
+                    rests = self.count_idle(rests);
                     tasks = self.count_tasks(tasks);
                     self.shared.circuits.sweep();
                 }
@@ -210,6 +216,13 @@ impl Worker {
         let now = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         self.shared.metrics.tasks.inc_by(now - before);
+        now
+    }
+
+    /// Tells how many upstream connections are unused, after so many at the last count.
+    fn count_idle(&self, before: i64) -> i64 {
+        let now = i64::try_from(self.pool.idle()).unwrap_or(i64::MAX);
+        self.shared.metrics.upstream_idle.inc_by(now - before);
         now
     }
 

@@ -153,6 +153,7 @@ impl Answer {
         let Self { mut response, held } = self;
         headers::sanitise_response(&mut response);
         report.status(response.status().as_u16());
+        report.grpc_status(response.headers());
         response.map(|body| ResponseBody::upstream(body, held, report))
     }
 

@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::error::ErrorKind;
 use crate::http::guard::http1::Breach;
-use crate::metrics::RequestCounters;
+use crate::metrics::{Amounts, Ending, RequestCounters};
 use crate::report::Totals;
 use crate::worker::WorkerRef;
 
 /// Reports a request whose head did not come in time.
 pub fn slow_head(worker: &WorkerRef, prefix: &[u8], counters: &RequestCounters) {
     let (code, flags) = (ErrorKind::SlowRequest.status().as_u16(), ErrorKind::SlowRequest.flag());
-    counters.count(&worker.shared.metrics, code, flags);
+    counters.count(&worker.shared.metrics, Ending { code, flags, grpc: None }, &Amounts::default());
     let Some(mut line) = worker.access_log.begin(prefix) else { return };
     line.text("response_code_details", "the head took longer than timeouts.requestHeader");
     let totals = Totals { code: Some(code), flags, received: 0, sent: 0 };
@@ -28,7 +28,7 @@ pub fn unparsed(
 ) {
     let code = if error.is_parse_too_large() { 431 } else { 400 };
     let flags = ErrorKind::BadRequest.flag();
-    counters.count(&worker.shared.metrics, code, flags);
+    counters.count(&worker.shared.metrics, Ending { code, flags, grpc: None }, &Amounts::default());
     let Some(mut line) = worker.access_log.begin(prefix) else { return };
     match breach {
         Some(breach) => line.display("response_code_details", format_args!("{error}: {breach}")),
