@@ -164,7 +164,9 @@ impl App {
             config: config.subscribe(),
             identity: identity.subscribe(),
             keys: keys.clone(),
-            sink: access_log.as_ref().map(|log| log.sink(shared.metrics.access_log_dropped.clone())),
+            sink: access_log
+                .as_ref()
+                .map(|log| log.sink(shared.metrics.access_log_dropped.clone()).shaped(&shared.bootstrap.access_log)),
             drain: drain.clone(),
             sockets,
             started: started.clone(),

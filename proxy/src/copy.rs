@@ -173,10 +173,6 @@ fn poll_idle(
 }
 
 impl Direction {
-    fn new() -> Self {
-        Self::begun(&[])
-    }
-
     fn begun(read: &[u8]) -> Self {
         let mut buffer = read.to_vec();
         buffer.resize(read.len().max(SMALL), 0);

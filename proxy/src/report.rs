@@ -60,6 +60,8 @@ struct Inner {
     detail: Option<Cow<'static, str>>,
     upstream: Option<Rc<Candidate>>,
     attempts: u64,
+    /// When the last of them began; kept for the log alone.
+    asked: Option<Instant>,
     received: Option<Rc<Progress>>,
     sent: u64,
     complete: bool,
@@ -94,6 +96,7 @@ impl Report {
             detail: None,
             upstream: None,
             attempts: 0,
+            asked: None,
             received: None,
             sent: 0,
             complete: false,
@@ -281,6 +284,7 @@ impl Report {
     pub fn attempt(&mut self, candidate: &Rc<Candidate>, progress: Option<&Rc<Progress>>) {
         self.upstream(candidate);
         self.0.attempts += 1;
+        self.0.asked = self.0.line.is_some().then(Instant::now);
         if let Some(progress) = progress.filter(|_| self.0.grpc) {
             progress.messages.set(Some(Messages::default()));
         }
@@ -294,6 +298,13 @@ impl Report {
     pub fn not_again(&mut self, over_limit: bool, over_budget: bool) {
         self.0.last_try = over_limit;
         self.0.no_budget = over_budget;
+    }
+
+    /// The head of the upstream's answer has come.
+    pub fn head_came(&mut self) {
+        if let (Some(line), Some(asked)) = (&mut self.0.line, self.0.asked) {
+            line.millis("upstream_service_time", asked.elapsed());
+        }
     }
 
     /// The status of the answer.
@@ -310,7 +321,7 @@ impl Report {
     /// The exchange failed.
     pub fn failed(&mut self, error: &ProxyError) {
         if let Some(line) = &mut self.0.line {
-            describe::refusal(error.kind, line);
+            describe::refusal(error, line);
         }
         self.0.flags = if self.0.last_try { error.kind.flag_of_last_try() } else { error.kind.flag() };
         self.0.detail = Some(match self.0.no_budget {
@@ -394,7 +405,8 @@ impl Drop for Report {
         if let Some(detail) = &inner.detail {
             line.text("response_code_details", detail.as_bytes());
         }
-        let totals = Totals { code: Some(inner.code), flags: inner.flags, received, sent: inner.sent };
+        let totals =
+            Totals { code: Some(inner.code), grpc: inner.grpc_status, flags: inner.flags, received, sent: inner.sent };
         totals.finish(&inner.worker, line, took);
     }
 }
@@ -417,7 +429,7 @@ pub fn connection_refused(worker: &WorkerRef, direction: Direction, connection: 
         line.address("downstream_local_address", destination);
     }
     line.display("connection_termination_details", error);
-    let totals = Totals { code: None, flags: error.kind.flag(), received: 0, sent: 0 };
+    let totals = Totals { code: None, grpc: None, flags: error.kind.flag(), received: 0, sent: 0 };
     totals.finish(worker, line, connection.accepted.elapsed());
 }
 

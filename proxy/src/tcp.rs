@@ -143,7 +143,7 @@ impl Report {
     pub fn failed(&mut self, error: &ProxyError) {
         error.log();
         if let Some(line) = &mut self.line {
-            describe::refusal(error.kind, line);
+            describe::refusal(error, line);
         }
         self.flags = error.kind.flag();
         self.detail = Some(error.to_string());
@@ -202,7 +202,8 @@ impl Drop for Report {
         if let Some(detail) = &self.detail {
             line.text("connection_termination_details", detail);
         }
-        let totals = Totals { code: self.code, flags: self.flags, received: self.moved.0, sent: self.moved.1 };
+        let totals =
+            Totals { code: self.code, grpc: None, flags: self.flags, received: self.moved.0, sent: self.moved.1 };
         totals.finish(&self.worker, line, self.started.elapsed());
     }
 }

@@ -14,7 +14,7 @@ pub fn slow_head(worker: &WorkerRef, prefix: &[u8], counters: &RequestCounters) 
     counters.count(&worker.shared.metrics, Ending { code, flags, grpc: None }, &Amounts::default());
     let Some(mut line) = worker.access_log.begin(prefix) else { return };
     line.text("response_code_details", "the head took longer than timeouts.requestHeader");
-    let totals = Totals { code: Some(code), flags, received: 0, sent: 0 };
+    let totals = Totals { code: Some(code), grpc: None, flags, received: 0, sent: 0 };
     totals.finish(worker, line, Duration::ZERO);
 }
 
@@ -34,6 +34,6 @@ pub fn unparsed(
         Some(breach) => line.display("response_code_details", format_args!("{error}: {breach}")),
         None => line.display("response_code_details", error),
     }
-    let totals = Totals { code: Some(code), flags, received: 0, sent: 0 };
+    let totals = Totals { code: Some(code), grpc: None, flags, received: 0, sent: 0 };
     totals.finish(worker, line, Duration::ZERO);
 }

@@ -22,7 +22,7 @@ use crate::http::server::{self, Reporting};
 use crate::metrics::RequestCounters;
 use crate::sandbox::{PodSpec, Sandbox, until};
 use crate::worker::{Shared, Worker};
-use crate::{drain, jwks, orig_dst, readiness, route, runtime};
+use crate::{drain, jwks, orig_dst, readiness, report, runtime};
 
 mod answers;
 mod bodies;

@@ -15,7 +15,7 @@ fn values(family: &Family<PortLabels, Counter>) -> Vec<(String, u64)> {
 
 #[test]
 fn what_is_one_series_too_many_is_counted_and_shows_that_it_is() {
-    let family = Family::default();
+    let family = Family::<PortLabels, Counter>::default();
     family.limit(2);
     for number in 0..5 {
         family.get_or_create(&port(number)).inc();
@@ -32,7 +32,7 @@ fn what_is_one_series_too_many_is_counted_and_shows_that_it_is() {
 
 #[tokio::test(start_paused = true)]
 async fn a_series_in_which_nothing_is_counted_goes_and_makes_room() {
-    let family = Family::default();
+    let family = Family::<PortLabels, Counter>::default();
     family.limit(1);
     family.get_or_create(&port(1)).inc();
     let start = Instant::now();
