@@ -40,6 +40,7 @@ const INDEX: &str = "meshgate admin\n\n\
     GET /live     200 while this process answers\n\
     GET /metrics  counters, for Prometheus\n\
     GET /clusters gateways of other clusters and what is ready behind them, for callers on this machine\n\
+    GET /refusals who was refused what of late, and by which policy, for callers on this machine\n\
     POST /explain what would be decided on the case in the body, for callers on this machine\n\
     POST /quitquitquit ends the process as SIGTERM does, where admin.quit is set, for callers on this machine\n";
 
@@ -83,6 +84,14 @@ async fn respond(
         (&Method::GET | &Method::HEAD, "/clusters") => match stranger(caller, &request) {
             Some(refusal) => refusal,
             None => text(StatusCode::OK, JSON, clusters::page(&shared.clusters)),
+        },
+        (&Method::GET | &Method::HEAD, "/refusals") => match stranger(caller, &request) {
+            Some(refusal) => refusal,
+            // Strings and numbers can always be written.
+            None => {
+                let all = serde_json::to_string_pretty(&shared.refusals.all()).unwrap_or_default();
+                text(StatusCode::OK, JSON, all + "\n")
+            }
         },
         (&Method::GET | &Method::HEAD, "/metrics" | "/stats/prometheus") => {
             let asked = request.headers().get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());

@@ -3,10 +3,13 @@
 //! A [`Report`] is begun with the exchange and travels with it (request handler, then response body). It finishes when it is
 //! dropped, so an exchange that was cancelled half-way is reported like any other.
 
+mod answer;
 mod counts;
+mod decided;
 pub mod describe;
 mod destination;
 mod headless;
+pub mod refusals;
 mod totals;
 mod upgrade;
 
@@ -14,13 +17,11 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, HeaderValue, Request, Version, header};
-use meshgate_policy::{Decision, Nearest, RequestPrincipal};
+use http::{HeaderValue, Request, Version, header};
 use tokio::time::Instant;
 
 use crate::access_log::Line;
 use crate::balance::Candidate;
-use crate::connection::{Connection, Direction};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Messages, Progress};
 use crate::http::deadline::{self, Cut, Deadline};
@@ -29,12 +30,13 @@ use crate::http::server::Reporting;
 use crate::http::stall::Over;
 use crate::http::standing::{Head, Standing};
 use crate::http::{authentication, headers};
-use crate::metrics::{self, Amounts, Ending, RequestCounters, UNKNOWN};
+use crate::metrics::{Amounts, Ending, RequestCounters, UNKNOWN};
 use crate::worker::WorkerRef;
+use refusals::By;
 
 pub use counts::{Asked, count_asked, count_decision, count_detection};
 pub use destination::{DESTINATION, source_facts, toward};
-pub use headless::{slow_head, unparsed};
+pub use headless::{connection_refused, slow_head, unparsed};
 pub use totals::Totals;
 
 /// No flag: the answer is the upstream's own.
@@ -58,6 +60,7 @@ struct Inner {
     code: u16,
     flags: &'static str,
     detail: Option<Cow<'static, str>>,
+    refused_by: Option<By>,
     upstream: Option<Rc<Candidate>>,
     attempts: u64,
     /// When the last of them began; kept for the log alone.
@@ -94,6 +97,7 @@ impl Report {
             code: 0,
             flags: NO_FLAGS,
             detail: None,
+            refused_by: None,
             upstream: None,
             attempts: 0,
             asked: None,
@@ -218,36 +222,6 @@ impl Report {
         }
     }
 
-    /// The policy engine's decision.
-    pub fn decision(&mut self, decision: &Decision<'_>) {
-        count_decision(&self.0.worker, decision);
-        if let Some(line) = &mut self.0.line {
-            describe::decision(decision, line);
-        }
-    }
-
-    /// An external provider was asked.
-    pub fn asked(&mut self, asked: &Asked<'_>) {
-        count_asked(&self.0.worker, asked);
-        if let Some(line) = &mut self.0.line {
-            describe::asked(asked, line);
-        }
-    }
-
-    /// What would have let it in; asked only if it is logged.
-    pub fn nearest<'a>(&mut self, nearest: impl FnOnce() -> Option<Nearest<'a>>) {
-        if let Some(line) = &mut self.0.line {
-            describe::nearest(nearest(), line);
-        }
-    }
-
-    /// Whom the request's token speaks for.
-    pub fn request_principal(&mut self, principal: RequestPrincipal<'_>) {
-        if let Some(line) = &mut self.0.line {
-            line.display("request_principal", principal);
-        }
-    }
-
     /// Why it ended as it did.
     pub fn because(&mut self, detail: &'static str) {
         self.0.detail = Some(detail.into());
@@ -258,20 +232,6 @@ impl Report {
         self.0.counters = Rc::clone(counters);
         if let Some(line) = &mut self.0.line {
             line.text("upstream_cluster", service);
-        }
-    }
-
-    /// The TrafficSplit by which it goes where it goes.
-    pub fn split(&mut self, name: Option<&str>) {
-        if let (Some(line), Some(name)) = (&mut self.0.line, name) {
-            line.text("split", name);
-        }
-    }
-
-    /// Endpoints that no TrafficTarget lets this workload call.
-    pub fn left_out(&mut self, endpoints: Option<&str>) {
-        if let (Some(line), Some(endpoints)) = (&mut self.0.line, endpoints) {
-            line.text(LEFT_OUT, endpoints);
         }
     }
 
@@ -300,13 +260,6 @@ impl Report {
         self.0.no_budget = over_budget;
     }
 
-    /// The head of the upstream's answer has come.
-    pub fn head_came(&mut self) {
-        if let (Some(line), Some(asked)) = (&mut self.0.line, self.0.asked) {
-            line.millis("upstream_service_time", asked.elapsed());
-        }
-    }
-
     /// The status of the answer.
     pub fn status(&mut self, code: u16) {
         self.0.code = code;
@@ -329,26 +282,6 @@ impl Report {
             false => error.to_string().into(),
         });
         error.log();
-    }
-
-    /// A part of the body that goes downstream.
-    pub fn sent(&mut self, bytes: &[u8]) {
-        self.0.sent += bytes.len() as u64;
-        if self.0.grpc {
-            self.0.messages.feed(bytes);
-        }
-    }
-
-    /// What the upstream says of a gRPC call, in its trailers or in the head of an answer that has nothing else.
-    pub fn grpc_status(&mut self, fields: &HeaderMap) {
-        if let Some(status) = fields.get("grpc-status").filter(|_| self.0.grpc) {
-            self.0.grpc_status = Some(metrics::grpc_status(status.as_bytes()));
-        }
-    }
-
-    /// What we answer a gRPC call ourselves.
-    pub fn grpc(&mut self, status: &'static str) {
-        self.0.grpc_status = Some(status);
     }
 
     /// Where it counts, as far as it is known where it goes.
@@ -398,6 +331,13 @@ impl Drop for Report {
             let counters = toward(&inner.worker, &inner.counters, inner.upstream.as_ref());
             counters.count(&inner.worker.shared.metrics, ending, &amounts);
         }
+        let end = refusals::End {
+            code: Some(inner.code),
+            flags: inner.flags,
+            by: inner.refused_by.as_ref(),
+            details: inner.detail.as_deref(),
+        };
+        inner.worker.refusals.note(inner.counters.facts(), end);
         let Some(mut line) = inner.line.take() else { return };
         if let Some(upstream) = &inner.upstream {
             describe::upstream(upstream, inner.attempts, &mut line);
@@ -417,20 +357,6 @@ fn cut_off(in_flight: Option<&InFlight>) -> Option<(ErrorKind, &'static str)> {
         Over::Stalled => (ErrorKind::Stalled, "nothing of it moved for timeouts.stream"),
         Over::TooLong => (ErrorKind::TooLong, "it took longer than timeouts.request"),
     })
-}
-
-/// Reports a connection that ended before a request or a byte of payload could be served.
-pub fn connection_refused(worker: &WorkerRef, direction: Direction, connection: &Connection, error: &ProxyError) {
-    error.log();
-    let Some(mut line) = worker.access_log.begin(&[]) else { return };
-    line.text("direction", direction.as_str());
-    line.address("downstream_remote_address", connection.remote);
-    if let Some(destination) = connection.destination {
-        line.address("downstream_local_address", destination);
-    }
-    line.display("connection_termination_details", error);
-    let totals = Totals { code: None, grpc: None, flags: error.kind.flag(), received: 0, sent: 0 };
-    totals.finish(worker, line, connection.accepted.elapsed());
 }
 
 fn version(version: Version) -> &'static str {

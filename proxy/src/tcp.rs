@@ -18,6 +18,7 @@ use crate::copy::{Copy, End};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::{RequestCounters, TcpSeries};
+use crate::report::refusals::{self, By};
 use crate::report::{self, NO_FLAGS, Totals, describe};
 use crate::sessions::Session;
 use crate::tls::connect::{self, Connected};
@@ -41,6 +42,7 @@ pub struct Report {
     started: Instant,
     flags: &'static str,
     detail: Option<String>,
+    refused_by: Option<By>,
     code: Option<u16>,
     moved: (u64, u64),
     upstream: Option<Rc<Candidate>>,
@@ -65,6 +67,7 @@ impl Report {
             started: Instant::now(),
             flags: NO_FLAGS,
             detail: None,
+            refused_by: None,
             code: None,
             moved: (0, 0),
             upstream: None,
@@ -76,6 +79,7 @@ impl Report {
     /// The policy engine's decision.
     pub fn decision(&mut self, decision: &Decision<'_>) {
         report::count_decision(&self.worker, decision);
+        self.refused_by = By::of(decision);
         if let Some(line) = &mut self.line {
             describe::decision(decision, line);
         }
@@ -194,6 +198,9 @@ impl Drop for Report {
         if let Some(series) = self.counters.tcp(&self.worker.shared.metrics, self.flags) {
             series.closed();
         }
+        let by = self.refused_by.as_ref();
+        let end = refusals::End { code: self.code, flags: self.flags, by, details: self.detail.as_deref() };
+        self.worker.refusals.note(self.counters.facts(), end);
         tracing::debug!(direction = self.direction.as_str(), flags = self.flags, "tcp connection ended");
         let Some(mut line) = self.line.take() else { return };
         if let Some(upstream) = &self.upstream {

@@ -26,6 +26,7 @@ use crate::listen::Open;
 use crate::metrics::{DecisionCounters, Kept, Metrics};
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
+use crate::report::refusals::{Refusals, Ring};
 use crate::residuals::Residuals;
 use crate::resolve::Resolver;
 use crate::route::Routes;
@@ -63,6 +64,8 @@ pub struct Shared {
     pub quit: Notify,
     /// How many of those a listener or a peer may have.
     pub doors: Doors,
+    /// What the workers refused last.
+    pub refusals: Refusals,
     /// How many requests there may be.
     pub requests: Permits,
     /// How much each endpoint has.
@@ -85,6 +88,7 @@ impl Shared {
             permits: Permits::new(bootstrap.limits.connections),
             quit: Notify::new(),
             doors: Doors::new(bootstrap.limits.connections_per_listener, bootstrap.limits.connections_per_peer),
+            refusals: Refusals::default(),
             requests: Permits::new(bootstrap.limits.requests_in_flight),
             circuits: Arc::new(Circuits::new(bootstrap.limits.endpoint)),
             bootstrap,
@@ -113,6 +117,8 @@ pub struct Worker {
     pub tunnels: Tunnels,
     /// Routes under the current configuration.
     pub routes: Routes,
+    /// What it refused last.
+    pub refusals: Arc<Ring>,
     /// Counters of its callers.
     pub counters: Kept,
     /// Counters of policy decisions.
@@ -145,6 +151,7 @@ impl Worker {
         access_log: Sink,
         drain: Drain,
     ) -> Self {
+        let refusals = shared.refusals.ring();
         let pool = Pool::new(Arc::clone(&shared.circuits), shared.bootstrap.timeouts.upstream_age);
         Self {
             shared,
@@ -156,6 +163,7 @@ impl Worker {
             sessions: Sessions::default(),
             tunnels: Tunnels::default(),
             routes: Routes::default(),
+            refusals,
             counters: Kept::default(),
             decisions: DecisionCounters::default(),
             resolver: Resolver::default(),

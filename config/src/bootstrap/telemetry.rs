@@ -77,7 +77,15 @@ pub(super) struct RawAccessLog {
     sample: Option<f64>,
 }
 
-pub(super) fn metrics(v: &mut Validator<'_>, raw: RawMetrics) -> MetricsSettings {
+pub(super) fn telemetry(
+    v: &mut Validator<'_>,
+    raw: RawMetrics,
+    raw_log: &RawAccessLog,
+) -> (MetricsSettings, AccessLog) {
+    (metrics(v, raw), access_log(v, raw_log))
+}
+
+fn metrics(v: &mut Validator<'_>, raw: RawMetrics) -> MetricsSettings {
     let max_series = v.at_least("metrics.maxSeries", raw.max_series, 1, MAX_SERIES);
     MetricsSettings {
         enabled: raw.enabled.unwrap_or(true),
@@ -86,7 +94,7 @@ pub(super) fn metrics(v: &mut Validator<'_>, raw: RawMetrics) -> MetricsSettings
     }
 }
 
-pub(super) fn access_log(v: &mut Validator<'_>, raw: &RawAccessLog) -> AccessLog {
+fn access_log(v: &mut Validator<'_>, raw: &RawAccessLog) -> AccessLog {
     let path = match raw.path.as_deref() {
         Some("off") => None,
         Some(path) => Some(v.resolve(path)),

@@ -183,10 +183,8 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let root_namespace = root_namespace(&mut v, raw.root_namespace);
     let headers = headers::headers(&mut v, &raw.headers);
     let extension_providers = providers::read(&mut v, raw.extension_providers);
-    let metrics = telemetry::metrics(&mut v, raw.metrics);
-    let access_log = telemetry::access_log(&mut v, &raw.access_log);
-    let jwks = jwks(&mut v, raw.jwks);
-    let log = log(&mut v, raw.log);
+    let (metrics, access_log) = telemetry::telemetry(&mut v, raw.metrics, &raw.access_log);
+    let (jwks, log) = (jwks(&mut v, raw.jwks), log(&mut v, raw.log));
     let timeouts = limits::timeouts(&mut v, raw.timeouts);
     let http = limits::http(&mut v, raw.http);
     let limits = limits::limits(&mut v, &raw.limits);

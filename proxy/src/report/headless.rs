@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::error::ErrorKind;
+use crate::connection::{Connection, Direction};
+use crate::error::{ErrorKind, ProxyError};
 use crate::http::guard::http1::Breach;
 use crate::metrics::{Amounts, Ending, RequestCounters};
 use crate::report::Totals;
@@ -36,4 +37,18 @@ pub fn unparsed(
     }
     let totals = Totals { code: Some(code), grpc: None, flags, received: 0, sent: 0 };
     totals.finish(worker, line, Duration::ZERO);
+}
+
+/// Reports a connection that ended before a request or a byte of payload could be served.
+pub fn connection_refused(worker: &WorkerRef, direction: Direction, connection: &Connection, error: &ProxyError) {
+    error.log();
+    let Some(mut line) = worker.access_log.begin(&[]) else { return };
+    line.text("direction", direction.as_str());
+    line.address("downstream_remote_address", connection.remote);
+    if let Some(destination) = connection.destination {
+        line.address("downstream_local_address", destination);
+    }
+    line.display("connection_termination_details", error);
+    let totals = Totals { code: None, grpc: None, flags: error.kind.flag(), received: 0, sent: 0 };
+    totals.finish(worker, line, connection.accepted.elapsed());
 }
