@@ -113,7 +113,7 @@ http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
     );
     assert!(bootstrap.jwks.trust_bundle.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("idp.pem")));
     assert_eq!((bootstrap.jwks.timeout.as_secs(), bootstrap.jwks.refresh.as_secs()), (2, 300));
-    let AccessLog { path, format, filter, sample } = bootstrap.access_log;
+    let AccessLog { path, format, filter, sample } = bootstrap.access_log.clone();
     assert_eq!((path, format, filter, sample), (None, LogFormat::Text, LogFilter::Errors, 0.25));
     assert_eq!(bootstrap.metrics, MetricsSettings { enabled: false, max_series: 9, idle: Duration::from_secs(60) });
     let http2 = Http2Limits { control_frames: 200, resets: 10, header_block_bytes: 9000 };

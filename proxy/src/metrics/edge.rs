@@ -138,7 +138,7 @@ impl Party {
         }
     }
 
-    fn write(&self, [names @ ..]: &[&str; 8], labels: &mut Labels) {
+    fn write(&self, names: &[&str; 8], labels: &mut Labels) {
         let values = [
             &self.workload,
             &self.namespace,

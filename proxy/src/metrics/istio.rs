@@ -175,16 +175,19 @@ pub const TCP_METRICS: [(&str, &str); 4] = [
     ("istio_tcp_sent_bytes_total", "Bytes sent to the downstream on TCP connections"),
 ];
 
+/// One of the things that a request counts.
+type Of<T> = fn(&RequestSeries) -> &T;
+
 /// Writes the request metrics.
 pub fn write_requests(family: &Family<RequestLabels, Arc<RequestSeries>>, page: &mut Page) {
     let all = family.all();
     let [requests, duration, request_bytes, response_bytes, request_messages, response_messages] = REQUEST_METRICS;
-    let histograms: [(_, fn(&RequestSeries) -> &Histogram); 3] = [
+    let histograms: [(_, Of<Histogram>); 3] = [
         (duration, |series| &series.duration),
         (request_bytes, |series| &series.request_bytes),
         (response_bytes, |series| &series.response_bytes),
     ];
-    let counters: [(_, fn(&RequestSeries) -> &AtomicU64, bool); 3] = [
+    let counters: [(_, Of<AtomicU64>, bool); 3] = [
         (requests, |series| &series.requests, false),
         (request_messages, |series| &series.request_messages, true),
         (response_messages, |series| &series.response_messages, true),
