@@ -17,6 +17,7 @@ mod limits;
 mod listeners;
 mod multicluster;
 pub(crate) mod providers;
+mod telemetry;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -40,6 +41,7 @@ pub use headers::{ForwardClientCert, ForwardedFor, HeaderSettings, TrustedPeers}
 pub use limits::{EndpointLimits, Http2Limits, HttpSettings, Limits, Timeouts};
 pub use multicluster::{GatewaySettings, Multicluster, OutlierDetection, PeerCluster, PeerGateway, Retries};
 use providers::ExtensionProvider;
+pub use telemetry::{AccessLog, LogFilter, MetricsSettings};
 
 /// Settings of this process, checked.
 #[derive(Clone, Debug)]
@@ -88,6 +90,8 @@ pub struct Bootstrap {
     pub extension_providers: Vec<ExtensionProvider>,
     /// How the keys of tokens are fetched.
     pub jwks: Jwks,
+    /// What is counted of the traffic.
+    pub metrics: MetricsSettings,
     /// The access log.
     pub access_log: AccessLog,
     /// The process's own log.
@@ -249,13 +253,6 @@ pub struct Jwks {
     pub timeout: Duration,
     /// Between fetches; greater than zero.
     pub refresh: Duration,
-}
-
-/// The access log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessLog {
-    /// `None` = off.
-    pub path: Option<PathBuf>,
 }
 
 /// The process's own log, on standard error.

@@ -3,7 +3,8 @@
 //! The one idea: all that can be worked out from the resources alone (who is behind which service, what applies to this
 //! proxy's own workload) is worked out here, once, off the data path. A connection takes a snapshot and keeps it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -42,6 +43,8 @@ pub struct Snapshot {
     pub exports: Exports,
     /// Pods and WorkloadEntries.
     pub workloads: Vec<WorkloadRecord>,
+    /// Their places, by address.
+    by_ip: HashMap<IpAddr, usize>,
     /// AuthorizationPolicies and TrafficTargets of the whole mesh, and refusals that stand for what was never readable.
     pub policies: Vec<Arc<Policy>>,
     /// PeerAuthentications of the whole mesh.
@@ -113,6 +116,7 @@ pub(crate) struct Mesh {
     pub(crate) services: Services,
     pub(crate) exports: Exports,
     pub(crate) workloads: Vec<WorkloadRecord>,
+    pub(crate) by_ip: HashMap<IpAddr, usize>,
     /// Warnings only.
     pub(crate) problems: Vec<Problem>,
 }
@@ -158,7 +162,8 @@ impl Mesh {
         split::attach(standing, [&mut entries, &mut spanning], cluster_domain, settings.smi_path_match, &mut problems);
         let services = indexed(cluster_domain, opaque_ports, entries, spanning, &mut problems);
         problems.extend(references::doubts(standing));
-        (Mesh { services, exports, workloads: workloads.into_records(), problems }, seen)
+        let (workloads, by_ip) = workloads.into_records();
+        (Mesh { services, exports, workloads, by_ip, problems }, seen)
     }
 }
 
@@ -188,6 +193,11 @@ pub(crate) fn rules(standing: &Standing, settings: &Settings) -> (Vec<Arc<Policy
 }
 
 impl Snapshot {
+    /// The Pod or WorkloadEntry at an address, where there is one answer to who that is.
+    pub fn workload_at(&self, address: IpAddr) -> Option<&WorkloadRecord> {
+        self.workloads.get(*self.by_ip.get(&address)?)
+    }
+
     pub(crate) fn compose(
         standing: &Standing,
         context: &Context,
@@ -216,6 +226,7 @@ impl Snapshot {
             services: mesh.services,
             exports: mesh.exports,
             workloads: mesh.workloads,
+            by_ip: mesh.by_ip,
             inbound_policy: PolicySet::compile(&policies, own, &judged_by),
             mtls: MtlsModes::for_workload(&peer_authentications, own, &settings.root_namespace),
             authentication: Arc::new(authentication),

@@ -35,6 +35,13 @@ pub struct WorkloadRecord {
     pub ports: BTreeMap<String, u16>,
 }
 
+impl WorkloadRecord {
+    /// Whether it must show this identity.
+    pub fn is_identified_by(&self, id: &SpiffeId) -> bool {
+        matches!(&self.identity, EndpointIdentity::Mesh(own) if own == id)
+    }
+}
+
 /// All records, and how to find them.
 #[derive(Debug, Default)]
 pub(crate) struct Workloads {
@@ -104,8 +111,13 @@ impl Workloads {
         self.records.get(index)
     }
 
-    pub(crate) fn into_records(self) -> Vec<WorkloadRecord> {
-        self.records
+    /// All records, and by address the place of whoever alone has it.
+    pub(crate) fn into_records(self) -> (Vec<WorkloadRecord>, HashMap<IpAddr, usize>) {
+        let places = self.by_ip.into_iter().filter_map(|(ip, owner)| match owner {
+            Owner::One(index) => Some((ip, index)),
+            Owner::Disputed => None,
+        });
+        (self.records, places.collect())
     }
 }
 

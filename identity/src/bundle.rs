@@ -66,7 +66,7 @@ impl TrustBundles {
     }
 
     /// When each root ends, whoever's it is.
-    pub(crate) fn ends(&self) -> impl Iterator<Item = SystemTime> {
+    pub fn ends(&self) -> impl Iterator<Item = SystemTime> {
         let clusters = self.clusters.values().map(|cluster| &cluster.bundle);
         self.bundles.values().chain(clusters).flat_map(|bundle| bundle.validity.iter().map(|(_, end)| *end))
     }

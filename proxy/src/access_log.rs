@@ -1,9 +1,12 @@
-//! One JSON line at the end of each request or connection, written without ever holding up traffic.
+//! One line, of JSON or of text, at the end of each request or connection, written without ever holding up traffic.
 //!
 //! A line is begun when the facts are at hand (so nothing of the request is cloned for it), and finished when the exchange
 //! ends. Finished lines gather in a buffer of the worker, which hands it to the writer thread when it is full or
 //! 50 ms old. If the writer cannot keep up, lines are dropped and counted. Everything that came from the wire is
 //! escaped, so that no request can forge a line.
+
+mod choice;
+mod text;
 
 use std::cell::{Cell, RefCell};
 use std::fs::OpenOptions;
@@ -15,10 +18,12 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus_client::metrics::counter::Counter;
+use meshgate_config::{AccessLog, LogFormat};
 use time::OffsetDateTime;
 
+use crate::metrics::Counter;
 use crate::throttle;
+use choice::Choice;
 
 /// A buffer goes to the writer at this size: some two hundred lines, so that waking its thread costs little for each.
 const FLUSH_BYTES: usize = 128 * 1024;
@@ -121,6 +126,8 @@ pub struct Sink {
     spare: RefCell<Vec<Vec<u8>>>,
     clock: RefCell<Clock>,
     dropped: Counter,
+    is_text: bool,
+    choice: Choice,
 }
 
 impl Sink {
@@ -140,7 +147,16 @@ impl Sink {
             spare: RefCell::default(),
             clock: RefCell::default(),
             dropped,
+            is_text: false,
+            choice: Choice::all(),
         }
+    }
+
+    /// The same, whose lines look like this, and of which these are written.
+    pub fn shaped(mut self, settings: &AccessLog) -> Self {
+        self.is_text = settings.format == LogFormat::Text;
+        self.choice = Choice::of(settings);
+        self
     }
 
     /// Begins a line with the time now and what `prefix` holds (see [`Line::prefix`]); `None` when the log is off.
@@ -154,6 +170,20 @@ impl Sink {
         Some(Line { bytes })
     }
 
+    /// Whether the line of an exchange is to be ended that went wrong, or well; what is not is thrown away.
+    pub fn takes(&self, went_wrong: bool) -> bool {
+        self.choice.takes(went_wrong)
+    }
+
+    /// Throws a line away.
+    pub fn discard(&self, mut line: Line) {
+        line.bytes.clear();
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_LINES {
+            spare.push(line.bytes);
+        }
+    }
+
     /// Ends a line. `sink` is the same sink, shared, so that a flush can be left behind for later.
     pub fn end<S: AsRef<Sink> + 'static>(sink: Rc<S>, mut line: Line) {
         let this = (*sink).as_ref();
@@ -161,16 +191,15 @@ impl Sink {
         let (first, full) = {
             let mut buffer = this.buffer.borrow_mut();
             let first = buffer.is_empty();
-            buffer.extend_from_slice(&line.bytes);
+            if this.is_text {
+                text::write(&line.bytes, &mut buffer);
+            } else {
+                buffer.extend_from_slice(&line.bytes);
+            }
             (first, buffer.len() >= FLUSH_BYTES)
         };
         this.lines.set(this.lines.get() + 1);
-        line.bytes.clear();
-        let mut spare = this.spare.borrow_mut();
-        if spare.len() < SPARE_LINES {
-            spare.push(line.bytes);
-        }
-        drop(spare);
+        this.discard(line);
         if full {
             this.flush();
         } else if first {

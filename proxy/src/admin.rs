@@ -3,6 +3,7 @@
 
 mod clusters;
 mod explain;
+mod metrics;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::http::headers;
+use crate::metrics::exposition::Format;
 use crate::socket;
 use crate::worker::Shared;
 
@@ -34,14 +36,12 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 const JSON: &str = "application/json";
 
-/// The content type that Prometheus' own client libraries send with this format.
-const EXPOSITION: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
 const INDEX: &str = "meshgate admin\n\n\
     GET /ready    200 when ready, else 503 and what is missing\n\
     GET /live     200 while this process answers\n\
     GET /metrics  counters, for Prometheus\n\
     GET /clusters gateways of other clusters and what is ready behind them, for callers on this machine\n\
+    GET /refusals who was refused what of late, and by which policy, for callers on this machine\n\
     POST /explain what would be decided on the case in the body, for callers on this machine\n\
     POST /quitquitquit ends the process as SIGTERM does, where admin.quit is set, for callers on this machine\n";
 
@@ -86,6 +86,19 @@ async fn respond(
             Some(refusal) => refusal,
             None => text(StatusCode::OK, JSON, clusters::page(&shared.clusters)),
         },
+        (&Method::GET | &Method::HEAD, "/refusals") => match stranger(caller, &request) {
+            Some(refusal) => refusal,
+            // Strings and numbers can always be written.
+            None => {
+                let all = serde_json::to_string_pretty(&shared.refusals.all()).unwrap_or_default();
+                text(StatusCode::OK, JSON, all + "\n")
+            }
+        },
+        (&Method::GET | &Method::HEAD, "/metrics" | "/stats/prometheus") => {
+            let asked = request.headers().get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+            let format = Format::accepted(&asked.collect::<Vec<_>>().join(","));
+            text(StatusCode::OK, format.content_type(), metrics::page(shared, snapshot, format))
+        }
         (method, path) => answer(shared, method, path),
     }
 }
@@ -141,7 +154,6 @@ fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>>
                 text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {}\n", blockers.join(", ")))
             }
         }
-        "/metrics" | "/stats/prometheus" => text(StatusCode::OK, EXPOSITION, shared.metrics.render()),
         _ => text(StatusCode::NOT_FOUND, TEXT, "no such page; see /\n".into()),
     }
 }

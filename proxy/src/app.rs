@@ -15,6 +15,7 @@ use meshgate_config::{Bootstrap, ConfigStore, Problem};
 use meshgate_identity::{IdentityError, IdentityStore, SpiffeIdError};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 
 use self::sockets::{Bound, Sockets};
 use self::start::WorkerStart;
@@ -163,7 +164,9 @@ impl App {
             config: config.subscribe(),
             identity: identity.subscribe(),
             keys: keys.clone(),
-            sink: access_log.as_ref().map(|log| log.sink(shared.metrics.access_log_dropped.clone())),
+            sink: access_log
+                .as_ref()
+                .map(|log| log.sink(shared.metrics.access_log_dropped.clone()).shaped(&shared.bootstrap.access_log)),
             drain: drain.clone(),
             sockets,
             started: started.clone(),
@@ -301,6 +304,7 @@ async fn housekeep_until<T>(shared: &Shared, identity: &IdentityStore, until: im
             biased;
             result = until.as_mut() => return result,
             _ = tick.tick() => {
+                shared.metrics.forget_idle(Instant::now());
                 if identity.current().svid().not_after() <= SystemTime::now() {
                     shared.readiness.block("certificate expired");
                 } else {

@@ -66,6 +66,16 @@ impl Circuits {
         Arc::clone(known.entry(key).or_insert_with(new))
     }
 
+    /// What all endpoints have together: connections, requests, and of those that wait for a connection.
+    pub fn totals(&self) -> (usize, usize, usize) {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = |count: &AtomicUsize| count.load(Ordering::Relaxed);
+        known.values().fold((0, 0, 0), |(connections, requests, pending), circuit| {
+            let Circuit { connections: c, requests: r, pending: p, .. } = &**circuit;
+            (connections + read(c), requests + read(r), pending + read(p))
+        })
+    }
+
     /// Forgets those that nobody uses any more.
     pub fn sweep(&self) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);

@@ -2,11 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
+
+use crate::metrics::TcpSeries;
 
 /// First buffer of a direction: enough for a request or an answer, small enough for ten thousand idle connections.
 const SMALL: usize = 4 * 1024;
@@ -38,6 +41,9 @@ pub struct Copy<A, B> {
     upstream: B,
     up: Direction,
     down: Direction,
+    /// Where bytes are counted as they move, and how many have been.
+    series: Option<Arc<TcpSeries>>,
+    counted: (u64, u64),
 }
 
 /// One direction: what was read and not yet written, and how far the end has come.
@@ -72,13 +78,26 @@ where
 {
     /// Nothing moved yet.
     pub fn new(downstream: A, upstream: B) -> Self {
-        Self { downstream, upstream, up: Direction::new(), down: Direction::new() }
+        Self::begun(downstream, upstream, &[], &[])
     }
 
     /// Where some was read of either before it came to be moved, which is moved first.
     pub fn begun(downstream: A, upstream: B, from_downstream: &[u8], from_upstream: &[u8]) -> Self {
         let (up, down) = (Direction::begun(from_downstream), Direction::begun(from_upstream));
-        Self { downstream, upstream, up, down }
+        Self { downstream, upstream, up, down, series: None, counted: (0, 0) }
+    }
+
+    /// Counts bytes there as they move.
+    pub fn counted(&mut self, series: Option<Arc<TcpSeries>>) {
+        self.series = series;
+    }
+
+    fn count(&mut self) {
+        let moved = self.moved();
+        if let Some(series) = self.series.as_ref().filter(|_| moved != self.counted) {
+            series.moved(moved.0 - self.counted.0, moved.1 - self.counted.1);
+            self.counted = moved;
+        }
     }
 
     /// Bytes taken from the downstream and given to it, so far.
@@ -94,8 +113,10 @@ where
         // Most connections never need it.
         let mut patience: Option<Pin<Box<Sleep>>> = None;
         std::future::poll_fn(|cx| {
-            if let Poll::Ready(end) = self.poll(cx) {
-                return Poll::Ready(end);
+            let end = self.poll(cx);
+            self.count();
+            if end.is_ready() {
+                return end;
             }
             if let Some(stall) = stall
                 && let Poll::Ready(end) = self.poll_stall(cx, stall, &mut patience)
@@ -152,10 +173,6 @@ fn poll_idle(
 }
 
 impl Direction {
-    fn new() -> Self {
-        Self::begun(&[])
-    }
-
     fn begun(read: &[u8]) -> Self {
         let mut buffer = read.to_vec();
         buffer.resize(read.len().max(SMALL), 0);

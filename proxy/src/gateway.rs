@@ -165,7 +165,7 @@ async fn try_serve(
     let identity = Arc::clone(&worker.identity.borrow());
     let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
     let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };
-    shared.metrics.handshake(door.direction, if outcome.is_ok() { "ok" } else { "error" });
+    shared.metrics.handshake(door.direction, outcome.as_ref().err().map(|failed| failed.reason));
     let mut accepted = outcome?;
     accepted.enter(worker, &identity)?;
     if accepted.negotiated != Negotiated::Http2 {

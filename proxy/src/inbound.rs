@@ -22,7 +22,7 @@ use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::forwarded::Forwarded;
 use crate::http::pool::{HttpVersion, Security, Upstream};
-use crate::metrics::{RequestLabels, UNKNOWN};
+use crate::metrics::{Called, Facts, Party, RequestCounters};
 use crate::report;
 use crate::residuals::Residuals;
 use crate::rewind::Rewind;
@@ -167,7 +167,7 @@ async fn open(
             let identity = Arc::clone(&worker.identity.borrow());
             let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
             let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(None) };
-            shared.metrics.handshake(Direction::Inbound, if outcome.is_ok() { "ok" } else { "error" });
+            shared.metrics.handshake(Direction::Inbound, outcome.as_ref().err().map(|failed| failed.reason));
             let mut accepted = outcome?;
             accepted.enter(worker, &identity)?;
             let shown = accepted.peer.session.as_ref().and_then(|session| session.certificates().first());
@@ -245,17 +245,27 @@ fn upstream(
     }
 }
 
-fn labels(worker: &Worker, peer: &Peer, service: Option<String>, protocol: Protocol) -> RequestLabels {
-    RequestLabels {
-        reporter: "destination",
-        source_principal: peer.id.as_ref().map_or_else(|| UNKNOWN.to_owned(), ToString::to_string),
-        destination_principal: worker.identity.borrow().svid().id().to_string(),
-        destination_service: service.unwrap_or_else(|| UNKNOWN.to_owned()),
-        request_protocol: protocol.as_str(),
-        response_code: 0,
-        response_flags: report::NO_FLAGS,
-        connection_security_policy: if peer.id.is_some() { "mutual_tls" } else { "none" },
-    }
+/// Where what a caller asks for is counted.
+fn counters(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    connection: &Connection,
+    destination: SocketAddr,
+    peer: &Peer,
+) -> Rc<RequestCounters> {
+    let (bootstrap, source) = (&worker.shared.bootstrap, connection.remote.ip());
+    let identity = worker.identity.borrow();
+    let under = (snapshot.generation, identity.generation());
+    worker.counters.of(under, Some((peer.id.clone(), source, destination)), || {
+        let service = snapshot.services.endpoint(destination);
+        Facts {
+            reporter: report::DESTINATION,
+            source: Party::at(snapshot, bootstrap, source, peer.id.as_ref()),
+            destination: Party::own(bootstrap, identity.svid().id()),
+            service: Called::of(service.as_ref().map(|(port, _)| &**port)),
+            security: if peer.id.is_some() { "mutual_tls" } else { "none" },
+        }
+    })
 }
 
 fn prefix(connection: &Connection, destination: SocketAddr, peer: &Peer) -> Vec<u8> {

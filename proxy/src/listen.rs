@@ -140,7 +140,7 @@ where
     let open = worker.open.of(direction);
     let open = OpenGuard::new(open);
     let labels = DirectionLabels { direction: direction.as_str() };
-    let gauge = worker.shared.metrics.connections.get_or_create_owned(&labels);
+    let gauge = worker.shared.metrics.connections.get_or_create(&labels);
     gauge.inc();
     let task = serve(Rc::clone(worker), stream, connection);
     let worker = Rc::clone(worker);

@@ -28,9 +28,8 @@ use crate::http::headers;
 use crate::http::layers::{self, Exchange, Refused};
 use crate::http::pool::{HttpVersion, Security};
 use crate::http::server::{self, Reporting};
-use crate::metrics::{RequestCounters, UNKNOWN};
 use crate::report;
-use crate::route::{Route, source_labels, still_permits};
+use crate::route::{Route, still_permits};
 use crate::stream::Stream;
 use crate::worker::WorkerRef;
 use crate::{orig_dst, socket, tcp};
@@ -265,7 +264,9 @@ fn beforehand(snapshot: &Snapshot, destination: Option<SocketAddr>, listener: &O
 
 impl Side {
     fn new(worker: &WorkerRef, connection: Connection, protocol: Protocol) -> Rc<Self> {
-        let labels = source_labels(worker, UNKNOWN, &Security::Plaintext, protocol.as_str());
+        let under = (worker.generation(), worker.identity.borrow().generation());
+        let nowhere = || report::source_facts(worker, None, &Security::Plaintext);
+        let counters = worker.counters.of(under, None, nowhere);
         let prefix = Line::prefix(|line| {
             line.text("direction", Direction::Outbound.as_str());
             line.address("downstream_remote_address", connection.remote);
@@ -277,7 +278,7 @@ impl Side {
             worker: Rc::clone(worker),
             connection,
             version: protocol.into(),
-            reporting: Rc::new(Reporting { prefix, counters: Rc::new(RequestCounters::new(labels)) }),
+            reporting: Rc::new(Reporting { prefix, counters }),
             last: RefCell::default(),
         })
     }
@@ -309,12 +310,8 @@ impl Side {
         let (plan, generation) = self.plan(None);
         let root = self.worker.routes.route(&self.worker, plan, generation, self.version);
         let (route, split) = root.branch(None);
-        let mut report = tcp::Report::begin(
-            &self.worker,
-            Direction::Outbound,
-            &self.reporting.prefix,
-            route.counters().tcp_labels(),
-        );
+        let mut report =
+            tcp::Report::begin(&self.worker, Direction::Outbound, &self.reporting.prefix, route.counters());
         if let Some(host) = route.host() {
             report.service(host);
         }

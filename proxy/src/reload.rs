@@ -16,9 +16,8 @@ use crate::worker::Shared;
 pub fn announce(shared: &Shared, snapshot: &Snapshot, identity: &Identity) {
     let metrics = &shared.metrics;
     metrics.config_generation.set(snapshot.generation);
-    metrics.config_problems.set(snapshot.problems.len() as u64);
-    metrics.identity_generation.set(identity.generation());
-    metrics.set_certificate_expiry(identity.svid().not_after());
+    metrics.config(snapshot.problems.len());
+    metrics.identity(identity);
     tracing::info!(id = %identity.svid().id(), generation = snapshot.generation, "starting");
     for problem in &snapshot.problems {
         tracing::warn!("{problem}");
@@ -51,7 +50,7 @@ fn reload_config(shared: &Shared, config: &ConfigStore) {
         return;
     }
     let metrics = &shared.metrics;
-    metrics.config_problems.set(report.problems.len() as u64);
+    metrics.config(report.problems.len());
     let result = if report.problems.is_empty() { "ok" } else { "error" };
     metrics.config_reloads.get_or_create(&ResultLabels { result }).inc();
     for problem in &report.problems {
@@ -68,7 +67,7 @@ pub fn discovered(shared: &Shared, config: &ConfigStore, cluster: &ClusterKey, s
     if report.outcome == Outcome::Unchanged {
         return;
     }
-    shared.metrics.config_problems.set(report.problems.len() as u64);
+    shared.metrics.config(report.problems.len());
     for problem in report.problems.iter().filter(|problem| !before.problems.contains(problem)) {
         tracing::warn!("{problem}");
     }
@@ -99,8 +98,7 @@ fn reload_identity(shared: &Shared, identity: &IdentityStore) {
         Ok(Reload::Published) => {
             let current = identity.current();
             metrics.identity_reloads.get_or_create(&ResultLabels { result: "ok" }).inc();
-            metrics.identity_generation.set(current.generation());
-            metrics.set_certificate_expiry(current.svid().not_after());
+            metrics.identity(&current);
             tracing::info!(generation = current.generation(), "identity in force");
         }
         Err(error) => {

@@ -3,9 +3,13 @@
 //! A [`Report`] is begun with the exchange and travels with it (request handler, then response body). It finishes when it is
 //! dropped, so an exchange that was cancelled half-way is reported like any other.
 
+mod answer;
 mod counts;
+mod decided;
 pub mod describe;
+mod destination;
 mod headless;
+pub mod refusals;
 mod totals;
 mod upgrade;
 
@@ -14,25 +18,25 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use http::{HeaderValue, Request, Version, header};
-use meshgate_policy::{Decision, Nearest, RequestPrincipal};
 use tokio::time::Instant;
 
 use crate::access_log::Line;
 use crate::balance::Candidate;
-use crate::connection::{Connection, Direction};
 use crate::error::{ErrorKind, ProxyError};
-use crate::http::body::Progress;
+use crate::http::body::{Messages, Progress};
 use crate::http::deadline::{self, Cut, Deadline};
 use crate::http::idle::InFlight;
 use crate::http::server::Reporting;
 use crate::http::stall::Over;
 use crate::http::standing::{Head, Standing};
 use crate::http::{authentication, headers};
-use crate::metrics::RequestCounters;
+use crate::metrics::{Amounts, Ending, RequestCounters, UNKNOWN};
 use crate::worker::WorkerRef;
+use refusals::By;
 
 pub use counts::{Asked, count_asked, count_decision, count_detection};
-pub use headless::{slow_head, unparsed};
+pub use destination::{DESTINATION, source_facts, toward};
+pub use headless::{connection_refused, slow_head, unparsed};
 pub use totals::Totals;
 
 /// No flag: the answer is the upstream's own.
@@ -56,14 +60,21 @@ struct Inner {
     code: u16,
     flags: &'static str,
     detail: Option<Cow<'static, str>>,
+    refused_by: Option<By>,
     upstream: Option<Rc<Candidate>>,
     attempts: u64,
+    /// When the last of them began; kept for the log alone.
+    asked: Option<Instant>,
     received: Option<Rc<Progress>>,
     sent: u64,
     complete: bool,
     last_try: bool,
     no_budget: bool,
     grpc: bool,
+    /// What became of it, where it speaks gRPC.
+    grpc_status: Option<&'static str>,
+    /// The gRPC messages of the answer.
+    messages: Messages,
     http2: bool,
     upgrade: Option<HeaderValue>,
     deadline: Deadline,
@@ -86,14 +97,18 @@ impl Report {
             code: 0,
             flags: NO_FLAGS,
             detail: None,
+            refused_by: None,
             upstream: None,
             attempts: 0,
+            asked: None,
             received: None,
             sent: 0,
             complete: false,
             last_try: false,
             no_budget: false,
             grpc,
+            grpc_status: grpc.then_some(UNKNOWN),
+            messages: Messages::default(),
             http2: request.version() == Version::HTTP_2,
             upgrade: None,
             deadline: Deadline::begin(deadline::of(request.headers(), grpc)),
@@ -207,36 +222,6 @@ impl Report {
         }
     }
 
-    /// The policy engine's decision.
-    pub fn decision(&mut self, decision: &Decision<'_>) {
-        count_decision(&self.0.worker, decision);
-        if let Some(line) = &mut self.0.line {
-            describe::decision(decision, line);
-        }
-    }
-
-    /// An external provider was asked.
-    pub fn asked(&mut self, asked: &Asked<'_>) {
-        count_asked(&self.0.worker, asked);
-        if let Some(line) = &mut self.0.line {
-            describe::asked(asked, line);
-        }
-    }
-
-    /// What would have let it in; asked only if it is logged.
-    pub fn nearest<'a>(&mut self, nearest: impl FnOnce() -> Option<Nearest<'a>>) {
-        if let Some(line) = &mut self.0.line {
-            describe::nearest(nearest(), line);
-        }
-    }
-
-    /// Whom the request's token speaks for.
-    pub fn request_principal(&mut self, principal: RequestPrincipal<'_>) {
-        if let Some(line) = &mut self.0.line {
-            line.display("request_principal", principal);
-        }
-    }
-
     /// Why it ended as it did.
     pub fn because(&mut self, detail: &'static str) {
         self.0.detail = Some(detail.into());
@@ -250,20 +235,6 @@ impl Report {
         }
     }
 
-    /// The TrafficSplit by which it goes where it goes.
-    pub fn split(&mut self, name: Option<&str>) {
-        if let (Some(line), Some(name)) = (&mut self.0.line, name) {
-            line.text("split", name);
-        }
-    }
-
-    /// Endpoints that no TrafficTarget lets this workload call.
-    pub fn left_out(&mut self, endpoints: Option<&str>) {
-        if let (Some(line), Some(endpoints)) = (&mut self.0.line, endpoints) {
-            line.text(LEFT_OUT, endpoints);
-        }
-    }
-
     /// Whose answer it is; where nothing was sent, who was next.
     pub fn upstream(&mut self, candidate: &Rc<Candidate>) {
         self.0.upstream = Some(Rc::clone(candidate));
@@ -273,6 +244,10 @@ impl Report {
     pub fn attempt(&mut self, candidate: &Rc<Candidate>, progress: Option<&Rc<Progress>>) {
         self.upstream(candidate);
         self.0.attempts += 1;
+        self.0.asked = self.0.line.is_some().then(Instant::now);
+        if let Some(progress) = progress.filter(|_| self.0.grpc) {
+            progress.messages.set(Some(Messages::default()));
+        }
         self.0.received = progress.cloned();
         if let Some(in_flight) = &self.0.in_flight {
             in_flight.uploads(progress);
@@ -299,7 +274,7 @@ impl Report {
     /// The exchange failed.
     pub fn failed(&mut self, error: &ProxyError) {
         if let Some(line) = &mut self.0.line {
-            describe::refusal(error.kind, line);
+            describe::refusal(error, line);
         }
         self.0.flags = if self.0.last_try { error.kind.flag_of_last_try() } else { error.kind.flag() };
         self.0.detail = Some(match self.0.no_budget {
@@ -309,9 +284,9 @@ impl Report {
         error.log();
     }
 
-    /// Bytes of the body that went downstream.
-    pub fn sent(&mut self, bytes: usize) {
-        self.0.sent += bytes as u64;
+    /// Where it counts, as far as it is known where it goes.
+    pub fn counters(&self) -> Rc<RequestCounters> {
+        toward(&self.0.worker, &self.0.counters, self.0.upstream.as_ref())
     }
 
     /// The answer is whole.
@@ -346,7 +321,23 @@ impl Drop for Report {
                 },
             };
         }
-        inner.counters.count(&inner.worker.shared.metrics, inner.code, inner.flags);
+        let received = inner.received.as_ref().map_or(inner.tunnelled, |progress| progress.bytes.get());
+        let took = inner.started.elapsed();
+        if inner.worker.shared.metrics.enabled() {
+            let messages = inner.received.as_ref().and_then(|progress| progress.messages.get()).unwrap_or_default();
+            let messages = (messages.count, inner.messages.count);
+            let amounts = Amounts { took, received, sent: inner.sent, messages };
+            let ending = Ending { code: inner.code, flags: inner.flags, grpc: inner.grpc_status };
+            let counters = toward(&inner.worker, &inner.counters, inner.upstream.as_ref());
+            counters.count(&inner.worker.shared.metrics, ending, &amounts);
+        }
+        let end = refusals::End {
+            code: Some(inner.code),
+            flags: inner.flags,
+            by: inner.refused_by.as_ref(),
+            details: inner.detail.as_deref(),
+        };
+        inner.worker.refusals.note(inner.counters.facts(), end);
         let Some(mut line) = inner.line.take() else { return };
         if let Some(upstream) = &inner.upstream {
             describe::upstream(upstream, inner.attempts, &mut line);
@@ -354,9 +345,9 @@ impl Drop for Report {
         if let Some(detail) = &inner.detail {
             line.text("response_code_details", detail.as_bytes());
         }
-        let received = inner.received.as_ref().map_or(inner.tunnelled, |progress| progress.bytes.get());
-        let totals = Totals { code: Some(inner.code), flags: inner.flags, received, sent: inner.sent };
-        totals.finish(&inner.worker, line, inner.started.elapsed());
+        let totals =
+            Totals { code: Some(inner.code), grpc: inner.grpc_status, flags: inner.flags, received, sent: inner.sent };
+        totals.finish(&inner.worker, line, took);
     }
 }
 
@@ -366,20 +357,6 @@ fn cut_off(in_flight: Option<&InFlight>) -> Option<(ErrorKind, &'static str)> {
         Over::Stalled => (ErrorKind::Stalled, "nothing of it moved for timeouts.stream"),
         Over::TooLong => (ErrorKind::TooLong, "it took longer than timeouts.request"),
     })
-}
-
-/// Reports a connection that ended before a request or a byte of payload could be served.
-pub fn connection_refused(worker: &WorkerRef, direction: Direction, connection: &Connection, error: &ProxyError) {
-    error.log();
-    let Some(mut line) = worker.access_log.begin(&[]) else { return };
-    line.text("direction", direction.as_str());
-    line.address("downstream_remote_address", connection.remote);
-    if let Some(destination) = connection.destination {
-        line.address("downstream_local_address", destination);
-    }
-    line.display("connection_termination_details", error);
-    let totals = Totals { code: None, flags: error.kind.flag(), received: 0, sent: 0 };
-    totals.finish(worker, line, connection.accepted.elapsed());
 }
 
 fn version(version: Version) -> &'static str {

@@ -15,9 +15,9 @@ use crate::balance::{Account, Behind, Caller, Candidate, Candidates, Choice, Fam
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::pool::{HttpVersion, Security, Upstream, Via};
 use crate::http::retry::Terms;
-use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
+use crate::metrics::RequestCounters;
 use crate::outbound::{Hop, Plan, listed};
-use crate::report::NO_FLAGS;
+use crate::report::source_facts;
 use crate::tunnel::Far;
 use crate::worker::{Worker, WorkerRef};
 use fork::Branches;
@@ -78,6 +78,14 @@ impl Routes {
     }
 }
 
+impl Routes {
+    /// Lets go of what was not used of late, see [`RequestCounters::let_go`].
+    pub fn let_go(&self) {
+        let kept = self.0.borrow();
+        kept.routes.values().chain(kept.forks.values()).for_each(|route| route.counters.let_go());
+    }
+}
+
 impl Kept {
     /// Forgets what was made under another configuration.
     fn of(&mut self, generation: u64) {
@@ -112,8 +120,7 @@ impl Route {
         };
         let first = hops.as_ref().ok().and_then(|hops| hops.first());
         let security = first.map_or(Security::Plaintext, |hop| hop.security.clone());
-        let host = service.as_ref().map_or(UNKNOWN, |service| &service.host);
-        let labels = source_labels(worker, host, &security, "http");
+        let facts = source_facts(worker, service.as_deref(), &security);
         let mut elsewhere = Rulings::default();
         let target = match hops {
             Ok(hops) => {
@@ -125,7 +132,7 @@ impl Route {
             }
             Err((kind, detail)) => Target::Refuse { kind, detail },
         };
-        let counters = Rc::new(RequestCounters::new(labels));
+        let counters = Rc::new(RequestCounters::new(facts));
         let terms = service.as_ref().map_or_else(Terms::default, |service| Terms {
             budget: Some(worker.shared.retry_budgets.of(&service.service, service.port)),
             fail_over: service.spread.fail_over,
@@ -242,21 +249,4 @@ fn candidate(worker: &Worker, way: Way, account: Account) -> Rc<Candidate> {
     let connect_timeout = shared.bootstrap.timeouts.connect;
     let upstream = Upstream { address, version, security, source: None, connect_timeout, via };
     Candidate::with(worker.pool.slot(&upstream), remote, Account { behind, ruling, ..account })
-}
-
-/// Labels at the source's side. A service whose endpoints have several identities is counted under the first one's.
-pub fn source_labels(worker: &Worker, service: &str, security: &Security, protocol: &'static str) -> RequestLabels {
-    RequestLabels {
-        reporter: "source",
-        source_principal: worker.identity.borrow().svid().id().to_string(),
-        destination_principal: match security {
-            Security::Mtls { expected, .. } => expected.to_string(),
-            Security::Plaintext => UNKNOWN.to_owned(),
-        },
-        destination_service: service.to_owned(),
-        request_protocol: protocol,
-        response_code: 0,
-        response_flags: NO_FLAGS,
-        connection_security_policy: UNKNOWN,
-    }
 }

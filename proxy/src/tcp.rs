@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use meshgate_identity::ClientAlpn;
@@ -16,7 +17,8 @@ use crate::connection::Direction;
 use crate::copy::{Copy, End};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
-use crate::metrics::TcpLabels;
+use crate::metrics::{RequestCounters, TcpSeries};
+use crate::report::refusals::{self, By};
 use crate::report::{self, NO_FLAGS, Totals, describe};
 use crate::sessions::Session;
 use crate::tls::connect::{self, Connected};
@@ -34,10 +36,13 @@ pub struct Report {
     worker: WorkerRef,
     direction: Direction,
     line: Option<Line>,
-    labels: TcpLabels,
+    counters: Rc<RequestCounters>,
+    /// Of what it counts while it is open; `None` before.
+    series: Option<Arc<TcpSeries>>,
     started: Instant,
     flags: &'static str,
     detail: Option<String>,
+    refused_by: Option<By>,
     code: Option<u16>,
     moved: (u64, u64),
     upstream: Option<Rc<Candidate>>,
@@ -48,20 +53,21 @@ pub struct Report {
 
 impl Report {
     /// Begins the report of a connection whose protocol is not HTTP.
-    pub fn begin(worker: &WorkerRef, direction: Direction, prefix: &[u8], labels: TcpLabels) -> Self {
+    pub fn begin(worker: &WorkerRef, direction: Direction, prefix: &[u8], counters: &Rc<RequestCounters>) -> Self {
         let mut line = worker.access_log.begin(prefix);
         if let Some(line) = &mut line {
             line.text("protocol", "TCP");
         }
-        worker.shared.metrics.tcp_opened.get_or_create(&labels).inc();
         Self {
             worker: Rc::clone(worker),
             direction,
             line,
-            labels,
+            counters: Rc::clone(counters),
+            series: None,
             started: Instant::now(),
             flags: NO_FLAGS,
             detail: None,
+            refused_by: None,
             code: None,
             moved: (0, 0),
             upstream: None,
@@ -73,6 +79,7 @@ impl Report {
     /// The policy engine's decision.
     pub fn decision(&mut self, decision: &Decision<'_>) {
         report::count_decision(&self.worker, decision);
+        self.refused_by = By::of(decision);
         if let Some(line) = &mut self.line {
             describe::decision(decision, line);
         }
@@ -140,7 +147,7 @@ impl Report {
     pub fn failed(&mut self, error: &ProxyError) {
         error.log();
         if let Some(line) = &mut self.line {
-            describe::refusal(error.kind, line);
+            describe::refusal(error, line);
         }
         self.flags = error.kind.flag();
         self.detail = Some(error.to_string());
@@ -169,6 +176,16 @@ impl Report {
         }
     }
 
+    /// Counts as open from now on: it is known where it goes, or that it goes nowhere.
+    fn open(&mut self) -> Option<Arc<TcpSeries>> {
+        if self.series.is_none() {
+            self.counters = report::toward(&self.worker, &self.counters, self.upstream.as_ref());
+            self.series = self.counters.tcp(&self.worker.shared.metrics, NO_FLAGS);
+            self.series.iter().for_each(|series| series.opened());
+        }
+        self.series.clone()
+    }
+
     fn attempt(&mut self, candidate: &Rc<Candidate>) {
         self.upstream = Some(Rc::clone(candidate));
         self.attempts += 1;
@@ -177,11 +194,13 @@ impl Report {
 
 impl Drop for Report {
     fn drop(&mut self) {
-        let labels = TcpLabels { response_flags: self.flags, ..self.labels.clone() };
-        let metrics = &self.worker.shared.metrics;
-        metrics.tcp_closed.get_or_create(&labels).inc();
-        metrics.tcp_received.get_or_create(&self.labels).inc_by(self.moved.0);
-        metrics.tcp_sent.get_or_create(&self.labels).inc_by(self.moved.1);
+        self.open();
+        if let Some(series) = self.counters.tcp(&self.worker.shared.metrics, self.flags) {
+            series.closed();
+        }
+        let by = self.refused_by.as_ref();
+        let end = refusals::End { code: self.code, flags: self.flags, by, details: self.detail.as_deref() };
+        self.worker.refusals.note(self.counters.facts(), end);
         tracing::debug!(direction = self.direction.as_str(), flags = self.flags, "tcp connection ended");
         let Some(mut line) = self.line.take() else { return };
         if let Some(upstream) = &self.upstream {
@@ -190,7 +209,8 @@ impl Drop for Report {
         if let Some(detail) = &self.detail {
             line.text("connection_termination_details", detail);
         }
-        let totals = Totals { code: self.code, flags: self.flags, received: self.moved.0, sent: self.moved.1 };
+        let totals =
+            Totals { code: self.code, grpc: None, flags: self.flags, received: self.moved.0, sent: self.moved.1 };
         totals.finish(&self.worker, line, self.started.elapsed());
     }
 }
@@ -275,6 +295,7 @@ where
     let mut running = Running { copy, report };
     let Running { copy, report } = &mut running;
     let timeouts = &worker.shared.bootstrap.timeouts;
+    copy.counted(report.open());
     // Before the check below, so that no change slips between.
     let mut changes = worker.changes.follow();
     let mut drain = worker.drain.clone();

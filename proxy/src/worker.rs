@@ -23,9 +23,10 @@ use crate::http::retry::Budgets;
 use crate::jwks::Keys;
 use crate::limits::{Doors, Permits};
 use crate::listen::Open;
-use crate::metrics::{DecisionCounters, Metrics};
+use crate::metrics::{DecisionCounters, Kept, Metrics};
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
+use crate::report::refusals::{Refusals, Ring};
 use crate::residuals::Residuals;
 use crate::resolve::Resolver;
 use crate::route::Routes;
@@ -63,6 +64,8 @@ pub struct Shared {
     pub quit: Notify,
     /// How many of those a listener or a peer may have.
     pub doors: Doors,
+    /// What the workers refused last.
+    pub refusals: Refusals,
     /// How many requests there may be.
     pub requests: Permits,
     /// How much each endpoint has.
@@ -72,7 +75,7 @@ pub struct Shared {
 impl Shared {
     /// What a process starts with: nothing has happened yet.
     pub fn new(bootstrap: Bootstrap, own: OwnAddresses, readiness: Readiness) -> Self {
-        let metrics = Metrics::default();
+        let metrics = Metrics::new(bootstrap.metrics);
         Self {
             ledgers: Ledgers::new(bootstrap.outlier_detection, &metrics),
             metrics,
@@ -85,6 +88,7 @@ impl Shared {
             permits: Permits::new(bootstrap.limits.connections),
             quit: Notify::new(),
             doors: Doors::new(bootstrap.limits.connections_per_listener, bootstrap.limits.connections_per_peer),
+            refusals: Refusals::default(),
             requests: Permits::new(bootstrap.limits.requests_in_flight),
             circuits: Arc::new(Circuits::new(bootstrap.limits.endpoint)),
             bootstrap,
@@ -113,6 +117,10 @@ pub struct Worker {
     pub tunnels: Tunnels,
     /// Routes under the current configuration.
     pub routes: Routes,
+    /// What it refused last.
+    pub refusals: Arc<Ring>,
+    /// Counters of its callers.
+    pub counters: Kept,
     /// Counters of policy decisions.
     pub decisions: DecisionCounters,
     /// Addresses of providers that are no mesh services.
@@ -143,6 +151,7 @@ impl Worker {
         access_log: Sink,
         drain: Drain,
     ) -> Self {
+        let refusals = shared.refusals.ring();
         let pool = Pool::new(Arc::clone(&shared.circuits), shared.bootstrap.timeouts.upstream_age);
         Self {
             shared,
@@ -154,6 +163,8 @@ impl Worker {
             sessions: Sessions::default(),
             tunnels: Tunnels::default(),
             routes: Routes::default(),
+            refusals,
+            counters: Kept::default(),
             decisions: DecisionCounters::default(),
             resolver: Resolver::default(),
             client_tls: tls::connect::Configs::default(),
@@ -186,7 +197,7 @@ impl Worker {
         };
         let mut drained = std::pin::pin!(drained);
         let mut config = self.config.clone();
-        let mut tasks = 0;
+        let (mut tasks, mut rests) = (0, 0);
         loop {
             tokio::select! {
                 biased;
@@ -198,6 +209,9 @@ impl Worker {
                     let idle = self.shared.bootstrap.timeouts.upstream_idle;
                     self.pool.sweep(idle);
                     self.tunnels.sweep(idle);
+                    self.routes.let_go();
+                    self.counters.let_go();
+                    rests = self.count_idle(rests);
                     tasks = self.count_tasks(tasks);
                     self.shared.circuits.sweep();
                 }
@@ -210,6 +224,13 @@ impl Worker {
         let now = tokio::runtime::Handle::current().metrics().num_alive_tasks();
         let now = i64::try_from(now).unwrap_or(i64::MAX);
         self.shared.metrics.tasks.inc_by(now - before);
+        now
+    }
+
+    /// Tells how many upstream connections are unused, after so many at the last count.
+    fn count_idle(&self, before: i64) -> i64 {
+        let now = i64::try_from(self.pool.idle()).unwrap_or(i64::MAX);
+        self.shared.metrics.upstream_idle.inc_by(now - before);
         now
     }
 

@@ -15,6 +15,7 @@ use super::headers::RawHeaders;
 use super::limits::{RawHttp, RawLimits, RawTimeouts};
 use super::multicluster::{RawGateway, RawMulticluster, RawOutlierDetection, RawRetries};
 use super::providers::document::RawProvider;
+use super::telemetry::{RawAccessLog, RawMetrics};
 use super::{LogFormat, Role, TrafficPolicy};
 
 #[derive(Deserialize)]
@@ -60,6 +61,8 @@ pub(super) struct Raw {
     pub(super) extension_providers: Vec<RawProvider>,
     #[serde(default)]
     pub(super) jwks: RawJwks,
+    #[serde(default)]
+    pub(super) metrics: RawMetrics,
     #[serde(default)]
     pub(super) access_log: RawAccessLog,
     #[serde(default)]
@@ -163,12 +166,6 @@ pub(super) struct RawJwks {
     pub(super) trust_bundle: Option<String>,
     pub(super) timeout: Option<String>,
     pub(super) refresh: Option<String>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct RawAccessLog {
-    pub(super) path: Option<String>,
 }
 
 #[derive(Default, Deserialize)]

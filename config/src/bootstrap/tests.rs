@@ -48,7 +48,10 @@ fn defaults_are_as_documented() {
     assert_eq!(bootstrap.hbone, HboneSettings { listeners: Vec::new(), limits });
     assert!(matches!(bootstrap.authorization.catch_all_deny, CatchAllDeny::Istio));
     assert!(matches!(bootstrap.authorization.path_normalization, Level::MergeSlashes));
-    assert_eq!(bootstrap.access_log.path, Some("/dev/stdout".into()));
+    let path = Some("/dev/stdout".into());
+    let log = AccessLog { path, format: LogFormat::Json, filter: LogFilter::All, sample: 1.0 };
+    assert_eq!(bootstrap.access_log, log);
+    assert_eq!(bootstrap.metrics, MetricsSettings { enabled: true, max_series: 500, idle: Duration::from_secs(600) });
     assert_eq!(bootstrap.log, LogSettings { level: "info".into(), format: LogFormat::Text });
     assert_eq!(bootstrap.workers, 0);
     assert_eq!(bootstrap.hand_over, HandOver { socket: None });
@@ -87,7 +90,8 @@ outbound:
 admin: {address: "[::1]:15000", quit: true}
 authorization: {catchAllDeny: baseline, pathNormalization: DECODE_AND_MERGE_SLASHES, numTrustedProxies: 1}
 jwks: {trustBundle: idp.pem, timeout: 2s, refresh: 5m}
-accessLog: {path: "off"}
+accessLog: {path: "off", format: text, filter: errors, sample: 0.25}
+metrics: {enabled: false, maxSeries: 9, idle: 1m}
 log: {level: "meshgate=debug", format: json}
 workers: 2
 timeouts: {detect: 300ms, tlsHandshake: 1m30s, idle: 1h, expiredPeer: 5m, drainDelay: 0s, stream: "off", request: 30s, upstreamAge: 10m}
@@ -109,16 +113,17 @@ http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
     );
     assert!(bootstrap.jwks.trust_bundle.as_ref().is_some_and(|path| path.is_absolute() && path.ends_with("idp.pem")));
     assert_eq!((bootstrap.jwks.timeout.as_secs(), bootstrap.jwks.refresh.as_secs()), (2, 300));
-    assert_eq!(bootstrap.access_log.path, None);
+    let AccessLog { path, format, filter, sample } = bootstrap.access_log.clone();
+    assert_eq!((path, format, filter, sample), (None, LogFormat::Text, LogFilter::Errors, 0.25));
+    assert_eq!(bootstrap.metrics, MetricsSettings { enabled: false, max_series: 9, idle: Duration::from_secs(60) });
     let http2 = Http2Limits { control_frames: 200, resets: 10, header_block_bytes: 9000 };
     assert_eq!(bootstrap.limits.http2, http2);
     assert_eq!(bootstrap.http.upgrades, ["websocket", "spdy/3.1"]);
-    assert_eq!(bootstrap.timeouts.expired_peer, Duration::from_secs(300));
+    assert_eq!(bootstrap.timeouts.expired_peer.as_secs(), 300);
     assert!(bootstrap.admin.quit && bootstrap.timeouts.drain_delay.is_zero());
     let (timeouts, limits) = (bootstrap.timeouts, bootstrap.limits);
-    assert_eq!(timeouts.tls_handshake, Duration::from_secs(90));
+    assert_eq!((timeouts.tls_handshake.as_secs(), timeouts.upstream_age), (90, Some(Duration::from_secs(600))));
     assert_eq!((timeouts.stream, timeouts.request), (None, Some(Duration::from_secs(30))));
-    assert_eq!(timeouts.upstream_age, Some(Duration::from_secs(600)));
     assert_eq!((limits.connections_per_listener, limits.connections_per_peer, limits.requests_in_flight), (9, 8, 7));
     assert_eq!(limits.endpoint, EndpointLimits { connections: 6, requests: 5, pending: 4 });
     assert_eq!(bootstrap.workload().labels, bootstrap.workload.labels);
@@ -401,4 +406,19 @@ fn listeners_are_handed_over_at_a_path_beside_the_bootstrap_that_a_socket_can_ha
     assert_eq!(empty, ["bootstrap.yaml:4: handOver.socket: is required and is empty"]);
     let long = problems(&format!("{MINIMAL}handOver: {{socket: /{}}}\n", "x".repeat(96)));
     assert!(long[0].contains(" has 97 bytes, and a unix socket's path at most 96 here"), "{long:?}");
+}
+
+#[test]
+fn what_is_told_of_the_traffic_has_its_bounds() {
+    for (more, part) in [
+        ("metrics: {maxSeries: 0}", "metrics.maxSeries: 0 is too little"),
+        ("metrics: {maxSeries: 100001}", "metrics.maxSeries: 100001 is too much"),
+        ("metrics: {idle: 0s}", "metrics.idle: must be greater than zero"),
+        ("accessLog: {sample: 1.5}", "accessLog.sample: 1.5 is no part of a whole"),
+        ("accessLog: {sample: .nan}", "accessLog.sample: "),
+        ("accessLog: {filter: some}", "unknown variant `some`"),
+    ] {
+        let problems = load(&format!("{MINIMAL}{more}\n"), &[]).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.contains(part)), "{more}: {problems:?}");
+    }
 }

@@ -12,8 +12,8 @@ use meshgate_identity::{SpiffeId, TrustDomain};
 use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLog, RawWorkload};
 use super::multicluster::Domains;
 use super::{
-    AccessLog, Admin, Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings,
-    WorkloadSettings, detection, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers,
+    Admin, Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings, WorkloadSettings,
+    detection, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers, telemetry,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -183,9 +183,8 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let root_namespace = root_namespace(&mut v, raw.root_namespace);
     let headers = headers::headers(&mut v, &raw.headers);
     let extension_providers = providers::read(&mut v, raw.extension_providers);
-    let access_log = access_log(&v, raw.access_log.path.as_deref());
-    let jwks = jwks(&mut v, raw.jwks);
-    let log = log(&mut v, raw.log);
+    let (metrics, access_log) = telemetry::telemetry(&mut v, raw.metrics, &raw.access_log);
+    let (jwks, log) = (jwks(&mut v, raw.jwks), log(&mut v, raw.log));
     let timeouts = limits::timeouts(&mut v, raw.timeouts);
     let http = limits::http(&mut v, raw.http);
     let limits = limits::limits(&mut v, &raw.limits);
@@ -214,6 +213,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             headers,
             extension_providers,
             jwks,
+            metrics,
             access_log,
             log,
             workers: raw.workers,
@@ -237,15 +237,6 @@ fn root_namespace(v: &mut Validator<'_>, written: Option<String>) -> String {
         v.fail("rootNamespace", "is empty");
     }
     namespace
-}
-
-fn access_log(v: &Validator<'_>, written: Option<&str>) -> AccessLog {
-    let path = match written {
-        Some("off") => None,
-        Some(path) => Some(v.resolve(path)),
-        None => Some(PathBuf::from("/dev/stdout")),
-    };
-    AccessLog { path }
 }
 
 fn authorization(raw: &RawAuthorization) -> Authorization {

@@ -1,6 +1,6 @@
 //! One endpoint that may be tried, and one try of it.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use super::health::Health;
 use crate::clusters::Gateway;
 use crate::error::ErrorKind;
 use crate::http::pool::Slot;
+use crate::metrics::RequestCounters;
 
 /// A way to an endpoint, as a route has it.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct Candidate {
     remote: Option<Arc<Remote>>,
     account: Account,
     hash: u64,
+    /// Where what goes to it is counted, once something has gone.
+    counters: OnceCell<Rc<RequestCounters>>,
 }
 
 /// What is known of an endpoint besides how to reach it.
@@ -119,7 +122,7 @@ impl Candidate {
     pub fn with(slot: Rc<Slot>, remote: Option<Arc<Remote>>, account: Account) -> Rc<Self> {
         let behind = remote.as_ref().and_then(|remote| remote.gateway.as_ref()).map(ToString::to_string);
         let hash = hash::of(behind.as_deref().unwrap_or(slot.label()).as_bytes());
-        Rc::new(Self { slot, remote, account, hash })
+        Rc::new(Self { slot, remote, account, hash, counters: OnceCell::new() })
     }
 
     /// Its connections.
@@ -130,6 +133,11 @@ impl Candidate {
     /// Where it is, if not in this cluster.
     pub fn remote(&self) -> Option<&Arc<Remote>> {
         self.remote.as_ref()
+    }
+
+    /// Where what goes to it is counted; `make` says so the first time.
+    pub fn counters(&self, make: impl FnOnce() -> Rc<RequestCounters>) -> &Rc<RequestCounters> {
+        self.counters.get_or_init(make)
     }
 
     /// Which cluster it is in; `None` = this one.

@@ -11,13 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use meshgate_config::OutlierDetection;
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use tokio::time::Instant;
 
 use super::ledger::Ledger;
 use super::load::Load;
-use crate::metrics::{ReasonLabels, SignedGauge};
+use crate::metrics::{Counter, Family, Gauge, ReasonLabels};
 
 /// Why something was taken out of rotation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,7 +66,7 @@ pub struct Common {
     /// Counts ejections.
     pub ejections: Family<ReasonLabels, Counter>,
     /// How many are out now.
-    pub ejected: SignedGauge,
+    pub ejected: Gauge,
 }
 
 /// The health of an endpoint of one service, or of a gateway whatever the service; shared by all workers.

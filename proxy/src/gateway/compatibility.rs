@@ -28,8 +28,8 @@ use crate::http::pool::HttpVersion;
 use crate::http::server::{self, Reporting};
 use crate::http::standing::{Head, InProgress};
 use crate::http::{headers, view};
-use crate::metrics::{RequestCounters, RequestLabels, UNKNOWN};
-use crate::report::{self, NO_FLAGS};
+use crate::metrics::{Called, Facts, RequestCounters};
+use crate::report;
 use crate::stream::Stream;
 use crate::worker::WorkerRef;
 use crate::{outbound, socket};
@@ -102,7 +102,7 @@ impl Side {
             line.address("downstream_local_address", destination);
             line.text("peer_identity", UNAUTHENTICATED);
         });
-        let counters = Rc::new(RequestCounters::new(labels(UNKNOWN)));
+        let counters = Rc::new(RequestCounters::new(Facts { security: "none", ..Facts::unknown("gateway") }));
         let reporting = Rc::new(Reporting { prefix, counters });
         Self {
             worker: Rc::clone(worker),
@@ -150,13 +150,14 @@ impl Side {
     }
 
     /// The counters of requests to a service.
-    fn counters(&self, service: &str) -> Rc<RequestCounters> {
+    fn counters(&self, service: &ServicePort) -> Rc<RequestCounters> {
         let mut last = self.last.borrow_mut();
         match &*last {
-            Some((of, counters)) if of == service => Rc::clone(counters),
+            Some((of, counters)) if *of == service.host => Rc::clone(counters),
             _ => {
-                let counters = Rc::new(RequestCounters::new(labels(service)));
-                *last = Some((service.to_owned(), Rc::clone(&counters)));
+                let facts = Facts { service: Called::of(Some(service)), ..self.reporting.counters.facts().clone() };
+                let counters = Rc::new(RequestCounters::new(facts));
+                *last = Some((service.host.clone(), Rc::clone(&counters)));
                 counters
             }
         }
@@ -176,8 +177,8 @@ pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<Resp
     let rewritten = found.rewritten.map_or(Ok(()), |path| rewrite(&side, &mut request, &path));
     let service = outbound::balance(found.port, Family::Any);
     let route = side.worker.routes.route(&side.worker, service, snapshot.generation, side.version);
-    if let Some(host) = route.host() {
-        report.destination(&side.counters(host), host);
+    if let Some(service) = route.service() {
+        report.destination(&side.counters(service), &service.host);
     }
     report.left_out(route.left_out());
     let caller = Caller { source: side.connection.remote.ip(), headers: Some(request.headers()) };
@@ -185,19 +186,6 @@ pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<Resp
     match candidates {
         Ok(candidates) => forward_http(&side.worker, candidates, route.terms(), request, report).await,
         Err(error) => Err(Refused::unsent(error, Exchange { request, token, report, plan })),
-    }
-}
-
-fn labels(service: &str) -> RequestLabels {
-    RequestLabels {
-        reporter: "gateway",
-        source_principal: UNKNOWN.to_owned(),
-        destination_principal: UNKNOWN.to_owned(),
-        destination_service: service.to_owned(),
-        request_protocol: "http",
-        response_code: 0,
-        response_flags: NO_FLAGS,
-        connection_security_policy: "none",
     }
 }
 

@@ -20,8 +20,7 @@ use crate::balance::Family;
 use crate::connection::Direction;
 use crate::copy::Copy;
 use crate::error::{ErrorKind, ProxyError};
-use crate::metrics::{TcpLabels, UNKNOWN};
-use crate::report::NO_FLAGS;
+use crate::metrics::{Called, Facts, Party, RequestCounters, UNKNOWN};
 use crate::socket;
 use crate::stream::Stream;
 use crate::tcp::{self, Report};
@@ -173,18 +172,23 @@ impl Call {
     fn report(&self, target: Option<&Target>) -> Report {
         let side = &self.side;
         let expected = target.and_then(|target| target.port.endpoints.first()).map(|endpoint| &endpoint.identity);
-        let labels = TcpLabels {
-            reporter: "gateway",
-            source_principal: side.principal.clone(),
-            destination_principal: match expected {
-                Some(EndpointIdentity::Mesh(id)) => id.to_string(),
-                _ => UNKNOWN.to_owned(),
-            },
-            destination_service: target.map_or_else(|| UNKNOWN.to_owned(), |target| target.port.host.clone()),
-            response_flags: NO_FLAGS,
-            connection_security_policy: "mutual_tls",
+        let source = Party {
+            principal: side.principal.clone(),
+            cluster: side.caller.cluster.as_deref().unwrap_or(UNKNOWN).to_owned(),
+            ..Party::default()
         };
-        let mut report = Report::begin(&side.worker, Direction::Gateway, &side.prefix, labels);
+        let facts = Facts {
+            reporter: "gateway",
+            source,
+            destination: match expected {
+                Some(EndpointIdentity::Mesh(id)) => Party::proved(id),
+                _ => Party::default(),
+            },
+            service: Called::of(target.map(|target| &*target.port)),
+            security: "mutual_tls",
+        };
+        let counters = Rc::new(RequestCounters::new(facts));
+        let mut report = Report::begin(&side.worker, Direction::Gateway, &side.prefix, &counters);
         report.rests_on(ErrorKind::DownstreamTls, Some(&side.session));
         report.authority(&self.authority);
         if let Some(target) = target {

@@ -4,6 +4,7 @@
 //! holds of the upstream ([`Held`]), because it is what ends last.
 
 mod answer;
+mod messages;
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -23,6 +24,7 @@ use crate::http::retry::{Replay, Tee};
 use crate::http::standing::Standing;
 use crate::http::{expect, headers};
 pub use answer::{Held, ResponseBody};
+pub use messages::Messages;
 
 /// How far a request body has come.
 #[derive(Debug, Default)]
@@ -35,6 +37,8 @@ pub struct Progress {
     pub waits: Cell<bool>,
     /// When a part of it was last taken.
     pub moved: Cell<Option<Instant>>,
+    /// The gRPC messages in it, where they are counted.
+    pub messages: Cell<Option<Messages>>,
     standing: Option<Rc<Standing>>,
 }
 
@@ -267,6 +271,10 @@ impl RequestBody {
                     Sent::Kept(replay) => replay.taken(),
                     _ => progress.bytes.get() + frame.data_ref().map_or(0, Bytes::len) as u64,
                 });
+                if let (Some(mut messages), Some(data)) = (progress.messages.get(), frame.data_ref()) {
+                    messages.feed(data);
+                    progress.messages.set(Some(messages));
+                }
                 progress.ended.set(frame.is_trailers() || self.is_end_stream());
                 progress.moved.set(Some(Instant::now()));
             }

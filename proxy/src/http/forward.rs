@@ -159,6 +159,8 @@ impl Answer {
         let Self { mut response, held } = self;
         headers::sanitise_response(&mut response);
         report.status(response.status().as_u16());
+        report.grpc_status(response.headers());
+        report.head_came();
         response.map(|body| ResponseBody::upstream(body, held, report))
     }
 

@@ -178,6 +178,11 @@ impl Pool {
         }
     }
 
+    /// HTTP/1 connections that wait for a request.
+    pub fn idle(&self) -> usize {
+        self.slots.borrow().values().map(|slot| slot.idle.borrow().len()).sum()
+    }
+
     /// Closes connections idle for longer than `max`, and forgets slots that nobody holds and that have none.
     pub fn sweep(&self, max: Duration) {
         let now = Instant::now();

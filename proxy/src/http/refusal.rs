@@ -58,6 +58,7 @@ pub fn answered(refusal: Refusal, mut report: Report) -> Response<ResponseBody> 
     let Refusal { status, headers, body } = refusal;
     report.answered_by_us(status.as_u16(), "UAEX");
     let mut response = if report.is_grpc() {
+        report.grpc(grpc_status(status));
         let mut response = Response::new(ResponseBody::local("", report));
         let fields = response.headers_mut();
         fields.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -140,8 +141,9 @@ pub fn unanswered(error: &ProxyError, mut report: Report) {
 
 /// HTTP callers get a status and a short text; gRPC callers a status 200 with the outcome in the headers ("Trailers-Only" in
 /// gRPC's protocol description).
-fn answer(status: StatusCode, grpc: &'static str, text: &'static str, report: Report) -> Response<ResponseBody> {
+fn answer(status: StatusCode, grpc: &'static str, text: &'static str, mut report: Report) -> Response<ResponseBody> {
     if report.is_grpc() {
+        report.grpc(grpc);
         let mut response = Response::new(ResponseBody::local("", report));
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

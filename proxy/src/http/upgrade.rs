@@ -23,7 +23,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::ResponseBody;
 use crate::http::headers;
 use crate::http::pool::{Footing, Switched};
-use crate::metrics::TcpLabels;
+use crate::metrics::RequestCounters;
 use crate::report::{DENIED, NO_FLAGS, Report};
 use crate::worker::WorkerRef;
 
@@ -145,10 +145,13 @@ where
     let Tunnel { upstream, report, _attempt } = tunnel;
     let Footing { session: rests_on, held: _held, request: _request } = upstream.footing;
     let go_on = || go_on() && rests_on.as_ref().is_none_or(|session| session.over().is_none());
-    worker.shared.metrics.tcp_opened.get_or_create(&report.tcp_labels()).inc();
-    let copy = Copy::begun(downstream, upstream.io, &early, &upstream.early);
+    let counters = report.counters();
+    let series = counters.tcp(&worker.shared.metrics, NO_FLAGS);
+    series.iter().for_each(|series| series.opened());
+    let mut copy = Copy::begun(downstream, upstream.io, &early, &upstream.early);
+    copy.counted(series);
     drop((early, upstream.early));
-    Running { worker: Rc::clone(worker), copy, report, flags: NO_FLAGS }.until_over(go_on).await;
+    Running { worker: Rc::clone(worker), copy, report, counters, flags: NO_FLAGS }.until_over(go_on).await;
 }
 
 /// Its drop is its end, whatever brings it about: at the end of the drain tasks are dropped where they stand.
@@ -156,6 +159,7 @@ struct Running<A: AsyncRead + AsyncWrite + Unpin, B: AsyncRead + AsyncWrite + Un
     worker: WorkerRef,
     copy: Copy<A, B>,
     report: Report,
+    counters: Rc<RequestCounters>,
     flags: &'static str,
 }
 
@@ -212,10 +216,9 @@ where
         if self.flags != DENIED {
             self.report.ended_early(self.flags);
         }
-        let (metrics, labels) = (&self.worker.shared.metrics, self.report.tcp_labels());
-        metrics.tcp_received.get_or_create(&labels).inc_by(received);
-        metrics.tcp_sent.get_or_create(&labels).inc_by(sent);
-        metrics.tcp_closed.get_or_create(&TcpLabels { response_flags: self.flags, ..labels }).inc();
+        if let Some(series) = self.counters.tcp(&self.worker.shared.metrics, self.flags) {
+            series.closed();
+        }
     }
 }
 

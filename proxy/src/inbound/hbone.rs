@@ -19,7 +19,7 @@ use meshgate_config::{Bootstrap, InboundListener, OriginalDestination, Snapshot}
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use super::{Plan, Side, declared, facts, labels, plan, prefix};
+use super::{Plan, Side, counters, declared, facts, plan, prefix};
 use crate::connection::{Connection, Direction, Peer, Protocol};
 use crate::detect::{self, Detected};
 use crate::drain::{self, Phase};
@@ -27,7 +27,6 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::gateway::{self, Door, answer, is_tunnel};
 use crate::http::forwarded::Forwarded;
 use crate::limits::Permit;
-use crate::metrics::RequestCounters;
 use crate::orig_dst::OwnAddresses;
 use crate::rewind::{self, Rewind};
 use crate::tcp::Report;
@@ -215,10 +214,9 @@ impl Tunnel {
             },
         );
         let destination = target.map_or(self.outer.destination, |target| target.destination);
-        let service = snapshot.services.endpoint(destination).map(|(port, _)| port.host.clone());
-        let counters = RequestCounters::new(labels(worker, &self.peer, service, Protocol::Tcp));
+        let counters = counters(worker, &snapshot, &self.outer.connection, destination, &self.peer);
         let prefix = prefix(&self.outer.connection, destination, &self.peer);
-        let mut report = Report::begin(worker, Direction::Inbound, &prefix, counters.tcp_labels());
+        let mut report = Report::begin(worker, Direction::Inbound, &prefix, &counters);
         report.authority(&self.authority);
         let status = match refused {
             Refused::Denied(target) => {

@@ -9,7 +9,7 @@ use meshgate_config::{InboundListener, Snapshot};
 use meshgate_policy::{ConnectionFacts, RequestView, Token, Verdict};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Plan, facts, labels, plan, prefix, upstream};
+use super::{Plan, counters, facts, plan, prefix, upstream};
 use crate::balance::Candidate;
 use crate::connection::{Connection, Direction, Peer, Protocol};
 use crate::error::{ErrorKind, ProxyError};
@@ -23,7 +23,6 @@ use crate::http::retry::Terms;
 use crate::http::server::{self, Onward, Reporting};
 use crate::http::standing::{Head, InProgress};
 use crate::http::{headers, view};
-use crate::metrics::RequestCounters;
 use crate::tcp;
 use crate::worker::WorkerRef;
 
@@ -51,15 +50,13 @@ impl Side {
         peer: Peer,
         protocol: Protocol,
     ) -> Rc<Self> {
-        let service = snapshot.services.endpoint(destination).map(|(port, _)| port.host.clone());
-        let labels = labels(worker, &peer, service, protocol);
         let hint = snapshot.services.app_protocol(destination);
         let slot = worker.pool.slot(&upstream(worker, listener, destination, protocol, hint));
         let application = Candidate::new(slot, None);
         let facts = facts(worker, snapshot, &connection, destination, &peer, protocol);
         let plan = RefCell::new(Rc::new(plan(snapshot, &facts, &worker.residuals)));
         tracing::debug!(remote = %connection.remote, %destination, ?protocol, peer = ?peer.id, plan = ?plan.borrow(), "inbound");
-        let counters = Rc::new(RequestCounters::new(labels));
+        let counters = counters(worker, snapshot, &connection, destination, &peer);
         let reporting = Rc::new(Reporting { prefix: prefix(&connection, destination, &peer), counters });
         let forwarded = Forwarded::of(&worker.shared.bootstrap.headers, &peer, connection.remote.ip());
         Rc::new(Self {
@@ -121,12 +118,8 @@ impl Side {
     }
 
     async fn run_tcp<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
-        let mut report = tcp::Report::begin(
-            &self.worker,
-            Direction::Inbound,
-            &self.reporting.prefix,
-            self.reporting.counters.tcp_labels(),
-        );
+        let mut report =
+            tcp::Report::begin(&self.worker, Direction::Inbound, &self.reporting.prefix, &self.reporting.counters);
         report.rests_on(ErrorKind::DownstreamTls, self.peer.session.as_ref());
         let plan = self.plan();
         let question = plan.residual.custom_connection().filter(|_| plan.admitted);

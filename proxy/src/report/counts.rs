@@ -8,13 +8,14 @@ use super::describe;
 use crate::connection::Direction;
 use crate::detect::Detected;
 use crate::ext_authz::Failure;
-use crate::metrics::{DecisionLabels, OutcomeLabels, PortLabels, ProviderLabels};
+use crate::metrics::{OutcomeLabels, PortLabels, ProviderLabels};
 use crate::worker::Worker;
 
 /// Counts a decision.
 pub fn count_decision(worker: &Worker, decision: &Decision<'_>) {
-    let labels = DecisionLabels { decision: describe::verdict(decision.verdict), reason: decision.reason.as_str() };
-    worker.decisions.count(&worker.shared.metrics, labels);
+    let (verdict, reason) = (describe::verdict(decision.verdict), decision.reason.as_str());
+    let policy = decision.rule.map(|rule| rule.policy);
+    worker.decisions.count(&worker.shared.metrics, worker.generation(), verdict, reason, policy);
 }
 
 /// How asking an external provider went.

@@ -5,7 +5,7 @@ use meshgate_policy::{Decision, Nearest, Reason, Verdict};
 use super::Asked;
 use crate::access_log::Line;
 use crate::balance::Candidate;
-use crate::error::ErrorKind;
+use crate::error::{ErrorKind, ProxyError};
 
 /// Writes a decision's fields: verdict, reason, policy, and what audit and dry-run policies would have said.
 pub fn decision(decision: &Decision<'_>, line: &mut Line) {
@@ -62,9 +62,12 @@ pub fn nearest(nearest: Option<Nearest<'_>>, line: &mut Line) {
     }
 }
 
-/// Writes the verdict that an error stands for, if it is one.
-pub fn refusal(kind: ErrorKind, line: &mut Line) {
-    if matches!(kind, ErrorKind::OutOfReach | ErrorKind::BackendOutOfReach) {
+/// Writes the verdict that an error stands for, if it is one; and what the upstream's TLS failed of.
+pub fn refusal(error: &ProxyError, line: &mut Line) {
+    if matches!(error.kind, ErrorKind::UpstreamTls | ErrorKind::GatewayTls) {
+        line.display("upstream_transport_failure_reason", error);
+    }
+    if matches!(error.kind, ErrorKind::OutOfReach | ErrorKind::BackendOutOfReach) {
         line.text("verdict", verdict(Verdict::Deny));
         line.text("reason", Reason::NoTargetMatched.as_str());
     }

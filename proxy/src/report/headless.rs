@@ -2,19 +2,20 @@
 
 use std::time::Duration;
 
-use crate::error::ErrorKind;
+use crate::connection::{Connection, Direction};
+use crate::error::{ErrorKind, ProxyError};
 use crate::http::guard::http1::Breach;
-use crate::metrics::RequestCounters;
+use crate::metrics::{Amounts, Ending, RequestCounters};
 use crate::report::Totals;
 use crate::worker::WorkerRef;
 
 /// Reports a request whose head did not come in time.
 pub fn slow_head(worker: &WorkerRef, prefix: &[u8], counters: &RequestCounters) {
     let (code, flags) = (ErrorKind::SlowRequest.status().as_u16(), ErrorKind::SlowRequest.flag());
-    counters.count(&worker.shared.metrics, code, flags);
+    counters.count(&worker.shared.metrics, Ending { code, flags, grpc: None }, &Amounts::default());
     let Some(mut line) = worker.access_log.begin(prefix) else { return };
     line.text("response_code_details", "the head took longer than timeouts.requestHeader");
-    let totals = Totals { code: Some(code), flags, received: 0, sent: 0 };
+    let totals = Totals { code: Some(code), grpc: None, flags, received: 0, sent: 0 };
     totals.finish(worker, line, Duration::ZERO);
 }
 
@@ -28,12 +29,26 @@ pub fn unparsed(
 ) {
     let code = if error.is_parse_too_large() { 431 } else { 400 };
     let flags = ErrorKind::BadRequest.flag();
-    counters.count(&worker.shared.metrics, code, flags);
+    counters.count(&worker.shared.metrics, Ending { code, flags, grpc: None }, &Amounts::default());
     let Some(mut line) = worker.access_log.begin(prefix) else { return };
     match breach {
         Some(breach) => line.display("response_code_details", format_args!("{error}: {breach}")),
         None => line.display("response_code_details", error),
     }
-    let totals = Totals { code: Some(code), flags, received: 0, sent: 0 };
+    let totals = Totals { code: Some(code), grpc: None, flags, received: 0, sent: 0 };
     totals.finish(worker, line, Duration::ZERO);
+}
+
+/// Reports a connection that ended before a request or a byte of payload could be served.
+pub fn connection_refused(worker: &WorkerRef, direction: Direction, connection: &Connection, error: &ProxyError) {
+    error.log();
+    let Some(mut line) = worker.access_log.begin(&[]) else { return };
+    line.text("direction", direction.as_str());
+    line.address("downstream_remote_address", connection.remote);
+    if let Some(destination) = connection.destination {
+        line.address("downstream_local_address", destination);
+    }
+    line.display("connection_termination_details", error);
+    let totals = Totals { code: None, grpc: None, flags: error.kind.flag(), received: 0, sent: 0 };
+    totals.finish(worker, line, connection.accepted.elapsed());
 }

@@ -6,7 +6,6 @@ use http::HeaderValue;
 
 use super::Report;
 use crate::http::upgrade::Switch;
-use crate::metrics::TcpLabels;
 
 impl Report {
     /// It asks to go on in this protocol, and may.
@@ -22,11 +21,6 @@ impl Report {
     /// Where it leaves what its connection is to go on with.
     pub fn switch(&self) -> Option<Rc<Switch>> {
         self.0.in_flight.as_ref()?.switch()
-    }
-
-    /// How it counts as a TCP connection.
-    pub fn tcp_labels(&self) -> TcpLabels {
-        self.0.counters.tcp_labels()
     }
 
     /// A tunnel moved so many bytes from the downstream and to it.

@@ -61,6 +61,11 @@ impl PodSpec {
         let Self { name, namespace, service_account, app, federated, bootstrap, .. } = self;
         let federated: Vec<_> = federated.iter().map(|(domain, file)| format!("{domain}: {file}")).collect();
         let federated = federated.join(", ");
+        // It may say so itself.
+        let log = match bootstrap.contains("accessLog:") {
+            true => String::new(),
+            false => format!("accessLog: {{path: logs/{name}.access.log}}\n"),
+        };
         let role = if self.gateway.is_empty() { self.sidecar(address) } else { self.gateway() };
         format!(
             "{role}\
@@ -70,8 +75,7 @@ impl PodSpec {
              federated: {{{federated}}}}}\n\
              resources: {{directory: resources}}\n\
              admin: {{address: \"{address}:{ADMIN_PORT}\"}}\n\
-             accessLog: {{path: logs/{name}.access.log}}\n\
-             {bootstrap}"
+             {log}{bootstrap}"
         )
     }
 

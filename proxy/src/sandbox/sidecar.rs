@@ -136,11 +136,9 @@ impl Sidecar {
         }
     }
 
-    /// A metric's value by its name and labels as exposed; `None` while it is not there.
+    /// What all series of a metric come to that have these labels among theirs, `name{label="value",...}`; `None` while there is none.
     pub async fn metric(&self, series: &str) -> Option<f64> {
-        let page = self.admin_page("/metrics").await?;
-        let line = page.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
-        line.rsplit(' ').next()?.parse().ok()
+        sum(&self.admin_page("/metrics").await?, series)
     }
 
     /// Waits until a metric satisfies a condition.
@@ -173,6 +171,22 @@ impl Sidecar {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+fn sum(page: &str, series: &str) -> Option<f64> {
+    let pairs = |labels: &str| -> Vec<String> {
+        let labels = labels.trim_end_matches('}').split("\",").map(|pair| pair.trim_end_matches('"').to_owned());
+        labels.filter(|pair| !pair.is_empty()).collect()
+    };
+    let (name, wanted) = series.split_once('{').unwrap_or((series, ""));
+    let wanted = pairs(wanted);
+    let mut values = page.lines().filter_map(|line| {
+        let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+        let labels = if labels.is_empty() { Vec::new() } else { pairs(labels.strip_prefix('{')?) };
+        wanted.iter().all(|pair| labels.contains(pair)).then(|| value.parse::<f64>().ok())?
+    });
+    let first = values.next()?;
+    Some(values.fold(first, |sum, value| sum + value))
 }
 
 /// Starts the process; what it prints goes to the end of `output`.

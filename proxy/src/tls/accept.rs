@@ -43,11 +43,27 @@ impl Accepted {
     }
 }
 
+/// A handshake that came to nothing.
+#[derive(Debug)]
+pub struct Failed {
+    /// As the counter of handshakes has it.
+    pub reason: &'static str,
+    /// As the log has it.
+    pub error: ProxyError,
+}
+
+impl From<Failed> for ProxyError {
+    fn from(failed: Failed) -> Self {
+        failed.error
+    }
+}
+
 /// Performs the handshake as the server.
 ///
 /// # Errors
 /// The handshake failed or took too long; the peer was told by a TLS alert where the protocol has one for it.
-pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) -> Result<Accepted, ProxyError> {
+pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) -> Result<Accepted, Failed> {
+    let failed = |reason, error| Err(Failed { reason, error });
     let handshake = async {
         let start = LazyConfigAcceptor::new(Acceptor::default(), Stream::new(stream)).await?;
         let offered = alpn::offered(start.client_hello().alpn().into_iter().flatten());
@@ -55,12 +71,20 @@ pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) 
     };
     let (stream, offered) = match timeout(deadline, handshake).await {
         Ok(Ok(accepted)) => accepted,
-        Ok(Err(error)) => return Err(refused(format!("handshake failed: {}", super::reason(&error)))),
-        Err(_) => return Err(refused("handshake took too long")),
+        Ok(Err(error)) => {
+            let why = refused(format!("handshake failed: {}", super::reason(&error)));
+            return failed(super::failure(&error), why);
+        }
+        Err(_) => return failed("timeout", refused("handshake took too long")),
     };
     let (_, session) = stream.get_ref();
-    let chain = session.peer_certificates().ok_or_else(|| refused("no client certificate"))?;
-    let id = identity.caller(chain).map_err(|error| refused("client certificate").caused_by(error))?;
+    let Some(chain) = session.peer_certificates() else {
+        return failed("no_certificate", refused("no client certificate"));
+    };
+    let id = match identity.caller(chain) {
+        Ok(id) => id,
+        Err(error) => return failed("identity", refused("client certificate").caused_by(error)),
+    };
     let sni = session.server_name().map(str::to_ascii_lowercase);
     let peer = Peer { id: Some(id), sni, client_cert: None, session: None };
     let negotiated = match alpn::protocol(session.alpn_protocol()) {

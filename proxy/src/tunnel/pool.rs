@@ -231,7 +231,12 @@ async fn dialled(
             (dial::dial_workload(*address, expected, identity, patience).await, Direction::Outbound)
         }
     };
-    worker.shared.metrics.handshake(direction, if dialled.is_ok() { "ok" } else { "error" });
+    let failure = dialled.as_ref().err().map(|error| match error.kind {
+        ErrorKind::UpstreamTls | ErrorKind::GatewayTls => "identity",
+        ErrorKind::ConnectTimeout => "timeout",
+        _ => "closed",
+    });
+    worker.shared.metrics.handshake(direction, failure);
     dialled
 }
 

@@ -30,6 +30,7 @@ mod start;
 mod streaming;
 mod support;
 mod tcp;
+mod telemetry;
 mod walkthrough_a;
 mod walkthrough_b;
 

@@ -95,7 +95,11 @@ impl Body for ResponseBody {
         match &frame {
             Some(Ok(frame)) => {
                 if let Some(report) = &mut this.report {
-                    report.sent(frame.data_ref().map_or(0, Bytes::len));
+                    match (frame.data_ref(), frame.trailers_ref()) {
+                        (Some(data), _) => report.sent(data),
+                        (None, Some(trailers)) => report.grpc_status(trailers),
+                        (None, None) => {}
+                    }
                 }
                 if this.is_end_stream() {
                     this.ended();

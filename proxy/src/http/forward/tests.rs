@@ -22,7 +22,7 @@ use crate::http::server::{self, Reporting};
 use crate::metrics::RequestCounters;
 use crate::sandbox::{PodSpec, Sandbox, until};
 use crate::worker::{Shared, Worker};
-use crate::{drain, jwks, orig_dst, readiness, route, runtime};
+use crate::{drain, jwks, orig_dst, readiness, report, runtime};
 
 mod answers;
 mod bodies;
@@ -246,8 +246,8 @@ impl Proxy {
     fn client(&self) -> DuplexStream {
         let (client, io) = tokio::io::duplex(1024 * 1024);
         let (worker, candidates, terms) = (Rc::clone(&self.worker), self.candidates.clone(), Rc::clone(&self.terms));
-        let labels = route::source_labels(&worker, "service", &Security::Plaintext, "http");
-        let reporting = Rc::new(Reporting { prefix: Vec::new(), counters: Rc::new(RequestCounters::new(labels)) });
+        let facts = report::source_facts(&worker, None, &Security::Plaintext);
+        let reporting = Rc::new(Reporting { prefix: Vec::new(), counters: Rc::new(RequestCounters::new(facts)) });
         tokio::task::spawn_local(async move {
             let own = Rc::clone(&worker);
             let service = tower::service_fn(move |mut exchange: Exchange| {

@@ -67,8 +67,8 @@ impl Caller {
         let (worker, may_go_on) = (Rc::clone(&caller.proxy.worker), Rc::clone(&caller.may_go_on));
         let left = Rc::clone(&caller.left);
         tokio::task::spawn_local(async move {
-            let labels = route::source_labels(&worker, "service", &Security::Plaintext, "http");
-            let reporting = Rc::new(Reporting { prefix: Vec::new(), counters: Rc::new(RequestCounters::new(labels)) });
+            let facts = report::source_facts(&worker, None, &Security::Plaintext);
+            let reporting = Rc::new(Reporting { prefix: Vec::new(), counters: Rc::new(RequestCounters::new(facts)) });
             let service = tower::service_fn(move |exchange: Exchange| {
                 let left = Rc::clone(&left);
                 async move {

@@ -1,0 +1,223 @@
+//! Istio's standard metrics: what one set of labels counts, and how it stands on the page.
+//!
+//! The one idea: all metrics of a request have the same labels, so they are one series here and many there; one look-up finds them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::edge::Edge;
+use super::exposition::{Kind, Labels, Page};
+use super::family::{Family, LabelSet, OVERFLOW};
+use super::series::{Histogram, Metric};
+
+/// Labels of Istio's request metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RequestLabels {
+    /// Who talks to whom.
+    pub edge: Edge,
+    /// `http` or `grpc`.
+    pub protocol: &'static str,
+    /// The status sent downstream; 0 when none was; `None` of what was one series too many.
+    pub code: Option<u16>,
+    /// The gRPC status by its number, `unknown` where none came; `None` of what is no gRPC, which leaves the label out.
+    pub grpc: Option<&'static str>,
+    /// Envoy's letters, `-` when the answer is the upstream's own.
+    pub flags: &'static str,
+}
+
+impl LabelSet for RequestLabels {
+    fn overflow() -> Self {
+        Self { edge: Edge::overflow(), protocol: OVERFLOW, code: None, grpc: Some(OVERFLOW), flags: OVERFLOW }
+    }
+
+    fn write(&self, labels: &mut Labels) {
+        labels.extend(self.edge.text());
+        labels.add("request_protocol", self.protocol);
+        match self.code {
+            Some(code) => labels.add("response_code", itoa::Buffer::new().format(code)),
+            None => labels.add("response_code", OVERFLOW),
+        }
+        if let Some(status) = self.grpc {
+            labels.add("grpc_response_status", status);
+        }
+        labels.add("response_flags", self.flags);
+    }
+}
+
+/// Labels of Istio's TCP metrics.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct TcpLabels {
+    /// Who talks to whom.
+    pub edge: Edge,
+    /// As [`RequestLabels::flags`]. Of what is counted before the end it is `-`.
+    pub flags: &'static str,
+}
+
+impl LabelSet for TcpLabels {
+    fn overflow() -> Self {
+        Self { edge: Edge::overflow(), flags: OVERFLOW }
+    }
+
+    fn write(&self, labels: &mut Labels) {
+        labels.extend(self.edge.text());
+        labels.add("request_protocol", if self.flags == OVERFLOW { OVERFLOW } else { "tcp" });
+        labels.add("response_flags", self.flags);
+    }
+}
+
+/// What is counted of requests.
+#[derive(Debug, Default)]
+pub struct RequestSeries {
+    requests: AtomicU64,
+    /// From the request being read to the end of its answer.
+    duration: Histogram,
+    request_bytes: Histogram,
+    response_bytes: Histogram,
+    request_messages: AtomicU64,
+    response_messages: AtomicU64,
+}
+
+/// What there is to count of one request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Amounts {
+    /// From its being read to the end of its answer.
+    pub took: std::time::Duration,
+    /// Bytes of its body.
+    pub received: u64,
+    /// Bytes of the answer's.
+    pub sent: u64,
+    /// gRPC messages each way.
+    pub messages: (u64, u64),
+}
+
+impl RequestSeries {
+    /// One more.
+    pub fn count(&self, amounts: &Amounts) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.duration.observe_millis(amounts.took);
+        self.request_bytes.observe_bytes(amounts.received);
+        self.response_bytes.observe_bytes(amounts.sent);
+        if amounts.messages != (0, 0) {
+            self.request_messages.fetch_add(amounts.messages.0, Ordering::Relaxed);
+            self.response_messages.fetch_add(amounts.messages.1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What is counted of TCP connections.
+#[derive(Debug, Default)]
+pub struct TcpSeries {
+    opened: AtomicU64,
+    closed: AtomicU64,
+    received: AtomicU64,
+    sent: AtomicU64,
+}
+
+impl TcpSeries {
+    /// One more is open.
+    pub fn opened(&self) {
+        self.opened.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// One has ended.
+    pub fn closed(&self) {
+        self.closed.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// So many more bytes came from the downstream, and went to it.
+    pub fn moved(&self, received: u64, sent: u64) {
+        if received > 0 {
+            self.received.fetch_add(received, Ordering::Relaxed);
+        }
+        if sent > 0 {
+            self.sent.fetch_add(sent, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Metric for Arc<RequestSeries> {
+    fn activity(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    fn is_held(&self) -> bool {
+        Arc::strong_count(self) > 1
+    }
+}
+
+impl Metric for Arc<TcpSeries> {
+    fn activity(&self) -> u64 {
+        [&self.opened, &self.closed, &self.received, &self.sent]
+            .iter()
+            .fold(0, |sum: u64, counter| sum.wrapping_add(counter.load(Ordering::Relaxed)))
+    }
+
+    fn is_held(&self) -> bool {
+        Arc::strong_count(self) > 1
+    }
+}
+
+/// Names and help texts of the request metrics, in the order of the page.
+pub const REQUEST_METRICS: [(&str, &str); 6] = [
+    ("istio_requests_total", "Requests"),
+    ("istio_request_duration_milliseconds", "From a request being read to the end of its answer"),
+    ("istio_request_bytes", "Bytes of requests' bodies"),
+    ("istio_response_bytes", "Bytes of answers' bodies"),
+    ("istio_request_messages_total", "Messages of gRPC requests"),
+    ("istio_response_messages_total", "Messages of gRPC answers"),
+];
+
+/// Names and help texts of the TCP metrics, in the order of the page.
+pub const TCP_METRICS: [(&str, &str); 4] = [
+    ("istio_tcp_connections_opened_total", "TCP connections opened"),
+    ("istio_tcp_connections_closed_total", "TCP connections closed"),
+    ("istio_tcp_received_bytes_total", "Bytes received from the downstream on TCP connections"),
+    ("istio_tcp_sent_bytes_total", "Bytes sent to the downstream on TCP connections"),
+];
+
+/// One of the things that a request counts.
+type Of<T> = fn(&RequestSeries) -> &T;
+
+/// Writes the request metrics.
+pub fn write_requests(family: &Family<RequestLabels, Arc<RequestSeries>>, page: &mut Page) {
+    let all = family.all();
+    let [requests, duration, request_bytes, response_bytes, request_messages, response_messages] = REQUEST_METRICS;
+    let histograms: [(_, Of<Histogram>); 3] = [
+        (duration, |series| &series.duration),
+        (request_bytes, |series| &series.request_bytes),
+        (response_bytes, |series| &series.response_bytes),
+    ];
+    let counters: [(_, Of<AtomicU64>, bool); 3] = [
+        (requests, |series| &series.requests, false),
+        (request_messages, |series| &series.request_messages, true),
+        (response_messages, |series| &series.response_messages, true),
+    ];
+    for ((name, help), of, only_some) in counters {
+        page.head(name, Kind::Counter, help);
+        for (labels, series) in &all {
+            let value = of(series).load(Ordering::Relaxed);
+            if value > 0 || !only_some {
+                page.value(name, labels, value);
+            }
+        }
+    }
+    for ((name, help), of) in histograms {
+        page.head(name, Kind::Histogram, help);
+        for (labels, series) in &all {
+            page.histogram(name, labels, of(series));
+        }
+    }
+}
+
+/// Writes the TCP metrics.
+pub fn write_tcp(family: &Family<TcpLabels, Arc<TcpSeries>>, page: &mut Page) {
+    let all = family.all();
+    let counters: [fn(&TcpSeries) -> &AtomicU64; 4] =
+        [|series| &series.opened, |series| &series.closed, |series| &series.received, |series| &series.sent];
+    for ((name, help), of) in TCP_METRICS.into_iter().zip(counters) {
+        page.head(name, Kind::Counter, help);
+        for (labels, series) in &all {
+            page.value(name, labels, of(series).load(Ordering::Relaxed));
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The last refusals, for whoever looks at a running proxy: who was refused what, and by which policy.
+//!
+//! The one idea: each worker keeps a few of its own, behind a lock that only a reader ever contends for; who is let in pays nothing. It is no log:
+//! the access log has every one of them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use meshgate_policy::{Decision, Verdict};
+use serde::Serialize;
+
+use super::DENIED;
+use crate::access_log::rfc3339;
+use crate::metrics::Facts;
+
+/// Refusals that each worker keeps: a screen full of them, and some tens of kilobytes.
+const KEPT: usize = 64;
+
+/// Bytes that are kept of why: what came from the wire may be in it.
+const WHY_MAX: usize = 256;
+
+/// The flags of what was refused for what the caller is or sent; the others are faults.
+const FLAGS: [&str; 6] = [DENIED, "UAEX", "JWT", "RL", "DPE", "DOWNSTREAM_TLS"];
+
+/// Which policy refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct By {
+    reason: &'static str,
+    policy: Option<String>,
+}
+
+impl By {
+    /// What of a decision is kept for [`Refused`]: nothing where it was let in.
+    pub fn of(decision: &Decision<'_>) -> Option<Self> {
+        let refused = decision.verdict == Verdict::Deny;
+        refused.then(|| Self { reason: decision.reason.as_str(), policy: decision.rule.map(|rule| rule.to_string()) })
+    }
+}
+
+/// One refusal.
+#[derive(Debug, Clone, Serialize)]
+pub struct Refused {
+    #[serde(serialize_with = "time")]
+    at: SystemTime,
+    /// As the metrics have it.
+    reporter: &'static str,
+    source_namespace: String,
+    source_workload: String,
+    source_principal: String,
+    destination_service: String,
+    destination_workload: String,
+    /// The status, where there was one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<u16>,
+    flags: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policy: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<String>,
+}
+
+/// How an exchange ended that may have been a refusal.
+#[derive(Debug, Clone, Copy)]
+pub struct End<'a> {
+    /// The status, where there was one.
+    pub code: Option<u16>,
+    /// Envoy's letters.
+    pub flags: &'static str,
+    /// By what.
+    pub by: Option<&'a By>,
+    /// Why, as in the access log.
+    pub details: Option<&'a str>,
+}
+
+/// The last refusals of one worker.
+#[derive(Debug, Default)]
+pub struct Ring(Mutex<VecDeque<Refused>>);
+
+/// Those of all workers.
+#[derive(Debug, Default)]
+pub struct Refusals(Mutex<Vec<Arc<Ring>>>);
+
+impl Ring {
+    /// Keeps it, if it is one.
+    pub fn note(&self, facts: &Facts, end: End<'_>) {
+        if !FLAGS.contains(&end.flags) {
+            return;
+        }
+        let details = end.details.map(|details| {
+            let cut = details.char_indices().map(|(at, _)| at).take_while(|at| *at <= WHY_MAX).last().unwrap_or(0);
+            details.get(..if details.len() <= WHY_MAX { details.len() } else { cut }).unwrap_or_default().to_owned()
+        });
+        let refused = Refused {
+            at: SystemTime::now(),
+            reporter: facts.reporter,
+            source_namespace: facts.source.namespace.clone(),
+            source_workload: facts.source.workload.clone(),
+            source_principal: facts.source.principal.clone(),
+            destination_service: facts.service.host.clone(),
+            destination_workload: facts.destination.workload.clone(),
+            code: end.code,
+            flags: end.flags,
+            reason: end.by.map(|by| by.reason),
+            policy: end.by.and_then(|by| by.policy.clone()),
+            details,
+        };
+        let mut kept = self.locked();
+        if kept.len() >= KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(refused);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, VecDeque<Refused>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Refusals {
+    /// The ring of one more worker.
+    pub fn ring(&self) -> Arc<Ring> {
+        let ring = Arc::<Ring>::default();
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&ring));
+        ring
+    }
+
+    /// All that are kept, the last first.
+    pub fn all(&self) -> Vec<Refused> {
+        let rings = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut all: Vec<_> = rings.iter().flat_map(|ring| ring.locked().iter().cloned().collect::<Vec<_>>()).collect();
+        all.sort_by_key(|refused| std::cmp::Reverse(refused.at));
+        all
+    }
+}
+
+fn time<S: serde::Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&rfc3339(*at))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn end<'a>(flags: &'static str, details: &'a str) -> End<'a> {
+        End { code: Some(403), flags, by: None, details: Some(details) }
+    }
+
+    #[test]
+    fn the_last_refusals_are_kept_and_faults_are_none() {
+        let refusals = Refusals::default();
+        let rings = [refusals.ring(), refusals.ring()];
+        for number in 0..KEPT * 3 {
+            rings[0].note(&Facts::unknown("destination"), end(DENIED, &number.to_string()));
+        }
+        rings[1].note(&Facts::unknown("destination"), end("UF", "a fault"));
+        rings[1].note(&Facts::unknown("destination"), end("JWT", "the last"));
+        let all = refusals.all();
+        assert_eq!(all.len(), KEPT + 1);
+        assert_eq!(all[0].details.as_deref(), Some("the last"));
+        assert!(all.iter().any(|refused| refused.details.as_deref() == Some("191")));
+        assert!(!all.iter().any(|refused| refused.details.as_deref() == Some("127")));
+    }
+
+    #[test]
+    fn what_came_from_the_wire_does_not_fill_the_memory() {
+        let refusals = Refusals::default();
+        let ring = refusals.ring();
+        ring.note(&Facts::unknown("destination"), end("DPE", &"\u{20ac}".repeat(10_000)));
+        let details = refusals.all()[0].details.clone().unwrap();
+        assert!((WHY_MAX - 3..=WHY_MAX).contains(&details.len()), "{}", details.len());
+    }
+}
