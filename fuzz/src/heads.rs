@@ -86,7 +86,7 @@ fn sound(request: &Request<String>, level: Level) {
     match (is_http2, request.version()) {
         (true, _) => assert!(request.uri().authority().is_some() && count(header::HOST) == 0, "{request:?}"),
         (_, Version::HTTP_11) => {
-            assert!(request.uri().authority().is_none() && count(header::HOST) == 1, "{request:?}")
+            assert!(request.uri().authority().is_none() && count(header::HOST) == 1, "{request:?}");
         }
         _ => assert!(request.uri().authority().is_none() && count(header::HOST) <= 1, "{request:?}"),
     }
