@@ -41,6 +41,7 @@ mod files;
 mod folder;
 mod kept;
 mod kind;
+pub mod manifest;
 mod multicluster;
 pub mod offline;
 mod problem;

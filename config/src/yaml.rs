@@ -11,7 +11,8 @@
 //! `serde_norway` under the name `serde_yaml`; should `serde-saphyr` settle, this file and its folder are what changes.
 
 mod error;
-mod path;
+pub(crate) mod outline;
+pub(crate) mod path;
 mod seek;
 mod walk;
 

@@ -3,15 +3,18 @@
 //! Exit status everywhere: 0 done (or allowed), 1 the answer is no (denied, a step differed, a warning under `--strict`),
 //! 2 the input is wrong or the process could not start.
 
+mod admin;
 mod ca;
 mod check;
 mod demo;
 mod explain;
 mod facts;
 mod import;
+mod inject;
 mod offline;
 mod run;
 mod test;
+mod wait;
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -53,8 +56,12 @@ enum Command {
     Explain(Box<explain::Args>),
     /// Say what other clusters export, as the ServiceImports that this one needs
     Import(Box<import::Args>),
+    /// Put the sidecar and the redirection into Kubernetes workloads: YAML in, YAML out
+    Inject(Box<inject::Args>),
     /// Run policy tests: YAML files with requests and the verdicts they must get
     Test(test::Args),
+    /// Return when the proxy is ready
+    Wait(wait::Args),
     /// A certificate authority for trying things out
     Ca(ca::Args),
     /// The rules that redirect a workload's traffic to the proxy
@@ -86,7 +93,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Explain(args) => explain::run(*args),
         Command::Import(args) => import::run(*args),
+        Command::Inject(args) => inject::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Wait(args) => wait::run(&args),
         Command::Ca(args) => ca::run(args),
         Command::Iptables(args) => match meshgate_iptables::cli::run(&args, &mut std::io::stdout()) {
             Ok(()) => ExitCode::SUCCESS,

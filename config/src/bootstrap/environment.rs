@@ -1,5 +1,7 @@
 //! `MESHGATE_*` variables: the few settings that differ from pod to pod, for the downward API to fill in.
 
+use std::collections::BTreeMap;
+
 use super::document::Raw;
 use super::validate::Validator;
 use crate::suggest::nearest;
@@ -29,12 +31,18 @@ pub(super) fn apply(env: impl IntoIterator<Item = (String, String)>, raw: &mut R
 type Set = fn(&mut Raw, String) -> Result<(), String>;
 
 /// Variable, the field it overrides, and how.
-const VARIABLES: [(&str, &str, Set); 9] = [
+const VARIABLES: [(&str, &str, Set); 11] = [
     ("MESHGATE_WORKLOAD_NAME", "workload.name", |raw, value| put(&mut raw.workload.name, value)),
     ("MESHGATE_WORKLOAD_NAMESPACE", "workload.namespace", |raw, value| put(&mut raw.workload.namespace, value)),
     ("MESHGATE_WORKLOAD_SERVICE_ACCOUNT", "workload.serviceAccount", |raw, value| {
         put(&mut raw.workload.service_account, value)
     }),
+    ("MESHGATE_WORKLOAD_LABELS", "workload.labels", |raw, value| {
+        raw.workload.labels_file = None;
+        raw.workload.labels = labels(&value)?;
+        Ok(())
+    }),
+    ("MESHGATE_WORKLOAD_LABELS_FILE", "workload.labelsFile", |raw, value| put(&mut raw.workload.labels_file, value)),
     ("MESHGATE_CLUSTER_KEY", "clusterKey", |raw, value| put(&mut raw.cluster_key, value)),
     ("MESHGATE_TRUST_DOMAIN", "trustDomain", |raw, value| put(&mut raw.trust_domain, value)),
     ("MESHGATE_ADMIN_ADDRESS", "admin.address", |raw, value| put(&mut raw.admin.address, value)),
@@ -51,6 +59,16 @@ const VARIABLES: [(&str, &str, Set); 9] = [
 fn put(field: &mut Option<String>, value: String) -> Result<(), String> {
     *field = Some(value);
     Ok(())
+}
+
+/// `app=backend,version=v1`, as kubectl writes them. Neither mark can be in a label.
+fn labels(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let pair = |item: &str| {
+        let (key, value) = item.trim().split_once('=').filter(|(key, _)| !key.is_empty())?;
+        Some((key.to_owned(), value.to_owned()))
+    };
+    let items = text.split(',').filter(|item| !item.trim().is_empty());
+    items.map(|item| pair(item).ok_or_else(|| format!("`{item}` is not of the form key=value"))).collect()
 }
 
 fn unknown(name: &str) -> String {

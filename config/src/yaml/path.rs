@@ -2,7 +2,7 @@
 
 /// One step from a value to a value inside it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Segment<'a> {
+pub(crate) enum Segment<'a> {
     Key(&'a str),
     Index(usize),
 }
@@ -10,7 +10,7 @@ pub(super) enum Segment<'a> {
 /// Takes a path apart. What stands in brackets is one step, whatever is in it, and a number there may be a key just as well
 /// as an index. A key that itself holds a dot and stands in no brackets is read as two; whoever looks the path up falls back
 /// to the nearest parent, so that this costs precision, not correctness.
-pub(super) fn segments(path: &str) -> Vec<Segment<'_>> {
+pub(crate) fn segments(path: &str) -> Vec<Segment<'_>> {
     let mut found = Vec::new();
     let mut rest = path;
     while !rest.is_empty() {

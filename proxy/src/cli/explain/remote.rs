@@ -1,25 +1,19 @@
 //! A running proxy's admin endpoint, as far as it explains.
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use http::{Request, StatusCode, header};
+use http_body_util::Full;
 use serde::Deserialize;
-use tokio::net::TcpStream;
 
 use crate::case::Case;
-use crate::cli::Output;
+use crate::cli::{Output, admin};
 use crate::runtime;
 
 /// A proxy that takes longer is not well.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Bytes of an answer: an explanation of ten thousand policies is some megabytes.
-const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// Where to ask.
 pub(super) struct Remote {
@@ -80,9 +74,8 @@ struct Verdict {
 impl Remote {
     /// From `address:port`, with or without `http://`.
     pub(super) fn new(written: &str) -> Result<Remote, RemoteError> {
-        let bare = written.strip_prefix("http://").unwrap_or(written).trim_end_matches('/');
-        let found = bare.to_socket_addrs().ok().and_then(|mut all| all.next());
-        found.map(|address| Remote { address }).ok_or_else(|| RemoteError::Address(written.to_owned()))
+        let found = admin::address(written).map(|address| Remote { address });
+        found.ok_or_else(|| RemoteError::Address(written.to_owned()))
     }
 
     /// Whether the case is allowed, and the answer as it is printed.
@@ -123,21 +116,10 @@ impl Remote {
     }
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-async fn send(address: SocketAddr, body: String, accept: &str) -> Result<(StatusCode, String), BoxError> {
-    let stream = TcpStream::connect(address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::task::spawn_local(connection);
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri("/explain")
-        .header(header::HOST, address.to_string())
+async fn send(address: SocketAddr, body: String, accept: &str) -> Result<(StatusCode, String), admin::BoxError> {
+    let request = Request::post("/explain")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::ACCEPT, accept)
         .body(Full::new(Bytes::from(body)))?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await?.to_bytes();
-    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    admin::send(address, request).await
 }

@@ -1,0 +1,106 @@
+//! `meshgate wait`: returns when the proxy is ready. As a container's `postStart` it holds the application back until then.
+//!
+//! It looks again and again rather than being told: the proxy may not have been started yet, and may end and be started anew.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::Full;
+use tokio::time::{self, Instant};
+
+use crate::cli::{NO, admin, complain, fail};
+use crate::runtime;
+
+/// Between two looks: an application's start is held up by no more than this, and a second of looks costs next to nothing.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// For one look: a proxy that takes longer to say whether it is ready is not.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Options of `meshgate wait`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit status: 0 the proxy is ready, 1 it was not in time, 2 the arguments are wrong.")]
+pub(super) struct Args {
+    /// The proxy's admin endpoint; of one that listens at every address, loopback is asked
+    #[arg(long, value_name = "ADDRESS", env = "MESHGATE_ADMIN_ADDRESS", default_value = "127.0.0.1:15000")]
+    admin: String,
+    /// How long to wait
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
+    timeout: Duration,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    meshgate_config::duration::parse(text).map_err(|error| error.to_string())
+}
+
+pub(super) fn run(args: &Args) -> ExitCode {
+    let Some(address) = admin::address(&args.admin).map(reachable) else {
+        return fail(format_args!("--admin: `{}` is no address: expected such as 127.0.0.1:15021", args.admin));
+    };
+    let runtime = match runtime::local() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(error),
+    };
+    match runtime.block_on(until_ready(address, args.timeout)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(last) => {
+            complain(format_args!("the proxy at {address} is not ready after {:?}: {last}", args.timeout));
+            ExitCode::from(NO)
+        }
+    }
+}
+
+/// Nobody can connect to "every address".
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// Looks until the proxy says that it is ready.
+///
+/// # Errors
+/// What was in the way at the last look, when the time is over.
+async fn until_ready(address: SocketAddr, timeout: Duration) -> Result<(), String> {
+    let end = Instant::now() + timeout;
+    loop {
+        let last = match look(address).await {
+            Ok(()) => return Ok(()),
+            Err(last) => last,
+        };
+        if Instant::now() + PAUSE >= end {
+            return Err(last);
+        }
+        time::sleep(PAUSE).await;
+    }
+}
+
+async fn look(address: SocketAddr) -> Result<(), String> {
+    let request = Request::get("/ready").body(Full::new(Bytes::new())).map_err(|error| error.to_string())?;
+    match time::timeout(PATIENCE, admin::send(address, request)).await {
+        Ok(Ok((StatusCode::OK, _))) => Ok(()),
+        Ok(Ok((_, text))) => Err(text.trim_end().to_owned()),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {PATIENCE:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_is_asked_on_loopback() {
+        for (listens, asked) in
+            [("0.0.0.0:15021", "127.0.0.1:15021"), ("[::]:1", "[::1]:1"), ("10.0.0.1:2", "10.0.0.1:2")]
+        {
+            assert_eq!(reachable(listens.parse().unwrap()), asked.parse().unwrap());
+        }
+    }
+}
