@@ -1,17 +1,26 @@
 //! The `meshgate iptables` subcommand, for the binary to embed.
 //!
-//! It prints what the redirection is. It changes nothing: the output is for reading, for review, and for the tools
-//! whose input it is.
+//! Results go to the given output, what was noticed on the way to standard error. Exit status: 0 done, or as it should be;
+//! 1 `check` found a difference; 2 an error; `validate` has more, see `docs/iptables.md`.
 
 use std::io::Write;
+use std::net::SocketAddr;
+use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::apply::{self, Applied};
+use crate::backend::Choice;
+use crate::check::check;
+use crate::clean::{Cleaned, clean};
 use crate::error::Error;
 use crate::nft::nft;
 use crate::options::Options;
 use crate::restore::restore;
 use crate::rules::{Family, RuleSet, rules};
+use crate::session::Wanted;
+use crate::system::Machine;
+use crate::validate;
 
 /// Redirects a workload's traffic to the proxy.
 #[derive(Debug, Clone, Args)]
@@ -26,6 +35,17 @@ pub struct IptablesCommand {
 pub enum Action {
     /// Print the rules, without applying them
     Print(Print),
+    /// Load the rules into this network namespace, in place of earlier ones
+    Apply(Apply),
+    /// Remove all that was ever applied here
+    Clean(Tooling),
+    /// Compare what is loaded with what the options ask for: status 0 the same, 1 not, 2 an error
+    Check(Check),
+    /// Prove by real connections that the redirection acts, before the proxy runs
+    Validate(Validate),
+    /// Make one of the connections of `validate`
+    #[command(hide = true)]
+    Probe(Probe),
 }
 
 /// The arguments of `meshgate iptables print`.
@@ -40,6 +60,117 @@ pub struct Print {
     pub options: Options,
 }
 
+/// The arguments of `meshgate iptables apply`.
+#[derive(Debug, Clone, Args)]
+pub struct Apply {
+    /// How to get into the kernel
+    #[arg(long, value_enum, default_value_t, value_name = "BACKEND")]
+    pub backend: Choice,
+
+    /// Say what would change, and change nothing
+    #[arg(short = 'n', long)]
+    pub dry_run: bool,
+
+    /// Prove afterwards that the redirection acts, as `validate` does
+    #[arg(long, visible_alias = "run-validation")]
+    pub validate: bool,
+
+    /// How that is proved.
+    #[command(flatten)]
+    pub probing: Probing,
+
+    /// Work in the machine's own network namespace as well: every process of the machine is captured
+    #[arg(long)]
+    pub allow_host_network: bool,
+
+    /// How the tools are run.
+    #[command(flatten)]
+    pub tooling: Tooling,
+
+    /// What to redirect.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// The arguments of `meshgate iptables check`.
+#[derive(Debug, Clone, Args)]
+pub struct Check {
+    /// Where the rules should be
+    #[arg(long, value_enum, default_value_t, value_name = "BACKEND")]
+    pub backend: Choice,
+
+    /// How the tools are run.
+    #[command(flatten)]
+    pub tooling: Tooling,
+
+    /// What should be redirected.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// The arguments of `meshgate iptables validate`.
+#[derive(Debug, Clone, Args)]
+pub struct Validate {
+    /// How it is proved.
+    #[command(flatten)]
+    pub probing: Probing,
+
+    /// What should be redirected.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// How the redirection is proved.
+#[derive(Debug, Clone, Args)]
+pub struct Probing {
+    /// The port that the probes connect to
+    #[arg(long, visible_alias = "iptables-probe-port", value_name = "PORT", default_value_t = DEFAULT_PROBE_PORT,
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub probe_port: u16,
+
+    /// How long each probe may take
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_PROBE_SECONDS, value_parser = clap::value_parser!(u32).range(1..=MAX_SECONDS))]
+    pub probe_timeout: u32,
+}
+
+/// The arguments of `meshgate iptables probe`.
+#[derive(Debug, Clone, Args)]
+pub struct Probe {
+    /// Where the connection should arrive
+    #[arg(long)]
+    pub listen: SocketAddr,
+    /// Where it is sent
+    #[arg(long)]
+    pub to: SocketAddr,
+    /// How long it may take, in seconds
+    #[arg(long)]
+    pub timeout: u32,
+}
+
+/// How the firewall tools are run.
+#[derive(Debug, Clone, Args)]
+pub struct Tooling {
+    /// How long to wait for others that change rules in this namespace
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_LOCK_SECONDS, value_parser = clap::value_parser!(u32).range(1..=MAX_SECONDS))]
+    pub lock_timeout: u32,
+
+    /// How long each run of a tool may take, beside the wait for others
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TOOL_SECONDS, value_parser = clap::value_parser!(u32).range(1..=MAX_SECONDS))]
+    pub tool_timeout: u32,
+}
+
+impl Tooling {
+    fn machine(&self) -> Machine {
+        Machine::new(Duration::from_secs(u64::from(self.lock_timeout) + u64::from(self.tool_timeout)))
+    }
+}
+
+impl From<&Probing> for validate::Probing {
+    fn from(probing: &Probing) -> Self {
+        Self { port: probing.probe_port, timeout: Duration::from_secs(probing.probe_timeout.into()) }
+    }
+}
+
 /// The firewall tool that the text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -51,12 +182,32 @@ pub enum Format {
     Nft,
 }
 
-/// Carries out the command, writing to `out`.
+/// Carries out the command, writing to `out`, and gives the exit status.
 ///
 /// # Errors
-/// Options that contradict each other, before a byte is written; or `out`'s own failure.
-pub fn run(command: &IptablesCommand, out: &mut impl Write) -> Result<(), Error> {
-    let Action::Print(print) = &command.action;
+/// Options that contradict each other, before anything is written or changed; what a tool or the kernel refuses; or `out`'s
+/// own failure.
+pub fn run(command: &IptablesCommand, out: &mut impl Write) -> Result<u8, Error> {
+    let status = match &command.action {
+        Action::Print(print) => run_print(print, out)?,
+        Action::Apply(apply) => run_apply(apply, out)?,
+        Action::Clean(tooling) => run_clean(tooling, out)?,
+        Action::Check(check) => run_check(check, out)?,
+        Action::Validate(Validate { probing, options }) => {
+            // Its one program is itself, which has a limit of its own for each probe.
+            let machine = Machine::new(Duration::from_secs(4 * u64::from(probing.probe_timeout) + 1));
+            let wanted = Wanted::settle(&machine, options)?;
+            validate::validate(&machine, options, &wanted.rules, probing.into(), out)?
+        }
+        Action::Probe(probe) => {
+            validate::run_probe(probe.listen, probe.to, Duration::from_secs(probe.timeout.into()), out)?
+        }
+    };
+    out.flush()?;
+    Ok(status)
+}
+
+fn run_print(print: &Print, out: &mut impl Write) -> Result<u8, Error> {
     let rules = rules(&print.options)?;
     let text = match print.format {
         Format::Iptables => of_family(&rules, Family::V4),
@@ -64,8 +215,7 @@ pub fn run(command: &IptablesCommand, out: &mut impl Write) -> Result<(), Error>
         Format::Nft => nft(&rules),
     };
     out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(())
+    Ok(0)
 }
 
 /// One restore command's input, with the command itself in a comment. A text for both families would be loaded by neither.
@@ -79,3 +229,86 @@ fn of_family(rules: &RuleSet, family: Family) -> String {
     };
     format!("# {command} --noflush\n{}", restore(rules, family))
 }
+
+fn run_apply(args: &Apply, out: &mut impl Write) -> Result<u8, Error> {
+    let machine = args.tooling.machine();
+    let wanted = Wanted::settle(&machine, &args.options)?;
+    let request = apply::Request {
+        backend: args.backend,
+        lock_seconds: args.tooling.lock_timeout,
+        dry_run: args.dry_run,
+        allow_host_network: args.allow_host_network,
+    };
+    let applied = apply::apply(&machine, &wanted, request)?;
+    if args.dry_run {
+        applied.difference.iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    }
+    report_applied(&applied, &args.options, args.dry_run, out)?;
+    if args.validate && !args.dry_run {
+        return validate::validate(&machine, &args.options, &applied.rules, (&args.probing).into(), out);
+    }
+    Ok(0)
+}
+
+fn report_applied(applied: &Applied, options: &Options, dry: bool, out: &mut impl Write) -> Result<(), Error> {
+    let Applied { backend, why, difference, count, rules, cleaned } = applied;
+    let families = if rules.families().contains(&Family::V6) { "IPv4 and IPv6" } else { "IPv4 alone" };
+    let done = match (difference.is_empty(), dry) {
+        (true, _) => "unchanged, as asked for already",
+        (false, false) => "applied",
+        (false, true) => "would be applied",
+    };
+    writeln!(out, "{count} rules {done}, by {backend} ({why}): {families}")?;
+    let Options { outbound_port, inbound_capture_port, .. } = options;
+    let users = &options.proxy_uid;
+    write!(out, "outbound to port {outbound_port}, inbound to port {inbound_capture_port}, but for users {users}")?;
+    for backend in cleaned {
+        write!(out, "; those of {backend} {} removed", if dry { "would be" } else { "are" })?;
+    }
+    writeln!(out)?;
+    Ok(())
+}
+
+fn run_clean(tooling: &Tooling, out: &mut impl Write) -> Result<u8, Error> {
+    let Cleaned { backends, routes, address } = clean(&tooling.machine(), tooling.lock_timeout)?;
+    for (backend, count) in &backends {
+        writeln!(out, "removed {count} rules of {backend}")?;
+    }
+    if routes > 0 {
+        writeln!(out, "removed {routes} routing rules")?;
+    }
+    if address {
+        writeln!(out, "removed the address ::6 from loopback")?;
+    }
+    if backends.is_empty() && routes == 0 && !address {
+        writeln!(out, "nothing to remove")?;
+    }
+    Ok(0)
+}
+
+fn run_check(args: &Check, out: &mut impl Write) -> Result<u8, Error> {
+    let machine = args.tooling.machine();
+    let wanted = Wanted::settle(&machine, &args.options)?;
+    let checked = check(&machine, &wanted, args.backend, args.tooling.lock_timeout)?;
+    if checked.difference.is_empty() {
+        writeln!(out, "{} rules of {} are as asked for", checked.count, checked.backend)?;
+        return Ok(0);
+    }
+    writeln!(out, "what {} shows (-) is not what is asked for (+)", checked.backend)?;
+    checked.difference.iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    Ok(DIFFERENT)
+}
+
+/// The status of `check` when it found a difference.
+const DIFFERENT: u8 = 1;
+
+/// A neighbour that changes thousands of rules is done by then; an init container that waits longer is taken for hung.
+const DEFAULT_LOCK_SECONDS: u32 = 5;
+/// Far longer than loading our few rules takes, with a module to load and a slow disk.
+const DEFAULT_TOOL_SECONDS: u32 = 30;
+/// Istio's.
+const DEFAULT_PROBE_PORT: u16 = 15002;
+/// Istio's; a connection within the machine takes no time at all.
+const DEFAULT_PROBE_SECONDS: u32 = 5;
+/// An hour is as good as for ever.
+const MAX_SECONDS: i64 = 3600;

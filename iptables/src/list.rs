@@ -1,13 +1,20 @@
-//! The values of list options: ports, port ranges and CIDRs, read strictly and kept in one normal form.
+//! The values of list options: ports, CIDRs, addresses, ids and interfaces, read strictly and kept in one normal form.
 //!
-//! The one idea: two spellings of the same set give the same rules, so lists are sorted and merged when they are
-//! read. It does not judge lists against each other; `options.rs` does.
+//! The one idea: what is in one of these types is safe to write into a firewall's input, and two spellings of the same
+//! set give the same rules, so lists are checked, sorted and merged when they are read. It does not judge lists
+//! against each other; `options/validate.rs` does.
+
+mod interface;
+mod ports;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
+
+pub use interface::Interface;
+pub use ports::{PortList, PortRange};
 
 /// Either everything (`*`) or what a list names. An empty list names nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,137 +42,113 @@ impl<L: fmt::Display> fmt::Display for Selection<L> {
     }
 }
 
-/// TCP ports from `first` to `last`, both included; a single port has the two equal. Never port 0.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PortRange {
-    first: u16,
-    last: u16,
+/// What a [`List`] can hold.
+pub trait Item: Ord + fmt::Display + Sized {
+    /// The most items of a list: each may become a rule of its own, tried for every new connection.
+    const MAX: usize;
+
+    /// Reads one item.
+    ///
+    /// # Errors
+    /// What is wrong with `text`, and what is wanted instead.
+    fn read(text: &str) -> Result<Self, ListError>;
 }
 
-impl PortRange {
-    /// The lowest port.
-    pub fn first(self) -> u16 {
-        self.first
-    }
+/// Items as a comma-separated list, sorted, without repeats.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct List<T>(Vec<T>);
 
-    /// The highest port.
-    pub fn last(self) -> u16 {
-        self.last
-    }
+/// Networks of either family, IPv4 first, host bits cleared; a bare address is a network of one.
+pub type CidrList = List<IpNet>;
 
-    /// Whether this is one port only.
-    pub fn is_single(self) -> bool {
-        self.first == self.last
-    }
+/// Addresses of either family, IPv4 first.
+pub type AddressList = List<IpAddr>;
 
-    /// The ports that are in both ranges, if any.
-    pub fn intersection(self, other: PortRange) -> Option<PortRange> {
-        let (first, last) = (self.first.max(other.first), self.last.min(other.last));
-        (first <= last).then_some(PortRange { first, last })
-    }
-}
+/// User or group ids, as numbers: the names of one image are not those of another.
+pub type IdList = List<u32>;
 
-impl FromStr for PortRange {
-    type Err = ListError;
+/// Network interfaces.
+pub type InterfaceList = List<Interface>;
 
-    /// `8080`, or `8000-8100`; `8000:8100` is the same, as iptables and linkerd write it.
-    fn from_str(text: &str) -> Result<Self, ListError> {
-        let (first, last) = text.split_once(['-', ':']).unwrap_or((text, text));
-        let port = |part: &str| match part.parse::<u16>() {
-            Ok(port) if port > 0 && part.bytes().all(|b| b.is_ascii_digit()) => Ok(port),
-            _ => Err(ListError::Port { item: text.to_owned() }),
-        };
-        let (first, last) = (port(first)?, port(last)?);
-        if first > last {
-            return Err(ListError::ReversedRange { item: text.to_owned() });
-        }
-        Ok(PortRange { first, last })
-    }
-}
-
-impl fmt::Display for PortRange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_single() { self.first.fmt(f) } else { write!(f, "{}-{}", self.first, self.last) }
-    }
-}
-
-/// Ports as a comma-separated list, sorted, without overlaps.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct PortList(Vec<PortRange>);
-
-impl PortList {
-    /// The ranges, ascending.
-    pub fn ranges(&self) -> &[PortRange] {
+impl<T> List<T> {
+    /// The items, ascending.
+    pub fn items(&self) -> &[T] {
         &self.0
     }
 
-    /// Whether the list names no port.
+    /// Whether the list names nothing.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
 
-    /// The first ports that both lists name, if any.
-    pub fn intersection(&self, other: &PortList) -> Option<PortRange> {
-        self.0.iter().find_map(|ours| other.0.iter().find_map(|theirs| ours.intersection(*theirs)))
+impl<T> Default for List<T> {
+    fn default() -> Self {
+        List(Vec::new())
     }
 }
 
-impl FromStr for PortList {
+impl<T: Item> FromIterator<T> for List<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(items: I) -> Self {
+        let mut items: Vec<T> = items.into_iter().collect();
+        items.sort_unstable();
+        items.dedup();
+        List(items)
+    }
+}
+
+impl<T: Item> FromStr for List<T> {
     type Err = ListError;
 
     fn from_str(text: &str) -> Result<Self, ListError> {
-        let mut ranges = items(text).map(PortRange::from_str).collect::<Result<Vec<_>, _>>()?;
-        ranges.sort_unstable();
-        // nftables refuses a set whose intervals overlap.
-        ranges.dedup_by(|next, kept| {
-            let overlap = next.first <= kept.last;
-            if overlap {
-                kept.last = kept.last.max(next.last);
-            }
-            overlap
-        });
-        Ok(PortList(ranges))
+        items(text, T::MAX)?.map(T::read).collect()
     }
 }
 
-impl fmt::Display for PortList {
+impl<T: Item> fmt::Display for List<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_list(f, &self.0)
     }
 }
 
-/// Networks of either family as a comma-separated list, sorted, without repeats, host bits cleared.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CidrList(Vec<IpNet>);
+impl Item for IpNet {
+    const MAX: usize = 512;
 
-impl CidrList {
-    /// The networks, IPv4 first.
-    pub fn networks(&self) -> &[IpNet] {
-        &self.0
+    fn read(text: &str) -> Result<Self, ListError> {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map(|network| network.trunc())
+            .map_err(|_| ListError::Cidr { item: text.to_owned() })
     }
 }
 
-impl FromStr for CidrList {
-    type Err = ListError;
+impl Item for IpAddr {
+    /// A resolver looks at three servers of `resolv.conf`, of each family.
+    const MAX: usize = 16;
 
-    /// `10.0.0.0/8,fd00::/8`; a bare address is a network of one.
-    fn from_str(text: &str) -> Result<Self, ListError> {
-        let network = |item: &str| {
-            item.parse::<IpNet>()
-                .or_else(|_| item.parse::<IpAddr>().map(IpNet::from))
-                .map(|network| network.trunc())
-                .map_err(|_| ListError::Cidr { item: item.to_owned() })
-        };
-        let mut networks = items(text).map(network).collect::<Result<Vec<_>, _>>()?;
-        networks.sort_unstable();
-        networks.dedup();
-        Ok(CidrList(networks))
+    fn read(text: &str) -> Result<Self, ListError> {
+        text.parse().map_err(|_| ListError::Address { item: text.to_owned() })
     }
 }
 
-impl fmt::Display for CidrList {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_list(f, &self.0)
+impl Item for u32 {
+    /// Istio's limit of owner groups: all of an inclusion are in one rule.
+    const MAX: usize = 64;
+
+    fn read(text: &str) -> Result<Self, ListError> {
+        match text.parse::<u32>() {
+            // The kernel's "no such id".
+            Ok(id) if id != u32::MAX && text.bytes().all(|b| b.is_ascii_digit()) => Ok(id),
+            _ => Err(ListError::Id { item: text.to_owned() }),
+        }
+    }
+}
+
+impl Item for Interface {
+    const MAX: usize = 64;
+
+    fn read(text: &str) -> Result<Self, ListError> {
+        text.parse()
     }
 }
 
@@ -190,13 +173,44 @@ pub enum ListError {
         /// The item as written.
         item: String,
     },
+    /// Not an address.
+    #[error("{item:?} is not an IP address")]
+    Address {
+        /// The item as written.
+        item: String,
+    },
+    /// Not a user or group id.
+    #[error("{item:?} is not an id: want a number; a name means something else in every image")]
+    Id {
+        /// The item as written.
+        item: String,
+    },
+    /// Not a name that a network interface can have.
+    #[error(
+        "{item:?} is not the name of an interface: want 1 to 15 of the letters, digits, '_', '.' and '-', the first \
+         no '-'; patterns are not read"
+    )]
+    Interface {
+        /// The item as written.
+        item: String,
+    },
+    /// More than the rules should hold.
+    #[error("a list of {count} items is too long: at most {max}; want ranges, or larger networks")]
+    TooLong {
+        /// How many there are.
+        count: usize,
+        /// How many there may be.
+        max: usize,
+    },
 }
 
-/// The trimmed items of a comma-separated list. Text without any is the empty list; an empty item among others is
-/// passed on, to be refused: it is more likely a slip than an intention.
-fn items(text: &str) -> impl Iterator<Item = &str> {
+/// The trimmed items of a comma-separated list, of which there are at most `max`. Text without any is the empty list;
+/// an empty item among others is passed on, to be refused: it is more likely a slip than an intention.
+fn items(text: &str, max: usize) -> Result<impl Iterator<Item = &str>, ListError> {
     let text = text.trim();
-    text.split(',').map(str::trim).filter(move |_| !text.is_empty())
+    let items = text.split(',').map(str::trim).filter(move |_| !text.is_empty());
+    let count = items.clone().count();
+    if count > max { Err(ListError::TooLong { count, max }) } else { Ok(items) }
 }
 
 fn write_list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::Result {
@@ -210,60 +224,4 @@ fn write_list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T]) -> fmt::
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_ports_into_one_normal_form() {
-        for (text, normal) in [
-            ("", ""),
-            ("  ", ""),
-            ("80", "80"),
-            (" 443 , 80 ", "80,443"),
-            ("80,80", "80"),
-            ("8000:8100", "8000-8100"),
-            ("8000-8100,8050-8200,9000", "8000-8200,9000"),
-            ("8000-8100,8010", "8000-8100"),
-            ("8000-8100,8101", "8000-8100,8101"),
-        ] {
-            let list: PortList = text.parse().unwrap();
-            assert_eq!(list.to_string(), normal, "{text:?}");
-            assert_eq!(normal.parse::<PortList>().unwrap(), list, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn refuses_what_is_not_a_port() {
-        for text in ["0", "65536", "http", "80,", ",80", "80,,443", "-1", "+80", "8000-", "8000-http", "1-2-3", "*"] {
-            assert!(matches!(text.parse::<PortList>(), Err(ListError::Port { .. })), "{text:?}");
-        }
-        assert!(matches!("90-80".parse::<PortList>(), Err(ListError::ReversedRange { .. })));
-    }
-
-    #[test]
-    fn reads_networks_into_one_normal_form() {
-        for (text, normal) in [
-            ("", ""),
-            ("10.0.0.0/8", "10.0.0.0/8"),
-            ("10.1.2.3/8", "10.0.0.0/8"),
-            ("fd00::/8,10.0.0.0/8,10.0.0.0/8", "10.0.0.0/8,fd00::/8"),
-            ("192.0.2.1", "192.0.2.1/32"),
-            ("2001:db8::1", "2001:db8::1/128"),
-        ] {
-            assert_eq!(text.parse::<CidrList>().unwrap().to_string(), normal, "{text:?}");
-        }
-    }
-
-    #[test]
-    fn refuses_what_is_not_a_network() {
-        for text in ["10.0.0.0/33", "10.0.0/8", "example.com", "10.0.0.0/8,", "*", "10.0.0.0/8 fd00::/8"] {
-            assert!(matches!(text.parse::<CidrList>(), Err(ListError::Cidr { .. })), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn a_star_selects_all_and_nothing_selects_nothing() {
-        assert_eq!("*".parse(), Ok(Selection::<PortList>::All));
-        assert_eq!("".parse(), Ok(Selection::Listed(PortList::default())));
-    }
-}
+mod tests;

@@ -1,21 +1,31 @@
 //! The redirection itself: an ordered list of firewall rules, of no particular tool.
 //!
 //! The one idea: one list serves both address families and every renderer. A rule that names addresses is there once
-//! a family; all others stand for both. The order is Istio's, and it carries meaning: see `docs/redirection.md`.
-//! Nothing here is applied or read from a kernel.
+//! a family; all others stand for both. All logic is in chains of our own, which each of the kernel's chains enters
+//! by one rule a purpose: what is in force can be checked and taken away by name. The order is Istio's, and it carries meaning:
+//! see `docs/redirection.md`. Nothing here is applied or read from a kernel.
+
+mod build;
+mod chain;
+mod dns;
+mod redirect;
+mod tproxy;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::list::{PortRange, Selection};
-use crate::options::{Options, OptionsError};
+pub use chain::{Chain, Hook, Table};
+
+use crate::list::{Interface, PortRange};
+use crate::options::{Interception, Ipv6, Options, OptionsError};
 
 /// The rules for all families, in the order in which they must be added.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleSet {
     rules: Vec<Rule>,
     ipv6: bool,
+    routing: Option<Routing>,
 }
 
 impl RuleSet {
@@ -31,8 +41,49 @@ impl RuleSet {
 
     /// The families that are captured.
     pub fn families(&self) -> &'static [Family] {
-        families(self.ipv6)
+        if self.ipv6 { &[Family::V4, Family::V6] } else { &[Family::V4] }
     }
+
+    /// The chains of ours that one table has for one family, each after those that it jumps to.
+    pub fn chains(&self, table: Table, family: Family) -> impl Iterator<Item = Chain> {
+        Chain::own(table).filter(move |chain| self.of(family).any(|rule| rule.chain == *chain))
+    }
+
+    /// The rules of one table by which one of the kernel's chains enters ours. They are appended to chains that others
+    /// have rules in as well, so they are what must not be added twice, and what is taken away first.
+    pub fn hooks(&self, table: Table, family: Family) -> impl Iterator<Item = &Rule> {
+        self.of(family).filter(move |rule| matches!(rule.chain, Chain::Kernel(of, _) if of == table))
+    }
+
+    /// What routing the rules need: `None` unless inbound connections are intercepted by TPROXY.
+    pub fn routing(&self) -> Option<Routing> {
+        self.routing
+    }
+
+    /// The same for a kernel without IPv6, or where that is to stay outside the mesh.
+    #[must_use]
+    pub fn without_ipv6(mut self) -> RuleSet {
+        self.rules.retain(|rule| rule.family != Some(Family::V6));
+        for rule in &mut self.rules {
+            // The way in is enough: what IPv6 never enters need not say so rule by rule.
+            if matches!(rule.chain, Chain::Kernel(..)) {
+                rule.family = Some(Family::V4);
+            }
+        }
+        self.ipv6 = false;
+        self
+    }
+}
+
+/// The policy routing that TPROXY needs in each captured family: `ip rule add fwmark MARK lookup TABLE`, and
+/// `ip route add local default dev lo table TABLE`. Packets that are the proxy's, though they are addressed to others, are
+/// delivered here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Routing {
+    /// The mark of packets that are the proxy's.
+    pub mark: u32,
+    /// The routing table.
+    pub table: u32,
 }
 
 /// An address family.
@@ -45,13 +96,8 @@ pub enum Family {
 }
 
 impl Family {
-    /// The address of an application that talks to itself.
-    fn loopback(self) -> IpNet {
-        IpNet::from(match self {
-            Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        })
-    }
+    /// Both.
+    pub const ALL: [Family; 2] = [Family::V4, Family::V6];
 
     /// The source address of the proxy's inbound side when it dials the application. It is Istio's: an address of
     /// the loopback interface that nothing else uses, so that this connection is told from all others of the proxy.
@@ -77,61 +123,55 @@ pub struct Rule {
     pub chain: Chain,
     /// The only family it holds for; both when `None`.
     pub family: Option<Family>,
-    /// What a connection's first packet must look like.
+    /// What a packet must look like; in the `nat` table, the first one of a connection.
     pub matches: Vec<Match>,
-    /// What is done with the connection.
+    /// What is done with it.
     pub target: Target,
     /// Why the rule is there, in a few words: shown by the firewall tools as `meshgate/<name>`.
     pub name: &'static str,
 }
 
-impl Rule {
-    fn only(self, family: Family) -> Rule {
-        Rule { family: Some(family), ..self }
-    }
-}
-
-/// A chain of the `nat` table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chain {
-    /// The kernel's: connections from elsewhere.
-    Prerouting,
-    /// The kernel's: connections from here.
-    Output,
-    /// What comes from elsewhere.
-    Inbound,
-    /// To the inbound listener.
-    InboundRedirect,
-    /// What the workload sends.
-    Outbound,
-    /// To the outbound listener.
-    OutboundRedirect,
-}
-
-impl Chain {
-    /// The chains that are made for the mesh, in the order of their declaration.
-    pub const OWN: [Chain; 4] = [Chain::InboundRedirect, Chain::OutboundRedirect, Chain::Inbound, Chain::Outbound];
-}
-
-/// A condition on the first packet of a connection.
+/// A condition on a packet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Match {
     /// The protocol is TCP.
     Tcp,
+    /// The protocol is UDP.
+    Udp,
+    /// It comes in by the loopback interface.
+    FromLoopback,
     /// It leaves by the loopback interface.
     OverLoopback,
+    /// It comes in by this interface.
+    FromInterface(Interface),
+    /// It leaves by this interface.
+    OverInterface(Interface),
     /// It comes from this network.
     From(IpNet),
     /// It goes to this network.
     To(IpNet),
     /// It goes anywhere but to this network.
     NotTo(IpNet),
-    /// It goes to one of these ports: no more of them than one rule can name.
+    /// It comes from this port of the protocol that the rule matches.
+    FromPort(u16),
+    /// It goes to one of these ports of the protocol that the rule matches: no more of them than one rule can name.
     ToPorts(Vec<PortRange>),
+    /// It goes to none of these ports of the protocol that the rule matches.
+    NotToPorts(Vec<PortRange>),
     /// The sending process is this one.
     SentBy(Owner),
     /// The sending process is not this one.
     NotSentBy(Owner),
+    /// It has this mark.
+    Marked(u32),
+    /// It has another mark than this, or none.
+    NotMarked(u32),
+    /// Its connection has this mark.
+    ConnectionMarked(u32),
+    /// Its connection is known to the kernel, or comes of one that is.
+    Established,
+    /// It fits no connection that the kernel knows, and begins none.
+    Invalid,
 }
 
 /// Who owns a socket.
@@ -143,152 +183,62 @@ pub enum Owner {
     Gid(u32),
 }
 
-/// What is done with a connection.
+/// What is done with a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Target {
-    /// Leave this chain: the connection goes where it was going.
+    /// Leave this chain: the packet goes where it was going.
     Return,
+    /// Leave this table.
+    Accept,
+    /// Throw it away.
+    Drop,
     /// Go on in another chain.
     Jump(Chain),
-    /// Send it to this local port.
+    /// Send the connection to this local port.
     Redirect(u16),
+    /// Hand the packet as it is to the listener on this local port.
+    Tproxy {
+        /// The port.
+        port: u16,
+        /// The mark that makes routing deliver it here.
+        mark: u32,
+    },
+    /// Mark the packet.
+    Mark(u32),
+    /// Give the connection the packet's mark.
+    SaveMark,
+    /// Give the packet its connection's mark.
+    RestoreMark,
+    /// Track the connection apart from those of other zones.
+    Zone(u16),
 }
 
-/// How many ports one rule can name: the limit of the kernel's multiport match, in which a range counts twice.
-const PORTS_PER_RULE: usize = 15;
+/// The mark of what the proxy sends to its own workload, by which TPROXY lets it in through the inbound listener. Istio's.
+pub const OUTBOUND_MARK: u32 = 1338;
 
-/// The rules that these options ask for.
+/// Where DNS servers are asked.
+pub(crate) const DNS_PORT: u16 = 53;
+
+/// The rules that these options ask for. With [`Ipv6::Auto`] they hold for IPv6 too: where the kernel has none, apply
+/// those of [`RuleSet::without_ipv6`].
 ///
 /// # Errors
 /// What [`Options::validate`] refuses.
 pub fn rules(options: &Options) -> Result<RuleSet, OptionsError> {
     options.validate()?;
-    let rules = [redirects(options), inbound(options), outbound(options)].concat();
-    Ok(RuleSet { rules, ipv6: options.ipv6 })
-}
-
-/// The two chains that send a connection to the proxy.
-fn redirects(options: &Options) -> Vec<Rule> {
-    let to = |chain, port, name| rule(chain, [Match::Tcp], Target::Redirect(port), name);
-    vec![
-        to(Chain::InboundRedirect, options.inbound_capture_port, "redirect-inbound"),
-        to(Chain::OutboundRedirect, options.outbound_port, "redirect-outbound"),
-    ]
-}
-
-/// What comes from elsewhere: excluded ports first, then all, or the listed ones.
-fn inbound(options: &Options) -> Vec<Rule> {
-    let capture = Target::Jump(Chain::InboundRedirect);
-    let captured = match &options.inbound_ports {
-        Selection::Listed(ports) => by_port(Chain::Inbound, ports.ranges(), capture, "capture-inbound-ports"),
-        Selection::All => {
-            let excluded = options.inbound_ports_exclude.ranges();
-            let mut rules = by_port(Chain::Inbound, excluded, Target::Return, "skip-inbound-ports");
-            rules.push(rule(Chain::Inbound, [Match::Tcp], capture, "capture-inbound"));
-            rules
-        }
-    };
-    if captured.is_empty() {
-        return captured;
-    }
-    [vec![hook(options, Chain::Prerouting, Chain::Inbound, "install-inbound")], captured].concat()
-}
-
-/// What the workload sends, in this order: what is exempted by port, the proxy's own, loopback, what is exempted by
-/// address; then what is captured.
-fn outbound(options: &Options) -> Vec<Rule> {
-    let mut rules = vec![hook(options, Chain::Output, Chain::Outbound, "install-outbound")];
-    let excluded = options.outbound_ports_exclude.ranges();
-    rules.extend(by_port(Chain::Outbound, excluded, Target::Return, "skip-outbound-ports"));
-    for family in families(options.ipv6) {
-        let matches = [Match::OverLoopback, Match::From(family.inbound_source())];
-        rules.push(rule(Chain::Outbound, matches, Target::Return, "inbound-to-application").only(*family));
-    }
-    rules.extend(proxy_own(options));
-    for family in families(options.ipv6) {
-        let matches = [Match::To(family.loopback())];
-        rules.push(rule(Chain::Outbound, matches, Target::Return, "skip-loopback").only(*family));
-    }
-    let excluded = options.outbound_cidrs_exclude.networks();
-    rules.extend(by_destination(options, excluded, Target::Return, "skip-outbound-cidr"));
-    let capture = Target::Jump(Chain::OutboundRedirect);
-    rules.extend(by_port(Chain::Outbound, options.outbound_ports.ranges(), capture, "capture-outbound-ports"));
-    match &options.outbound_cidrs {
-        Selection::All => rules.push(rule(Chain::Outbound, [], capture, "capture-outbound")),
-        Selection::Listed(cidrs) => {
-            rules.extend(by_destination(options, cidrs.networks(), capture, "capture-outbound-cidr"));
-        }
-    }
-    rules
-}
-
-/// Istio's three rules about the proxy's own traffic. An application that calls its own service, and is balanced to
-/// itself, comes back through inbound, so that policy and mutual TLS apply to it as to any other caller; one that
-/// calls its own address stays untouched; and all else that the proxy sends leaves as it is.
-///
-/// With one owner this is Istio's list. With several, Istio writes the three once an owner, and the second of the
-/// first owner then lets the others' self-calls past inbound; here no owner's self-call gets past.
-fn proxy_own(options: &Options) -> Vec<Rule> {
-    let uids = options.proxy_uid.iter().map(|uid| Owner::Uid(*uid));
-    let owners: Vec<Owner> = uids.chain(options.proxy_gid.iter().map(|gid| Owner::Gid(*gid))).collect();
-    let mut rules = Vec::new();
-    for owner in &owners {
-        for family in families(options.ipv6) {
-            let matches = [Match::Tcp, Match::OverLoopback, Match::NotTo(family.loopback()), Match::SentBy(*owner)];
-            let target = Target::Jump(Chain::InboundRedirect);
-            rules.push(rule(Chain::Outbound, matches, target, "self-call-through-inbound").only(*family));
-        }
-    }
-    let others = owners.iter().map(|owner| Match::NotSentBy(*owner));
-    let matches: Vec<Match> = std::iter::once(Match::OverLoopback).chain(others).collect();
-    rules.push(rule(Chain::Outbound, matches, Target::Return, "application-over-loopback"));
-    for owner in &owners {
-        rules.push(rule(Chain::Outbound, [Match::SentBy(*owner)], Target::Return, "proxy-itself"));
-    }
-    rules
-}
-
-/// The way from one of the kernel's chains into ours. Every packet passes it, so it is here that what is not TCP, and
-/// IPv6 when it is off, turns away.
-fn hook(options: &Options, from: Chain, into: Chain, name: &'static str) -> Rule {
-    let hook = rule(from, [Match::Tcp], Target::Jump(into), name);
-    if options.ipv6 { hook } else { hook.only(Family::V4) }
-}
-
-fn by_port(chain: Chain, ports: &[PortRange], target: Target, name: &'static str) -> Vec<Rule> {
-    groups(ports).into_iter().map(|group| rule(chain, [Match::Tcp, Match::ToPorts(group)], target, name)).collect()
-}
-
-fn by_destination(options: &Options, networks: &[IpNet], target: Target, name: &'static str) -> Vec<Rule> {
-    let captured = |network: &&IpNet| families(options.ipv6).contains(&Family::of(network));
-    let to = |network: &IpNet| rule(Chain::Outbound, [Match::To(*network)], target, name).only(Family::of(network));
-    networks.iter().filter(captured).map(to).collect()
-}
-
-/// Ports in as many groups as [`PORTS_PER_RULE`] asks for.
-fn groups(ports: &[PortRange]) -> Vec<Vec<PortRange>> {
-    let mut groups: Vec<Vec<PortRange>> = Vec::new();
-    let mut room = 0;
-    for range in ports {
-        let cost = if range.is_single() { 1 } else { 2 };
-        match groups.last_mut() {
-            Some(group) if cost <= room => group.push(*range),
-            _ => {
-                groups.push(vec![*range]);
-                room = PORTS_PER_RULE;
-            }
-        }
-        room -= cost;
-    }
-    groups
-}
-
-fn families(ipv6: bool) -> &'static [Family] {
-    if ipv6 { &[Family::V4, Family::V6] } else { &[Family::V4] }
-}
-
-fn rule(chain: Chain, matches: impl Into<Vec<Match>>, target: Target, name: &'static str) -> Rule {
-    Rule { chain, family: None, matches: matches.into(), target, name }
+    let rules = [
+        dns::zones(options),
+        tproxy::drop_invalid(options),
+        tproxy::rules(options),
+        redirect::redirects(options),
+        redirect::inbound(options),
+        dns::redirects(options),
+        redirect::outbound(options),
+    ];
+    let tproxied = options.interception == Interception::Tproxy && build::captures_inbound(options);
+    let routing = tproxied.then_some(Routing { mark: options.tproxy_mark, table: options.tproxy_table });
+    let both = RuleSet { rules: rules.concat(), ipv6: true, routing };
+    Ok(if options.ipv6 == Ipv6::Off { both.without_ipv6() } else { both })
 }
 
 #[cfg(test)]

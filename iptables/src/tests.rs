@@ -16,7 +16,7 @@ struct Cli {
 }
 
 /// One golden a format each. The arguments are a shell's, without quoting but for `''`.
-const CASES: [(&str, &str); 9] = [
+const CASES: [(&str, &str); 24] = [
     ("plain", ""),
     ("excluded", "-d 15020,15021,15090 -o 3306,9000-9010 -x 169.254.169.254/32,10.0.0.0/8,fd00:1::/64"),
     ("listed_inbound", "-b 8080,8443"),
@@ -24,8 +24,27 @@ const CASES: [(&str, &str); 9] = [
     ("nothing_captured", "-b '' -i ''"),
     ("uids_and_gid", "-u 1337,1338 -g 1337"),
     ("many_ports", "-d 1001,1003,1005,1007,1009,1011,1013,1015,1017,1019,1021,1023,1025,1027,1029,1031,2000-2010"),
-    ("other_ports", "--outbound-port 4140 --inbound-port 4143 -u 2102"),
+    ("other_ports", "--outbound-port 4140 --inbound-port 4143 -u 2102 -e 15443"),
     ("ipv4_only", "--ipv6 false -x fd00::/8"),
+    ("no_tunnel_port", "-e none -d ''"),
+    ("sources_excluded", "--inbound-cidrs-exclude 10.1.0.0/16,fd00:1::/64 -b 8080"),
+    ("interfaces", "-c eth1,net-2.7"),
+    ("virtual_machine", "-k k6t-eth0,k6t-eth1"),
+    ("virtual_machine_listed", "-k k6t-eth0 -b '' -i 10.96.0.0/12,fd00:10::/108"),
+    ("owner_groups", "--outbound-owner-groups 1001,1002"),
+    ("owner_groups_excluded", "--outbound-owner-groups-exclude 0,1002"),
+    ("loopback_captured", "-i 127.1.2.3/32,10.0.0.0/8"),
+    ("loopback_network", "--outbound-ipv4-loopback-cidr 127.0.0.0/8"),
+    ("drop_invalid", "--drop-invalid -c eth1"),
+    ("dns_all", "--redirect-dns --capture-all-dns -g 1337 -o 3306"),
+    ("dns_servers", "--redirect-dns --dns-servers 10.96.0.10,fd00:10::a --dns-port 5353"),
+    ("tproxy", "-m TPROXY"),
+    ("tproxy_listed", "-m tproxy -b 8080,8443 -t 77 -r 78 -g 1337"),
+    (
+        "tproxy_everything",
+        "-m TPROXY -c eth1 -k k6t-eth0 --drop-invalid --redirect-dns --capture-all-dns \
+         --inbound-cidrs-exclude 10.1.0.0/16,fd00:1::/64 --ipv6=true",
+    ),
 ];
 
 fn print(format: Format, arguments: &str) -> String {

@@ -98,7 +98,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Wait(args) => wait::run(&args),
         Command::Ca(args) => ca::run(args),
         Command::Iptables(args) => match meshgate_iptables::cli::run(&args, &mut std::io::stdout()) {
-            Ok(()) => ExitCode::SUCCESS,
+            Ok(status) => ExitCode::from(status),
             Err(error) => fail(error),
         },
     }

@@ -16,6 +16,10 @@ fn parse(arguments: &str) -> Result<Options, clap::Error> {
     Cli::try_parse_from(std::iter::once("test").chain(words)).map(|cli| cli.options)
 }
 
+fn ids(ids: &[u32]) -> IdList {
+    ids.iter().copied().collect()
+}
+
 #[test]
 fn no_flags_are_the_default() {
     assert_eq!(parse("").unwrap(), Options::default());
@@ -24,7 +28,7 @@ fn no_flags_are_the_default() {
 #[test]
 fn accepts_the_arguments_of_an_istio_init_container() {
     let options = parse("-p 15001 -z 15006 -u 1337 -i * -x '' -b * -d 15090,15021,15020").unwrap();
-    let exclude = "15020,15021,15090".parse().unwrap();
+    let exclude = PortList::of(&[15020, 15021, 15090]);
     assert_eq!(options, Options { inbound_ports_exclude: exclude, ..Options::default() });
     options.validate().unwrap();
 }
@@ -38,7 +42,7 @@ fn long_names_and_our_own_aliases_mean_the_same() {
     ] {
         let options = parse(arguments).unwrap();
         assert_eq!((options.outbound_port, options.inbound_capture_port), (1, 2), "{arguments}");
-        assert_eq!((options.proxy_uid, options.proxy_gid), (vec![3], vec![4]), "{arguments}");
+        assert_eq!((options.proxy_uid, options.proxy_gid), (ids(&[3]), ids(&[4])), "{arguments}");
     }
 }
 
@@ -76,8 +80,8 @@ fn refuses_contradictions_by_name() {
         ("-i 10.1.0.0/16 -x 10.0.0.0/8", "--istio-service-exclude-cidr 10.0.0.0/8 leaves nothing of"),
         ("-i 10.0.0.0/8 -x 10.0.0.0/8", "--istio-service-exclude-cidr 10.0.0.0/8 leaves nothing of"),
         ("-x 0.0.0.0/0", "--istio-service-exclude-cidr 0.0.0.0/0 leaves nothing of"),
-        ("-i 127.0.0.0/8", "127.0.0.0/8 is loopback"),
-        ("-i ::1", "::1/128 is loopback"),
+        ("-i 127.0.0.1", "127.0.0.1/32 is where an application calls itself"),
+        ("-i ::1", "::1/128 is where an application calls itself"),
         ("-i fd00::/8 --ipv6 false", "fd00::/8 is IPv6, and --ipv6 is false"),
     ] {
         let error = parse(arguments).unwrap().validate().expect_err(arguments).to_string();
@@ -87,6 +91,6 @@ fn refuses_contradictions_by_name() {
 
 #[test]
 fn refuses_a_proxy_without_a_user() {
-    let options = Options { proxy_uid: Vec::new(), ..Options::default() };
+    let options = Options { proxy_uid: IdList::default(), ..Options::default() };
     assert_eq!(options.validate(), Err(OptionsError::NoUid));
 }

@@ -1,17 +1,23 @@
 //! The properties that every rule set has, whatever the options; the exact lists are the goldens.
 
+use super::build::groups;
 use super::*;
+use crate::list::IdList;
 
 fn ports(text: &str) -> Vec<PortRange> {
     text.parse::<crate::PortList>().unwrap().ranges().to_vec()
+}
+
+fn ids(ids: &[u32]) -> IdList {
+    ids.iter().copied().collect()
 }
 
 fn option_sets() -> Vec<Options> {
     let twenty = (9000..9040).step_by(2).map(|port: u16| port.to_string()).collect::<Vec<_>>().join(",");
     vec![
         Options::default(),
-        Options { ipv6: false, ..Options::default() },
-        Options { proxy_uid: vec![1337, 1338], proxy_gid: vec![1337], ..Options::default() },
+        Options { ipv6: Ipv6::Off, ..Options::default() },
+        Options { proxy_uid: ids(&[1337, 1338]), proxy_gid: ids(&[1337]), ..Options::default() },
         Options {
             inbound_ports_exclude: twenty.parse().unwrap(),
             outbound_ports_exclude: twenty.parse().unwrap(),
@@ -46,7 +52,7 @@ fn ports_are_grouped_by_what_multiport_takes() {
 
 #[test]
 fn refuses_options_that_do_not_validate() {
-    let options = Options { proxy_uid: vec![0], ..Options::default() };
+    let options = Options { proxy_uid: ids(&[0]), ..Options::default() };
     assert_eq!(rules(&options), Err(OptionsError::RootUid));
 }
 
@@ -71,8 +77,8 @@ fn network(condition: &Match) -> Option<&IpNet> {
 
 #[test]
 fn without_ipv6_nothing_is_hooked_into_it() {
-    let set = rules(&Options { ipv6: false, ..Options::default() }).unwrap();
-    assert!(!set.of(Family::V6).any(|rule| matches!(rule.chain, Chain::Prerouting | Chain::Output)));
+    let set = rules(&Options { ipv6: Ipv6::Off, ..Options::default() }).unwrap();
+    assert!(!set.of(Family::V6).any(|rule| matches!(rule.chain, Chain::Kernel(..))));
     assert_eq!(set.families(), [Family::V4]);
 }
 
@@ -86,7 +92,7 @@ fn nothing_is_captured_before_the_proxy_is_exempted() {
                 .iter()
                 .position(|rule| rule.target == Target::Jump(Chain::OutboundRedirect))
                 .expect("something is captured");
-            for owner in options.proxy_uid.iter().map(|uid| Owner::Uid(*uid)) {
+            for owner in options.proxy_uid.items().iter().map(|uid| Owner::Uid(*uid)) {
                 let exempted = outbound.iter().position(|rule| rule.matches == [Match::SentBy(owner)]).unwrap();
                 assert!(exempted < first_capture, "{options:?}");
             }
@@ -98,7 +104,7 @@ fn nothing_is_captured_before_the_proxy_is_exempted() {
 
 #[test]
 fn no_owner_lets_the_self_calls_of_another_past_inbound() {
-    let options = Options { proxy_uid: vec![1337, 1338], proxy_gid: vec![1339], ..Options::default() };
+    let options = Options { proxy_uid: ids(&[1337, 1338]), proxy_gid: ids(&[1339]), ..Options::default() };
     let set = rules(&options).unwrap();
     let outbound: Vec<&Rule> = set.all().iter().filter(|rule| rule.chain == Chain::Outbound).collect();
     let returned = position(&outbound, "application-over-loopback");
@@ -111,7 +117,7 @@ fn no_owner_lets_the_self_calls_of_another_past_inbound() {
 #[test]
 fn capturing_nothing_inbound_leaves_prerouting_alone() {
     let set = rules(&Options { inbound_ports: "".parse().unwrap(), ..Options::default() }).unwrap();
-    assert!(!set.all().iter().any(|rule| matches!(rule.chain, Chain::Prerouting | Chain::Inbound)));
+    assert!(!set.all().iter().any(|rule| matches!(rule.chain, Chain::Inbound | Chain::Kernel(_, Hook::Prerouting))));
 }
 
 #[test]
