@@ -74,7 +74,8 @@ impl Identity {
 /// As whom this process makes connections: the file system ids, which are the ones that the kernel's match looks at.
 pub(crate) fn identity(system: &impl System) -> Option<Identity> {
     let status = system.read("/proc/self/status")?;
-    let id = |name: &str| status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().last()?.parse().ok();
+    let id =
+        |name: &str| status.lines().find_map(|line| line.strip_prefix(name))?.split_whitespace().last()?.parse().ok();
     Some(Identity { user: id("Uid:")?, group: id("Gid:")? })
 }
 
@@ -90,12 +91,14 @@ pub(crate) fn own_address(system: &impl System, family: Family) -> Option<IpAddr
             });
             local.into_iter().find(|address| !address.is_loopback()).map(IpAddr::from)
         }
-        Family::V6 => system.read(ADDRESSES)?.lines().find_map(|line| match *line.split_whitespace().collect::<Vec<_>>() {
-            [address, _, _, scope, _, interface] if interface != "lo" && !LOCAL_SCOPES.contains(&scope) => {
-                u128::from_str_radix(address, 16).ok().map(|bits| IpAddr::from(Ipv6Addr::from_bits(bits)))
-            }
-            _ => None,
-        }),
+        Family::V6 => {
+            system.read(ADDRESSES)?.lines().find_map(|line| match *line.split_whitespace().collect::<Vec<_>>() {
+                [address, _, _, scope, _, interface] if interface != "lo" && !LOCAL_SCOPES.contains(&scope) => {
+                    u128::from_str_radix(address, 16).ok().map(|bits| IpAddr::from(Ipv6Addr::from_bits(bits)))
+                }
+                _ => None,
+            })
+        }
     }
 }
 

@@ -23,7 +23,8 @@ pub(crate) struct Route {
 
 /// The routing that a rule set needs.
 pub(crate) fn wanted(rules: &RuleSet) -> Vec<Route> {
-    let route = |Routing { mark, table }| rules.families().iter().map(move |family| Route { family: *family, mark, table });
+    let route =
+        |Routing { mark, table }| rules.families().iter().map(move |family| Route { family: *family, mark, table });
     rules.routing().into_iter().flat_map(route).collect()
 }
 

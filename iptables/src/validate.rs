@@ -119,9 +119,9 @@ fn inbound(
             Some(why) => Ok(Outcome::NotRedirected(to, why.to_owned())),
             None => Err(Error::Probe(ran.complaint)),
         },
-        Err(error) => Ok(Outcome::NotProbed(format!(
-            "inbound needs user {user}, and that takes the capability SETUID ({error})"
-        ))),
+        Err(error) => {
+            Ok(Outcome::NotProbed(format!("inbound needs user {user}, and that takes the capability SETUID ({error})")))
+        }
     }
 }
 

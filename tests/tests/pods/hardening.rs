@@ -35,19 +35,24 @@ fn a_sidecar_has_no_privilege_and_nobody_reaches_what_would_change_it() {
     assert!(root.split(' ').nth(3).unwrap().split(',').any(|option| option == "ro"), "{root}");
 
     // The application: reads, and changes nothing. What ends the process is off unless the bootstrap says otherwise.
-    let admin = "http://127.0.0.1:15000";
+    let admin = "http://127.0.0.1:15021";
     frontend.curl(&[&format!("{admin}/ready")]).assert_ok("what is open");
     let quit = frontend.curl(&["--data", "", &format!("{admin}/quitquitquit")]);
     assert!([403, 404].contains(&quit.status), "{quit}");
     assert_eq!(frontend.inspect(SIDECAR, ".State.Status"), "running");
     let other_site = frontend.curl(&["--data", "{}", "--header", "Host: evil.example", &format!("{admin}/explain")]);
     assert_eq!(other_site.status, 403, "DNS rebinding: {other_site}");
-    // Others: not at all, not through the sidecar either, be they in the mesh or not.
+    // Others read what the kubelet reads, and no more, be they in the mesh or not; nobody talks to the listeners directly.
     for caller in [frontend, stranger] {
-        for port in [15000, 15001, 15006] {
-            let answer = caller.curl(&[&format!("http://{}:{port}/metrics", backend.address)]);
+        let admin = format!("http://{}:15021", backend.address);
+        for (path, post) in [("/explain", true), ("/quitquitquit", true), ("/clusters", false)] {
+            let url = format!("{admin}{path}");
+            let answer = if post { caller.curl(&["--data", "{}", &url]) } else { caller.curl(&[&url]) };
+            assert!([403, 404].contains(&answer.status), "{}: {path}: {answer}", caller.name);
+        }
+        for port in [15001, 15006] {
+            let answer = caller.curl(&[&format!("http://{}:{port}/", backend.address)]);
             assert_ne!(answer.status, 200, "{}: {port}: {answer}", caller.name);
-            assert!(!answer.body.contains("mesh_config_generation"), "{}: {port}: {answer}", caller.name);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::support::pod::{APPLICATION, SIDECAR};
 use crate::support::world::podman;
-use crate::support::{InMesh, Mesh, Pod};
+use crate::support::{InMesh, Mesh, Pod, until};
 
 #[test]
 #[ignore = "needs podman and the release build: just pods"]
@@ -12,13 +12,20 @@ fn a_pod_that_is_stopped_finishes_what_it_is_at() {
     let [frontend, backend] = mesh.pods(["frontend", "backend"]);
     let url = "http://backend.default.svc.cluster.local/upload";
 
-    // Two seconds' worth of a body; the application answers when it has all of it.
-    let upload = ["sh", "-c", "head -c 60000 /dev/zero | curl -sS --limit-rate 30000 --data-binary @- \"$0\"", url];
+    // Four seconds' worth of a body; the application answers when it has all of it.
+    let upload = ["sh", "-c", "head -c 80000 /dev/zero | curl -sS --limit-rate 20000 --data-binary @- \"$0\"", url];
     let mut uploading = frontend.enter(APPLICATION);
     let uploading = uploading.arg("busybox").args(upload).spawn().unwrap();
-    backend.until_metric("mesh_connections{direction=\"inbound\"}", |count| count > 0.0);
-    let stopped = podman(["pod", "stop", "--time", "20", &backend.name]).output().unwrap();
+    let inbound = "mesh_connections{direction=\"inbound\"}";
+    until("a request in progress", || (backend.metric(inbound) > 0.0).then_some(()));
+    assert_eq!(waited(backend, "5s"), Some(0), "it is ready");
+    let mut stop = podman(["pod", "stop", "--time", "20", &backend.name]);
+    let stop = stop.spawn().unwrap();
+    // What is about to end is not ready: nobody's start waits for it in vain.
+    let unready = || (waited(backend, "1ms") == Some(1)).then_some(());
+    until("a sidecar that is told to end", unready);
     let answer = uploading.wait_with_output().unwrap();
+    let stopped = stop.wait_with_output().unwrap();
     let answer = crate::command::stdout(&answer);
     assert!(answer.starts_with("name: backend\n"), "{answer}");
     assert!(stopped.status.success(), "{stopped:?}");
@@ -51,4 +58,9 @@ fn without_its_sidecar_an_application_has_no_network() {
         // What is beside it is none of the network's.
         pod.curl(&["http://127.0.0.1:8080/"]).assert_ok("within the pod");
     }
+}
+
+/// How the command ends that holds applications back, in the sidecar's container as the kubelet would run it.
+fn waited(pod: &Pod, timeout: &str) -> Option<i32> {
+    pod.enter(SIDECAR).args(["/usr/local/bin/meshgate", "wait", "--timeout", timeout]).output().unwrap().status.code()
 }

@@ -9,20 +9,21 @@ use meshgate::sandbox::Sandbox;
 use meshgate::sandbox::three::counted;
 use meshgate::sandbox::three::setting::{Setting, TO_DEFAULT};
 
-use crate::support::cluster::{Cluster, Workload};
+use crate::support::cluster::{Cluster, Workload, root};
 use crate::support::{Network, PROXY, Pod, manifest, until, world};
 
 const CLUSTERS: [&str; 3] = ["cluster-1", "cluster-2", "cluster-3"];
+/// The files of their roots.
+const BUNDLES: [&str; 3] = ["cluster-1.pem", "cluster-2.pem", "cluster-3.pem"];
 /// The account of `httpbin` in each.
 const ACCOUNTS: [&str; 3] = ["httpbin", "default", "httpbin"];
 /// What keeps it apart from other tests' pods and networks.
 const MESH: &str = "walkthrough-b";
-const GATEWAYS: u8 = 110;
+/// The pod of the gateways, at the guide's address.
+const GATEWAYS: &str = "walkthrough-b-gateways";
 const CURL: Workload = Workload { name: "curl", namespace: "curl", account: "curl", says: "curl" };
 const GATEWAY: Workload =
     Workload { name: "gateway", namespace: "meshgate-system", account: "meshgate-gateway", says: "gateway" };
-
-const READINGS: &str = "mesh_config_reloads_total{result=\"ok\"}";
 
 /// What is dropped first are the pods.
 struct Three {
@@ -30,7 +31,7 @@ struct Three {
     curl: Pod,
     _gateways: Pod,
     clusters: Vec<Cluster>,
-    _network: Network,
+    network: Network,
 }
 
 #[test]
@@ -77,44 +78,27 @@ impl Three {
     fn start() -> Self {
         let network = Network::new(MESH, [192, 168, 1]);
         let clusters = Sandbox::beside(&crate::binary(), CLUSTERS).unwrap();
-        let clusters: Vec<_> = clusters.into_iter().map(Cluster::of).collect();
-        write(&clusters, &network, Setting::new());
-        let virtual_address = IpAddr::from(Ipv4Addr::new(10, 96, 0, 20));
-        let hosts = [("httpbin.httpbin".to_owned(), virtual_address)];
-        let sidecar = |pod: &str, cluster: usize, workload: &Workload, host: u8| {
-            let listeners = format!("{}{}", manifest::REDIRECTED, others(cluster));
-            clusters[cluster].admit(workload, &listeners);
-            let yaml = manifest::application(pod, workload, &hosts);
-            let yaml = manifest::injected(&yaml, &clusters[cluster].folder(), workload.name);
-            Pod::play(pod, &yaml, MESH, network.address(host))
-        };
-        for (at, cluster) in clusters.iter().enumerate() {
-            for (name, other) in CLUSTERS.iter().zip(&clusters) {
-                cluster.trust(name, other);
-            }
-            let listeners = format!(
-                "role: gateway\ngateway: {{listeners: [\"0.0.0.0:{}\"]}}\nadmin: {{address: \"127.0.0.1:{}\"}}\n{}",
-                port(at),
-                15100 + at,
-                others(at)
-            );
-            cluster.admit(&GATEWAY, &listeners);
-        }
-        let gateways = Pod::play(&format!("{MESH}-gateways"), &gateways(&clusters), MESH, network.address(GATEWAYS));
-        let httpbin = |at: usize| sidecar(&format!("{MESH}-httpbin-{at}"), at, &httpbin(at), host(at));
-        let httpbin: Vec<_> = (0..3).map(httpbin).collect();
-        let curl = sidecar(&format!("{MESH}-curl"), 1, &CURL, 20);
-        let three = Self { httpbin, curl, _gateways: gateways, clusters, _network: network };
-        three.sidecars().for_each(Pod::until_ready);
+        let bundles: Vec<_> = BUNDLES.into_iter().zip(clusters.iter().map(root)).collect();
+        let clusters = clusters.into_iter().zip(rules(&network, Setting::new())).enumerate();
+        let clusters =
+            clusters.map(|(at, (sandbox, rules))| Cluster::new(sandbox, rules).beside(others(at), bundles.clone()));
+        let clusters: Vec<_> = clusters.collect();
+        let gateways = Pod::play(GATEWAYS, &gateways(&clusters), MESH, network.address(110));
+        let hosts = [("httpbin.httpbin".to_owned(), IpAddr::from(Ipv4Addr::new(10, 96, 0, 20)))];
+        let run =
+            |at: usize| clusters[at].run(&format!("{MESH}-httpbin-{at}"), &httpbin(at), &hosts, (&network, host(at)));
+        let httpbin: Vec<_> = (0..3).map(run).collect();
+        let curl = clusters[1].run(&format!("{MESH}-curl"), &CURL, &hosts, (&network, 20));
+        let three = Self { httpbin, curl, _gateways: gateways, clusters, network };
+        three.httpbin.iter().chain([&three.curl]).for_each(Pod::until_ready);
         three
     }
 
     /// Puts resources in force in all clusters, and waits until every sidecar has read them.
     fn in_force(&self, setting: Setting) {
-        let before: Vec<_> = self.sidecars().map(|pod| pod.metric(READINGS).unwrap_or(0.0)).collect();
-        write(&self.clusters, &self._network, setting);
-        for (pod, before) in self.sidecars().zip(before) {
-            pod.until_metric(READINGS, |now| now > before);
+        for (at, rules) in rules(&self.network, setting).into_iter().enumerate() {
+            let curl = (at == 1).then_some(&self.curl);
+            self.clusters[at].in_force(rules, [&self.httpbin[at]].into_iter().chain(curl), &[gateway(at)]);
         }
     }
 
@@ -131,10 +115,6 @@ impl Three {
         let names: Vec<_> = names.map(str::to_owned).collect();
         assert_eq!(names.len(), requests, "{answer}");
         names
-    }
-
-    fn sidecars(&self) -> impl Iterator<Item = &Pod> {
-        self.httpbin.iter().chain([&self.curl])
     }
 }
 
@@ -158,7 +138,7 @@ fn others(cluster: usize) -> String {
     let entry = |other: usize| {
         let (name, port) = (CLUSTERS[other], port(other));
         format!(
-            "  - {{clusterKey: default/default/default/{name}, trustBundle: {name}.pem, \
+            "  - {{clusterKey: default/default/default/{name}, trustBundle: /etc/meshgate/{name}.pem, \
              gateway: {{host: 192.168.1.110, port: {port}}}}}\n"
         )
     };
@@ -166,31 +146,55 @@ fn others(cluster: usize) -> String {
     format!("multicluster:\n  clusters:\n{}", entries.collect::<String>())
 }
 
-fn write(clusters: &[Cluster], network: &Network, setting: Setting) {
-    for (at, (cluster, documents)) in clusters.iter().zip(setting.documents()).enumerate() {
+/// The resources of each cluster.
+fn rules(network: &Network, setting: Setting) -> Vec<String> {
+    let rules = setting.documents().into_iter().enumerate().map(|(at, documents)| {
         let pod = httpbin(at).listed(network.address(host(at)));
-        cluster.sandbox.write_resource("rules.yaml", &[&documents[..], &[pod]].concat().join("---\n")).unwrap();
-    }
+        [documents, vec![pod]].concat().join("---\n")
+    });
+    rules.collect()
+}
+
+/// What a cluster's gateway reads is named after.
+fn gateway(cluster: usize) -> String {
+    format!("{GATEWAYS}-{}", CLUSTERS[cluster])
 }
 
 /// One pod with the gateways of all clusters, which have no sidecar and no redirection.
 fn gateways(clusters: &[Cluster]) -> String {
-    let (mut containers, mut volumes) = (String::new(), String::new());
-    for (name, cluster) in CLUSTERS.iter().zip(clusters) {
+    let (mut read, mut containers, mut volumes) = (String::new(), String::new(), String::new());
+    for (at, (name, cluster)) in CLUSTERS.iter().zip(clusters).enumerate() {
+        let gateway = gateway(at);
+        let listeners = format!(
+            "role: gateway\n\
+             workload: {{name: gateway, namespace: meshgate-system, serviceAccount: meshgate-gateway}}\n\
+             resources: {{directory: /var/lib/meshgate/resources}}\n\
+             gateway: {{listeners: [\"0.0.0.0:{}\"]}}\nadmin: {{address: \"127.0.0.1:{}\"}}\n",
+            port(at),
+            15100 + at
+        );
+        read += &cluster.read_by(&gateway, &GATEWAY, &listeners);
         containers += &format!(
             "  - name: {name}
     image: {PROXY}
-    args: [run, --bootstrap, /etc/meshgate/gateway.yaml]
     securityContext: {{readOnlyRootFilesystem: true, allowPrivilegeEscalation: false, capabilities: {{drop: [ALL]}}}}
-    volumeMounts: [{{name: {name}, mountPath: /etc/meshgate, readOnly: true}}]
+    volumeMounts:
+    - {{name: {name}-bootstrap, mountPath: /etc/meshgate, readOnly: true}}
+    - {{name: {name}-resources, mountPath: /var/lib/meshgate/resources, readOnly: true}}
+    - {{name: {name}-identity, mountPath: /var/lib/meshgate/identity, readOnly: true}}
 "
         );
-        volumes += &format!("  - {{name: {name}, hostPath: {{path: {}}}}}\n", cluster.folder().display());
+        for what in ["bootstrap", "resources"] {
+            let map = manifest::of_pod(&gateway, what);
+            volumes += &format!("  - {{name: {name}-{what}, configMap: {{name: {map}, optional: false}}}}\n");
+        }
+        let secret = manifest::of_pod(&gateway, "identity");
+        volumes += &format!("  - {{name: {name}-identity, secret: {{secretName: {secret}, optional: false}}}}\n");
     }
     format!(
-        "apiVersion: v1
+        "{read}apiVersion: v1
 kind: Pod
-metadata: {{name: {MESH}-gateways, namespace: meshgate-system, labels: {{app: gateway}}}}
+metadata: {{name: {GATEWAYS}, namespace: meshgate-system, labels: {{app: gateway}}}}
 spec:
   serviceAccountName: meshgate-gateway
   restartPolicy: Never

@@ -1,16 +1,15 @@
-//! YAML: what a user writes of a pod, and what becomes of it with a sidecar.
+//! YAML: what a user writes of a pod, what `meshgate inject` makes of it, and the ConfigMaps and the Secret that this asks for.
 
 use std::net::IpAddr;
-use std::path::Path;
 
 use super::cluster::Workload;
 use super::{APPLICATION, INIT, PROXY, THE_APPLICATION};
+use crate::command::{command, stdout};
 
-/// What a sidecar takes: whatever is redirected to it.
-pub(crate) const REDIRECTED: &str = "\
-inbound: {listeners: [{address: \"0.0.0.0:15006\", originalDestination: kernel}]}
-outbound: {listeners: [{address: \"127.0.0.1:15001\", originalDestination: kernel}]}
-";
+/// The name of what a pod's proxy reads: `bootstrap`, `resources`, `identity`.
+pub(crate) fn of_pod(pod: &str, what: &str) -> String {
+    format!("{pod}-{what}")
+}
 
 /// The Pod of a workload that listens on 8080 and has a client beside it. It says nothing of any proxy.
 pub(crate) fn application(pod: &str, workload: &Workload, hosts: &[(String, IpAddr)]) -> String {
@@ -33,37 +32,38 @@ spec:
     )
 }
 
-/// It with a sidecar that reads `folder`, and an init container that redirects.
-pub(crate) fn injected(yaml: &str, folder: &Path, name: &str) -> String {
-    let folder = folder.display();
-    yaml.to_owned()
-        + &format!(
-            "  - name: meshgate
-    image: {PROXY}
-    args: [run, --bootstrap, /etc/meshgate/{name}.yaml]
-    securityContext:
-      runAsUser: 1337
-      runAsGroup: 1337
-      runAsNonRoot: true
-      readOnlyRootFilesystem: true
-      allowPrivilegeEscalation: false
-      capabilities: {{drop: [ALL]}}
-    volumeMounts:
-    - {{name: meshgate, mountPath: /etc/meshgate, readOnly: true}}
-  initContainers:
-  - name: meshgate-init
-    image: {INIT}
-    command: [/usr/sbin/nft, -f, /etc/meshgate/rules.nft]
-    securityContext:
-      runAsUser: 0
-      readOnlyRootFilesystem: true
-      allowPrivilegeEscalation: false
-      capabilities: {{drop: [ALL], add: [NET_ADMIN, NET_RAW]}}
-    volumeMounts:
-    - {{name: meshgate, mountPath: /etc/meshgate, readOnly: true}}
-  volumes:
-  - name: meshgate
-    hostPath: {{path: {folder}}}
-"
-        )
+/// The sidecar's ports, which are said for people to read. podman 4.3 takes each for one of the machine's own, where only the first
+/// pod gets it.
+const PORTS: &str = "    ports:
+    - name: mesh-admin
+      containerPort: 15021
+    - name: mesh-inbound
+      containerPort: 15006
+";
+
+/// It with a sidecar and an init container that redirects, as the product makes it.
+pub(crate) fn injected(pod: &str, yaml: &str) -> String {
+    let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    std::fs::write(file.path(), yaml).unwrap();
+    let mut inject = command(crate::binary());
+    inject.args(["inject", "--labels", "literal", "--proxy-image", PROXY, "--init-image", INIT]);
+    inject.args(["--identity-secret", &of_pod(pod, "identity"), "--bootstrap-config-map", &of_pod(pod, "bootstrap")]);
+    inject.args(["--resources-config-map", &of_pod(pod, "resources")]).arg(file.path());
+    let injected = stdout(&inject.output().unwrap());
+    assert!(injected.contains(PORTS), "{injected}");
+    injected.replace(PORTS, "")
+}
+
+/// A ConfigMap.
+pub(crate) fn config_map(name: &str, entries: &[(&str, String)]) -> String {
+    format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n{}---\n", data(entries))
+}
+
+/// Entries by name, of a ConfigMap or for [`super::world::keep_secret`].
+pub(crate) fn data(entries: &[(&str, String)]) -> String {
+    let entries = entries.iter().map(|(name, text)| {
+        let lines: String = text.lines().map(|line| format!("    {line}\n")).collect();
+        format!("  {name}: |\n{lines}")
+    });
+    format!("data:\n{}", entries.collect::<String>())
 }

@@ -7,9 +7,6 @@ use meshgate::sandbox::Sandbox;
 use super::cluster::{Cluster, Workload};
 use super::{Network, Pod, manifest, world};
 
-/// The metric that says which configuration is in force.
-const GENERATION: &str = "mesh_config_generation";
-
 /// A pod to be in namespace `default`: the name of its account, its service and its application, and whether it has a sidecar.
 pub(crate) type Spec = (&'static str, InMesh);
 
@@ -24,6 +21,8 @@ pub(crate) enum InMesh {
 #[derive(Debug)]
 pub(crate) struct Mesh {
     pods: Vec<(Spec, Pod)>,
+    /// What the cluster's API server would know of the pods.
+    services: String,
     cluster: Cluster,
     _network: Network,
 }
@@ -37,30 +36,29 @@ impl Mesh {
             return None;
         }
         let network = Network::new(name, [10, 89, third]);
-        let cluster = Cluster::of(Sandbox::new(&crate::binary()).unwrap());
-        let (mut documents, mut hosts) = (Vec::new(), Vec::new());
-        let in_mesh = specs.iter().enumerate().filter(|(_, (_, in_mesh))| *in_mesh == InMesh::Yes);
-        for (index, (name, _)) in in_mesh {
-            let (workload, service) = (workload(name), service(index));
-            cluster.admit(&workload, manifest::REDIRECTED);
-            documents.push(workload.listed(network.address(host(index))));
-            documents.push(format!(
-                "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
-                 spec: {{clusterIP: {service}, selector: {{app: {name}}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}\n"
-            ));
-            hosts.push((format!("{name}.default.svc.cluster.local"), service));
+        let sidecars = || specs.iter().enumerate().filter(|(_, (_, in_mesh))| *in_mesh == InMesh::Yes);
+        let hosts = sidecars().map(|(index, (name, _))| (format!("{name}.default.svc.cluster.local"), service(index)));
+        let (hosts, mut services) = (hosts.collect::<Vec<_>>(), String::new());
+        for (index, (name, _)) in sidecars() {
+            let (listed, service) = (workload(name).listed(network.address(host(index))), service(index));
+            services += &format!(
+                "{listed}---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: default}}\n\
+                 spec: {{clusterIP: {service}, selector: {{app: {name}}}, ports: [{{name: http, port: 80, targetPort: 8080}}]}}\n---\n"
+            );
         }
-        cluster.sandbox.write_resource("workloads.yaml", &documents.join("---\n")).unwrap();
-        let mut pods = Vec::new();
-        for (index, spec) in specs.iter().enumerate() {
-            let (workload, pod) = (workload(spec.0), format!("{name}-{}", spec.0));
-            let mut yaml = manifest::application(&pod, &workload, &hosts);
-            if spec.1 == InMesh::Yes {
-                yaml = manifest::injected(&yaml, &cluster.folder(), spec.0);
-            }
-            pods.push((*spec, Pod::play(&pod, &yaml, name, network.address(host(index)))));
-        }
-        let mesh = Self { pods, cluster, _network: network };
+        let cluster = Cluster::new(Sandbox::new(&crate::binary()).unwrap(), services.clone());
+        let start = |(index, spec): (usize, &Spec)| {
+            let (workload, pod, host) = (workload(spec.0), format!("{name}-{}", spec.0), host(index));
+            let pod = match spec.1 {
+                InMesh::Yes => cluster.run(&pod, &workload, &hosts, (&network, host)),
+                InMesh::No => {
+                    let yaml = manifest::application(&pod, &workload, &hosts);
+                    Pod::play(&pod, &yaml, name, network.address(host))
+                }
+            };
+            (*spec, pod)
+        };
+        let mesh = Self { pods: specs.iter().enumerate().map(start).collect(), services, cluster, _network: network };
         mesh.in_mesh().for_each(Pod::until_ready);
         Some(mesh)
     }
@@ -72,11 +70,8 @@ impl Mesh {
 
     /// Puts policies in force in every sidecar, in place of those before.
     pub(crate) fn policies(&self, documents: &[&str]) {
-        let before: Vec<_> = self.in_mesh().map(|pod| pod.metric(GENERATION).unwrap()).collect();
-        self.cluster.sandbox.write_resource("policies.yaml", &documents.join("---\n")).unwrap();
-        for (pod, before) in self.in_mesh().zip(before) {
-            pod.until_metric(GENERATION, |now| now > before);
-        }
+        let rules = self.services.clone() + &documents.join("---\n");
+        self.cluster.in_force(rules, self.in_mesh(), &[]);
     }
 
     fn in_mesh(&self) -> impl Iterator<Item = &Pod> {

@@ -13,7 +13,7 @@ use super::world::podman;
 /// The container of the application.
 pub(crate) const APPLICATION: &str = "app";
 /// The container of the proxy.
-pub(crate) const SIDECAR: &str = "meshgate";
+pub(crate) const SIDECAR: &str = "meshgate-proxy";
 
 /// A pod; it is removed when dropped.
 #[derive(Debug)]
@@ -58,21 +58,21 @@ impl Pod {
         stdout(&inspect.output().unwrap()).trim().to_owned()
     }
 
-    /// A metric of the sidecar by its name and labels as exposed; `None` while it is not there.
-    pub(crate) fn metric(&self, series: &str) -> Option<f64> {
-        let page = self.curl(&["http://127.0.0.1:15000/metrics"]).body;
-        let line = page.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))?;
-        line.rsplit(' ').next()?.parse().ok()
+    /// The sum of a metric of the sidecar over all labels.
+    pub(crate) fn metric(&self, name: &str) -> f64 {
+        let page = self.curl(&["http://127.0.0.1:15021/metrics"]).body;
+        let lines = page.lines().filter(|line| line.starts_with(name));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// Waits until a metric satisfies a condition.
-    pub(crate) fn until_metric(&self, series: &str, wanted: impl Fn(f64) -> bool) {
-        until(&format!("{series} of {}", self.name), || self.metric(series).filter(|value| wanted(*value)));
+    /// How often the sidecar has read its resources.
+    pub(crate) fn readings(&self) -> f64 {
+        self.metric("mesh_config_reloads_total")
     }
 
     /// Waits until the sidecar says that it is ready.
     pub(crate) fn until_ready(&self) {
-        let ready = || (self.curl(&["http://127.0.0.1:15000/ready"]).status == 200).then_some(());
+        let ready = || (self.curl(&["http://127.0.0.1:15021/ready"]).status == 200).then_some(());
         until(&format!("{} being ready", self.name), ready);
     }
 

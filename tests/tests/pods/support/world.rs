@@ -87,6 +87,19 @@ pub(crate) fn podman<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Comman
     podman
 }
 
+/// Makes a Secret for volumes. podman 4.3 keeps it as YAML, reads no `stringData`, and does not decode `data`; so this is not played.
+pub(crate) fn keep_secret(name: &str, data: &str) {
+    feed(&mut podman(["secret", "create", name, "-"]), data).unwrap_or_else(|error| panic!("{error}"));
+}
+
+/// Replaces a file of a volume in one step.
+pub(crate) fn replace(volume: &str, file: &str, text: &str) {
+    let folder = format!("{ROOT}/storage/volumes/{volume}/_data");
+    let mut write = enter();
+    write.args(["sh", "-ec", "cat >\"$0/.new\"; mv \"$0/.new\" \"$0/$1\"", &folder, file]);
+    feed(&mut write, text).unwrap_or_else(|error| panic!("{error}"));
+}
+
 /// Whether podman works here, with the images built. When it does not, says so where no test harness captures it.
 pub(crate) fn works() -> bool {
     let Err(reason) = HOLDER.as_ref().and_then(|_| images::BUILT.as_ref()) else { return true };
