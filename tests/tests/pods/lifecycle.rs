@@ -1,7 +1,6 @@
 //! The end of a sidecar's container: asked for, and not.
 
 use crate::support::pod::{APPLICATION, SIDECAR};
-use crate::support::world::podman;
 use crate::support::{InMesh, Mesh, Pod, until};
 
 #[test]
@@ -12,23 +11,23 @@ fn a_pod_that_is_stopped_finishes_what_it_is_at() {
     let [frontend, backend] = mesh.pods(["frontend", "backend"]);
     let url = "http://backend.default.svc.cluster.local/upload";
 
-    // Four seconds' worth of a body; the application answers when it has all of it.
-    let upload = ["sh", "-c", "head -c 80000 /dev/zero | curl -sS --limit-rate 20000 --data-binary @- \"$0\"", url];
+    // Eight seconds' worth of a body; the application answers when it has all of it.
+    let upload = ["sh", "-c", "head -c 80000 /dev/zero | curl -sS --limit-rate 10000 --data-binary @- \"$0\"", url];
     let mut uploading = frontend.enter(APPLICATION);
     let uploading = uploading.arg("busybox").args(upload).spawn().unwrap();
     let inbound = "mesh_connections{direction=\"inbound\"}";
     until("a request in progress", || (backend.metric(inbound) > 0.0).then_some(()));
     assert_eq!(waited(backend, "5s"), Some(0), "it is ready");
-    let mut stop = podman(["pod", "stop", "--time", "20", &backend.name]);
-    let stop = stop.spawn().unwrap();
+    // As the kubelet does: every container is told, and the network stays. podman's own end of a pod takes the network away first.
+    for container in [APPLICATION, SIDECAR] {
+        backend.signal(container, "TERM");
+    }
     // What is about to end is not ready: nobody's start waits for it in vain.
-    let unready = || (waited(backend, "1ms") == Some(1)).then_some(());
-    until("a sidecar that is told to end", unready);
+    until("a sidecar that is told to end", || (waited(backend, "1ms") == Some(1)).then_some(()));
     let answer = uploading.wait_with_output().unwrap();
-    let stopped = stop.wait_with_output().unwrap();
     let answer = crate::command::stdout(&answer);
     assert!(answer.starts_with("name: backend\n"), "{answer}");
-    assert!(stopped.status.success(), "{stopped:?}");
+    backend.until_ended(SIDECAR);
     assert_eq!(backend.inspect(SIDECAR, ".State.ExitCode"), "0", "{}", backend.output(SIDECAR));
 }
 
@@ -46,7 +45,8 @@ fn without_its_sidecar_an_application_has_no_network() {
     }
     stranger.curl(&[&at(frontend)]).assert_ok("inward");
     for pod in [frontend, backend] {
-        pod.kill(SIDECAR);
+        pod.signal(SIDECAR, "KILL");
+        pod.until_ended(SIDECAR);
     }
     for url in &outside {
         let answer = frontend.curl(&[url]);

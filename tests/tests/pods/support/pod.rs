@@ -44,10 +44,13 @@ impl Pod {
         podman(["exec", &self.container(container)])
     }
 
-    /// Kills a container's processes: they hear nothing of it beforehand.
-    pub(crate) fn kill(&self, container: &str) {
-        let mut kill = podman(["kill", "--signal", "KILL", &self.container(container)]);
-        stdout(&kill.output().unwrap());
+    /// Sends a signal to a container's first process.
+    pub(crate) fn signal(&self, container: &str, signal: &str) {
+        stdout(&podman(["kill", "--signal", signal, &self.container(container)]).output().unwrap());
+    }
+
+    /// Waits for a container's end.
+    pub(crate) fn until_ended(&self, container: &str) {
         until("a container's end", || (self.inspect(container, ".State.Status") == "exited").then_some(()));
     }
 
