@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::binary;
-use crate::command::{command, stdout};
+use crate::command::{command, stdout, text};
 use crate::support::world::{enter, podman, works};
 use crate::support::{INIT, PROXY};
 
@@ -63,6 +63,18 @@ fn the_proxys_image_is_one_file_and_a_user_who_is_not_root() {
     note(PROXY, size);
     let user = podman(["image", "inspect", "--format", "{{.User}}", PROXY]).output().unwrap();
     assert_eq!(stdout(&user).trim(), "1337:1337");
+}
+
+#[test]
+#[ignore = "needs podman and the release build: just pods"]
+fn names_are_resolved_where_there_is_no_libc() {
+    if !works() {
+        return;
+    }
+    let mut ask = podman(["run", "--rm", "--network", "none", "--add-host", "admin.example:127.0.0.9", PROXY]);
+    let output = ask.args(["explain", "--admin", "admin.example:9"]).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(said.contains("127.0.0.9:9: Connection refused"), "{said}");
 }
 
 #[test]
