@@ -4,7 +4,7 @@
 //! cluster address. An init container of the one image redirects, a container of the other is the sidecar.
 //!
 //! All of it lives in namespaces of its own, processes and mounts included, with its images in memory, and ends with the test
-//! program, however that ends. Only the containers' empty cgroups would outlive a test program that is killed.
+//! program, however that ends. Only empty cgroups outlive it: podman's own, and the pods' when the test program is killed.
 //!
 //! Asked for by `just pods` or `.ci/run pods`: it needs root, podman and its parts, and `MESHGATE_IMAGE_BINARY`, the statically
 //! linked program to put into the images. Where podman cannot work a test says so on standard error, past the test harness, and
