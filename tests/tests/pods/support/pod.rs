@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::command::{Answer, feed, stdout, text};
 
 use super::until;
-use super::world::podman;
+use super::world::{enter, podman};
 
 /// The container of the application.
 pub(crate) const APPLICATION: &str = "app";
@@ -113,8 +113,16 @@ impl Drop for Pod {
             let logs = podman(["pod", "logs", &self.name]).output().unwrap();
             eprintln!("{}: {}{}", self.name, text(&logs.stdout), text(&logs.stderr));
         }
+        let inspected = podman(["pod", "inspect", "--format", "{{.ID}}", &self.name]).output().unwrap();
         if let Err(error) = feed(&mut podman(["pod", "rm", "--force", "--time", "0", &self.name]), "") {
             eprintln!("{error}");
+        }
+        // podman forgets cgroups of a hierarchy that it does not use, and they end with no namespace. Only empty ones can be removed.
+        let cgroups = format!("*/libpod_parent/{}*", text(&inspected.stdout).trim());
+        if inspected.status.success() {
+            let mut sweep = enter();
+            sweep.args(["find", "/sys/fs/cgroup", "-depth", "-type", "d", "-path", &cgroups]);
+            let _ = sweep.args(["-exec", "rmdir", "{}", ";"]).output();
         }
     }
 }
