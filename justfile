@@ -43,9 +43,13 @@ soak seconds="600":
 demo *arguments: release
     ${CARGO_TARGET_DIR:-target}/release/meshgate demo {{ arguments }}
 
-# The binary that ships
+# Both images in real pods (needs root and podman)
+pods: release
+    MESHGATE_IMAGE_BINARY="$(realpath "${CARGO_TARGET_DIR:-target}/release/meshgate")" cargo test --locked -p meshgate-tests --test pods -- --include-ignored
+
+# The binary that ships: linked statically, as it is in the images
 release:
-    cargo build --release --locked --package meshgate
+    cargo rustc --release --locked --package meshgate --bin meshgate -- -C target-feature=+crt-static
 
 # All of the gate
 gate:
