@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
+use meshgate::http::headers::REQUEST_ID;
 use meshgate::http::server::LocalExecutor;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -69,7 +70,8 @@ impl Question {
 
     fn request(&self, http2: bool) -> Request<Full<Bytes>> {
         let body = if self.method == Method::GET { Bytes::new() } else { pattern(self.tag.as_bytes(), self.len) };
-        let request = Request::builder().method(self.method.clone()).header(TAG, &self.tag);
+        let request =
+            Request::builder().method(self.method.clone()).header(TAG, &self.tag).header(REQUEST_ID, &self.tag);
         let request = match http2 {
             true => request.uri(format!("http://{SERVICE}{}", self.path())),
             false => request.uri(self.path()).header("host", SERVICE),

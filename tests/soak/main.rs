@@ -99,5 +99,10 @@ async fn soak(length: Duration) -> ExitCode {
     for problem in &problems {
         println!("PROBLEM: {problem}");
     }
+    let unexplained = tally.unexplained();
+    if !unexplained.is_empty() {
+        println!("what the sidecars say of it:");
+        setting.said(&unexplained).iter().for_each(|line| println!("{line}"));
+    }
     if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -68,6 +68,16 @@ impl Setting {
         SocketAddr::new(self.caller.address(), VIRTUAL_PORT)
     }
 
+    /// The lines of all access logs about requests of these names.
+    pub(crate) fn said(&self, names: &[String]) -> Vec<String> {
+        let is_meant = |line: &serde_json::Value| names.iter().any(|name| line["request_id"] == name.as_str());
+        let of = |(pod, sidecar): (&str, &Sidecar)| {
+            let lines = sidecar.access_log().into_iter().filter(is_meant);
+            lines.map(|line| format!("{pod}: {line}")).collect::<Vec<_>>()
+        };
+        self.sidecars().flat_map(of).collect()
+    }
+
     /// Every process, with its name.
     pub(crate) fn sidecars(&self) -> impl Iterator<Item = (&'static str, &Sidecar)> {
         [("caller", &self.caller), (RAW, &self.raw)].into_iter().chain(BACKENDS.into_iter().zip(&self.backends))

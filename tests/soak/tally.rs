@@ -71,7 +71,8 @@ pub(crate) struct Tally {
     refused: Cell<u64>,
     cut: Cell<u64>,
     explained: RefCell<BTreeMap<String, u64>>,
-    unexplained: RefCell<Vec<String>>,
+    /// Name and fault.
+    unexplained: RefCell<Vec<(String, String)>>,
     slowest: Cell<Duration>,
     /// Of answers: before there were faults, and since.
     times: [RefCell<Vec<Duration>>; 2],
@@ -168,7 +169,7 @@ impl Tally {
             if self.unexplained.borrow().len() < 20 {
                 println!("UNEXPLAINED {text}");
             }
-            self.unexplained.borrow_mut().push(text);
+            self.unexplained.borrow_mut().push((name.to_owned(), text));
         }
     }
 
@@ -192,8 +193,14 @@ impl Tally {
         )
     }
 
+    /// The requests whose failure nothing excuses.
+    pub(crate) fn unexplained(&self) -> Vec<String> {
+        self.unexplained.borrow().iter().map(|(name, _)| name.clone()).collect()
+    }
+
     pub(crate) fn problems(&self) -> Vec<String> {
-        let mut problems: Vec<String> = self.unexplained.borrow().iter().take(20).cloned().collect();
+        let mut problems: Vec<String> =
+            self.unexplained.borrow().iter().take(20).map(|(_, text)| text.clone()).collect();
         let ended = self.good.get() + self.refused.get() + self.cut.get();
         let failed = self.explained.borrow().values().sum::<u64>() + self.unexplained.borrow().len() as u64;
         if self.sent.get() != ended + failed {
