@@ -221,8 +221,11 @@ fn an_application_that_is_down_is_a_503_that_says_whose_fault_it_is() {
         assert_eq!(mesh.get("/down").await.to_string(), "503 upstream connect error");
         let line = logged_path(mesh.backend(), "/down").await;
         assert_eq!((line["response_code"].as_u64(), line["response_flags"].as_str()), (Some(503), Some("UF")));
+        // Nobody else could be asked, and it is the called side that says what failed.
         let line = logged_path(&mesh.frontend, "/down").await;
-        assert_eq!((line["response_code"].as_u64(), line["response_flags"].as_str()), (Some(503), Some("-")));
+        assert_eq!((line["response_code"].as_u64(), line["response_flags"].as_str()), (Some(503), Some("UF")));
+        let details = line["response_code_details"].as_str().unwrap_or_default();
+        assert!(details.ends_with("its proxy did not reach the application"), "{details}");
     });
 }
 

@@ -150,7 +150,7 @@ fn functions(folder: &Path, found: &mut BTreeSet<String>) {
 #[test]
 fn every_test_that_the_table_of_attacks_names_exists() {
     let mut known = BTreeSet::new();
-    for folder in ["proxy", "identity", "config", "policy", "tests"] {
+    for folder in ["proxy", "identity", "config", "policy", "iptables", "tests"] {
         functions(&root().join(folder), &mut known);
     }
     let text = page("security.md");

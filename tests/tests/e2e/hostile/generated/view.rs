@@ -50,6 +50,7 @@ pub(super) fn of(call: &Call, level: Level) -> Option<Received> {
     };
     let mut cookies = lines("cookie");
     if call.http2 && cookies.len() > 1 {
+        cookies.retain(|crumb| !crumb.is_empty());
         cookies = vec![cookies.join(b"; ".as_slice())];
     }
     let target = path(&target, level)?;
