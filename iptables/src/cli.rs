@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
+use crate::alone::Alone;
 use crate::apply::{self, Applied};
 use crate::backend::Choice;
 use crate::check::check;
@@ -163,6 +164,10 @@ impl Tooling {
     fn machine(&self) -> Machine {
         Machine::new(Duration::from_secs(u64::from(self.lock_timeout) + u64::from(self.tool_timeout)))
     }
+
+    fn alone(&self) -> Result<Alone, Error> {
+        Alone::wait(Duration::from_secs(self.lock_timeout.into()))
+    }
 }
 
 impl From<&Probing> for validate::Probing {
@@ -233,6 +238,7 @@ fn of_family(rules: &RuleSet, family: Family) -> String {
 fn run_apply(args: &Apply, out: &mut impl Write) -> Result<u8, Error> {
     let machine = args.tooling.machine();
     let wanted = Wanted::settle(&machine, &args.options)?;
+    let _alone = args.tooling.alone()?;
     let request = apply::Request {
         backend: args.backend,
         lock_seconds: args.tooling.lock_timeout,
@@ -270,6 +276,7 @@ fn report_applied(applied: &Applied, options: &Options, dry: bool, out: &mut imp
 }
 
 fn run_clean(tooling: &Tooling, out: &mut impl Write) -> Result<u8, Error> {
+    let _alone = tooling.alone()?;
     let Cleaned { backends, routes, address } = clean(&tooling.machine(), tooling.lock_timeout)?;
     for (backend, count) in &backends {
         writeln!(out, "removed {count} rules of {backend}")?;

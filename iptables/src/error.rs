@@ -19,6 +19,15 @@ pub enum Error {
     /// The output could not be written.
     #[error("cannot write the output: {0}")]
     Write(#[from] io::Error),
+    /// Whether another command is at it could not be asked.
+    #[error("cannot find out whether another meshgate changes rules in this network namespace: {0}")]
+    Alone(#[source] io::Error),
+    /// Another command was at it all the time.
+    #[error("another meshgate has been changing rules in this network namespace for {} s; --lock-timeout waits longer", .0.as_secs())]
+    Busy(
+        /// How long it was waited for.
+        Duration,
+    ),
     /// A program could not be run.
     #[error("cannot run {}: {error}", program.display())]
     Program {

@@ -8,6 +8,7 @@
 //! What it does not do: it speaks to no kernel by itself, but through the firewall tools. `docs/redirection.md` gives the
 //! reason for each rule, `docs/iptables.md` the commands.
 
+mod alone;
 mod apply;
 mod backend;
 mod check;

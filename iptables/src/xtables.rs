@@ -92,19 +92,11 @@ impl Xtables {
     /// # Errors
     /// What a tool says; then all is as it was, unless the error says otherwise.
     pub(crate) fn load(&self, system: &impl System, wanted: &Dumps) -> Result<(), Error> {
-        let mut before = self.loaded(system)?;
-        for attempt in 1.. {
-            let Err(error) = self.change(system, &before, wanted) else { return Ok(()) };
-            let now = self.loaded(system).map_err(|undo| not_undone(&error, undo))?;
-            self.change(system, &now, &before).map_err(|undo| not_undone(&error, undo))?;
-            // A jump that was to be deleted by its words and is gone: another command was at it at the same time.
-            let since = self.loaded(system)?;
-            if since == before || attempt == ATTEMPTS {
-                return Err(error);
-            }
-            before = since;
-        }
-        Ok(())
+        let before = self.loaded(system)?;
+        let Err(error) = self.change(system, &before, wanted) else { return Ok(()) };
+        let now = self.loaded(system).map_err(|undo| not_undone(&error, undo))?;
+        self.change(system, &now, &before).map_err(|undo| not_undone(&error, undo))?;
+        Err(error)
     }
 
     /// Whether the tools would take the rules, as far as they tell without loading them.
@@ -171,6 +163,3 @@ pub(crate) fn run(
     let command = [&*name].into_iter().chain(arguments.iter().copied()).collect::<Vec<_>>().join(" ");
     Err(Error::Refused { command, complaint: ran.complaint })
 }
-
-/// How often to start over when somebody else changes our rules at the same time: two commands at once need two.
-const ATTEMPTS: u32 = 3;

@@ -187,8 +187,7 @@ fn two_at_once_leave_one_of_the_two() {
                 assert!(output.status.success(), "{backend}: {}", text(&output.stderr));
             }
             let held = options.map(|options| place.run(&format!("check {options}")).status.code() == Some(0));
-            // Each family, and each of iptables' tables, is whole; which of the two it is may differ between them.
-            assert!(held.contains(&true) || backend != "nft", "{backend}: {}", place.everything());
+            assert!(held.contains(&true), "{backend}: {}", place.everything());
             place.ends(&format!("apply --backend {backend} -o 25"), 0);
             place.ends("check -o 25", 0);
         }
