@@ -71,7 +71,7 @@ impl Question {
     fn request(&self, http2: bool) -> Request<Full<Bytes>> {
         let body = if self.method == Method::GET { Bytes::new() } else { pattern(self.tag.as_bytes(), self.len) };
         let request =
-            Request::builder().method(self.method.clone()).header(TAG, &self.tag).header(REQUEST_ID, &self.tag);
+            Request::builder().method(self.method.clone()).header(TAG, &self.tag).header(&REQUEST_ID, &self.tag);
         let request = match http2 {
             true => request.uri(format!("http://{SERVICE}{}", self.path())),
             false => request.uri(self.path()).header("host", SERVICE),
