@@ -73,8 +73,8 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, config: watch::Re
 }
 
 async fn respond(
-    shared: &Shared,
-    snapshot: &Snapshot,
+    shared: &Arc<Shared>,
+    snapshot: &Arc<Snapshot>,
     caller: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {

@@ -13,6 +13,7 @@ pub mod labels;
 pub mod process;
 pub mod series;
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -24,7 +25,7 @@ use crate::connection::Direction;
 use crate::http::guard::http2::Excess;
 pub use counters::{DecisionCounters, Ending, RequestCounters, grpc_status};
 pub use edge::{Called, Facts, Party};
-use exposition::{Format, Page};
+use exposition::{Format, Page, Source};
 use family::Exposed;
 pub use family::Family;
 pub use istio::{Amounts, RequestLabels, RequestSeries, TcpLabels, TcpSeries};
@@ -44,8 +45,8 @@ const REVISION: &str = match option_env!("MESHGATE_REVISION") {
     None => UNKNOWN,
 };
 
-/// Every metric of the process that is counted, and not only looked up when somebody asks.
-#[derive(Debug, Default)]
+/// Every metric of the process that is counted, and not only looked up when somebody asks. A clone is the same metrics.
+#[derive(Debug, Clone, Default)]
 pub struct Metrics {
     settings: MetricsSettings,
     /// Istio's request metrics.
@@ -133,21 +134,7 @@ impl Metrics {
 
     /// All metrics, as text.
     pub fn render(&self) -> String {
-        let mut page = Page::new(Format::Text, 0);
-        self.write(&mut page);
-        page.finish()
-    }
-
-    /// Writes all metrics.
-    pub fn write(&self, page: &mut Page) {
-        istio::write_requests(&self.requests, page);
-        istio::write_tcp(&self.tcp, page);
-        let version = env!("CARGO_PKG_VERSION");
-        page.head("istio_build", exposition::Kind::Gauge, "What this is");
-        page.value("istio_build", &format!("component=\"proxy\",tag=\"{version}\""), 1);
-        page.head("mesh_build_info", exposition::Kind::Gauge, "Version and commit of this binary");
-        page.value("mesh_build_info", &format!("version=\"{version}\",revision=\"{REVISION}\""), 1);
-        self.each(|name, help, metric| metric.write(name, help, page));
+        exposition::page(Format::Text, self.clone())
     }
 
     /// Forgets series in which nothing has been counted for as long as `metrics.idle` says.
@@ -243,6 +230,24 @@ impl Metrics {
     }
 }
 
+impl Source for Metrics {
+    fn write(&self, page: &mut Page<'_>) -> fmt::Result {
+        istio::write_requests(&self.requests, page)?;
+        istio::write_tcp(&self.tcp, page)?;
+        let version = env!("CARGO_PKG_VERSION");
+        let build = [("component", "proxy"), ("tag", version)];
+        page.gauge("istio_build", "What this is")?.of(&build)?.level(1_u64)?;
+        let build = [("version", version), ("revision", REVISION)];
+        page.gauge("mesh_build_info", "Version and commit of this binary")?.of(&build)?.level(1_u64)?;
+        let mut written = Ok(());
+        self.each(|name, help, metric| written = written.and_then(|()| metric.write(name, help, page)));
+        written
+    }
+}
+
 fn seconds(at: SystemTime) -> u64 {
     at.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
 }
+
+#[cfg(test)]
+mod tests;

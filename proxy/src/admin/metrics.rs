@@ -3,76 +3,81 @@
 //! All of it is read from atomics and short lists; no worker waits for it.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
 
 use meshgate_config::Snapshot;
 
-use crate::metrics::exposition::{Format, Kind, Labels, Page};
+use crate::metrics::exposition::{self, Format, Page, Source};
+use crate::metrics::family::OVERFLOW;
 use crate::metrics::process;
 use crate::worker::Shared;
 
-/// What a page takes that is not much used: it grows from there.
-const ROOM: usize = 64 * 1024;
-
 /// The page.
-pub(super) fn page(shared: &Shared, snapshot: &Snapshot, format: Format) -> String {
-    let mut page = Page::new(format, ROOM);
-    shared.metrics.write(&mut page);
-    endpoints(shared, snapshot, &mut page);
-    use_of_room(shared, &mut page);
-    let blockers = shared.readiness.blockers();
-    one(&mut page, "mesh_ready", "Whether it is ready, as /ready says", usize::from(blockers.is_empty()));
-    let is_draining = blockers.contains(&"draining");
-    one(&mut page, "mesh_draining", "Whether it is on its way to its end", usize::from(is_draining));
-    process::write(&mut page);
-    page.finish()
+pub(super) fn page(shared: &Arc<Shared>, snapshot: &Arc<Snapshot>, format: Format) -> String {
+    exposition::page(format, Everything { shared: Arc::clone(shared), snapshot: Arc::clone(snapshot) })
 }
 
-fn one(page: &mut Page, name: &str, help: &str, value: usize) {
-    page.head(name, Kind::Gauge, help);
-    page.value(name, "", value);
+/// Where all that is on the page comes from.
+#[derive(Debug)]
+struct Everything {
+    shared: Arc<Shared>,
+    snapshot: Arc<Snapshot>,
 }
 
-/// How many endpoints each service port has, ready and not; of as many services as a metric may have series.
-fn endpoints(shared: &Shared, snapshot: &Snapshot, page: &mut Page) {
-    const NAME: &str = "mesh_endpoints";
-    page.head(NAME, Kind::Gauge, "Endpoints of services");
-    let most = shared.bootstrap.metrics.max_series / 2;
-    let (mut rest, mut ports) = ((0, 0), BTreeMap::new());
-    for port in snapshot.services.iter() {
-        let (ready, not) = (port.endpoints.len(), port.not_ready);
-        if ports.len() < most {
-            ports.insert((port.host.as_str(), port.port), (ready, not));
-        } else {
-            rest = (rest.0 + ready, rest.1 + not);
+impl Source for Everything {
+    fn write(&self, page: &mut Page<'_>) -> fmt::Result {
+        self.shared.metrics.write(page)?;
+        self.endpoints(page)?;
+        self.use_of_room(page)?;
+        let blockers = self.shared.readiness.blockers();
+        one(page, "mesh_ready", "Whether it is ready, as /ready says", usize::from(blockers.is_empty()))?;
+        let is_draining = blockers.contains(&"draining");
+        one(page, "mesh_draining", "Whether it is on its way to its end", usize::from(is_draining))?;
+        process::write(page)
+    }
+}
+
+fn one(page: &mut Page<'_>, name: &str, help: &str, value: usize) -> fmt::Result {
+    page.gauge(name, help)?.level(value)
+}
+
+impl Everything {
+    /// How many endpoints each service port has, ready and not; of as many services as a metric may have series.
+    fn endpoints(&self, page: &mut Page<'_>) -> fmt::Result {
+        let most = self.shared.bootstrap.metrics.max_series / 2;
+        let (mut rest, mut ports) = ((0, 0), BTreeMap::new());
+        for port in self.snapshot.services.iter() {
+            let (ready, not) = (port.endpoints.len(), port.not_ready);
+            if ports.len() < most {
+                ports.insert((port.host.as_str(), port.port), (ready, not));
+            } else {
+                rest = (rest.0 + ready, rest.1 + not);
+            }
         }
-    }
-    let mut write = |service: &str, port: &str, (ready, not): (usize, usize)| {
-        for (state, count) in [("ready", ready), ("not_ready", not)] {
-            let mut labels = Labels::default();
-            labels.add("service", service);
-            labels.add("port", port);
-            labels.add("state", state);
-            page.value(NAME, &labels.into_text(), count);
+        let mut metric = page.gauge("mesh_endpoints", "Endpoints of services")?;
+        let mut write = |service: &str, port: &str, (ready, not): (usize, usize)| {
+            for (state, count) in [("ready", ready), ("not_ready", not)] {
+                metric.of(&[("service", service), ("port", port), ("state", state)])?.level(count)?;
+            }
+            Ok(())
+        };
+        for ((host, port), counts) in ports {
+            write(host, &port.to_string(), counts)?;
         }
-    };
-    for ((host, port), counts) in ports {
-        write(host, &port.to_string(), counts);
+        if rest == (0, 0) { Ok(()) } else { write(OVERFLOW, OVERFLOW, rest) }
     }
-    if rest != (0, 0) {
-        write(crate::metrics::family::OVERFLOW, crate::metrics::family::OVERFLOW, rest);
-    }
-}
 
-/// How much there is of what there may only be so much of.
-fn use_of_room(shared: &Shared, page: &mut Page) {
-    let (connections, requests, pending) = shared.circuits.totals();
-    let limits = &shared.bootstrap.limits;
-    one(page, "mesh_upstream_connections", "Open connections to endpoints", connections);
-    one(page, "mesh_upstream_requests", "Requests and TCP connections in progress at endpoints", requests);
-    one(page, "mesh_upstream_pending", "Requests that wait for a connection to their endpoint", pending);
-    one(page, "mesh_requests_in_flight", "Requests being served", shared.requests.used());
-    page.head("mesh_limit", Kind::Gauge, "How much there may be of what is limited as a whole");
-    for (what, most) in [("connections", limits.connections), ("requests_in_flight", limits.requests_in_flight)] {
-        page.value("mesh_limit", &format!("limit=\"{what}\""), most);
+    /// How much there is of what there may only be so much of.
+    fn use_of_room(&self, page: &mut Page<'_>) -> fmt::Result {
+        let (connections, requests, pending) = self.shared.circuits.totals();
+        let limits = &self.shared.bootstrap.limits;
+        one(page, "mesh_upstream_connections", "Open connections to endpoints", connections)?;
+        one(page, "mesh_upstream_requests", "Requests and TCP connections in progress at endpoints", requests)?;
+        one(page, "mesh_upstream_pending", "Requests that wait for a connection to their endpoint", pending)?;
+        one(page, "mesh_requests_in_flight", "Requests being served", self.shared.requests.used())?;
+        let mut limit = page.gauge("mesh_limit", "How much there may be of what is limited as a whole")?;
+        limit.of(&[("limit", "connections")])?.level(limits.connections)?;
+        limit.of(&[("limit", "requests_in_flight")])?.level(limits.requests_in_flight)
     }
 }

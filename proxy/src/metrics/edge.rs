@@ -1,22 +1,22 @@
 //! Who talks to whom, in Istio's labels: the part of a traffic metric's labels that all requests of a connection share.
 //!
-//! The one idea: they are written out once, where a connection or a route begins; a series is then found by that text. Each is
-//! known where the configuration knows it, else `unknown`.
+//! The one idea: they are worked out once, where a connection or a route begins, and shared from then on. Each is known where the
+//! configuration knows it, else `unknown`.
 
 use std::collections::BTreeMap;
-use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::{fmt, iter};
 
 use meshgate_config::{Bootstrap, ServicePort, Snapshot, WorkloadRecord};
 use meshgate_identity::SpiffeId;
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 
 use super::UNKNOWN;
-use super::exposition::Labels;
 use super::family::OVERFLOW;
 
 /// One end of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Party {
     /// What runs it: a Deployment, a StatefulSet, a Job; a Pod of its own; a WorkloadEntry.
     pub workload: String,
@@ -37,7 +37,7 @@ pub struct Party {
 }
 
 /// The service that was called.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Called {
     /// Fully qualified host name.
     pub host: String,
@@ -48,7 +48,7 @@ pub struct Called {
 }
 
 /// Both ends, and who says so.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Facts {
     /// `source` at the caller's side, `destination` at the service's; `gateway` at neither.
     pub reporter: &'static str,
@@ -62,9 +62,9 @@ pub struct Facts {
     pub security: &'static str,
 }
 
-/// [`Facts`], written out.
-#[derive(Debug, Clone)]
-pub struct Edge(Arc<(String, Facts)>);
+/// [`Facts`], shared by the series that they are labels of.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Edge(Arc<Facts>);
 
 impl Default for Party {
     fn default() -> Self {
@@ -138,8 +138,8 @@ impl Party {
         }
     }
 
-    fn write(&self, names: &[&str; 8], labels: &mut Labels) {
-        let values = [
+    fn values(&self) -> [&str; 8] {
+        [
             &self.workload,
             &self.namespace,
             &self.app,
@@ -148,10 +148,7 @@ impl Party {
             &self.canonical_revision,
             &self.cluster,
             &self.principal,
-        ];
-        for (name, value) in names.iter().zip(values) {
-            labels.add(name, value);
-        }
+        ]
     }
 }
 
@@ -205,42 +202,34 @@ impl Facts {
     }
 }
 
+/// Names of a calling party's labels, in the order of [`Party::values`].
+const SOURCE: [&str; 8] = [
+    "source_workload",
+    "source_workload_namespace",
+    "source_app",
+    "source_version",
+    "source_canonical_service",
+    "source_canonical_revision",
+    "source_cluster",
+    "source_principal",
+];
+
+/// The same of a called one.
+const DESTINATION: [&str; 8] = [
+    "destination_workload",
+    "destination_workload_namespace",
+    "destination_app",
+    "destination_version",
+    "destination_canonical_service",
+    "destination_canonical_revision",
+    "destination_cluster",
+    "destination_principal",
+];
+
 impl Edge {
-    /// Writes them out.
+    /// These facts.
     pub fn new(facts: Facts) -> Self {
-        let mut labels = Labels::default();
-        labels.add("reporter", facts.reporter);
-        facts.source.write(
-            &[
-                "source_workload",
-                "source_workload_namespace",
-                "source_app",
-                "source_version",
-                "source_canonical_service",
-                "source_canonical_revision",
-                "source_cluster",
-                "source_principal",
-            ],
-            &mut labels,
-        );
-        facts.destination.write(
-            &[
-                "destination_workload",
-                "destination_workload_namespace",
-                "destination_app",
-                "destination_version",
-                "destination_canonical_service",
-                "destination_canonical_revision",
-                "destination_cluster",
-                "destination_principal",
-            ],
-            &mut labels,
-        );
-        labels.add("destination_service", &facts.service.host);
-        labels.add("destination_service_name", &facts.service.name);
-        labels.add("destination_service_namespace", &facts.service.namespace);
-        labels.add("connection_security_policy", facts.security);
-        Self(Arc::new((labels.into_text(), facts)))
+        Self(Arc::new(facts))
     }
 
     /// Of what was one series too many.
@@ -248,28 +237,24 @@ impl Edge {
         Self::new(Facts::overflow())
     }
 
-    /// As it is written.
-    pub fn text(&self) -> &str {
-        &self.0.0
-    }
-
     /// What it says.
     pub fn facts(&self) -> &Facts {
-        &self.0.1
+        &self.0
     }
 }
 
-impl PartialEq for Edge {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.text() == other.text()
-    }
-}
-
-impl Eq for Edge {}
-
-impl Hash for Edge {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.text().hash(state);
+impl EncodeLabelSet for Edge {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        let Facts { reporter, source, destination, service, security } = self.facts();
+        let parties = SOURCE.into_iter().zip(source.values()).chain(DESTINATION.into_iter().zip(destination.values()));
+        let service = [
+            ("destination_service", service.host.as_str()),
+            ("destination_service_name", &service.name),
+            ("destination_service_namespace", &service.namespace),
+        ];
+        let all = iter::once(("reporter", *reporter)).chain(parties).chain(service);
+        all.chain([("connection_security_policy", *security)])
+            .try_for_each(|label| label.encode(encoder.encode_label()))
     }
 }
 

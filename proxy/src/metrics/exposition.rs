@@ -1,10 +1,22 @@
-//! The page that a scraper reads: the Prometheus text format 0.0.4, or OpenMetrics 1.0 for who asks for it.
+//! The page that a scraper reads: OpenMetrics 1.0 for who asks for it, the Prometheus text format 0.0.4 for all others.
 //!
-//! The two differ in little: what a counter's family is called, and in the end of the page. No line is looked at twice.
+//! `prometheus-client` writes it: names, escaping and numbers are its business, and ours which metrics there are. It knows OpenMetrics
+//! alone; the two differ in the end of the page and in what a counter's family is called, see [`Metric`]. What is asked for is
+//! put on the page by a [`Source`], which looks it up then: nothing is registered beforehand.
 
-use std::fmt::{Display, Write as _};
+use std::fmt;
 
-use super::series::{BOUND_NAMES, Histogram};
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::series::{BOUNDS, Histogram};
+
+/// What a page takes that is not much used: it grows from there.
+const ROOM: usize = 64 * 1024;
 
 /// How the page is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -43,125 +55,157 @@ impl Format {
     }
 }
 
-/// What kind of metric a name is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Only grows; its name ends in `_total`.
-    Counter,
-    /// Goes up and down.
-    Gauge,
-    /// Has buckets.
-    Histogram,
+/// What has metrics to show.
+pub trait Source: fmt::Debug + Send + Sync + 'static {
+    /// Puts them on the page.
+    ///
+    /// # Errors
+    /// The page cannot be written.
+    fn write(&self, page: &mut Page<'_>) -> fmt::Result;
+}
+
+/// A source as `prometheus-client` asks it.
+#[derive(Debug)]
+struct Scrape<S>(Format, S);
+
+impl<S: Source> Collector for Scrape<S> {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.1.write(&mut Page { encoder, format: self.0 })
+    }
+}
+
+/// The page of a source.
+pub fn page(format: Format, source: impl Source) -> String {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(format, source)));
+    let mut out = String::with_capacity(ROOM);
+    let written = match format {
+        Format::Text => text::encode_registry(&mut out, &registry),
+        Format::OpenMetrics => text::encode(&mut out, &registry),
+    };
+    // Writing into a String cannot fail.
+    debug_assert!(written.is_ok());
+    out
 }
 
 /// A page that is being written.
 #[derive(Debug)]
-pub struct Page {
-    out: String,
+pub struct Page<'a> {
+    encoder: DescriptorEncoder<'a>,
     format: Format,
 }
 
-impl Page {
-    /// An empty one, with room for so many bytes.
-    pub fn new(format: Format, room: usize) -> Self {
-        Self { out: String::with_capacity(room), format }
-    }
-
-    /// The whole of it.
-    pub fn finish(mut self) -> String {
-        if self.format == Format::OpenMetrics {
-            self.out.push_str("# EOF\n");
-        }
-        self.out
-    }
-
-    /// Begins a metric. The name of a counter is given with its `_total`.
-    pub fn head(&mut self, name: &str, kind: Kind, help: &str) {
+impl Page<'_> {
+    /// Begins a metric that only grows. Its name is given with its `_total`.
+    ///
+    /// # Errors
+    /// The page cannot be written.
+    pub fn counter<'s>(&'s mut self, name: &'s str, help: &str) -> Result<Metric<'s>, fmt::Error> {
         let name = match self.format {
             Format::OpenMetrics => name.strip_suffix("_total").unwrap_or(name),
             Format::Text => name,
         };
-        let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        // Writing into a String cannot fail.
-        let _ = writeln!(self.out, "# HELP {name} {help}.\n# TYPE {name} {kind}");
+        self.begin(name, help, MetricType::Counter)
     }
 
-    /// One value of a metric; `labels` are as [`Labels`] writes them.
-    pub fn value(&mut self, name: &str, labels: &str, value: impl Display) {
-        self.out.push_str(name);
-        if !labels.is_empty() {
-            self.out.push('{');
-            self.out.push_str(labels);
-            self.out.push('}');
-        }
-        let _ = writeln!(self.out, " {value}");
+    /// Begins a metric that goes up and down.
+    ///
+    /// # Errors
+    /// The page cannot be written.
+    pub fn gauge<'s>(&'s mut self, name: &'s str, help: &str) -> Result<Metric<'s>, fmt::Error> {
+        self.begin(name, help, MetricType::Gauge)
     }
 
-    /// One histogram of a metric.
-    pub fn histogram(&mut self, name: &str, labels: &str, histogram: &Histogram) {
-        let (buckets, sum) = histogram.read();
-        let mut count = 0;
-        let comma = if labels.is_empty() { "" } else { "," };
-        let mut number = itoa::Buffer::new();
-        for (more, bound) in buckets.into_iter().zip(BOUND_NAMES) {
-            count += more;
-            for part in [name, "_bucket{", labels, comma, "le=\"", bound, "\"} ", number.format(count), "\n"] {
-                self.out.push_str(part);
-            }
-        }
-        let _ = writeln!(
-            self.out,
-            "{name}_sum{{{labels}}} {}.{:03}\n{name}_count{{{labels}}} {count}",
-            sum / 1000,
-            sum % 1000
-        );
+    /// Begins a metric that has buckets.
+    ///
+    /// # Errors
+    /// The page cannot be written.
+    pub fn histogram<'s>(&'s mut self, name: &'s str, help: &str) -> Result<Metric<'s>, fmt::Error> {
+        self.begin(name, help, MetricType::Histogram)
+    }
+
+    fn begin<'s>(&'s mut self, name: &'s str, help: &str, kind: MetricType) -> Result<Metric<'s>, fmt::Error> {
+        let encoder = self.encoder.encode_descriptor(name, &format!("{help}."), None, kind)?;
+        Ok(Metric { encoder, format: self.format })
     }
 }
 
-/// Label pairs, as they stand between the braces.
-#[derive(Debug, Default)]
-pub struct Labels(String);
+/// A metric that has been begun, or one series of it.
+#[derive(Debug)]
+pub struct Metric<'a> {
+    encoder: MetricEncoder<'a>,
+    format: Format,
+}
 
-impl Labels {
-    /// One more pair.
-    pub fn add(&mut self, name: &str, value: &str) {
-        if !self.0.is_empty() {
-            self.0.push(',');
-        }
-        self.0.push_str(name);
-        self.0.push_str("=\"");
-        for c in value.chars() {
-            match c {
-                '\\' => self.0.push_str("\\\\"),
-                '"' => self.0.push_str("\\\""),
-                '\n' => self.0.push_str("\\n"),
-                c => self.0.push(c),
-            }
-        }
-        self.0.push('"');
+impl Metric<'_> {
+    /// The series of these labels.
+    ///
+    /// # Errors
+    /// The page cannot be written.
+    pub fn of<'s>(&'s mut self, labels: &'s impl EncodeLabelSet) -> Result<Metric<'s>, fmt::Error> {
+        Ok(Metric { encoder: self.encoder.encode_family(labels)?, format: self.format })
     }
 
-    /// More pairs, written already.
-    pub fn extend(&mut self, written: &str) {
-        if !self.0.is_empty() && !written.is_empty() {
-            self.0.push(',');
+    /// Its value, of one that only grows. OpenMetrics has the `_total` on the lines of values alone, and `prometheus-client` puts it
+    /// there; in the older text it is part of the name, on lines that look like any gauge's.
+    ///
+    /// # Errors
+    /// The page cannot be written.
+    pub fn count<V: EncodeCounterValue + EncodeGaugeValue + Copy>(&mut self, value: V) -> fmt::Result {
+        match self.format {
+            Format::Text => self.encoder.encode_gauge(&value),
+            Format::OpenMetrics => self.encoder.encode_counter::<NoLabelSet, V, f64>(&value, None),
         }
-        self.0.push_str(written);
     }
 
-    /// All of them.
-    pub fn into_text(self) -> String {
-        self.0
+    /// Its value, of one that goes up and down.
+    ///
+    /// # Errors
+    /// The page cannot be written.
+    pub fn level(&mut self, value: impl EncodeGaugeValue + Copy) -> fmt::Result {
+        self.encoder.encode_gauge(&value)
+    }
+
+    /// Its buckets, their number and their sum.
+    ///
+    /// # Errors
+    /// The page cannot be written.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn buckets(&mut self, histogram: &Histogram) -> fmt::Result {
+        let (counts, sum) = histogram.read();
+        let bounds = BOUNDS.iter().map(|bound| *bound as f64 / 1000.0).chain([f64::INFINITY]);
+        let mut buckets = [(0.0, 0); 20];
+        for (bucket, both) in buckets.iter_mut().zip(bounds.zip(counts)) {
+            *bucket = both;
+        }
+        let count = counts.iter().sum();
+        self.encoder.encode_histogram::<NoLabelSet>(sum as f64 / 1000.0, count, &buckets, None)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug)]
+    struct Sample(Histogram);
+
+    impl Source for Sample {
+        fn write(&self, page: &mut Page<'_>) -> fmt::Result {
+            let mut counter = page.counter("x_total", "Things")?;
+            counter.of(&[("a", "x\"} 1\n# \\")])?.count(3_u64)?;
+            counter.of(&[("a", "y"), ("b", "")])?.count(4_u64)?;
+            page.gauge("x_level", "Height")?.level(-1_i64)?;
+            page.histogram("x_bytes", "Sizes")?.of(&[("a", "b")])?.buckets(&self.0)
+        }
+    }
+
+    fn sample() -> Sample {
+        let histogram = Histogram::default();
+        histogram.observe_bytes(3);
+        histogram.observe_bytes(700);
+        Sample(histogram)
+    }
 
     #[test]
     fn a_scraper_gets_the_format_that_it_asks_for() {
@@ -183,29 +227,32 @@ mod tests {
     }
 
     #[test]
-    fn label_values_cannot_end_themselves() {
-        let mut labels = Labels::default();
-        labels.add("a", "x\"} 1\n# \\");
-        labels.extend("b=\"y\"");
-        assert_eq!(labels.into_text(), r#"a="x\"} 1\n# \\",b="y""#);
+    fn the_formats_differ_in_the_names_of_counters_and_in_the_end() {
+        let values = "x_total{a=\"x\\\"} 1\\n# \\\\\"} 3\nx_total{a=\"y\",b=\"\"} 4\n\
+                      # HELP x_level Height.\n# TYPE x_level gauge\nx_level -1\n\
+                      # HELP x_bytes Sizes.\n# TYPE x_bytes histogram\n";
+        let text = page(Format::Text, sample());
+        let expected = format!("# HELP x_total Things.\n# TYPE x_total counter\n{values}");
+        assert!(text.starts_with(&expected), "{text}");
+        assert!(text.ends_with("\nx_bytes_bucket{le=\"+Inf\",a=\"b\"} 2\n"), "{text}");
+        let open = page(Format::OpenMetrics, sample());
+        let expected = format!("# HELP x Things.\n# TYPE x counter\n{values}");
+        assert!(open.starts_with(&expected), "{open}");
+        assert!(open.ends_with("\nx_bytes_bucket{le=\"+Inf\",a=\"b\"} 2\n# EOF\n"), "{open}");
     }
 
     #[test]
     fn buckets_add_up() {
-        let histogram = Histogram::default();
-        histogram.observe_bytes(3);
-        histogram.observe_bytes(700);
-        let mut page = Page::new(Format::Text, 0);
-        page.head("x_bytes", Kind::Histogram, "Sizes");
-        page.histogram("x_bytes", "a=\"b\"", &histogram);
-        let text = page.finish();
-        assert!(text.starts_with("# HELP x_bytes Sizes.\n# TYPE x_bytes histogram\n"), "{text}");
+        let text = page(Format::Text, sample());
         for line in [
-            "x_bytes_bucket{a=\"b\",le=\"5.0\"} 1",
-            "x_bytes_bucket{a=\"b\",le=\"+Inf\"} 2",
-            "x_bytes_sum{a=\"b\"} 703.000",
+            "x_bytes_bucket{le=\"0.5\",a=\"b\"} 0\n",
+            "x_bytes_bucket{le=\"5.0\",a=\"b\"} 1\n",
+            "x_bytes_bucket{le=\"3600000.0\",a=\"b\"} 2\n",
+            "x_bytes_bucket{le=\"+Inf\",a=\"b\"} 2\n",
+            "x_bytes_sum{a=\"b\"} 703.0\n",
+            "x_bytes_count{a=\"b\"} 2\n",
         ] {
-            assert!(text.contains(line), "{text}");
+            assert!(text.contains(line), "{line}\n{text}");
         }
     }
 }

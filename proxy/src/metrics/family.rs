@@ -4,13 +4,15 @@
 //! is counted twice. What is one too many goes to a single series whose labels all say `overflow`.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use tokio::time::Instant;
 
-use super::exposition::{Kind, Labels, Page};
+use super::exposition::Page;
 use super::series::{Counter, Gauge, Metric};
 
 /// What stands in every label of what was one series too many.
@@ -20,12 +22,9 @@ pub const OVERFLOW: &str = "overflow";
 const MAX: usize = 500;
 
 /// The labels that tell a family's series from each other.
-pub trait LabelSet: Clone + Eq + Hash {
+pub trait LabelSet: EncodeLabelSet + Clone + Eq + Hash {
     /// Of what was one series too many.
     fn overflow() -> Self;
-
-    /// Writes them all.
-    fn write(&self, labels: &mut Labels);
 }
 
 /// Series by their labels. A clone is the same family.
@@ -35,14 +34,12 @@ pub struct Family<L, M>(Arc<Mutex<Kept<L, M>>>);
 #[derive(Debug)]
 struct Kept<L, M> {
     max: usize,
-    series: HashMap<L, Entry<M>>,
-    overflow: Option<Entry<M>>,
+    series: HashMap<Arc<L>, Entry<M>>,
+    overflow: Option<(Arc<L>, Entry<M>)>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Default)]
 struct Entry<M> {
-    /// The labels, written.
-    text: Arc<str>,
     metric: M,
     /// What [`Metric::activity`] was at the last look.
     seen: u64,
@@ -51,12 +48,6 @@ struct Entry<M> {
 }
 
 impl<M: Metric> Entry<M> {
-    fn new(labels: &impl LabelSet) -> Self {
-        let mut text = Labels::default();
-        labels.write(&mut text);
-        Self { text: text.into_text().into(), metric: M::default(), seen: 0, since: None }
-    }
-
     fn is_idle(&mut self, now: Instant, idle: Duration) -> bool {
         let activity = self.metric.activity();
         if self.metric.is_held() || activity != self.seen || self.since.is_none() {
@@ -87,12 +78,10 @@ impl<L: LabelSet, M: Metric> Family<L, M> {
             return entry.metric.clone();
         }
         if kept.series.len() >= kept.max {
-            return kept.overflow.get_or_insert_with(|| Entry::new(&L::overflow())).metric.clone();
+            let new = || (Arc::new(L::overflow()), Entry::default());
+            return kept.overflow.get_or_insert_with(new).1.metric.clone();
         }
-        let entry = Entry::<M>::new(labels);
-        let metric = entry.metric.clone();
-        kept.series.insert(labels.clone(), entry);
-        metric
+        kept.series.entry(Arc::new(labels.clone())).or_default().metric.clone()
     }
 
     /// Forgets a series.
@@ -109,16 +98,16 @@ impl<L: LabelSet, M: Metric> Family<L, M> {
     pub fn forget_idle(&self, now: Instant, idle: Duration) {
         let mut kept = self.locked();
         kept.series.retain(|_, entry| !entry.is_idle(now, idle));
-        if kept.overflow.as_mut().is_some_and(|entry| entry.is_idle(now, idle)) {
+        if kept.overflow.as_mut().is_some_and(|(_, entry)| entry.is_idle(now, idle)) {
             kept.overflow = None;
         }
     }
 
-    /// All series with their labels as written. Nobody waits for as long as it takes to write them down.
-    pub fn all(&self) -> Vec<(Arc<str>, M)> {
+    /// All series with their labels. Nobody waits for as long as it takes to write them down.
+    pub fn all(&self) -> Vec<(Arc<L>, M)> {
         let kept = self.locked();
-        let entries = kept.series.values().chain(&kept.overflow);
-        entries.map(|entry| (Arc::clone(&entry.text), entry.metric.clone())).collect()
+        let overflow = kept.overflow.iter().map(|(labels, entry)| (labels, entry));
+        kept.series.iter().chain(overflow).map(|(labels, entry)| (Arc::clone(labels), entry.metric.clone())).collect()
     }
 
     fn locked(&self) -> MutexGuard<'_, Kept<L, M>> {
@@ -129,32 +118,31 @@ impl<L: LabelSet, M: Metric> Family<L, M> {
 /// What stands on the page under one name.
 pub trait Exposed {
     /// Writes it.
-    fn write(&self, name: &str, help: &str, page: &mut Page);
+    ///
+    /// # Errors
+    /// The page cannot be written.
+    fn write(&self, name: &str, help: &str, page: &mut Page<'_>) -> fmt::Result;
 
     /// See [`Family::limit`].
     fn limit(&self, _max: usize) {}
 }
 
 impl Exposed for Counter {
-    fn write(&self, name: &str, help: &str, page: &mut Page) {
-        page.head(name, Kind::Counter, help);
-        page.value(name, "", self.get());
+    fn write(&self, name: &str, help: &str, page: &mut Page<'_>) -> fmt::Result {
+        page.counter(name, help)?.count(self.get())
     }
 }
 
 impl Exposed for Gauge {
-    fn write(&self, name: &str, help: &str, page: &mut Page) {
-        page.head(name, Kind::Gauge, help);
-        page.value(name, "", self.get());
+    fn write(&self, name: &str, help: &str, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge(name, help)?.level(self.get())
     }
 }
 
 impl<L: LabelSet> Exposed for Family<L, Counter> {
-    fn write(&self, name: &str, help: &str, page: &mut Page) {
-        page.head(name, Kind::Counter, help);
-        for (labels, counter) in self.all() {
-            page.value(name, &labels, counter.get());
-        }
+    fn write(&self, name: &str, help: &str, page: &mut Page<'_>) -> fmt::Result {
+        let mut metric = page.counter(name, help)?;
+        self.all().iter().try_for_each(|(labels, counter)| metric.of(&**labels)?.count(counter.get()))
     }
 
     fn limit(&self, max: usize) {
@@ -163,11 +151,9 @@ impl<L: LabelSet> Exposed for Family<L, Counter> {
 }
 
 impl<L: LabelSet> Exposed for Family<L, Gauge> {
-    fn write(&self, name: &str, help: &str, page: &mut Page) {
-        page.head(name, Kind::Gauge, help);
-        for (labels, gauge) in self.all() {
-            page.value(name, &labels, gauge.get());
-        }
+    fn write(&self, name: &str, help: &str, page: &mut Page<'_>) -> fmt::Result {
+        let mut metric = page.gauge(name, help)?;
+        self.all().iter().try_for_each(|(labels, gauge)| metric.of(&**labels)?.level(gauge.get()))
     }
 
     fn limit(&self, max: usize) {

@@ -2,11 +2,14 @@
 //!
 //! The one idea: all metrics of a request have the same labels, so they are one series here and many there; one look-up finds them.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
+
 use super::edge::Edge;
-use super::exposition::{Kind, Labels, Page};
+use super::exposition::Page;
 use super::family::{Family, LabelSet, OVERFLOW};
 use super::series::{Histogram, Metric};
 
@@ -29,18 +32,20 @@ impl LabelSet for RequestLabels {
     fn overflow() -> Self {
         Self { edge: Edge::overflow(), protocol: OVERFLOW, code: None, grpc: Some(OVERFLOW), flags: OVERFLOW }
     }
+}
 
-    fn write(&self, labels: &mut Labels) {
-        labels.extend(self.edge.text());
-        labels.add("request_protocol", self.protocol);
+impl EncodeLabelSet for RequestLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        self.edge.encode(encoder)?;
+        ("request_protocol", self.protocol).encode(encoder.encode_label())?;
         match self.code {
-            Some(code) => labels.add("response_code", itoa::Buffer::new().format(code)),
-            None => labels.add("response_code", OVERFLOW),
+            Some(code) => ("response_code", code).encode(encoder.encode_label())?,
+            None => ("response_code", OVERFLOW).encode(encoder.encode_label())?,
         }
         if let Some(status) = self.grpc {
-            labels.add("grpc_response_status", status);
+            ("grpc_response_status", status).encode(encoder.encode_label())?;
         }
-        labels.add("response_flags", self.flags);
+        ("response_flags", self.flags).encode(encoder.encode_label())
     }
 }
 
@@ -57,11 +62,14 @@ impl LabelSet for TcpLabels {
     fn overflow() -> Self {
         Self { edge: Edge::overflow(), flags: OVERFLOW }
     }
+}
 
-    fn write(&self, labels: &mut Labels) {
-        labels.extend(self.edge.text());
-        labels.add("request_protocol", if self.flags == OVERFLOW { OVERFLOW } else { "tcp" });
-        labels.add("response_flags", self.flags);
+impl EncodeLabelSet for TcpLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        self.edge.encode(encoder)?;
+        let protocol = if self.flags == OVERFLOW { OVERFLOW } else { "tcp" };
+        ("request_protocol", protocol).encode(encoder.encode_label())?;
+        ("response_flags", self.flags).encode(encoder.encode_label())
     }
 }
 
@@ -179,7 +187,10 @@ pub const TCP_METRICS: [(&str, &str); 4] = [
 type Of<T> = fn(&RequestSeries) -> &T;
 
 /// Writes the request metrics.
-pub fn write_requests(family: &Family<RequestLabels, Arc<RequestSeries>>, page: &mut Page) {
+///
+/// # Errors
+/// The page cannot be written.
+pub fn write_requests(family: &Family<RequestLabels, Arc<RequestSeries>>, page: &mut Page<'_>) -> fmt::Result {
     let all = family.all();
     let [requests, duration, request_bytes, response_bytes, request_messages, response_messages] = REQUEST_METRICS;
     let histograms: [(_, Of<Histogram>); 3] = [
@@ -193,31 +204,36 @@ pub fn write_requests(family: &Family<RequestLabels, Arc<RequestSeries>>, page: 
         (response_messages, |series| &series.response_messages, true),
     ];
     for ((name, help), of, only_some) in counters {
-        page.head(name, Kind::Counter, help);
+        let mut metric = page.counter(name, help)?;
         for (labels, series) in &all {
             let value = of(series).load(Ordering::Relaxed);
             if value > 0 || !only_some {
-                page.value(name, labels, value);
+                metric.of(&**labels)?.count(value)?;
             }
         }
     }
     for ((name, help), of) in histograms {
-        page.head(name, Kind::Histogram, help);
+        let mut metric = page.histogram(name, help)?;
         for (labels, series) in &all {
-            page.histogram(name, labels, of(series));
+            metric.of(&**labels)?.buckets(of(series))?;
         }
     }
+    Ok(())
 }
 
 /// Writes the TCP metrics.
-pub fn write_tcp(family: &Family<TcpLabels, Arc<TcpSeries>>, page: &mut Page) {
+///
+/// # Errors
+/// The page cannot be written.
+pub fn write_tcp(family: &Family<TcpLabels, Arc<TcpSeries>>, page: &mut Page<'_>) -> fmt::Result {
     let all = family.all();
     let counters: [fn(&TcpSeries) -> &AtomicU64; 4] =
         [|series| &series.opened, |series| &series.closed, |series| &series.received, |series| &series.sent];
     for ((name, help), of) in TCP_METRICS.into_iter().zip(counters) {
-        page.head(name, Kind::Counter, help);
+        let mut metric = page.counter(name, help)?;
         for (labels, series) in &all {
-            page.value(name, labels, of(series).load(Ordering::Relaxed));
+            metric.of(&**labels)?.count(of(series).load(Ordering::Relaxed))?;
         }
     }
+    Ok(())
 }

@@ -1,25 +1,19 @@
 //! The label sets of our own metrics. Values come from configuration, from verified certificates or from this code, never raw from
 //! the wire.
 
-use super::exposition::Labels;
+use prometheus_client::encoding::EncodeLabelSet;
+
 use super::family::{LabelSet, OVERFLOW};
 
 /// What may stand in a label.
 pub trait LabelValue {
     /// Of what was one series too many.
     fn overflow() -> Self;
-
-    /// As it is written.
-    fn text(&self) -> &str;
 }
 
 impl LabelValue for &'static str {
     fn overflow() -> Self {
         OVERFLOW
-    }
-
-    fn text(&self) -> &str {
-        self
     }
 }
 
@@ -27,17 +21,13 @@ impl LabelValue for String {
     fn overflow() -> Self {
         OVERFLOW.to_owned()
     }
-
-    fn text(&self) -> &str {
-        self
-    }
 }
 
 /// Structs whose fields are labels of their names.
 macro_rules! label_sets {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* })*) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
         pub struct $name {
             $($(#[$field_doc])* pub $field: $kind,)*
         }
@@ -45,10 +35,6 @@ macro_rules! label_sets {
         impl LabelSet for $name {
             fn overflow() -> Self {
                 Self { $($field: <$kind as LabelValue>::overflow(),)* }
-            }
-
-            fn write(&self, labels: &mut Labels) {
-                $(labels.add(stringify!($field), self.$field.text());)*
             }
         }
     )*};

@@ -1,8 +1,8 @@
 //! What the kernel says of this process, under the names that Prometheus' own client libraries use. Read when somebody asks.
 
-use std::fs;
+use std::{fmt, fs};
 
-use super::exposition::{Kind, Page};
+use super::exposition::Page;
 
 /// Clock ticks a second in `/proc`: Linux has told user space this number, whatever its own, on every architecture since 2.6.
 const TICKS: f64 = 100.0;
@@ -18,31 +18,33 @@ struct Stat {
 }
 
 /// Writes what can be read; the rest is absent.
-pub fn write(page: &mut Page) {
+///
+/// # Errors
+/// The page cannot be written.
+pub fn write(page: &mut Page<'_>) -> fmt::Result {
     let read = |name: &str| fs::read_to_string(format!("/proc/{name}")).ok();
     if let Some(stat) = read("self/stat").as_deref().and_then(parse_stat) {
         let page_size = rustix::param::page_size() as u64;
-        one(page, "process_cpu_seconds_total", Kind::Counter, "User and system time spent", stat.cpu_seconds);
-        one(page, "process_resident_memory_bytes", Kind::Gauge, "Resident memory", stat.resident_pages * page_size);
-        one(page, "process_virtual_memory_bytes", Kind::Gauge, "Virtual memory", stat.virtual_bytes);
+        page.counter("process_cpu_seconds_total", "User and system time spent")?.count(stat.cpu_seconds)?;
+        let resident = stat.resident_pages * page_size;
+        page.gauge("process_resident_memory_bytes", "Resident memory")?.level(resident)?;
+        page.gauge("process_virtual_memory_bytes", "Virtual memory")?.level(stat.virtual_bytes)?;
         let booted = read("stat").as_deref().and_then(boot_time);
         if let Some(booted) = booted {
             let help = "When the process started, since 1970";
-            one(page, "process_start_time_seconds", Kind::Gauge, help, format_args!("{:.2}", booted + stat.started));
+            // To the clock tick; a sum of floats has more digits than it knows.
+            let started = ((booted + stat.started) * TICKS).round() / TICKS;
+            page.gauge("process_start_time_seconds", help)?.level(started)?;
         }
     }
     if let Ok(open) = fs::read_dir("/proc/self/fd") {
         // Less the one that this look takes itself.
-        one(page, "process_open_fds", Kind::Gauge, "Open file descriptors", open.count().saturating_sub(1));
+        page.gauge("process_open_fds", "Open file descriptors")?.level(open.count().saturating_sub(1))?;
     }
     if let Some(most) = rustix::process::getrlimit(rustix::process::Resource::Nofile).current {
-        one(page, "process_max_fds", Kind::Gauge, "File descriptors that may be open", most);
+        page.gauge("process_max_fds", "File descriptors that may be open")?.level(most)?;
     }
-}
-
-fn one(page: &mut Page, name: &str, kind: Kind, help: &str, value: impl std::fmt::Display) {
-    page.head(name, kind, help);
-    page.value(name, "", value);
+    Ok(())
 }
 
 /// `/proc/<pid>/stat`, see proc_pid_stat(5). The name of the command may hold anything, also brackets.
@@ -66,7 +68,17 @@ fn boot_time(text: &str) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::exposition;
     use super::*;
+
+    #[derive(Debug)]
+    struct Process;
+
+    impl exposition::Source for Process {
+        fn write(&self, page: &mut Page<'_>) -> fmt::Result {
+            write(page)
+        }
+    }
 
     #[test]
     fn reads_past_a_name_that_looks_like_fields() {
@@ -80,9 +92,7 @@ mod tests {
 
     #[test]
     fn this_process_has_all_of_them() {
-        let mut page = Page::new(super::super::exposition::Format::Text, 0);
-        write(&mut page);
-        let text = page.finish();
+        let text = exposition::page(exposition::Format::Text, Process);
         let names = [
             "process_cpu_seconds_total",
             "process_resident_memory_bytes",

@@ -124,6 +124,45 @@ fn prometheus_reads_the_page_and_has_nothing_against_our_names() {
     });
 }
 
+/// The page as somebody gets it who accepts this: its type and its text.
+async fn accepting(sidecar: &Sidecar, accept: &str) -> (String, String) {
+    let request = format!("GET /metrics HTTP/1.1\r\nhost: localhost\r\naccept: {accept}\r\n\r\n");
+    let answer = Wire::connect(sidecar.admin()).await.ask(request).await;
+    (answer.field("content-type").unwrap().to_owned(), answer.text())
+}
+
+/// What a page has values of, and what it says that they are, counters without the suffix that one of the formats leaves out.
+fn series_and_types(page: &str) -> BTreeSet<String> {
+    let lines = page.lines().filter(|line| !line.starts_with("# HELP ") && *line != "# EOF");
+    let lines = lines.map(|line| match line.strip_prefix("# ") {
+        Some(comment) => comment.replace("_total counter", " counter"),
+        None => line.rsplit_once(' ').unwrap().0.to_owned(),
+    });
+    lines.collect()
+}
+
+#[test]
+fn both_formats_have_the_same_series_and_each_says_what_it_is() {
+    run(async {
+        let app = App::ok().await;
+        let mesh = Mesh::of(app.address()).await;
+        mesh.get("/").await;
+        mesh.backend().until_metric("istio_requests_total", |count| count == 1.0).await.unwrap();
+        let (open_type, open) = accepting(mesh.backend(), "application/openmetrics-text;version=1.0.0,*/*;q=0.1").await;
+        let (text_type, text) = accepting(mesh.backend(), "*/*").await;
+        assert_eq!(open_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
+        assert_eq!(text_type, "text/plain; version=0.0.4; charset=utf-8");
+        assert!(open.ends_with("\n# EOF\n") && !text.contains("# EOF"));
+        assert!(open.contains("\n# TYPE istio_request_bytes histogram\n"), "{open}");
+        assert!(open.starts_with("# HELP istio_requests Requests.\n# TYPE istio_requests counter\n"), "{open}");
+        assert!(
+            text.starts_with("# HELP istio_requests_total Requests.\n# TYPE istio_requests_total counter\n"),
+            "{text}"
+        );
+        assert_eq!(series_and_types(&open), series_and_types(&text));
+    });
+}
+
 /// The names of a page's metrics.
 fn names(page: &str) -> BTreeSet<&str> {
     page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect()
