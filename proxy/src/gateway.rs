@@ -163,9 +163,9 @@ async fn try_serve(
         _ => return Err(ProxyError::new(ErrorKind::DownstreamTls, "plaintext where tunnels come in")),
     }
     let identity = Arc::clone(&worker.identity.borrow());
-    let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
+    let count = |outcome| shared.metrics.handshake(door.direction, outcome);
+    let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake, count);
     let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };
-    shared.metrics.handshake(door.direction, if outcome.is_ok() { "ok" } else { "error" });
     let mut accepted = outcome?;
     accepted.enter(worker, &identity)?;
     if accepted.negotiated != Negotiated::Http2 {

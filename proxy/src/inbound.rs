@@ -165,9 +165,9 @@ async fn open(
         }
         Admission::Terminate => {
             let identity = Arc::clone(&worker.identity.borrow());
-            let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
+            let count = |outcome| shared.metrics.handshake(Direction::Inbound, outcome);
+            let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake, count);
             let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(None) };
-            shared.metrics.handshake(Direction::Inbound, if outcome.is_ok() { "ok" } else { "error" });
             let mut accepted = outcome?;
             accepted.enter(worker, &identity)?;
             let shown = accepted.peer.session.as_ref().and_then(|session| session.certificates().first());

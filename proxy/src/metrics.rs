@@ -211,6 +211,8 @@ pub struct Metrics {
     pub identity_reloads: Family<ResultLabels, Counter>,
     /// When the own certificate ends, seconds since 1970.
     pub certificate_expiry: UnsignedGauge,
+    /// When the first of the revocation lists in force ends, seconds since 1970; 0 = there is none that ends.
+    pub revocation_list_expiry: UnsignedGauge,
     /// Access log lines that were dropped because the log could not be written fast enough.
     pub access_log_dropped: Counter,
     /// Tasks that ended in a panic: each a defect.
@@ -300,6 +302,11 @@ impl Metrics {
             "mesh_certificate_expiry_timestamp_seconds",
             "When the own certificate ends",
             self.certificate_expiry.clone(),
+        );
+        registry.register(
+            "mesh_revocation_list_expiry_timestamp_seconds",
+            "When the first of the revocation lists ends",
+            self.revocation_list_expiry.clone(),
         );
         registry.register("mesh_access_log_dropped", "Access log lines dropped", self.access_log_dropped.clone());
         registry.register(

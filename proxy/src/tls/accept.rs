@@ -43,17 +43,24 @@ impl Accepted {
     }
 }
 
-/// Performs the handshake as the server.
+/// Performs the handshake as the server; `count` is told how it came out.
 ///
 /// # Errors
 /// The handshake failed or took too long; the peer was told by a TLS alert where the protocol has one for it.
-pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) -> Result<Accepted, ProxyError> {
+pub async fn accept(
+    stream: TcpStream,
+    identity: &Identity,
+    deadline: Duration,
+    count: impl FnOnce(&'static str),
+) -> Result<Accepted, ProxyError> {
     let handshake = async {
         let start = LazyConfigAcceptor::new(Acceptor::default(), Stream::new(stream)).await?;
         let offered = alpn::offered(start.client_hello().alpn().into_iter().flatten());
         start.into_stream(identity.server_config()).await.map(|stream| (stream, offered))
     };
-    let (stream, offered) = match timeout(deadline, handshake).await {
+    let outcome = timeout(deadline, handshake).await;
+    count(outcome.as_ref().map_or("error", super::outcome));
+    let (stream, offered) = match outcome {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => return Err(refused(format!("handshake failed: {}", super::reason(&error)))),
         Err(_) => return Err(refused("handshake took too long")),

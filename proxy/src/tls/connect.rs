@@ -102,8 +102,7 @@ async fn handshake(
     // A service name that is no DNS name cannot be sent as SNI; the identity, not the name, is what is verified.
     let name = ServerName::try_from(server_name).map_or_else(|_| upstream.address.ip().into(), |name| name.to_owned());
     let outcome = TlsConnector::from(config).connect(name, stream).await;
-    let result = if outcome.is_ok() { "ok" } else { "error" };
-    worker.shared.metrics.handshake(crate::connection::Direction::Outbound, result);
+    worker.shared.metrics.handshake(crate::connection::Direction::Outbound, super::outcome(&outcome));
     match outcome {
         Ok(stream) => {
             let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
