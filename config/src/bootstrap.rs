@@ -143,6 +143,12 @@ pub struct IdentitySettings {
     pub trust_bundle: PathBuf,
     /// Roots of other trust domains.
     pub federated: BTreeMap<TrustDomain, PathBuf>,
+    /// The unix socket of a SPIFFE Workload API, instead of the four before, which are empty then.
+    pub workload_api: Option<PathBuf>,
+    /// Revocation lists, whoever's they are.
+    pub crl: Vec<PathBuf>,
+    /// Whether a peer is refused when an issuer of it has no revocation list.
+    pub require_crl: bool,
 }
 
 /// Where resources are read.
@@ -305,14 +311,23 @@ impl Bootstrap {
     /// # Errors
     /// As [`Bootstrap::spiffe_id`].
     pub fn identity_sources(&self) -> Result<Sources, SpiffeIdError> {
+        let id = self.spiffe_id()?;
+        let clusters = self.multicluster.roots();
+        let cluster = self.multicluster.sets_apart(&self.trust_domain).then(|| self.cluster_key.to_string());
+        let (crl, require_crl) = (self.identity.crl.clone(), self.identity.require_crl);
+        if let Some(endpoint) = &self.identity.workload_api {
+            return Ok(Sources { clusters, cluster, crl, require_crl, ..Sources::workload_api(id, endpoint.clone()) });
+        }
         Ok(Sources {
-            id: self.spiffe_id()?,
+            id,
             certificate: self.identity.certificate.clone(),
             key: self.identity.key.clone(),
             trust_bundle: self.identity.trust_bundle.clone(),
             federated: self.identity.federated.clone(),
-            clusters: self.multicluster.roots(),
-            cluster: self.multicluster.sets_apart(&self.trust_domain).then(|| self.cluster_key.to_string()),
+            clusters,
+            cluster,
+            crl,
+            require_crl,
         })
     }
 

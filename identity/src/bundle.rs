@@ -13,8 +13,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
 
 use crate::certificate::{self, MIN_RSA_BITS};
+use crate::crl::RevocationLists;
 use crate::files::{Contents, Material};
-use crate::{IdentityError, TrustDomain};
+use crate::{IdentityError, RevocationList, TrustDomain};
 
 /// The roots of our own trust domain, of each federated one, and of each other cluster with roots of its own. Every one of
 /// them has at least one root.
@@ -29,25 +30,39 @@ pub(crate) struct ClusterBundle {
     pub(crate) bundle: Bundle,
 }
 
-/// The roots of one trust domain; several while an old and a new one overlap. The three lists run side by side, because
+/// The roots of one trust domain; several while an old and a new one overlap. The four lists run side by side, because
 /// webpki wants the anchors as a slice.
 pub(crate) struct Bundle {
     certificates: Vec<CertificateDer<'static>>,
     anchors: Vec<TrustAnchor<'static>>,
     validity: Vec<(SystemTime, SystemTime)>,
+    /// The revocation lists of each.
+    revocation: Vec<Vec<Arc<RevocationList>>>,
 }
 
 impl TrustBundles {
-    pub(crate) fn from_pem(material: &Material) -> Result<Self, IdentityError> {
-        let bundle = |(domain, file): (&TrustDomain, &Contents)| Ok((domain.clone(), Bundle::from_pem(file)?));
+    pub(crate) fn from_pem(material: &Material, lists: &RevocationLists) -> Result<Self, IdentityError> {
+        let bundle = |(domain, file): (&TrustDomain, &Contents)| Ok((domain.clone(), Bundle::from_pem(file, lists)?));
         let cluster = |(key, (trust_domain, file)): (&Arc<str>, &(TrustDomain, Contents))| {
-            let bundle = Bundle::from_pem(file)?;
+            let bundle = Bundle::from_pem(file, lists)?;
             Ok((Arc::clone(key), ClusterBundle { trust_domain: trust_domain.clone(), bundle }))
         };
         Ok(Self {
             bundles: material.bundles.iter().map(bundle).collect::<Result<_, _>>()?,
             clusters: material.clusters.iter().map(cluster).collect::<Result<_, _>>()?,
         })
+    }
+
+    /// Whether a list is that of a root here.
+    pub(crate) fn knows_issuer_of(&self, list: &RevocationList) -> bool {
+        self.all()
+            .flat_map(|bundle| bundle.revocation.iter().flatten())
+            .any(|known| std::ptr::eq(&raw const **known, list))
+    }
+
+    /// Every bundle, whoever's it is.
+    fn all(&self) -> impl Iterator<Item = &Bundle> {
+        self.bundles.values().chain(self.clusters.values().map(|cluster| &cluster.bundle))
     }
 
     /// The trust domains that have a bundle of their own, in order: ours and the federated ones.
@@ -67,8 +82,7 @@ impl TrustBundles {
 
     /// When each root ends, whoever's it is.
     pub fn ends(&self) -> impl Iterator<Item = SystemTime> {
-        let clusters = self.clusters.values().map(|cluster| &cluster.bundle);
-        self.bundles.values().chain(clusters).flat_map(|bundle| bundle.validity.iter().map(|(_, end)| *end))
+        self.all().flat_map(|bundle| bundle.validity.iter().map(|(_, end)| *end))
     }
 
     pub(crate) fn of(&self, trust_domain: &str) -> Option<&Bundle> {
@@ -95,12 +109,12 @@ impl fmt::Debug for TrustBundles {
 }
 
 impl Bundle {
-    fn from_pem(file: &Contents) -> Result<Self, IdentityError> {
+    fn from_pem(file: &Contents, lists: &RevocationLists) -> Result<Self, IdentityError> {
         let certificates = file.certificates()?;
         if certificates.is_empty() {
             return Err(IdentityError::NoCertificate { file: file.file.clone() });
         }
-        let (mut anchors, mut validity) = (Vec::new(), Vec::new());
+        let (mut anchors, mut validity, mut revocation) = (Vec::new(), Vec::new(), Vec::new());
         for (der, position) in certificates.iter().zip(1..) {
             let root = certificate::parse(der).map_err(|reason| file.malformed(position, reason))?;
             if let Some(reason) = why_not_root(&root) {
@@ -111,8 +125,10 @@ impl Bundle {
                 webpki::anchor_from_trusted_cert(der).map_err(|error| file.malformed(position, error.to_string()))?;
             anchors.push(anchor.to_owned());
             validity.push(certificate::validity(&root));
+            lists.check_origin(&root)?;
+            revocation.push(lists.of(&root));
         }
-        Ok(Self { certificates, anchors, validity })
+        Ok(Self { certificates, anchors, validity, revocation })
     }
 
     /// When the first of the anchors that are valid at the time ends.
@@ -120,6 +136,17 @@ impl Bundle {
         let at = UNIX_EPOCH + Duration::from_secs(now.as_secs());
         let ends = self.validity.iter().filter(|(start, end)| *start <= at && at <= *end).map(|(_, end)| *end);
         ends.min().map_or(now, certificate::unix_time)
+    }
+
+    /// Each anchor that is valid at the time, with its own revocation lists.
+    pub(crate) fn each_at(
+        &self,
+        now: UnixTime,
+    ) -> impl Iterator<Item = (&TrustAnchor<'static>, &[Arc<RevocationList>])> {
+        let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
+        let all = self.anchors.iter().zip(&self.revocation).zip(&self.validity);
+        all.filter(move |(_, (start, end))| *start <= now && now <= *end)
+            .map(|((anchor, lists), _)| (anchor, lists.as_slice()))
     }
 
     /// The anchors that are valid at the time: webpki itself does not look at the validity of an anchor.
@@ -153,7 +180,7 @@ impl TrustBundles {
     /// For tests: one trust domain, its roots as PEM.
     pub(crate) fn of_one(trust_domain: &str, pem: &str) -> Self {
         let contents = Contents { file: "roots.pem".into(), bytes: pem.as_bytes().to_vec() };
-        let bundle = Bundle::from_pem(&contents).unwrap();
+        let bundle = Bundle::from_pem(&contents, &RevocationLists::default()).unwrap();
         Self { bundles: BTreeMap::from([(trust_domain.parse().unwrap(), bundle)]), clusters: BTreeMap::new() }
     }
 }

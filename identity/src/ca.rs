@@ -2,7 +2,7 @@
 //!
 //! The one idea: what it issues is exactly what the rest of this crate accepts, and nothing it writes is ever readable by
 //! others before it should be, or written over something that is there. The key of the authority lies in a file: this is
-//! for development, for small meshes and for tests. It keeps no record of what it issued and has no revocation.
+//! for development, for small meshes and for tests. It keeps no record of what it issued; what it revoked is in its revocation list.
 //!
 //! Keys are P-256: every TLS stack has it, and of what they all have its signatures are the cheapest.
 
@@ -23,10 +23,12 @@ use crate::{SpiffeId, TrustDomain, certificate, tls};
 
 mod error;
 mod output;
+mod revoke;
 mod show;
 
 pub use error::CaError;
 pub use output::{SvidFiles, write_svid};
+pub use revoke::{DEFAULT_LIST_VALIDITY, REVOCATION_LIST_FILE, WrittenList, show_lists};
 pub use show::{CertificateSummary, show};
 
 /// The authority's certificate, in its directory; also the trust bundle to give to workloads.
@@ -38,7 +40,7 @@ pub const KEY_FILE: &str = "ca-key.pem";
 /// stops every workload of the mesh at once. A root is retired by taking it out of the trust bundles.
 pub const DEFAULT_ROOT_VALIDITY: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-/// A day: there is no revocation, so a stolen key is good until its certificate ends.
+/// A day: a stolen key is good until its certificate ends, or somebody has noticed and revoked it.
 pub const DEFAULT_LEAF_VALIDITY: Duration = Duration::from_secs(24 * 3600);
 
 /// How far certificates start in the past, for peers whose clocks are behind ours.

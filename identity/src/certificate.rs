@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::SupportedCipherSuite;
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-use rustls_pki_types::UnixTime;
+use rustls_pki_types::{SignatureVerificationAlgorithm, UnixTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use x509_parser::certificate::X509Certificate;
@@ -73,6 +73,17 @@ pub(crate) fn weak_rsa_bits(certificate: &X509Certificate<'_>) -> Option<usize> 
     }
 }
 
+/// Whether the certificate's key made `signature` over `message` (in this order), by whichever algorithm. Tells keys apart; does not
+/// say that the algorithm is the one that was to be used.
+pub(crate) fn is_signature_of(
+    certificate: &X509Certificate<'_>,
+    (message, signature): (&[u8], &[u8]),
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> bool {
+    let key = certificate.public_key().subject_public_key.data.as_ref();
+    algorithms.iter().any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok())
+}
+
 /// A time as webpki has it; what was before 1970 becomes that.
 pub(crate) fn unix_time(time: SystemTime) -> UnixTime {
     UnixTime::since_unix_epoch(time.duration_since(UNIX_EPOCH).unwrap_or_default())
@@ -117,7 +128,7 @@ pub(crate) fn rfc3339(at: SystemTime) -> String {
 }
 
 /// ASN.1 times run from the year 0 to 9999 and Linux's `SystemTime` holds all of them.
-fn system_time(time: ASN1Time) -> SystemTime {
+pub(crate) fn system_time(time: ASN1Time) -> SystemTime {
     let seconds = time.timestamp();
     let distance = Duration::from_secs(seconds.unsigned_abs());
     if seconds < 0 { UNIX_EPOCH - distance } else { UNIX_EPOCH + distance }

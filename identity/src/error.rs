@@ -134,6 +134,30 @@ pub enum IdentityError {
         /// What it lacks.
         reason: String,
     },
+    /// A file that must hold revocation lists holds none. An authority that has revoked nothing says so in a list.
+    #[error("{}: there is no revocation list in it", file.display())]
+    NoRevocationList {
+        /// Which one.
+        file: PathBuf,
+    },
+    /// A revocation list cannot be parsed, or is of a kind that is not understood (a delta list, an indirect one).
+    #[error("{}: revocation list {position} cannot be used: {reason}", file.display())]
+    RevocationList {
+        /// Which file.
+        file: PathBuf,
+        /// Counted from 1.
+        position: usize,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A revocation list names the key of a root, and that key has not signed it or may not sign lists.
+    #[error("{}: the revocation list of {issuer:?} is not signed by the root that it names", file.display())]
+    RevocationListOrigin {
+        /// Which file.
+        file: PathBuf,
+        /// Its issuer, as text.
+        issuer: String,
+    },
     /// The own trust domain is also listed as a federated one; which bundle is meant is not guessed.
     #[error("{}: trust domain {trust_domain} is our own, it cannot be federated too", file.display())]
     FederatedWithSelf {
@@ -271,6 +295,11 @@ pub enum PeerError {
 }
 
 impl PeerError {
+    /// Whether a certificate of the peer's chain has been revoked.
+    pub fn is_revoked(&self) -> bool {
+        matches!(self, PeerError::Chain { source: webpki::Error::CertRevoked, .. })
+    }
+
     /// The reason inside a failed handshake's error, when one of our verifiers gave it.
     pub fn of(error: &rustls::Error) -> Option<&PeerError> {
         match error {
@@ -286,6 +315,7 @@ impl PeerError {
             PeerError::UnknownTrustDomain { .. } | PeerError::NoValidRoot { .. } | PeerError::NotOfCluster { .. } => {
                 "trust_domain"
             }
+            PeerError::Chain { source: webpki::Error::CertRevoked, .. } => "revoked",
             PeerError::TooManyIntermediates { .. }
             | PeerError::Chain { .. }
             | PeerError::IntermediateMayNotSign { .. } => "chain",
@@ -311,6 +341,9 @@ fn chain_fault(error: &webpki::Error, cluster: Option<&str>) -> String {
             Some(cluster) => format!("it does not lead to a root of {cluster}"),
             None => "it does not lead to a root of that trust domain".to_owned(),
         },
+        webpki::Error::CertRevoked => "a certificate of it has been revoked".to_owned(),
+        webpki::Error::CrlExpired { .. } => "the revocation list of an issuer of it has expired".to_owned(),
+        webpki::Error::UnknownRevocationStatus => "an issuer of it has no revocation list here".to_owned(),
         webpki::Error::RequiredEkuNotFoundContext(_) => "its extended key usage is not that of a workload".to_owned(),
         other => format!("{other:?}"),
     }

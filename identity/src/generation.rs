@@ -13,10 +13,14 @@ use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::KeyUsage;
 
+use crate::crl::RevocationLists;
 use crate::files::Material;
 use crate::tls::{self, ClientConfigs};
 use crate::verify::{PeerVerifier, Voucher};
-use crate::{ClientAlpn, Expected, IdentityError, PeerIdentityError, SpiffeId, Svid, TrustBundles, TrustDomain};
+use crate::{
+    ClientAlpn, Expected, IdentityError, PeerError, PeerIdentityError, RevocationList, SpiffeId, Svid, TrustBundles,
+    TrustDomain,
+};
 
 /// Where an identity comes from. All files are PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +41,27 @@ pub struct Sources {
     /// Our own cluster's key, when nobody but it is vouched for by `trust_bundle`; `None` when others may share its roots, so
     /// that they do not tell where a workload is.
     pub cluster: Option<String>,
+    /// Revocation lists, one or several in a file. Each counts wherever its issuer stands, in our own bundle or any other.
+    pub crl: Vec<PathBuf>,
+    /// Whether a peer is refused when the issuer of a certificate of its chain has no list.
+    pub require_crl: bool,
+}
+
+impl Sources {
+    /// An identity that is [`Delivered`](crate::Delivered) through the socket at `endpoint`, which stands for the files in errors.
+    pub fn workload_api(id: SpiffeId, endpoint: PathBuf) -> Self {
+        Self {
+            id,
+            certificate: endpoint.clone(),
+            key: endpoint.clone(),
+            trust_bundle: endpoint,
+            federated: BTreeMap::new(),
+            clusters: BTreeMap::new(),
+            cluster: None,
+            crl: Vec::new(),
+            require_crl: false,
+        }
+    }
 }
 
 /// Where the roots of one other cluster come from.
@@ -54,6 +79,7 @@ pub struct Identity {
     svid: Svid,
     cluster: Option<Arc<str>>,
     peers: Arc<PeerVerifier>,
+    revoked: bool,
     server: Arc<ServerConfig>,
     clients: ClientConfigs,
 }
@@ -65,7 +91,7 @@ impl Identity {
     /// # Errors
     /// When a file cannot be read, is not what it must be, or the files do not belong together.
     pub fn load(sources: &Sources) -> Result<Self, IdentityError> {
-        Self::from_material(sources, &Material::read(sources)?, 1)
+        Self::from_material(sources, &Material::read(sources, None)?, 1)
     }
 
     pub(crate) fn from_material(
@@ -80,9 +106,11 @@ impl Identity {
             let (found, configured) = (svid.id().clone(), sources.id.clone());
             return Err(IdentityError::WrongWorkload { file: file(), found, configured });
         }
-        let bundles = TrustBundles::from_pem(material)?;
-        let peers = Arc::new(PeerVerifier::new(bundles, provider.signature_verification_algorithms));
-        verify_ourselves(&svid, &peers).map_err(|source| IdentityError::Untrusted {
+        let algorithms = provider.signature_verification_algorithms;
+        let lists = RevocationLists::from_pem(&material.revocation_lists, sources.require_crl, algorithms.all)?;
+        let bundles = TrustBundles::from_pem(material, &lists)?;
+        let peers = Arc::new(PeerVerifier::new(bundles, lists, algorithms));
+        let revoked = verify_ourselves(&svid, &peers).map_err(|source| IdentityError::Untrusted {
             file: file(),
             bundle: sources.trust_bundle.clone(),
             source: Box::new(source),
@@ -90,7 +118,8 @@ impl Identity {
         let tls = |source| IdentityError::Tls { file: file(), source };
         let server = Arc::new(tls::server_config(&svid, &peers, &provider).map_err(tls)?);
         let clients = ClientConfigs::new(&svid, Arc::clone(&peers), &provider).map_err(tls)?;
-        Ok(Self { generation, svid, cluster: sources.cluster.as_deref().map(Arc::from), peers, server, clients })
+        let cluster = sources.cluster.as_deref().map(Arc::from);
+        Ok(Self { generation, svid, cluster, peers, revoked, server, clients })
     }
 
     /// Our certificate.
@@ -101,6 +130,21 @@ impl Identity {
     /// Whom we trust to vouch for peers.
     pub fn bundles(&self) -> &TrustBundles {
         self.peers.bundles()
+    }
+
+    /// The revocation lists in force, the newest first.
+    pub fn revocation_lists(&self) -> impl Iterator<Item = &RevocationList> {
+        self.peers.lists().iter()
+    }
+
+    /// Whether a list is of a root in any of the bundles. One that is not counts for authorities that peers show, if for anything.
+    pub fn knows_issuer_of(&self, list: &RevocationList) -> bool {
+        self.bundles().knows_issuer_of(list)
+    }
+
+    /// Whether our own certificate is on a list: whoever has that list refuses us.
+    pub fn is_revoked(&self) -> bool {
+        self.revoked
     }
 
     /// Who a caller is whose chain (leaf first) was found good in a handshake by [`Identity::server_config`]: as [`peer_identity`](crate::peer_identity)
@@ -164,15 +208,22 @@ impl fmt::Debug for Identity {
 
 /// Looks at our own certificate as a peer will. Files that are replaced one after the other, or a chain that was cut
 /// short, would otherwise be noticed by every peer and not by us.
-fn verify_ourselves(svid: &Svid, peers: &PeerVerifier) -> Result<(), crate::PeerError> {
+///
+/// Says whether we have been revoked. That keeps nothing from being taken into use, nor does a list that has expired: the lists are
+/// there against others too, and with the ones before them those would be let in still.
+fn verify_ourselves(svid: &Svid, peers: &PeerVerifier) -> Result<bool, PeerError> {
     if let Some((leaf, intermediates)) = svid.chain().split_first() {
         let now = UnixTime::now();
         // By our own bundle, whatever other clusters' roots would say.
         for usage in [KeyUsage::server_auth(), KeyUsage::client_auth()] {
-            peers.verify(leaf, intermediates, usage, now, None)?;
+            match peers.verify(leaf, intermediates, usage, now, None) {
+                Ok(_) | Err(PeerError::Chain { source: webpki::Error::CrlExpired { .. }, .. }) => {}
+                Err(error) if error.is_revoked() => return Ok(true),
+                Err(error) => return Err(error),
+            }
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 #[cfg(test)]

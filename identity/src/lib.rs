@@ -13,6 +13,8 @@ pub mod ca;
 
 mod bundle;
 mod certificate;
+mod crl;
+mod delivered;
 mod error;
 mod expected;
 mod files;
@@ -31,6 +33,8 @@ mod xfcc;
 
 pub use alpn::ClientAlpn;
 pub use bundle::TrustBundles;
+pub use crl::RevocationList;
+pub use delivered::Delivered;
 pub use error::{IdentityError, PeerError, PeerIdentityError};
 pub use expected::{Expected, Who};
 pub use generation::{ClusterRoots, Identity, Sources};

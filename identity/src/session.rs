@@ -14,7 +14,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::KeyUsage;
 
 use crate::verify::PeerVerifier;
-use crate::{Expected, Identity, PeerError, PeerIdentityError, certificate};
+use crate::{Expected, Identity, PeerError, PeerIdentityError, RevocationList, certificate};
 
 /// Until when an answer holds that nothing in sight ends.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -55,10 +55,12 @@ pub enum Standing {
 /// Why a session is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lost {
-    /// A certificate of the chain, or the root it leads to, has ended.
+    /// A certificate of the chain, the root it leads to, or the revocation list of one of them has ended.
     Expired,
     /// Nobody who vouches now vouches for the chain.
     Untrusted,
+    /// A certificate of the chain has been revoked.
+    Revoked,
 }
 
 impl Lost {
@@ -67,6 +69,7 @@ impl Lost {
         match self {
             Self::Expired => "expired",
             Self::Untrusted => "untrusted",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -115,13 +118,15 @@ impl Identity {
                 Standing::Expired { until: end.checked_add(grace).unwrap_or(end) }
             }
             Err(error) if is_of_time(&error) => Standing::Over(Lost::Expired),
+            Err(error) if error.is_revoked() => Standing::Over(Lost::Revoked),
             Err(_) => Standing::Over(Lost::Untrusted),
         }
     }
 
     /// The first moment after `now` at which one of the chain's certificates, or a root that may be one of its, has ended.
     pub fn next_end(&self, chain: &PeerChain, now: SystemTime) -> SystemTime {
-        let ends = chain.validity().map(|(_, end)| end).chain(self.bundles().ends());
+        let lists = self.revocation_lists().filter_map(RevocationList::next_update);
+        let ends = chain.validity().map(|(_, end)| end).chain(self.bundles().ends()).chain(lists);
         // The last second of a validity belongs to it (RFC 5280, 4.1.2.5).
         let ends = ends.map(|end| end + Duration::from_secs(1));
         ends.filter(|end| *end > now).min().unwrap_or(now + FAR)
@@ -145,7 +150,9 @@ impl PeerVerifier {
 }
 
 fn is_of_time(error: &PeerError) -> bool {
-    matches!(error, PeerError::NoValidRoot { .. } | PeerError::Chain { source: webpki::Error::CertExpired { .. }, .. })
+    use webpki::Error::{CertExpired, CrlExpired};
+    let PeerError::Chain { source, .. } = error else { return matches!(error, PeerError::NoValidRoot { .. }) };
+    matches!(source, CertExpired { .. } | CrlExpired { .. })
 }
 
 #[cfg(test)]

@@ -155,6 +155,8 @@ impl Workload {
                 .collect::<BTreeMap<_, _>>(),
             clusters: BTreeMap::new(),
             cluster: None,
+            crl: Vec::new(),
+            require_crl: false,
         }
     }
 }

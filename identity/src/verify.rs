@@ -10,7 +10,11 @@
 //! knows no key usage. What stays with webpki: signatures (SHA-1 and RSA under 2,048 bits are refused), validity in
 //! time, path length, extended key usage, name constraints, unknown critical extensions.
 //!
-//! What this does not do: revocation lists, and authorization.
+//! Revocation lists are looked into by webpki too, for every certificate of a path; which list is whose is told in `crl.rs`.
+//!
+//! What this does not do: authorization.
+
+mod shown;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,12 +23,15 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error as TlsError, SignatureScheme};
-use rustls_pki_types::{CertificateDer, ServerName, SignatureVerificationAlgorithm, UnixTime};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use webpki::{EndEntityCert, KeyUsage};
 
 use crate::bundle::Bundle;
+use crate::crl::RevocationLists;
 use crate::verified::{self, Verified};
-use crate::{Expected, PeerError, PeerIdentityError, SpiffeId, TrustBundles, certificate, peer_identity};
+use crate::{Expected, PeerError, PeerIdentityError, SpiffeId, TrustBundles, peer_identity};
+
+use shown::{Lists, Shown};
 
 /// webpki builds paths of at most 6 intermediates; a few that do not belong to the path are let pass, as others do, and
 /// more are refused before any signature is checked.
@@ -33,6 +40,7 @@ const MAX_INTERMEDIATES: usize = 10;
 /// What the two verifiers share.
 pub(crate) struct PeerVerifier {
     bundles: TrustBundles,
+    lists: RevocationLists,
     algorithms: WebPkiSupportedAlgorithms,
     /// Of callers, by these bundles.
     verified: Verified,
@@ -48,12 +56,16 @@ pub(crate) enum Voucher<'a> {
 }
 
 impl PeerVerifier {
-    pub(crate) fn new(bundles: TrustBundles, algorithms: WebPkiSupportedAlgorithms) -> Self {
-        Self { bundles, algorithms, verified: Verified::default() }
+    pub(crate) fn new(bundles: TrustBundles, lists: RevocationLists, algorithms: WebPkiSupportedAlgorithms) -> Self {
+        Self { bundles, lists, algorithms, verified: Verified::default() }
     }
 
     pub(crate) fn bundles(&self) -> &TrustBundles {
         &self.bundles
+    }
+
+    pub(crate) fn lists(&self) -> &RevocationLists {
+        &self.lists
     }
 
     /// The verified ID of the workload that `leaf` belongs to, in `cluster` if that is one with roots of its own: they alone
@@ -162,7 +174,7 @@ impl PeerVerifier {
     }
 
     fn shown<'a>(
-        &self,
+        &'a self,
         peer: &'a SpiffeId,
         leaf: &'a CertificateDer<'a>,
         intermediates: &'a [CertificateDer<'a>],
@@ -176,50 +188,9 @@ impl PeerVerifier {
         let chain = |source| PeerError::Chain { peer: peer.clone(), cluster: None, source };
         let der = leaf;
         let leaf = EndEntityCert::try_from(leaf).map_err(chain)?;
-        Ok(Shown { peer, der, leaf, intermediates, usage, now, algorithms: self.algorithms.all })
+        let lists = Lists { all: &self.lists, of_intermediates: self.lists.of_any(intermediates) };
+        Ok(Shown { peer, der, leaf, intermediates, usage, now, algorithms: self.algorithms.all, lists })
     }
-}
-
-/// What a peer showed, and what it is to be good for.
-struct Shown<'a> {
-    /// What it claims.
-    peer: &'a SpiffeId,
-    der: &'a CertificateDer<'a>,
-    leaf: EndEntityCert<'a>,
-    intermediates: &'a [CertificateDer<'a>],
-    usage: KeyUsage,
-    now: UnixTime,
-    algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
-}
-
-impl Shown<'_> {
-    /// Whether a chain of it ends in a root of this bundle, which is `cluster`'s own or that of the trust domain; and until when
-    /// it does, or some time before that.
-    fn leads_to(&self, bundle: &Bundle, cluster: Option<&Arc<str>>) -> Result<UnixTime, PeerError> {
-        let anchors = bundle.anchors_at(self.now);
-        if anchors.is_empty() {
-            return Err(PeerError::NoValidRoot { peer: self.peer.clone() });
-        }
-        let path = self
-            .leaf
-            .verify_for_usage(self.algorithms, &anchors, self.intermediates, self.now, self.usage, None, None)
-            .map_err(|source| PeerError::Chain { peer: self.peer.clone(), cluster: cluster.cloned(), source })?;
-        let mut end = bundle.first_end(self.now).min(end(self.der).unwrap_or(self.now));
-        for intermediate in path.intermediate_certificates() {
-            let der = intermediate.der();
-            if !certificate::parse(&der).is_ok_and(|ca| certificate::may_sign_certificates(&ca)) {
-                return Err(PeerError::IntermediateMayNotSign { peer: self.peer.clone() });
-            }
-            end = end.min(self::end(&der).unwrap_or(self.now));
-        }
-        Ok(end)
-    }
-}
-
-/// When a certificate ends.
-fn end(der: &CertificateDer<'_>) -> Option<UnixTime> {
-    let certificate = certificate::parse(der).ok()?;
-    Some(certificate::unix_time(certificate::validity(&certificate).1))
 }
 
 /// Whether a bundle knew nothing of a chain.

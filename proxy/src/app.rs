@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use meshgate_config::{Bootstrap, ConfigStore, Problem};
 use meshgate_identity::{IdentityError, IdentityStore, SpiffeIdError};
@@ -27,7 +27,7 @@ use crate::drain::{self, Controller, Phase};
 use crate::hand_over::{HandOverError, Offer};
 use crate::readiness::Readiness;
 use crate::worker::Shared;
-use crate::{admin, jwks, reload, runtime, signal};
+use crate::{admin, jwks, reload, runtime, signal, workload_api};
 
 /// How often the own certificate is checked for having ended, and idle upstream connections are looked through.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -110,7 +110,7 @@ impl App {
     /// # Errors
     /// Everything a start can fail of, each with the field or file concerned.
     pub fn open(bootstrap: Bootstrap) -> Result<Self, StartError> {
-        let identity = IdentityStore::open(bootstrap.identity_sources()?)?;
+        let identity = workload_api::open(&bootstrap)?;
         let config = ConfigStore::open(&bootstrap).map_err(StartError::Config)?;
         let jwks = jwks::Client::new(bootstrap.jwks.trust_bundle.as_ref())?;
         let access_log = match &bootstrap.access_log.path {
@@ -148,6 +148,7 @@ impl App {
         let (controller, drain) = drain::channel();
         reload::announce(&shared, &config.current(), &identity.current());
         let _watcher = reload::watch_files(&shared, &config, &identity)?;
+        tokio::task::spawn_local(workload_api::follow(Arc::clone(&shared), Arc::clone(&identity)));
         let (fetcher, keys) = jwks::channel(&shared, jwks);
         tokio::task::spawn_local(fetcher.serve(config.subscribe()));
         let watchers = Watchers::new(Arc::clone(&shared), Arc::clone(&config), identity.subscribe());
@@ -295,9 +296,10 @@ async fn until_stopped(
     }
 }
 
-/// Lets `until` run while checking that the own certificate has not ended.
+/// Lets `until` run while checking that neither the own certificate nor a revocation list has ended.
 async fn housekeep_until<T>(shared: &Shared, identity: &IdentityStore, until: impl Future<Output = T>) -> T {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
+    let mut lists = reload::ListWatch::default();
     let mut until = std::pin::pin!(until);
     loop {
         tokio::select! {
@@ -305,11 +307,9 @@ async fn housekeep_until<T>(shared: &Shared, identity: &IdentityStore, until: im
             result = until.as_mut() => return result,
             _ = tick.tick() => {
                 shared.metrics.forget_idle(Instant::now());
-                if identity.current().svid().not_after() <= SystemTime::now() {
-                    shared.readiness.block("certificate expired");
-                } else {
-                    shared.readiness.clear("certificate expired");
-                }
+                let current = identity.current();
+                reload::standing(shared, &current);
+                lists.look(&current);
             }
         }
     }

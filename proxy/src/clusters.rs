@@ -7,6 +7,8 @@ mod lines;
 pub mod list;
 mod lookup;
 mod probe;
+
+pub(crate) use probe::jittered;
 mod session;
 mod watchers;
 pub mod wire;

@@ -53,3 +53,4 @@ pub mod throttle;
 pub mod tls;
 pub mod tunnel;
 pub mod worker;
+pub mod workload_api;

@@ -109,6 +109,8 @@ pub struct Metrics {
     pub root_expiry: Gauge,
     /// Idle upstream connections of all workers, as of each worker's last sweep.
     pub upstream_idle: Gauge,
+    /// When the first of the revocation lists in force ends, seconds since 1970; 0 = there is none that ends.
+    pub revocation_list_expiry: Gauge,
     /// Access log lines that were dropped because the log could not be written fast enough.
     pub access_log_dropped: Counter,
     /// Tasks that ended in a panic: each a defect.
@@ -224,6 +226,11 @@ impl Metrics {
         with("mesh_certificate_expiry_timestamp_seconds", "When the own certificate ends", &self.certificate_expiry);
         with("mesh_trust_roots", "Roots that vouch for peers", &self.roots);
         with("mesh_trust_root_expiry_timestamp_seconds", "When the first of the roots ends", &self.root_expiry);
+        with(
+            "mesh_revocation_list_expiry_timestamp_seconds",
+            "When the first of the revocation lists ends",
+            &self.revocation_list_expiry,
+        );
         with("mesh_access_log_dropped_total", "Access log lines dropped", &self.access_log_dropped);
         with("mesh_tasks", "Tasks of the workers: connections, requests and what they wait for", &self.tasks);
         with("mesh_panics_total", "Tasks that ended in a panic", &self.panics);

@@ -1,12 +1,13 @@
 //! What is read, or heard of another cluster, while the process runs: it goes into force here, with its log lines and counts.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use meshgate_config::watch::{WatchError, Watcher};
 use meshgate_config::{ClusterKey, ConfigStore, Discovered, Outcome, ServicePort, Snapshot};
-use meshgate_identity::{Identity, IdentityStore, Reload};
+use meshgate_identity::{Identity, IdentityError, IdentityStore, Reload, RevocationList};
 use tokio::time::Instant;
 
 use crate::metrics::ResultLabels;
@@ -17,7 +18,7 @@ pub fn announce(shared: &Shared, snapshot: &Snapshot, identity: &Identity) {
     let metrics = &shared.metrics;
     metrics.config_generation.set(snapshot.generation);
     metrics.config(snapshot.problems.len());
-    metrics.identity(identity);
+    identity_in_force(shared, identity);
     tracing::info!(id = %identity.svid().id(), generation = snapshot.generation, "starting");
     for problem in &snapshot.problems {
         tracing::warn!("{problem}");
@@ -91,19 +92,91 @@ fn in_force(shared: &Shared, config: &ConfigStore, took: Duration) {
     tracing::info!(generation, problems, took_ms, "configuration in force");
 }
 
-fn reload_identity(shared: &Shared, identity: &IdentityStore) {
+/// Says of an identity that has just come into force what there is to say.
+fn identity_in_force(shared: &Shared, identity: &Identity) {
     let metrics = &shared.metrics;
-    match identity.reload() {
+    metrics.identity(identity);
+    let ends = identity.revocation_lists().filter_map(RevocationList::next_update).min();
+    let seconds = ends.and_then(|end| end.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
+    metrics.revocation_list_expiry.set(seconds);
+    for list in identity.revocation_lists() {
+        let (file, issuer, revoked) = (list.file().display(), list.issuer(), list.revoked());
+        if identity.knows_issuer_of(list) {
+            tracing::info!(%file, issuer, revoked, "revocation list in force");
+        } else {
+            tracing::warn!(%file, issuer, revoked, "the revocation list is of no root here; it counts for intermediates alone");
+        }
+    }
+    if identity.is_revoked() {
+        tracing::error!("our own certificate has been revoked: peers that know it refuse us");
+    }
+    standing(shared, identity);
+}
+
+/// Whether the identity is one to be ready with.
+pub fn standing(shared: &Shared, identity: &Identity) {
+    let ended = identity.svid().not_after() <= SystemTime::now();
+    for (blocker, is_so) in [("certificate expired", ended), ("certificate revoked", identity.is_revoked())] {
+        if is_so {
+            shared.readiness.block(blocker);
+        } else {
+            shared.readiness.clear(blocker);
+        }
+    }
+}
+
+/// Says which revocation lists end soon, or have ended: from then on, whoever they would tell of is refused. Once each.
+#[derive(Debug, Default)]
+pub struct ListWatch(HashMap<(PathBuf, SystemTime), bool>);
+
+impl ListWatch {
+    /// Looks at those in force.
+    pub fn look(&mut self, identity: &Identity) {
+        let now = SystemTime::now();
+        let mut seen = HashMap::new();
+        for list in identity.revocation_lists() {
+            let Some(end) = list.next_update() else { continue };
+            let life = end.duration_since(list.this_update()).unwrap_or_default();
+            let (has_ended, is_due) = (end <= now, end <= now + life / 5);
+            if !is_due {
+                continue;
+            }
+            let key = (list.file().to_owned(), end);
+            let (file, issuer) = (list.file().display(), list.issuer());
+            match (self.0.get(&key), has_ended) {
+                (None | Some(false), true) => {
+                    tracing::error!(%file, issuer, "the revocation list has ended: peers of that issuer are refused");
+                }
+                (None, false) => tracing::warn!(%file, issuer, "the revocation list ends soon and is not renewed"),
+                _ => {}
+            }
+            seen.insert(key, has_ended);
+        }
+        self.0 = seen;
+    }
+}
+
+fn reload_identity(shared: &Shared, identity: &IdentityStore) {
+    identity_read(shared, identity, identity.reload());
+}
+
+/// Says what came of an identity that was read, or handed over.
+pub fn identity_read(shared: &Shared, identity: &IdentityStore, outcome: Result<Reload, IdentityError>) {
+    let metrics = &shared.metrics;
+    match outcome {
         Ok(Reload::Unchanged) => {}
         Ok(Reload::Published) => {
             let current = identity.current();
             metrics.identity_reloads.get_or_create(&ResultLabels { result: "ok" }).inc();
-            metrics.identity(&current);
+            identity_in_force(shared, &current);
             tracing::info!(generation = current.generation(), "identity in force");
         }
-        Err(error) => {
-            metrics.identity_reloads.get_or_create(&ResultLabels { result: "error" }).inc();
-            tracing::warn!(%error, "identity files are not usable; the last good ones stay in force");
-        }
+        Err(error) => identity_refused(shared, &error),
     }
+}
+
+/// Says why an identity is not taken into use.
+pub fn identity_refused(shared: &Shared, error: &dyn std::error::Error) {
+    shared.metrics.identity_reloads.get_or_create(&ResultLabels { result: "error" }).inc();
+    tracing::warn!(%error, "the identity is not usable; the last good one stays in force");
 }

@@ -60,6 +60,7 @@ impl Session {
     /// Why it is over, if it is: what is at work on it has to end.
     pub fn over(&self) -> Option<&'static str> {
         match self.standing.get() {
+            Standing::Over(Lost::Revoked) => Some("the peer's certificate has been revoked"),
             Standing::Over(Lost::Expired) => Some("the peer's certificate has expired"),
             Standing::Over(Lost::Untrusted) => Some("nobody vouches for the peer's certificate any more"),
             Standing::Good { .. } | Standing::Expired { .. } => None,

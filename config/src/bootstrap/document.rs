@@ -98,6 +98,11 @@ pub(super) struct RawIdentity {
     pub(super) trust_bundle: Option<String>,
     #[serde(default)]
     pub(super) federated: BTreeMap<String, String>,
+    pub(super) workload_api: Option<String>,
+    #[serde(default)]
+    pub(super) crl: Vec<String>,
+    #[serde(default)]
+    pub(super) require_crl: bool,
 }
 
 #[derive(Default, Deserialize)]

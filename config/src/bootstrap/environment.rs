@@ -8,12 +8,19 @@ use crate::suggest::nearest;
 
 const PREFIX: &str = "MESHGATE_";
 
+/// What `identity.workloadApi` may be for the socket to be the one that SPIFFE's own variable names.
+pub(super) const ENDPOINT: &str = "$SPIFFE_ENDPOINT_SOCKET";
+
 /// Says where the bootstrap file is: the command line reads it before there is a bootstrap.
 const BOOTSTRAP: &str = "MESHGATE_BOOTSTRAP";
 
 /// Lays the variables over what the file says. Later messages about an overridden field name the variable.
 pub(super) fn apply(env: impl IntoIterator<Item = (String, String)>, raw: &mut Raw, validator: &mut Validator<'_>) {
     for (name, value) in env {
+        if ENDPOINT.strip_prefix('$') == Some(&name) && raw.identity.workload_api.as_deref() == Some(ENDPOINT) {
+            raw.identity.workload_api = Some(value);
+            continue;
+        }
         if !name.starts_with(PREFIX) || name == BOOTSTRAP || is_service_link(&name, &value) {
             continue;
         }

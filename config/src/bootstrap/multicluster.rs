@@ -190,6 +190,8 @@ pub(super) struct Domains<'a> {
     pub(super) own: Option<&'a TrustDomain>,
     /// Others.
     pub(super) federated: &'a BTreeMap<TrustDomain, PathBuf>,
+    /// Which others there are is said later, by a Workload API.
+    pub(super) are_delivered: bool,
 }
 
 /// Reads `multicluster`; `own` is our own key.
@@ -247,7 +249,8 @@ fn cluster(
         }
     };
     let trust_bundle = raw.trust_bundle.map(|written| v.resolve(&written));
-    let has_bundle = domains.own == Some(&trust_domain) || domains.federated.contains_key(&trust_domain);
+    let has_bundle =
+        domains.are_delivered || domains.own == Some(&trust_domain) || domains.federated.contains_key(&trust_domain);
     if trust_bundle.is_none() && domains.own.is_some() && !has_bundle {
         let missing = "there are no roots of it: name those of the cluster (trustBundle) or of the domain";
         v.fail(&format!("{field}.trustDomain"), format!("{trust_domain}: {missing} (identity.federated)"));

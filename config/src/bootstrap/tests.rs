@@ -76,7 +76,7 @@ trustDomainAliases: [old.example.org]
 clusterDomain: k8s.example
 rootNamespace: mesh
 workload: {name: backend-1, namespace: default, serviceAccount: backend, labels: {version: v2}, labelsFile: labels}
-identity: {certificate: backend.pem, key: /abs/backend-key.pem, trustBundle: root.pem, federated: {other.example: other.pem}}
+identity: {certificate: backend.pem, key: /abs/backend-key.pem, trustBundle: root.pem, federated: {other.example: other.pem}, crl: [a.pem, /abs/b.pem], requireCrl: true}
 resources: {directory: resources}
 inbound:
   listeners:
@@ -105,7 +105,11 @@ http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
     assert_eq!(bootstrap.workload.labels["version"], "v2", "labels in place override the file's");
     assert_eq!(bootstrap.identity.key, PathBuf::from("/abs/backend-key.pem"));
     assert!(bootstrap.identity.certificate.is_absolute() && bootstrap.identity.certificate.ends_with("backend.pem"));
-    assert_eq!(bootstrap.identity_sources().unwrap().federated.len(), 1);
+    let sources = bootstrap.identity_sources().unwrap();
+    assert_eq!((sources.federated.len(), sources.require_crl), (1, true));
+    assert!(
+        sources.crl[0].ends_with("a.pem") && sources.crl[0].is_absolute() && sources.crl[1] == Path::new("/abs/b.pem")
+    );
     assert_eq!(bootstrap.inbound.listeners[1].application.unwrap().port(), 9080);
     assert_eq!(
         bootstrap.outbound.listeners[1].original_destination,
@@ -421,4 +425,35 @@ fn what_is_told_of_the_traffic_has_its_bounds() {
         let problems = load(&format!("{MINIMAL}{more}\n"), &[]).unwrap_err();
         assert!(problems.iter().any(|problem| problem.contains(part)), "{more}: {problems:?}");
     }
+}
+
+#[test]
+fn a_workload_api_stands_in_for_files_and_does_not_go_with_them() {
+    let load = |identity: &str, env: &[(&str, &str)]| {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("resources")).unwrap();
+        let path = dir.path().join("bootstrap.yaml");
+        let text = format!(
+            "workload: {{namespace: default, serviceAccount: web}}\nresources: {{directory: resources}}\nidentity: {identity}\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Bootstrap::load(&path, env.collect::<Vec<_>>())
+            .map(|bootstrap| bootstrap.identity.workload_api)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<String>())
+    };
+    const SOCKET: (&str, &str) = ("SPIFFE_ENDPOINT_SOCKET", "unix:///run/agent.sock");
+    let agent = Some(PathBuf::from("/run/agent.sock"));
+    assert_eq!(load("{workloadApi: \"unix:///run/agent.sock\"}", &[]), Ok(agent.clone()));
+    assert_eq!(load("{workloadApi: \"unix:/run/agent.sock\"}", &[]), Ok(agent.clone()));
+    assert_eq!(load("{workloadApi: $SPIFFE_ENDPOINT_SOCKET}", &[SOCKET]), Ok(agent));
+    assert!(load("{workloadApi: $SPIFFE_ENDPOINT_SOCKET}", &[]).unwrap_err().contains("is not set"));
+    // The variable alone means nothing: who has files has said so.
+    assert_eq!(load("{certificate: a, key: b, trustBundle: c}", &[SOCKET]), Ok(None));
+    for wrong in ["tcp://127.0.0.1:8081", "unix://agent.sock", "unix:///", "/run/agent.sock"] {
+        let error = load(&format!("{{workloadApi: \"{wrong}\"}}"), &[]).unwrap_err();
+        assert!(error.contains("is not a unix socket with an absolute path"), "{error}");
+    }
+    let error = load("{workloadApi: \"unix:///a\", key: k.pem, federated: {b.example: b.pem}}", &[]).unwrap_err();
+    assert!(error.contains("identity.key") && error.contains("identity.federated"), "{error}");
 }

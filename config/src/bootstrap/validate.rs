@@ -13,7 +13,7 @@ use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLog, RawWo
 use super::multicluster::Domains;
 use super::{
     Admin, Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings, WorkloadSettings,
-    detection, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers, telemetry,
+    detection, environment, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers, telemetry,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -172,7 +172,11 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let admin = v.address("admin.address", raw.admin.address.as_deref().unwrap_or("127.0.0.1:15000"));
     let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin, raw.role);
     let cluster_key = cluster_key(&mut v, raw.cluster_key);
-    let domains = Domains { own: trust_domain.as_ref(), federated: &identity.federated };
+    let domains = Domains {
+        own: trust_domain.as_ref(),
+        federated: &identity.federated,
+        are_delivered: identity.workload_api.is_some(),
+    };
     let detection = detection::detection(&mut v, raw.detection);
     let multicluster = multicluster::multicluster(&mut v, raw.multicluster, cluster_key.as_ref(), domains);
     let gateway = multicluster::gateway(&mut v, raw.gateway, raw.role);
@@ -290,11 +294,49 @@ fn identity(v: &mut Validator<'_>, raw: RawIdentity) -> IdentitySettings {
             federated.insert(domain, v.resolve(&file));
         }
     }
+    let crl = raw.crl.iter().map(|file| v.resolve(file)).collect();
+    if let Some(written) = raw.workload_api {
+        let files = [("certificate", &raw.certificate), ("key", &raw.key), ("trustBundle", &raw.trust_bundle)];
+        let files = files.into_iter().filter(|(_, file)| file.is_some()).map(|(name, _)| name);
+        for name in files.chain((!federated.is_empty()).then_some("federated")) {
+            v.fail(&format!("identity.{name}"), "comes from the Workload API (identity.workloadApi), not from a file");
+        }
+        let none = PathBuf::new;
+        return IdentitySettings {
+            certificate: none(),
+            key: none(),
+            trust_bundle: none(),
+            federated: BTreeMap::new(),
+            workload_api: endpoint(v, &written),
+            crl,
+            require_crl: raw.require_crl,
+        };
+    }
     IdentitySettings {
         certificate: v.required_path("identity.certificate", raw.certificate),
         key: v.required_path("identity.key", raw.key),
         trust_bundle: v.required_path("identity.trustBundle", raw.trust_bundle),
         federated,
+        workload_api: None,
+        crl,
+        require_crl: raw.require_crl,
+    }
+}
+
+/// A unix socket's path, as SPIFFE writes it (Workload Endpoint, 4): `unix:///run/agent.sock`.
+fn endpoint(v: &mut Validator<'_>, written: &str) -> Option<PathBuf> {
+    let path = written.strip_prefix("unix://").or_else(|| written.strip_prefix("unix:"));
+    match path {
+        Some(path) if path.starts_with('/') && path.len() > 1 => Some(PathBuf::from(path)),
+        _ if written == environment::ENDPOINT => {
+            v.fail("identity.workloadApi", "the variable SPIFFE_ENDPOINT_SOCKET is not set");
+            None
+        }
+        _ => {
+            let wanted = "such as unix:///run/spire/agent.sock, or $SPIFFE_ENDPOINT_SOCKET";
+            v.fail("identity.workloadApi", format!("`{written}` is not a unix socket with an absolute path, {wanted}"));
+            None
+        }
     }
 }
 

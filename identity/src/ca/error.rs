@@ -88,6 +88,12 @@ pub enum CaError {
         /// In characters.
         limit: usize,
     },
+    /// Something to be revoked, or the last list, is by somebody else.
+    #[error("{}: it was not issued by this authority", file.display())]
+    NotOurs {
+        /// Which file.
+        file: PathBuf,
+    },
     /// Less than a second, or past the year 9999.
     #[error("a certificate cannot be valid for {validity:?}")]
     Validity {

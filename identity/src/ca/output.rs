@@ -1,7 +1,7 @@
 //! Writing of certificates and keys.
 //!
-//! The one idea: a key file has its mode from the moment it exists, and no file is ever written over. So there is no
-//! instant at which others could open a key, and no command that destroys one.
+//! The one idea: a key file has its mode from the moment it exists, and no key or certificate is ever written over. So there is no
+//! instant at which others could open a key, and no command that destroys one. Revocation lists are replaced by their successors.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -52,6 +52,16 @@ fn write_new(file: &Path, mode: u32, text: &str) -> Result<(), CaError> {
         _ => failed(source),
     })?;
     open.write_all(text.as_bytes()).and_then(|()| open.sync_all()).map_err(failed).inspect_err(|_| discard(file))
+}
+
+/// Writes a file that may be there, in one step.
+pub(super) fn replace(file: &Path, text: &str) -> Result<(), CaError> {
+    let staged = file.with_extension("new");
+    // What an interrupted call has left behind.
+    discard(&staged);
+    write_new(&staged, CERTIFICATE_MODE, text)?;
+    let renamed = fs::rename(&staged, file).map_err(|source| CaError::Write { file: file.to_owned(), source });
+    renamed.inspect_err(|_| discard(&staged))
 }
 
 /// Removes a file that this call made. When even that fails, the error that led here says more than this one would.

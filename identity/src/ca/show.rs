@@ -61,11 +61,11 @@ pub struct CertificateSummary {
 /// Describes every certificate in a PEM file, in order.
 ///
 /// # Errors
-/// When the file cannot be read, is not PEM, or holds no certificate or one that cannot be parsed.
+/// When the file cannot be read, is not PEM, holds neither a certificate nor a revocation list, or a certificate that cannot be parsed.
 pub fn show(file: &Path) -> Result<Vec<CertificateSummary>, CaError> {
     let contents = Contents::read(file)?;
     let certificates = contents.certificates()?;
-    if certificates.is_empty() {
+    if certificates.is_empty() && contents.revocation_lists()?.is_empty() {
         return Err(IdentityError::NoCertificate { file: file.to_owned() }.into());
     }
     let now = SystemTime::now();

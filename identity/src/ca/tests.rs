@@ -34,6 +34,8 @@ fn identity(dir: &Path, authority: &Authority, id: &str, name: &str) -> Identity
         federated: Default::default(),
         clusters: Default::default(),
         cluster: None,
+        crl: Vec::new(),
+        require_crl: false,
     })
     .unwrap()
 }
@@ -289,4 +291,59 @@ fn openssl_agrees_where_it_is_installed() {
     let text = String::from_utf8(output.stdout).unwrap().to_lowercase().replace(':', "");
     let [leaf] = show(&files.certificate).unwrap().try_into().unwrap();
     assert!(text.contains(&leaf.fingerprint) && text.contains(&leaf.serial), "{text}");
+}
+
+#[test]
+fn lists_take_over_what_was_revoked_and_what_others_issued_is_not_revoked() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = InitOptions::new("cluster.local".parse().unwrap());
+    let authority = init(dir.path(), &options).unwrap();
+    let issue = |authority: &Authority, name: &str| {
+        let id = format!("spiffe://cluster.local/ns/default/sa/{name}").parse().unwrap();
+        write_svid(dir.path(), name, &authority.issue(&IssueOptions::new(id)).unwrap()).unwrap().certificate
+    };
+    let (one, two) = (issue(&authority, "one"), issue(&authority, "two"));
+    let revoke = |files: &[PathBuf]| authority.revoke(dir.path(), files, DEFAULT_LIST_VALIDITY);
+    assert_eq!(revoke(&[]).unwrap().revoked, 0);
+    assert_eq!(revoke(std::slice::from_ref(&one)).unwrap().revoked, 1);
+    assert_eq!(revoke(&[one.clone(), two.clone()]).unwrap().revoked, 2);
+    let number = || {
+        let contents = Contents::read(&dir.path().join(REVOCATION_LIST_FILE)).unwrap();
+        let lists = contents.revocation_lists().unwrap();
+        crate::crl::parse(&lists[0]).unwrap().crl_number().unwrap().to_string()
+    };
+    assert_eq!(number(), "3");
+
+    let elsewhere = tempfile::tempdir().unwrap();
+    let other = init(elsewhere.path(), &options).unwrap();
+    let stranger = issue(&other, "stranger");
+    assert!(matches!(revoke(&[stranger]), Err(CaError::NotOurs { .. })));
+    let theirs = other.revoke(elsewhere.path(), &[], DEFAULT_LIST_VALIDITY).unwrap().file;
+    assert_eq!(number(), "3");
+    fs::copy(theirs, dir.path().join(REVOCATION_LIST_FILE)).unwrap();
+    assert!(matches!(revoke(&[]), Err(CaError::NotOurs { .. })));
+}
+
+#[test]
+fn a_revoked_certificate_is_refused_by_who_has_the_list() {
+    let dir = tempfile::tempdir().unwrap();
+    let authority = init(dir.path(), &InitOptions::new("cluster.local".parse().unwrap())).unwrap();
+    let id: SpiffeId = "spiffe://cluster.local/ns/default/sa/one".parse().unwrap();
+    let files = write_svid(dir.path(), "one", &authority.issue(&IssueOptions::new(id.clone())).unwrap()).unwrap();
+    let list = authority.revoke(dir.path(), std::slice::from_ref(&files.certificate), DEFAULT_LIST_VALIDITY).unwrap();
+    let identity = Identity::load(&Sources {
+        id,
+        certificate: files.certificate,
+        key: files.key,
+        trust_bundle: dir.path().join(CERTIFICATE_FILE),
+        federated: Default::default(),
+        clusters: Default::default(),
+        cluster: None,
+        crl: vec![list.file],
+        require_crl: true,
+    })
+    .unwrap();
+    assert!(identity.is_revoked());
+    assert!(show_lists(&dir.path().join(REVOCATION_LIST_FILE)).unwrap()[0].to_string().contains("revoked     1"));
+    assert!(show(&dir.path().join(REVOCATION_LIST_FILE)).unwrap().is_empty());
 }

@@ -7,6 +7,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use time::OffsetDateTime;
 
+use crate::crl::RevocationLists;
 use crate::testing::*;
 use crate::tls::provider;
 use crate::verify::{ClientVerifier, PeerVerifier};
@@ -14,7 +15,11 @@ use crate::{PeerError, TrustBundles};
 
 fn verifier(root: &Signer) -> ClientVerifier {
     let algorithms = provider().signature_verification_algorithms;
-    ClientVerifier(Arc::new(PeerVerifier::new(TrustBundles::of_one(HOME, &root.pem), algorithms)))
+    ClientVerifier(Arc::new(PeerVerifier::new(
+        TrustBundles::of_one(HOME, &root.pem),
+        RevocationLists::default(),
+        algorithms,
+    )))
 }
 
 fn later(seconds: u64) -> UnixTime {

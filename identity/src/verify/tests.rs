@@ -8,6 +8,7 @@ use rustls_pki_types::pem::PemObject;
 use time::{Duration, OffsetDateTime};
 
 use super::*;
+use crate::crl::RevocationLists;
 use crate::testing::*;
 use crate::{ClientAlpn, Identity};
 
@@ -248,6 +249,7 @@ fn refuses_a_client_without_a_certificate() {
         .with_custom_certificate_verifier(Arc::new(ServerVerifier {
             peers: Arc::new(PeerVerifier::new(
                 TrustBundles::of_one(HOME, &mesh.home.pem),
+                RevocationLists::default(),
                 crate::tls::provider().signature_verification_algorithms,
             )),
             expected: id(BACKEND).into(),
@@ -365,7 +367,7 @@ fn verify_pem(leaf: &[u8], root: &str, now: UnixTime) -> Result<SpiffeId, PeerEr
     let bundles = TrustBundles::of_one(HOME, root);
     let algorithms = crate::tls::provider().signature_verification_algorithms;
     let leaf = CertificateDer::from_pem_slice(leaf).unwrap();
-    PeerVerifier::new(bundles, algorithms).verify_caller(&leaf, &[], now)
+    PeerVerifier::new(bundles, RevocationLists::default(), algorithms).verify_caller(&leaf, &[], now)
 }
 
 #[test]
@@ -418,7 +420,7 @@ fn no_byte_of_a_certificate_can_be_changed_or_cut() {
     let root = Signer::root("root");
     let leaf = root.workload(FRONTEND).chain.swap_remove(0).to_vec();
     let algorithms = crate::tls::provider().signature_verification_algorithms;
-    let verifier = PeerVerifier::new(TrustBundles::of_one(HOME, &root.pem), algorithms);
+    let verifier = PeerVerifier::new(TrustBundles::of_one(HOME, &root.pem), RevocationLists::default(), algorithms);
     let verify = |der: Vec<u8>| verifier.verify_caller(&CertificateDer::from(der), &[], UnixTime::now());
     assert_eq!(verify(leaf.clone()), Ok(id(FRONTEND)));
     for at in 0..leaf.len() {

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
 use meshgate_identity::ca::{self, Authority, CertificateSummary, InitOptions, IssueOptions};
-use meshgate_identity::{SpiffeId, TrustDomain};
+use meshgate_identity::{RevocationList, SpiffeId, TrustDomain};
 use serde_json::json;
 
 use crate::cli::{Output, fail, print};
@@ -53,7 +53,28 @@ enum Action {
         #[arg(long = "dns", value_name = "NAME")]
         dns_names: Vec<String>,
     },
-    /// Say what is in a file of certificates
+    /// Take certificates back: the next revocation list, ca-crl.pem, with these beside those of the last one
+    Revoke {
+        /// Where the authority is
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// PEM files; the first certificate of each is revoked
+        #[arg(required = true, value_name = "CERTIFICATE")]
+        certificates: Vec<PathBuf>,
+        /// Until when the next list has to be made
+        #[arg(long, value_parser = duration, value_name = "DURATION")]
+        validity: Option<Duration>,
+    },
+    /// Make the next revocation list, ca-crl.pem, with nothing new in it
+    Crl {
+        /// Where the authority is
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// Until when the next list has to be made
+        #[arg(long, value_parser = duration, value_name = "DURATION")]
+        validity: Option<Duration>,
+    },
+    /// Say what is in a file of certificates and revocation lists
     Show {
         /// A PEM file
         file: PathBuf,
@@ -74,6 +95,8 @@ pub(super) fn run(args: Args) -> ExitCode {
             let options = IssueOptions { id, validity, dns_names };
             issue(&dir, out.as_deref(), name, &options)
         }
+        Action::Revoke { dir, certificates, validity } => revoke(&dir, &certificates, validity),
+        Action::Crl { dir, validity } => revoke(&dir, &[], validity),
         Action::Show { file, output } => show(&file, output),
     };
     match result {
@@ -105,16 +128,27 @@ fn issue(dir: &Path, out: Option<&Path>, name: Option<String>, options: &IssueOp
     Ok(())
 }
 
+fn revoke(dir: &Path, certificates: &[PathBuf], validity: Option<Duration>) -> anyhow::Result<()> {
+    let validity = validity.unwrap_or(ca::DEFAULT_LIST_VALIDITY);
+    let list = Authority::open(dir)?.revoke(dir, certificates, validity)?;
+    let (file, until) = (list.file.display(), time(list.next_update));
+    print(format_args!("wrote {file}: {} revoked, the next one is due by {until}", list.revoked))?;
+    Ok(())
+}
+
 fn show(file: &Path, output: Output) -> anyhow::Result<()> {
-    let certificates = ca::show(file)?;
+    let (certificates, lists) = (ca::show(file)?, ca::show_lists(file)?);
     match output {
         Output::Text => {
             for certificate in &certificates {
                 print(certificate)?;
             }
+            for list in &lists {
+                print(list)?;
+            }
         }
         Output::Json => {
-            let all: Vec<_> = certificates.iter().map(json_of).collect();
+            let all: Vec<_> = certificates.iter().map(json_of).chain(lists.iter().map(json_of_list)).collect();
             print(serde_json::to_string_pretty(&all)?)?;
         }
     }
@@ -135,6 +169,15 @@ fn json_of(certificate: &CertificateSummary) -> serde_json::Value {
         "keyUsages": certificate.key_usages,
         "extendedKeyUsages": certificate.extended_key_usages,
         "problems": certificate.problems,
+    })
+}
+
+fn json_of_list(list: &RevocationList) -> serde_json::Value {
+    json!({
+        "revocationListOf": list.issuer(),
+        "thisUpdate": time(list.this_update()),
+        "nextUpdate": list.next_update().map(time),
+        "revoked": list.revoked(),
     })
 }
 

@@ -165,7 +165,7 @@ impl Probe<'_> {
 
 /// Between half and all of it, by chance, so that a mesh does not come back in step. The standard library seeds each of these
 /// at random, and no more is needed here.
-fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let chance = RandomState::new().build_hasher().finish() % 1000;
     pause.mul_f64(0.5 + f64::from(u32::try_from(chance).unwrap_or(0)) / 2000.0)
 }

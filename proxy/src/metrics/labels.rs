@@ -65,7 +65,7 @@ label_sets! {
         direction: &'static str,
         /// `ok` or `error`.
         outcome: &'static str,
-        /// Why not: `timeout`, `closed`, `no_certificate`, `expired`, `untrusted`, `identity`, `alert` or `protocol`; `-` of those
+        /// Why not: `timeout`, `closed`, `no_certificate`, `expired`, `untrusted`, `revoked`, `identity`, `alert` or `protocol`; `-` of those
         /// that went well.
         reason: &'static str,
     }

@@ -32,6 +32,10 @@ pub struct PodSpec {
     pub compatibility: Vec<SocketAddr>,
     /// Tunnels are taken for its application, with these limits as fields in YAML.
     pub hbone: Option<&'static str>,
+    /// The Workload API that its identity comes from, instead of files of the sandbox's authority.
+    pub workload_api: Option<String>,
+    /// More fields of its `identity`, each with a comma before it.
+    pub identity: String,
     /// More lines for its bootstrap file.
     pub bootstrap: String,
 }
@@ -50,6 +54,8 @@ impl Default for PodSpec {
             gateway: Vec::new(),
             compatibility: Vec::new(),
             hbone: None,
+            workload_api: None,
+            identity: String::new(),
             bootstrap: String::new(),
         }
     }
@@ -58,7 +64,7 @@ impl Default for PodSpec {
 impl PodSpec {
     /// Its bootstrap file, but for what its cluster adds.
     pub(super) fn bootstrap(&self, address: IpAddr) -> String {
-        let Self { name, namespace, service_account, app, federated, bootstrap, .. } = self;
+        let Self { name, namespace, service_account, app, federated, identity, bootstrap, .. } = self;
         let federated: Vec<_> = federated.iter().map(|(domain, file)| format!("{domain}: {file}")).collect();
         let federated = federated.join(", ");
         // It may say so itself.
@@ -67,12 +73,18 @@ impl PodSpec {
             false => format!("accessLog: {{path: logs/{name}.access.log}}\n"),
         };
         let role = if self.gateway.is_empty() { self.sidecar(address) } else { self.gateway() };
+        let identity = match &self.workload_api {
+            Some(endpoint) => format!("{{workloadApi: \"{endpoint}\"{identity}}}"),
+            None => format!(
+                "{{certificate: identities/{name}.pem, key: identities/{name}-key.pem, trustBundle: ca/ca.pem, \
+                 federated: {{{federated}}}{identity}}}"
+            ),
+        };
         format!(
             "{role}\
              trustDomain: {TRUST_DOMAIN}\n\
              workload: {{name: {name}, namespace: {namespace}, serviceAccount: {service_account}, labels: {{app: {app}}}}}\n\
-             identity: {{certificate: identities/{name}.pem, key: identities/{name}-key.pem, trustBundle: ca/ca.pem, \
-             federated: {{{federated}}}}}\n\
+             identity: {identity}\n\
              resources: {{directory: resources}}\n\
              admin: {{address: \"{address}:{ADMIN_PORT}\"}}\n\
              {log}{bootstrap}"

@@ -69,7 +69,8 @@ pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) 
         let offered = alpn::offered(start.client_hello().alpn().into_iter().flatten());
         start.into_stream(identity.server_config()).await.map(|stream| (stream, offered))
     };
-    let (stream, offered) = match timeout(deadline, handshake).await {
+    let outcome = timeout(deadline, handshake).await;
+    let (stream, offered) = match outcome {
         Ok(Ok(accepted)) => accepted,
         Ok(Err(error)) => {
             let why = refused(format!("handshake failed: {}", super::reason(&error)));

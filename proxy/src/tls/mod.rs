@@ -22,6 +22,7 @@ pub(crate) fn failure(error: &io::Error) -> &'static str {
             CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired",
             CertificateError::UnknownIssuer => "untrusted",
             _ => match PeerError::of(tls) {
+                Some(why) if why.is_revoked() => "revoked",
                 Some(_) => "identity",
                 None => "untrusted",
             },

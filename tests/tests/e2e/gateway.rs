@@ -110,6 +110,8 @@ impl Edge {
             federated: Default::default(),
             clusters: Default::default(),
             cluster: None,
+            crl: Vec::new(),
+            require_crl: false,
         })
         .unwrap()
     }

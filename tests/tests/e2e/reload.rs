@@ -1,6 +1,8 @@
 //! What is written takes effect on what is running; what is written wrongly does not.
 
 mod certificates;
+mod delivered;
+mod revoked;
 mod sessions;
 mod withdrawn;
 

@@ -10,7 +10,7 @@ use h2::RecvStream;
 use h2::client;
 use http::{Request, StatusCode, header};
 use meshgate_config::{Bootstrap, ClusterKey, GatewayAddress};
-use meshgate_identity::{IdentityStore, SpiffeId};
+use meshgate_identity::SpiffeId;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
@@ -19,6 +19,7 @@ use crate::clusters::wire::{CONTENT_TYPE, Exported, LINE_MAX, PATH};
 use crate::clusters::{Clusters, Lines};
 use crate::orig_dst::OwnAddresses;
 use crate::tunnel::dial;
+use crate::workload_api;
 
 /// For each step: to connect, and to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,7 +39,7 @@ pub(super) async fn ask(from: &FromGateway, bootstrap: &Bootstrap) -> anyhow::Re
             found.context("its name is not looked up in time").and_then(|found| Ok(found?)).with_context(about)?;
         gateway.update(|seen| seen.addresses = found.collect());
     }
-    let store = IdentityStore::open(bootstrap.identity_sources()?)?;
+    let store = timeout(PATIENCE, workload_api::obtain(bootstrap)).await.context("there is no identity in time")??;
     // Nothing listens here that it could come back to.
     let own = OwnAddresses::new([]);
     let stream = dial::dial(&gateway, &store.current(), &own, PATIENCE).await?;

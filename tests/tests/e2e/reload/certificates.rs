@@ -180,10 +180,15 @@ fn certificate_that_has_ended_makes_the_process_unready() {
         };
         let issue = |sandbox: &Sandbox| Authority::of(sandbox).issue_with(BACKEND, soon).install(sandbox, "backend");
         let backend = Backend::start_with(|sandbox, _| issue(sandbox)).await;
-        let unready = async || match request(backend.sidecar.admin(), "admin", Method::GET, "/ready").await {
-            Answer::Http { status: 503, body, .. } => Some(body),
-            _ => None,
-        };
-        assert_eq!(until("the certificate's end", unready).await.unwrap(), "not ready: certificate expired\n");
+        assert_eq!(unready(&backend.sidecar).await, "not ready: certificate expired\n");
     });
+}
+
+/// Why a process is not ready, once it is not.
+pub(super) async fn unready(sidecar: &Sidecar) -> String {
+    let unready = async || match request(sidecar.admin(), "admin", Method::GET, "/ready").await {
+        Answer::Http { status: 503, body, .. } => Some(body),
+        _ => None,
+    };
+    until("the end of being ready", unready).await.unwrap()
 }

@@ -35,10 +35,10 @@ use crate::support::wire::Wire;
 
 /// From a bundle's change on disk to the end of what rested on it. The files are read within 250 ms; the rest is for a machine that
 /// does other things besides.
-const AT_ONCE: Duration = Duration::from_secs(2);
+pub(super) const AT_ONCE: Duration = Duration::from_secs(2);
 
 /// Says `first` and goes on for ever, over HTTP/2.
-async fn endless() -> App {
+pub(super) async fn endless() -> App {
     let open = Rc::<RefCell<Vec<mpsc::Sender<Frame<Bytes>>>>>::default();
     App::http2(async move |_| {
         let (sender, frames) = Frames::channel();
@@ -49,7 +49,7 @@ async fn endless() -> App {
     .await
 }
 
-async fn begun(client: &mut Client) -> Incoming {
+pub(super) async fn begun(client: &mut Client) -> Incoming {
     let response = soon("an answer", client.send("/endless")).await.unwrap();
     assert_eq!(response.status(), 200);
     let mut body = response.into_body();
@@ -88,12 +88,12 @@ impl TwoRoots {
     }
 }
 
-async fn mesh(inbound: SocketAddr, credentials: &Credentials, alpn: &str) -> TlsStream<TcpStream> {
+pub(super) async fn mesh(inbound: SocketAddr, credentials: &Credentials, alpn: &str) -> TlsStream<TcpStream> {
     handshake(inbound, &Arc::new(tls(Some(credentials), alpn))).await.unwrap()
 }
 
 /// The end of what is read, within a time from `start`.
-async fn ends(stream: &mut (impl AsyncReadExt + Unpin), start: Instant, within: Duration) {
+pub(super) async fn ends(stream: &mut (impl AsyncReadExt + Unpin), start: Instant, within: Duration) {
     let end = soon("the end of the connection", stream.read(&mut [0])).await;
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     assert!(start.elapsed() < within, "after {:?} only", start.elapsed());

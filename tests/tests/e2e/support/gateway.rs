@@ -85,6 +85,8 @@ impl FakeGateway {
             trust_bundle,
             federated: BTreeMap::new(),
             cluster: None,
+            crl: Vec::new(),
+            require_crl: false,
             clusters: BTreeMap::from([("default/default/default/callers".to_owned(), callers)]),
         };
         let tls = TlsAcceptor::from(Identity::load(&sources).unwrap().server_config());

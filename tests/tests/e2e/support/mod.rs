@@ -11,6 +11,7 @@ pub(crate) mod more;
 pub(crate) mod pki;
 pub(crate) mod tunnel;
 pub(crate) mod wire;
+pub(crate) mod workload_api;
 
 use std::future::Future;
 use std::process::Output;

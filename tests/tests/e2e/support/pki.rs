@@ -3,11 +3,14 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use meshgate::sandbox::Sandbox;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevocationReason, RevokedCertParams,
+    SanType, SerialNumber, date_time_ymd,
 };
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
@@ -31,6 +34,8 @@ pub(crate) struct Credentials {
     pub(crate) certificate_pem: String,
     /// Its key.
     pub(crate) key_pem: String,
+    /// What it is revoked by.
+    pub(crate) serial: u64,
 }
 
 impl Authority {
@@ -62,30 +67,50 @@ impl Authority {
 
     /// A certificate that is correct but for what `change` does to it.
     pub(crate) fn issue_with(&self, id: &str, change: impl FnOnce(&mut CertificateParams)) -> Credentials {
-        let (params, key) = workload(id, change);
-        Credentials::new(&params.signed_by(&key, &self.issuer).unwrap(), &key)
+        let (params, key, serial) = workload(id, change);
+        Credentials::new(&params.signed_by(&key, &self.issuer).unwrap(), &key, serial)
+    }
+
+    /// A list that revokes certificates from now on, until `end`.
+    pub(crate) fn revocation_list(&self, revoked: &[&Credentials], end: SystemTime) -> String {
+        let one = |one: &&Credentials| RevokedCertParams {
+            serial_number: SerialNumber::from(one.serial),
+            revocation_time: date_time_ymd(2024, 1, 1),
+            reason_code: Some(RevocationReason::KeyCompromise),
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2024, 1, 1),
+            next_update: end.into(),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(one).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// The authority itself, as if it were a workload.
     pub(crate) fn as_credentials(&self) -> Credentials {
         let certificate = CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap();
-        Credentials { certificate, certificate_pem: self.pem.clone(), key_pem: self.key_pem.clone() }
+        Credentials { certificate, certificate_pem: self.pem.clone(), key_pem: self.key_pem.clone(), serial: 0 }
     }
 }
 
 impl Credentials {
-    fn new(certificate: &rcgen::Certificate, key: &KeyPair) -> Self {
+    fn new(certificate: &rcgen::Certificate, key: &KeyPair, serial: u64) -> Self {
         Self {
             certificate: certificate.der().clone(),
             certificate_pem: certificate.pem(),
             key_pem: key.serialize_pem(),
+            serial,
         }
     }
 
     /// A certificate that is its own issuer.
     pub(crate) fn self_signed(id: &str) -> Self {
-        let (params, key) = workload(id, |_| {});
-        Self::new(&params.self_signed(&key).unwrap(), &key)
+        let (params, key, serial) = workload(id, |_| {});
+        Self::new(&params.self_signed(&key).unwrap(), &key, serial)
     }
 
     /// Puts it where a sandbox's pod `name` looks for its identity: each file in one step, the certificate first.
@@ -125,14 +150,17 @@ pub(crate) fn replace(path: &Path, text: &str) {
     fs::rename(&staged, path).unwrap();
 }
 
-fn workload(id: &str, change: impl FnOnce(&mut CertificateParams)) -> (CertificateParams, KeyPair) {
+fn workload(id: &str, change: impl FnOnce(&mut CertificateParams)) -> (CertificateParams, KeyPair, u64) {
+    static ISSUED: AtomicU64 = AtomicU64::new(1_000);
     let mut params = blank();
+    let serial = ISSUED.fetch_add(1, Ordering::Relaxed);
+    params.serial_number = Some(SerialNumber::from(serial));
     params.subject_alt_names = vec![uri(id)];
     params.is_ca = IsCa::ExplicitNoCa;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     change(&mut params);
-    (params, KeyPair::generate().unwrap())
+    (params, KeyPair::generate().unwrap(), serial)
 }
 
 /// Valid for longer than any test machine's clock is off.
