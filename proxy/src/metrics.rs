@@ -212,7 +212,7 @@ pub struct Metrics {
     /// When the own certificate ends, seconds since 1970.
     pub certificate_expiry: UnsignedGauge,
     /// When the first of the revocation lists in force ends, seconds since 1970; 0 = there is none that ends.
-    pub revocation_list_expiry: UnsignedGauge,
+    pub list_expiry: UnsignedGauge,
     /// Access log lines that were dropped because the log could not be written fast enough.
     pub access_log_dropped: Counter,
     /// Tasks that ended in a panic: each a defect.
@@ -303,11 +303,7 @@ impl Metrics {
             "When the own certificate ends",
             self.certificate_expiry.clone(),
         );
-        registry.register(
-            "mesh_revocation_list_expiry_timestamp_seconds",
-            "When the first of the revocation lists ends",
-            self.revocation_list_expiry.clone(),
-        );
+        registry.register("mesh_revocation_list_expiry_timestamp_seconds", "First to end", self.list_expiry.clone());
         registry.register("mesh_access_log_dropped", "Access log lines dropped", self.access_log_dropped.clone());
         registry.register(
             "mesh_tasks",

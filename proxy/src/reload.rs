@@ -99,7 +99,7 @@ fn identity_in_force(shared: &Shared, identity: &Identity) {
     metrics.set_certificate_expiry(identity.svid().not_after());
     let ends = identity.revocation_lists().filter_map(RevocationList::next_update).min();
     let seconds = ends.and_then(|end| end.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs());
-    metrics.revocation_list_expiry.set(seconds);
+    metrics.list_expiry.set(seconds);
     for list in identity.revocation_lists() {
         let (file, issuer, revoked) = (list.file().display(), list.issuer(), list.revoked());
         if identity.knows_issuer_of(list) {
