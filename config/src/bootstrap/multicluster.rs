@@ -8,9 +8,9 @@ use std::time::Duration;
 use meshgate_identity::{ClusterRoots, SpiffeId, TrustDomain};
 use serde::Deserialize;
 
-use super::Role;
 use super::hbone::{RawLimits, TunnelLimits};
 use super::validate::Validator;
+use super::{IdentitySettings, Role};
 use crate::clusters::ClusterKey;
 
 /// Who gateways are, unless a cluster says otherwise: namespace and service account.
@@ -192,6 +192,12 @@ pub(super) struct Domains<'a> {
     pub(super) federated: &'a BTreeMap<TrustDomain, PathBuf>,
     /// Which others there are is said later, by a Workload API.
     pub(super) are_delivered: bool,
+}
+
+impl<'a> Domains<'a> {
+    pub(super) fn of(own: Option<&'a TrustDomain>, identity: &'a IdentitySettings) -> Self {
+        Self { own, federated: &identity.federated, are_delivered: identity.workload_api.is_some() }
+    }
 }
 
 /// Reads `multicluster`; `own` is our own key.

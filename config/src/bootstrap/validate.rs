@@ -172,11 +172,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let admin = v.address("admin.address", raw.admin.address.as_deref().unwrap_or("127.0.0.1:15000"));
     let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin, raw.role);
     let cluster_key = cluster_key(&mut v, raw.cluster_key);
-    let domains = Domains {
-        own: trust_domain.as_ref(),
-        federated: &identity.federated,
-        are_delivered: identity.workload_api.is_some(),
-    };
+    let domains = Domains::of(trust_domain.as_ref(), &identity);
     let detection = detection::detection(&mut v, raw.detection);
     let multicluster = multicluster::multicluster(&mut v, raw.multicluster, cluster_key.as_ref(), domains);
     let gateway = multicluster::gateway(&mut v, raw.gateway, raw.role);

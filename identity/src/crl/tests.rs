@@ -182,7 +182,7 @@ fn files_that_are_no_lists_keep_the_last_good_set() {
     let (root, stranger) = (Signer::root("root"), Signer::root("root"));
     let peer = root.workload(FRONTEND);
     let good = list(&root, &[&peer]);
-    let mesh = Mesh::new(&root, &[&root], &[good.clone()]);
+    let mesh = Mesh::new(&root, &[&root], std::slice::from_ref(&good));
     let store = IdentityStore::open(mesh.sources.clone()).unwrap();
     let (lines, forged) = (good.lines().count(), forged(&root, &stranger));
     let half: String = good.lines().take(lines / 2).map(|line| format!("{line}\n")).collect();

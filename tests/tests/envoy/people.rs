@@ -58,7 +58,7 @@ impl People {
             }
             let Issued { certificate_pem, key_pem } = own.issue(&IssueOptions::new(id.parse().unwrap())).unwrap();
             let certificate = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).unwrap();
-            Credentials { certificate, certificate_pem, key_pem }
+            Credentials { certificate, certificate_pem, key_pem, serial: 0 }
         };
         let mut all: Vec<_> = ISSUED.into_iter().map(|id| (id, issue(id))).collect();
         let two = foreign.issue_with(FRONTEND, |params| params.subject_alt_names.push(uri(OTHER)));
