@@ -30,7 +30,7 @@ mod verify;
 mod xfcc;
 
 pub use alpn::ClientAlpn;
-pub use bundle::TrustBundles;
+pub use bundle::{Root, TrustBundles};
 pub use error::{IdentityError, PeerError, PeerIdentityError};
 pub use expected::{Expected, Who};
 pub use generation::{ClusterRoots, Identity, Sources};

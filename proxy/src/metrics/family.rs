@@ -121,6 +121,13 @@ impl<L: LabelSet, M: Metric> Family<L, M> {
         entries.map(|entry| (Arc::clone(&entry.text), entry.metric.clone())).collect()
     }
 
+    /// All series with their labels, for who looks at them one by one. As [`Family::all`], nobody waits.
+    pub fn labelled(&self) -> Vec<(L, M)> {
+        let kept = self.locked();
+        let overflow = kept.overflow.iter().map(|entry| (L::overflow(), entry.metric.clone()));
+        kept.series.iter().map(|(labels, entry)| (labels.clone(), entry.metric.clone())).chain(overflow).collect()
+    }
+
     fn locked(&self) -> MutexGuard<'_, Kept<L, M>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -130,7 +130,7 @@ impl Sidecar {
 
     /// A page of its admin endpoint; `None` when it does not answer with 200.
     pub async fn admin_page(&self, path: &str) -> Option<String> {
-        match request(self.admin(), "admin", Method::GET, path).await {
+        match request(self.admin(), &self.admin().to_string(), Method::GET, path).await {
             Answer::Http { status: 200, body, .. } => Some(body),
             _ => None,
         }
