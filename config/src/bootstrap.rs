@@ -224,8 +224,10 @@ pub enum TrafficPolicy {
 pub struct Admin {
     /// Where it listens; port 0 = any free port.
     pub address: SocketAddr,
-    /// Whether it may be asked to end the process.
+    /// Whether it may be asked to end the process, or to drain it.
     pub quit: bool,
+    /// How many may follow the live page at once.
+    pub event_listeners: usize,
 }
 
 /// How one process hands its listeners to the next.

@@ -154,6 +154,22 @@ impl Standing {
         matches!(kept.object, Version::Good(_)).then_some(&kept.place)
     }
 
+    /// Where the objects of these names (`Kind namespace/name`) stand, `file:line`, good or not.
+    pub(crate) fn places(&self, names: &BTreeSet<String>) -> BTreeMap<String, String> {
+        if names.is_empty() {
+            return BTreeMap::new();
+        }
+        let place = |(key, kept): (&Key, &Kept)| {
+            let name = key.to_string();
+            names.contains(&name).then(|| (name, kept.place.to_string()))
+        };
+        self.objects
+            .iter()
+            .filter(|(key, _)| key.kind.is_about_access() || key.kind.is_istio())
+            .filter_map(place)
+            .collect()
+    }
+
     /// The objects that ask not to hear of some findings, with the codes as written.
     pub(crate) fn allowances(&self) -> impl Iterator<Item = (&Key, &Place, &str)> {
         self.objects.iter().filter_map(|(key, kept)| Some((key, &kept.place, kept.allow.as_deref()?)))

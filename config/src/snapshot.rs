@@ -57,6 +57,8 @@ pub struct Snapshot {
     pub request_authentications: Vec<Arc<RequestAuthentication>>,
     /// What applies to this proxy's own workload.
     pub inbound_policy: PolicySet,
+    /// Where the documents of the policies in it stand, `file:line`, by kind and name: `AuthorizationPolicy default/x`.
+    pub places: BTreeMap<String, String>,
     /// The tokens that this proxy's own workload takes.
     pub authentication: Arc<Authentication>,
     /// The mTLS modes of this proxy's own workload.
@@ -192,7 +194,17 @@ pub(crate) fn rules(standing: &Standing, settings: &Settings) -> (Vec<Arc<Policy
     (policies, Settings { smi: smi.mode, ..settings.clone() }, smi.problems)
 }
 
+/// As an object is called in [`Snapshot::places`].
+fn written(policy: &Policy) -> String {
+    format!("{} {}", policy.kind(), policy.name())
+}
+
 impl Snapshot {
+    /// Where the document of a policy of [`Snapshot::inbound_policy`] stands, `file:line`.
+    pub fn place(&self, policy: &Policy) -> Option<&str> {
+        self.places.get(&written(policy)).map(String::as_str)
+    }
+
     /// The Pod or WorkloadEntry at an address, where there is one answer to who that is.
     pub fn workload_at(&self, address: IpAddr) -> Option<&WorkloadRecord> {
         self.workloads.get(*self.by_ip.get(&address)?)
@@ -219,6 +231,8 @@ impl Snapshot {
         problem::sort(&mut problems);
         let peer_authentications = standing.peer_authentications();
         let request_authentications = standing.request_authentications();
+        let inbound_policy = PolicySet::compile(&policies, own, &judged_by);
+        let places = standing.places(&inbound_policy.policies().map(written).collect());
         let authentication = Authentication::compile(&request_authentications, own, &settings.root_namespace);
         Snapshot {
             generation,
@@ -227,7 +241,8 @@ impl Snapshot {
             exports: mesh.exports,
             workloads: mesh.workloads,
             by_ip: mesh.by_ip,
-            inbound_policy: PolicySet::compile(&policies, own, &judged_by),
+            inbound_policy,
+            places,
             mtls: MtlsModes::for_workload(&peer_authentications, own, &settings.root_namespace),
             authentication: Arc::new(authentication),
             policies,

@@ -24,6 +24,21 @@ pub struct TrustBundles {
     clusters: BTreeMap<Arc<str>, ClusterBundle>,
 }
 
+/// What is told of a root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// Whose workloads it vouches for.
+    pub trust_domain: TrustDomain,
+    /// The one cluster of whose workloads that is so; `None` = the trust domain's.
+    pub cluster: Option<Arc<str>>,
+    /// SHA-256 of the certificate, in lower-case hexadecimal without separators.
+    pub sha256: String,
+    /// From when it is valid.
+    pub not_before: SystemTime,
+    /// Until when, included.
+    pub not_after: SystemTime,
+}
+
 /// What vouches for the workloads of one other cluster, and for nobody else's.
 pub(crate) struct ClusterBundle {
     pub(crate) trust_domain: TrustDomain,
@@ -83,6 +98,23 @@ impl TrustBundles {
     /// When each root ends, whoever's it is.
     pub fn ends(&self) -> impl Iterator<Item = SystemTime> {
         self.all().flat_map(|bundle| bundle.validity.iter().map(|(_, end)| *end))
+    }
+
+    /// All roots, with what each vouches for.
+    pub fn inventory(&self) -> Vec<Root> {
+        let domains = self.bundles.iter().map(|(domain, bundle)| (domain, None, bundle));
+        let clusters = self.clusters.iter().map(|(key, of)| (&of.trust_domain, Some(Arc::clone(key)), &of.bundle));
+        let roots = |(trust_domain, cluster, bundle): (&TrustDomain, Option<Arc<str>>, &Bundle)| -> Vec<Root> {
+            let root = |(der, (not_before, not_after)): (&CertificateDer<'_>, &(SystemTime, SystemTime))| Root {
+                trust_domain: trust_domain.clone(),
+                cluster: cluster.clone(),
+                sha256: certificate::sha256(der),
+                not_before: *not_before,
+                not_after: *not_after,
+            };
+            bundle.certificates.iter().zip(&bundle.validity).map(root).collect()
+        };
+        domains.chain(clusters).flat_map(roots).collect()
     }
 
     pub(crate) fn of(&self, trust_domain: &str) -> Option<&Bundle> {

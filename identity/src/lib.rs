@@ -32,7 +32,7 @@ mod verify;
 mod xfcc;
 
 pub use alpn::ClientAlpn;
-pub use bundle::TrustBundles;
+pub use bundle::{Root, TrustBundles};
 pub use crl::RevocationList;
 pub use delivered::Delivered;
 pub use error::{IdentityError, PeerError, PeerIdentityError};

@@ -190,6 +190,11 @@ impl Policy {
         self.clusters.is_empty() || self.clusters.iter().any(|one| **one == *cluster)
     }
 
+    /// How many rules it has.
+    pub fn rules(&self) -> usize {
+        self.rules.len()
+    }
+
     /// Why the document could not be read, if this policy stands for such a one.
     pub fn unreadable_because(&self) -> Option<&str> {
         self.unreadable.as_deref()

@@ -110,6 +110,16 @@ impl MtlsModes {
     pub fn mode(&self, port: u16) -> MtlsMode {
         self.ports.get(&port).copied().unwrap_or(self.otherwise)
     }
+
+    /// The mode of the ports that nothing else is said of.
+    pub fn otherwise(&self) -> MtlsMode {
+        self.otherwise
+    }
+
+    /// The ports of which something else is said.
+    pub fn ports(&self) -> impl Iterator<Item = (u16, MtlsMode)> {
+        self.ports.iter().map(|(port, mode)| (*port, *mode))
+    }
 }
 
 #[cfg(test)]

@@ -101,6 +101,11 @@ impl PolicySet {
         Residual::new(Arc::clone(compiled), facts, own, open)
     }
 
+    /// The policies that select the workload, in the order in which they are reported.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.compiled.policies.iter().map(|policy| &**policy)
+    }
+
     /// Whether no policy selects the workload, and none has to.
     pub fn is_empty(&self) -> bool {
         self.compiled.policies.is_empty() && self.compiled.smi == SmiMode::Permissive

@@ -1,26 +1,43 @@
-//! What the outside may ask this process: is it alive, is it ready, what does it count, what would it decide; and, where
-//! that is wanted, to end. On its own thread.
+//! What the outside may ask this process: is it alive, is it ready, what does it count, what would it decide, who talks to whom; and,
+//! where that is wanted, to end. On its own thread: nothing here waits for a worker.
+//!
+//! The one idea: what tells no more than a scraper needs is for everybody; all else is for callers on this machine, under a name that
+//! nobody else can have, and not on behalf of another site's page ([`stranger`]). What changes anything is never a GET.
 
+mod certs;
 mod clusters;
+mod config_dump;
+mod edges;
+mod events;
 mod explain;
+mod gateways;
+mod logging;
 mod metrics;
+mod page;
+mod policies;
+mod problems;
+mod status;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Authority;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use meshgate_config::Snapshot;
+use meshgate_identity::Identity;
+use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::events::{Events, Feed};
 use crate::http::headers;
 use crate::metrics::exposition::Format;
 use crate::socket;
@@ -36,17 +53,52 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 const JSON: &str = "application/json";
 
+const EVENTS: &str = "text/event-stream";
+
 const INDEX: &str = "meshgate admin\n\n\
     GET /ready    200 when ready, else 503 and what is missing\n\
     GET /live     200 while this process answers\n\
     GET /metrics  counters, for Prometheus\n\
-    GET /clusters gateways of other clusters and what is ready behind them, for callers on this machine\n\
-    GET /refusals who was refused what of late, and by which policy, for callers on this machine\n\
-    POST /explain what would be decided on the case in the body, for callers on this machine\n\
-    POST /quitquitquit ends the process as SIGTERM does, where admin.quit is set, for callers on this machine\n";
+    GET /version  version and commit\n\
+    \nfor callers on this machine only:\n\
+    GET /         in a browser: the live page\n\
+    GET /edges    who talks to whom: requests, refusals, latency, bytes, mutual TLS\n\
+    GET /refusals who was refused what of late, and by which policy\n\
+    GET /policies the policies that select this workload, and how often each decided\n\
+    GET /clusters services with their endpoints and their health; gateways of other clusters\n\
+    GET /certs    the own certificate and the roots that vouch for peers\n\
+    GET /config_dump the configuration in force\n\
+    GET /logging  the log level; PUT another\n\
+    GET /events   what the live page shows, once a second, as server-sent events\n\
+    POST /explain what would be decided on the case in the body\n\
+    POST /drain_listeners takes no more inbound connections, where admin.quit is set\n\
+    POST /quitquitquit ends the process as SIGTERM does, where admin.quit is set\n";
+
+type Answer = Response<Full<Bytes>>;
+
+/// What answers are made of.
+#[derive(Debug)]
+struct Admin {
+    shared: Arc<Shared>,
+    config: watch::Receiver<Arc<Snapshot>>,
+    identity: watch::Receiver<Arc<Identity>>,
+    feed: Feed,
+}
+
+impl Admin {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.config.borrow())
+    }
+}
 
 /// Answers admin requests for as long as it is polled.
-pub async fn serve(listener: TcpListener, shared: Arc<Shared>, config: watch::Receiver<Arc<Snapshot>>) {
+pub async fn serve(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    config: watch::Receiver<Arc<Snapshot>>,
+    identity: watch::Receiver<Arc<Identity>>,
+) {
+    let admin = Rc::new(Admin { shared, config, identity, feed: Feed::default() });
     loop {
         let (stream, caller) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -56,10 +108,10 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, config: watch::Re
                 continue;
             }
         };
-        let (shared, config) = (Arc::clone(&shared), config.clone());
+        let admin = Rc::clone(&admin);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let (shared, snapshot) = (Arc::clone(&shared), Arc::clone(&config.borrow()));
-            async move { Ok::<_, Infallible>(respond(&shared, &snapshot, caller, request).await) }
+            let admin = Rc::clone(&admin);
+            async move { Ok::<_, Infallible>(respond(&admin, caller, request).await) }
         });
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
@@ -73,56 +125,144 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, config: watch::Re
 }
 
 async fn respond(
-    shared: &Arc<Shared>,
-    snapshot: &Arc<Snapshot>,
+    admin: &Rc<Admin>,
     caller: SocketAddr,
     request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
-    match (request.method(), request.uri().path()) {
-        (&Method::POST, "/explain") => explain::answer(shared, snapshot, caller, request).await,
-        (&Method::POST, "/quitquitquit") => quit(shared, caller, &request),
-        (_, "/explain" | "/quitquitquit") => text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only POST\n".into()),
-        (&Method::GET | &Method::HEAD, "/clusters") => match stranger(caller, &request) {
+) -> Response<Either<Full<Bytes>, Events>> {
+    if request.uri().path() == "/events" && reads(request.method()) {
+        return match stranger(caller, &request) {
+            Some(refusal) => refusal.map(Either::Left),
+            None => listen(admin, request.method()),
+        };
+    }
+    let answer = match public(admin, caller, &request) {
+        Some(answer) => answer,
+        None => match stranger(caller, &request) {
             Some(refusal) => refusal,
-            None => text(StatusCode::OK, JSON, clusters::page(&shared.clusters)),
+            None => private(admin, request).await,
         },
-        (&Method::GET | &Method::HEAD, "/refusals") => match stranger(caller, &request) {
-            Some(refusal) => refusal,
-            // Strings and numbers can always be written.
-            None => {
-                let all = serde_json::to_string_pretty(&shared.refusals.all()).unwrap_or_default();
-                text(StatusCode::OK, JSON, all + "\n")
+    };
+    answer.map(Either::Left)
+}
+
+/// What anybody may ask.
+fn public(admin: &Admin, caller: SocketAddr, request: &Request<Incoming>) -> Option<Answer> {
+    let shared = &admin.shared;
+    let answer = match request.uri().path() {
+        "/" | "/live" | "/ready" | "/healthz/ready" | "/version" | "/metrics" | "/stats/prometheus"
+            if !reads(request.method()) =>
+        {
+            only("GET")
+        }
+        "/" if page::is_wanted(request.headers()) && unknown_caller(caller, request).is_none() => page::answer(),
+        "/" => text(StatusCode::OK, TEXT, INDEX.into()),
+        "/live" => text(StatusCode::OK, TEXT, "live\n".into()),
+        "/ready" | "/healthz/ready" => {
+            let blockers = shared.readiness.blockers();
+            if blockers.is_empty() {
+                text(StatusCode::OK, TEXT, "ready\n".into())
+            } else {
+                text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {}\n", blockers.join(", ")))
             }
-        },
-        (&Method::GET | &Method::HEAD, "/metrics" | "/stats/prometheus") => {
+        }
+        "/version" => json(&status::version()),
+        "/metrics" | "/stats/prometheus" => {
             let asked = request.headers().get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
             let format = Format::accepted(&asked.collect::<Vec<_>>().join(","));
-            text(StatusCode::OK, format.content_type(), metrics::page(shared, snapshot, format))
+            text(StatusCode::OK, format.content_type(), metrics::page(shared, &admin.snapshot(), format))
         }
-        (method, path) => answer(shared, method, path),
+        _ => return None,
+    };
+    Some(answer)
+}
+
+/// What callers on this machine may ask.
+async fn private(admin: &Admin, request: Request<Incoming>) -> Answer {
+    let (shared, snapshot) = (&admin.shared, admin.snapshot());
+    let method = request.method();
+    match request.uri().path() {
+        "/explain" | "/quitquitquit" | "/drain_listeners" if method != Method::POST => only("POST"),
+        "/explain" => explain::answer(shared, &snapshot, request).await,
+        "/quitquitquit" => end(shared, || shared.quit.notify_one()),
+        "/drain_listeners" => end(shared, || shared.drain_listeners.notify_one()),
+        "/logging" if reads(method) || method == Method::PUT => logging::answer(request).await,
+        "/logging" => only("GET and PUT"),
+        path => match view(admin, &snapshot, path) {
+            Some(_) if !reads(method) => only("GET"),
+            Some(view) => view,
+            None => text(StatusCode::NOT_FOUND, TEXT, "no such page; see /\n".into()),
+        },
     }
 }
 
-/// Asks the process to end as SIGTERM does; a second time changes nothing.
-fn quit<B>(shared: &Shared, caller: SocketAddr, request: &Request<B>) -> Response<Full<Bytes>> {
+/// The pages that only show something.
+fn view(admin: &Admin, snapshot: &Snapshot, path: &str) -> Option<Answer> {
+    let shared = &admin.shared;
+    let answer = match path {
+        "/clusters" => json(&clusters::page(shared, snapshot, usize::MAX)),
+        "/config_dump" => json(&config_dump::page(shared, snapshot, &admin.identity.borrow())),
+        "/certs" => json(&certs::page(&admin.identity.borrow())),
+        "/policies" => json(&policies::page(&shared.metrics, snapshot)),
+        "/edges" => json(&edges::page(&shared.metrics)),
+        "/refusals" => json(&shared.refusals.all()),
+        _ => return None,
+    };
+    Some(answer)
+}
+
+/// Events for one more listener, if there may be one.
+fn listen(admin: &Rc<Admin>, method: &Method) -> Response<Either<Full<Bytes>, Events>> {
+    if method == Method::HEAD {
+        return text(StatusCode::OK, EVENTS, String::new()).map(Either::Left);
+    }
+    let Some(events) = Events::new(admin) else {
+        let why = "as many listen as admin.eventListeners lets\n";
+        return text(StatusCode::SERVICE_UNAVAILABLE, TEXT, why.into()).map(Either::Left);
+    };
+    let mut response = Response::new(Either::Right(events));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Begins the end, or a part of it, where that is wanted; a second time changes nothing.
+fn end(shared: &Shared, begin: impl FnOnce()) -> Answer {
     if !shared.bootstrap.admin.quit {
         return text(StatusCode::FORBIDDEN, TEXT, "admin.quit is not set\n".into());
     }
-    stranger(caller, request).unwrap_or_else(|| {
-        shared.quit.notify_one();
-        text(StatusCode::OK, TEXT, "draining\n".into())
+    begin();
+    text(StatusCode::OK, TEXT, "draining\n".into())
+}
+
+/// What tells more than the public pages is for the loopback interface only, and only under an address or `localhost` for a name,
+/// so that no page in somebody's browser gets at it by a name of its own (DNS rebinding); nor may another site's page send what
+/// it could not read the answer of (cross-site request forgery).
+fn stranger<B>(caller: SocketAddr, request: &Request<B>) -> Option<Answer> {
+    unknown_caller(caller, request).or_else(|| {
+        is_of_another_site(headers::host(request), request.headers())
+            .then(|| text(StatusCode::FORBIDDEN, TEXT, "not for other sites' pages\n".into()))
     })
 }
 
-/// What tells more than the other pages is for the loopback interface only, and only under an address or `localhost` for a name,
-/// so that no page in somebody's browser gets at it by a name of its own (DNS rebinding).
-fn stranger<B>(caller: SocketAddr, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+/// The part of [`stranger`] that holds for somebody who follows a link as well.
+fn unknown_caller<B>(caller: SocketAddr, request: &Request<B>) -> Option<Answer> {
     let why = match () {
         () if !is_on_this_machine(caller.ip()) => "only for callers on this machine\n",
         () if !headers::host(request).is_some_and(is_own_name) => "only under an IP address or localhost\n",
         () => return None,
     };
     Some(text(StatusCode::FORBIDDEN, TEXT, why.into()))
+}
+
+/// Whether a browser says that another site's page asks: by `Origin` (RFC 6454), which goes with what may change something, or by
+/// `Sec-Fetch-Site` (Fetch Metadata), which goes with everything. Who is no browser sends neither.
+fn is_of_another_site(host: Option<&str>, headers: &HeaderMap) -> bool {
+    let foreign = |origin: &HeaderValue| {
+        let origin = origin.to_str().ok().and_then(|origin| origin.strip_prefix("http://"));
+        origin.is_none() || origin != host
+    };
+    let foreign_site = |site: &HeaderValue| site != "same-origin" && site != "none";
+    headers.get_all(header::ORIGIN).iter().any(foreign) || headers.get_all("sec-fetch-site").iter().any(foreign_site)
 }
 
 /// Our own inbound side is not: what it passes on from anywhere comes from its address, where this endpoint listens on more than
@@ -139,34 +279,33 @@ fn is_own_name(host: &str) -> bool {
     name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
 }
 
-fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>> {
-    if method != Method::GET && method != Method::HEAD {
-        return text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into());
-    }
-    match path {
-        "/" => text(StatusCode::OK, TEXT, INDEX.into()),
-        "/live" => text(StatusCode::OK, TEXT, "live\n".into()),
-        "/ready" | "/healthz/ready" => {
-            let blockers = shared.readiness.blockers();
-            if blockers.is_empty() {
-                text(StatusCode::OK, TEXT, "ready\n".into())
-            } else {
-                text(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("not ready: {}\n", blockers.join(", ")))
-            }
-        }
-        _ => text(StatusCode::NOT_FOUND, TEXT, "no such page; see /\n".into()),
-    }
+fn reads(method: &Method) -> bool {
+    method == Method::GET || method == Method::HEAD
 }
 
-fn text(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+fn only(methods: &str) -> Answer {
+    text(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("only {methods}\n"))
+}
+
+fn json(page: &impl Serialize) -> Answer {
+    // Strings and numbers can always be written.
+    text(StatusCode::OK, JSON, serde_json::to_string_pretty(page).unwrap_or_default() + "\n")
+}
+
+fn text(status: StatusCode, content_type: &'static str, body: String) -> Answer {
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    // Nothing here is to be taken for a page, whatever stands in it.
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -193,6 +332,31 @@ mod tests {
             ["", "evil.example", "evil.example:15000", "127.0.0.1.evil.example", "localhost.evil.example", "a b"]
         {
             assert!(!is_own_name(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn other_sites_pages_are_told_by_what_browsers_say() {
+        let headers = |pairs: &[(&'static str, &'static str)]| {
+            let pair = |(name, value): &(&'static str, &'static str)| {
+                (HeaderName::from_static(name), HeaderValue::from_static(value))
+            };
+            HeaderMap::from_iter(pairs.iter().map(pair))
+        };
+        for (sent, expected) in [
+            (&[][..], false),
+            (&[("origin", "http://127.0.0.1:15000")], false),
+            (&[("sec-fetch-site", "same-origin")], false),
+            (&[("sec-fetch-site", "none")], false),
+            (&[("origin", "http://127.0.0.1:8080")], true),
+            (&[("origin", "https://127.0.0.1:15000")], true),
+            (&[("origin", "http://evil.example")], true),
+            (&[("origin", "null")], true),
+            (&[("sec-fetch-site", "cross-site")], true),
+            (&[("sec-fetch-site", "same-site")], true),
+            (&[("origin", "http://127.0.0.1:15000"), ("sec-fetch-site", "cross-site")], true),
+        ] {
+            assert_eq!(is_of_another_site(Some("127.0.0.1:15000"), &headers(sent)), expected, "{sent:?}");
         }
     }
 }

@@ -151,8 +151,7 @@ impl App {
         tokio::task::spawn_local(workload_api::follow(Arc::clone(&shared), Arc::clone(&identity)));
         let (fetcher, keys) = jwks::channel(&shared, jwks);
         tokio::task::spawn_local(fetcher.serve(config.subscribe()));
-        let watchers = Watchers::new(Arc::clone(&shared), Arc::clone(&config), identity.subscribe());
-        tokio::task::spawn_local(watchers.serve());
+        tokio::task::spawn_local(Watchers::new(Arc::clone(&shared), Arc::clone(&config), identity.subscribe()).serve());
         tokio::task::spawn_local(balance::keep(Arc::clone(&shared)));
         if let Some(succession) = &succession
             && !succession.prepare(&shared.readiness, &mut stop).await?
@@ -174,8 +173,7 @@ impl App {
         };
         let workers = start_workers(sockets.into_iter().map(start))?;
         drop(started);
-        let admin = TcpListener::from_std(admin)?;
-        let admin = tokio::task::spawn_local(admin::serve(admin, Arc::clone(&shared), config.subscribe()));
+        let admin = serve_admin(admin, &shared, &config, &identity)?;
         let all = all_started(starting, workers.len()).await;
         shared.readiness.clear("listeners");
         tracing::info!(workers = workers.len(), "ready");
@@ -186,7 +184,10 @@ impl App {
         };
         let cause = match &refused {
             Some(_) => Cause::Refused,
-            None => housekeep_until(&shared, &identity, until_stopped(&shared, &mut stop, &workers, offer)).await,
+            None => {
+                let stopped = until_stopped(&shared, &controller, &mut stop, &workers, offer);
+                housekeep_until(&shared, &identity, stopped).await
+            }
         };
         shared.readiness.block("draining");
         if cause.is_handed_over() {
@@ -195,11 +196,22 @@ impl App {
         }
         let cause = cause.or_delay(&shared, &mut stop).await;
         finish(&shared, &controller, &mut stop, workers, cause).await?;
-        if let Some(log) = access_log {
-            log.close();
+        if let Some(writer) = access_log {
+            writer.close();
         }
         refused.map_or(Ok(()), Err)
     }
+}
+
+fn serve_admin(
+    listener: std::net::TcpListener,
+    shared: &Arc<Shared>,
+    config: &ConfigStore,
+    identity: &IdentityStore,
+) -> io::Result<tokio::task::JoinHandle<()>> {
+    let listener = TcpListener::from_std(listener)?;
+    let serving = admin::serve(listener, Arc::clone(shared), config.subscribe(), identity.subscribe());
+    Ok(tokio::task::spawn_local(serving))
 }
 
 type Workers = Vec<JoinHandle<io::Result<()>>>;
@@ -271,6 +283,7 @@ impl Cause {
 /// Returns when somebody asks for the end or takes what is offered, or when a worker has ended by itself. The offer ends with that.
 async fn until_stopped(
     shared: &Shared,
+    controller: &Controller,
     stop: &mut signal::Stop,
     workers: &[JoinHandle<io::Result<()>>],
     offer: Option<Offer>,
@@ -286,6 +299,11 @@ async fn until_stopped(
             () = shared.quit.notified() => {
                 tracing::info!("POST /quitquitquit: draining");
                 return Cause::Asked;
+            }
+            () = shared.drain_listeners.notified() => {
+                tracing::info!("POST /drain_listeners: no more inbound connections");
+                shared.readiness.block("draining");
+                controller.advance(Phase::Draining);
             }
             () = taken.as_mut() => {
                 tracing::info!("another process has taken over: draining");
@@ -324,7 +342,7 @@ async fn finish(
     cause: Cause,
 ) -> Result<(), StartError> {
     let in_time = cause == Cause::Asked || cause.is_handed_over();
-    controller.advance(if in_time { Phase::Draining } else { Phase::Ended });
+    controller.advance(if in_time { Phase::Leaving } else { Phase::Ended });
     let (sender, mut done) = watch::channel(false);
     let joiner = std::thread::spawn(move || {
         let results: Vec<_> = workers.into_iter().map(JoinHandle::join).collect();

@@ -15,6 +15,8 @@ pub enum Phase {
     /// Inbound takes no new connections; open ones finish what they are at. Outbound goes on, because the application
     /// may still need it to end properly.
     Draining,
+    /// As before; and a worker on which no connection is left ends.
+    Leaving,
     /// Time is over: everything ends now.
     Ended,
 }

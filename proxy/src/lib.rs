@@ -5,7 +5,7 @@
 //! [`app`] wires everything; [`reload`] takes into force what changes; [`runtime`] has the threads, [`descriptors`] how many files they may open; [`listen`] accepts; [`orig_dst`] says where a connection was going;
 //! [`inbound`] and [`outbound`] plan and execute; [`detect`] looks at the first bytes; [`tls`] takes TLS off and puts it on;
 //! [`ext_authz`] asks external providers; [`http`] and [`tcp`] forward; [`route`] and [`balance`] choose the endpoint, [`circuit`] bounds what it gets; [`report`] writes what happened to
-//! [`access_log`] and [`metrics`]. [`error`] says whose fault it was. [`clusters`] watches other clusters' gateways. [`hand_over`] gives the listeners to the next process. [`admin`], [`drain`], [`readiness`] and [`signal`] are
+//! [`access_log`] and [`metrics`]. [`error`] says whose fault it was. [`clusters`] watches other clusters' gateways. [`hand_over`] gives the listeners to the next process. [`admin`], [`log`], [`drain`], [`readiness`] and [`signal`] are
 //! the life cycle; [`cli`] is the command line, and [`sandbox`] a mesh on this machine for the demo and the tests.
 
 pub mod access_log;
@@ -32,6 +32,7 @@ pub mod judge;
 pub mod jwks;
 pub mod limits;
 pub mod listen;
+pub mod log;
 pub mod metrics;
 pub mod orig_dst;
 pub mod outbound;

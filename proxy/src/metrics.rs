@@ -28,7 +28,7 @@ pub use edge::{Called, Facts, Party};
 use exposition::{Format, Page, Source};
 use family::Exposed;
 pub use family::Family;
-pub use istio::{Amounts, RequestLabels, RequestSeries, TcpLabels, TcpSeries};
+pub use istio::{Amounts, RequestLabels, RequestSeries, RequestTotals, TcpLabels, TcpSeries, TcpTotals};
 pub use kept::Kept;
 pub use labels::{
     ClusterLabels, DecisionLabels, DirectionLabels, HandshakeLabels, Http2Labels, OutcomeLabels, PortLabels,
@@ -40,7 +40,7 @@ pub use series::{Counter, Gauge};
 pub const UNKNOWN: &str = "unknown";
 
 /// The commit that this was built from, where the build says so.
-const REVISION: &str = match option_env!("MESHGATE_REVISION") {
+pub const REVISION: &str = match option_env!("MESHGATE_REVISION") {
     Some(revision) => revision,
     None => UNKNOWN,
 };

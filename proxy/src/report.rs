@@ -32,7 +32,7 @@ use crate::http::standing::{Head, Standing};
 use crate::http::{authentication, headers};
 use crate::metrics::{Amounts, Ending, RequestCounters, UNKNOWN};
 use crate::worker::WorkerRef;
-use refusals::By;
+use refusals::{By, Wanted};
 
 pub use counts::{Asked, count_asked, count_decision, count_detection};
 pub use destination::{DESTINATION, source_facts, toward};
@@ -61,6 +61,8 @@ struct Inner {
     flags: &'static str,
     detail: Option<Cow<'static, str>>,
     refused_by: Option<By>,
+    /// Of what gets no upstream's answer.
+    wanted: Option<Box<Wanted>>,
     upstream: Option<Rc<Candidate>>,
     attempts: u64,
     /// When the last of them began; kept for the log alone.
@@ -98,6 +100,7 @@ impl Report {
             flags: NO_FLAGS,
             detail: None,
             refused_by: None,
+            wanted: None,
             upstream: None,
             attempts: 0,
             asked: None,
@@ -222,6 +225,11 @@ impl Report {
         }
     }
 
+    /// It gets no upstream's answer; what it asked for is kept, because it may be a refusal.
+    pub fn abandoned<B>(&mut self, request: &Request<B>) {
+        self.0.wanted = Some(Box::new(Wanted::of(request)));
+    }
+
     /// Why it ended as it did.
     pub fn because(&mut self, detail: &'static str) {
         self.0.detail = Some(detail.into());
@@ -332,6 +340,7 @@ impl Drop for Report {
             counters.count(&inner.worker.shared.metrics, ending, &amounts);
         }
         let end = refusals::End {
+            wanted: inner.wanted.as_deref(),
             code: Some(inner.code),
             flags: inner.flags,
             by: inner.refused_by.as_ref(),

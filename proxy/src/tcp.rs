@@ -199,7 +199,8 @@ impl Drop for Report {
             series.closed();
         }
         let by = self.refused_by.as_ref();
-        let end = refusals::End { code: self.code, flags: self.flags, by, details: self.detail.as_deref() };
+        let end =
+            refusals::End { wanted: None, code: self.code, flags: self.flags, by, details: self.detail.as_deref() };
         self.worker.refusals.note(self.counters.facts(), end);
         tracing::debug!(direction = self.direction.as_str(), flags = self.flags, "tcp connection ended");
         let Some(mut line) = self.line.take() else { return };

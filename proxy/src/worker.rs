@@ -62,6 +62,8 @@ pub struct Shared {
     pub permits: Permits,
     /// Told when the admin endpoint was asked to end the process.
     pub quit: Notify,
+    /// Told when the admin endpoint was asked to take no more inbound connections.
+    pub drain_listeners: Notify,
     /// How many of those a listener or a peer may have.
     pub doors: Doors,
     /// What the workers refused last.
@@ -87,6 +89,7 @@ impl Shared {
             own,
             permits: Permits::new(bootstrap.limits.connections),
             quit: Notify::new(),
+            drain_listeners: Notify::new(),
             doors: Doors::new(bootstrap.limits.connections_per_listener, bootstrap.limits.connections_per_peer),
             refusals: Refusals::default(),
             requests: Permits::new(bootstrap.limits.requests_in_flight),
@@ -185,7 +188,7 @@ impl Worker {
         let mut tick = tokio::time::interval(sweep);
         let (mut draining, mut ended) = (self.drain.clone(), self.drain.clone());
         let drained = async {
-            draining.reached(Phase::Draining).await;
+            draining.reached(Phase::Leaving).await;
             loop {
                 self.open.none_left().await;
                 // What is left on other workers may need to call somebody, and the kernel may give that call to this one.

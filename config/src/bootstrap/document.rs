@@ -148,6 +148,7 @@ pub(super) struct RawAdmin {
     pub(super) address: Option<String>,
     #[serde(default)]
     pub(super) quit: bool,
+    pub(super) event_listeners: Option<usize>,
 }
 
 #[derive(Default, Deserialize)]

@@ -41,6 +41,7 @@ fn defaults_are_as_documented() {
     assert_eq!(bootstrap.outbound.listeners[0].original_destination, OriginalDestination::Kernel);
     assert_eq!(bootstrap.outbound.traffic_policy, TrafficPolicy::AllowAny);
     assert_eq!(bootstrap.admin.address.to_string(), "127.0.0.1:15000");
+    assert_eq!(bootstrap.admin.event_listeners, 8);
     assert!(!bootstrap.admin.quit, "nobody ends a process over the network unless that is wanted");
     assert_eq!(bootstrap.timeouts.expired_peer, Duration::from_secs(30));
     assert_eq!(bootstrap.timeouts.drain_delay, Duration::ZERO);
@@ -87,7 +88,7 @@ outbound:
   - {address: "127.0.0.1:0", originalDestination: none}
   - {address: "127.0.0.1:0", originalDestination: "10.96.0.10:80"}
   trafficPolicy: REGISTRY_ONLY
-admin: {address: "[::1]:15000", quit: true}
+admin: {address: "[::1]:15000", quit: true, eventListeners: 2}
 authorization: {catchAllDeny: baseline, pathNormalization: DECODE_AND_MERGE_SLASHES, numTrustedProxies: 1}
 jwks: {trustBundle: idp.pem, timeout: 2s, refresh: 5m}
 accessLog: {path: "off", format: text, filter: errors, sample: 0.25}
@@ -116,14 +117,14 @@ http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
     let AccessLog { path, format, filter, sample } = bootstrap.access_log.clone();
     assert_eq!((path, format, filter, sample), (None, LogFormat::Text, LogFilter::Errors, 0.25));
     assert_eq!(bootstrap.metrics, MetricsSettings { enabled: false, max_series: 9, idle: Duration::from_secs(60) });
-    let http2 = Http2Limits { control_frames: 200, resets: 10, header_block_bytes: 9000 };
-    assert_eq!(bootstrap.limits.http2, http2);
+    assert_eq!(bootstrap.limits.http2, Http2Limits { control_frames: 200, resets: 10, header_block_bytes: 9000 });
     assert_eq!(bootstrap.http.upgrades, ["websocket", "spdy/3.1"]);
     assert_eq!(bootstrap.timeouts.expired_peer.as_secs(), 300);
-    assert!(bootstrap.admin.quit && bootstrap.timeouts.drain_delay.is_zero());
+    assert_eq!((bootstrap.admin.quit, bootstrap.admin.event_listeners), (true, 2));
     let (timeouts, limits) = (bootstrap.timeouts, bootstrap.limits);
     assert_eq!((timeouts.tls_handshake.as_secs(), timeouts.upstream_age), (90, Some(Duration::from_secs(600))));
     assert_eq!((timeouts.stream, timeouts.request), (None, Some(Duration::from_secs(30))));
+    assert!(timeouts.drain_delay.is_zero());
     assert_eq!((limits.connections_per_listener, limits.connections_per_peer, limits.requests_in_flight), (9, 8, 7));
     assert_eq!(limits.endpoint, EndpointLimits { connections: 6, requests: 5, pending: 4 });
     assert_eq!(bootstrap.workload().labels, bootstrap.workload.labels);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use meshgate_identity::{SpiffeId, TrustDomain};
 
-use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLog, RawWorkload};
+use super::document::{Raw, RawAdmin, RawAuthorization, RawIdentity, RawJwks, RawLog, RawWorkload};
 use super::multicluster::Domains;
 use super::{
     Admin, Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings, WorkloadSettings,
@@ -20,6 +20,9 @@ use crate::duration;
 use crate::files;
 use crate::problem::Problem;
 use crate::yaml::Document;
+
+/// Who follows the live page: a few people, each in a window or two. Each costs a page of JSON a second.
+const EVENT_LISTENERS: usize = 8;
 
 /// Gathers problems and knows where each field stands.
 pub(super) struct Validator<'a> {
@@ -162,6 +165,10 @@ impl<'a> Validator<'a> {
     }
 }
 
+fn admin_settings(raw: &RawAdmin, address: SocketAddr) -> Admin {
+    Admin { address, quit: raw.quit, event_listeners: raw.event_listeners.unwrap_or(EVENT_LISTENERS) }
+}
+
 /// Checks everything; problems gathered before (by the environment) count.
 pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec<Problem>> {
     let trust_domain = trust_domain(&mut v, raw.trust_domain);
@@ -208,7 +215,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             hbone,
             retries,
             outlier_detection,
-            admin: Admin { address, quit: raw.admin.quit },
+            admin: admin_settings(&raw.admin, address),
             authorization: authorization(&raw.authorization),
             headers,
             extension_providers,

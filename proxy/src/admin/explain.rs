@@ -1,8 +1,7 @@
 //! `POST /explain`: what this proxy would decide now on a described case.
 //!
-//! It tells more than most pages (the mesh's policies), and takes input: it answers no [stranger](super::stranger).
+//! It tells more than most pages (the mesh's policies), and takes input: it answers no [stranger](super::stranger), which is seen to before it is asked.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,7 +12,7 @@ use meshgate_config::source::Source;
 use meshgate_config::{Problem, ServicePort, Snapshot};
 use serde_json::json;
 
-use super::{JSON, TEXT, stranger, text};
+use super::{JSON, TEXT, text};
 use crate::case::{Case, CaseError};
 use crate::judge::Judge;
 use crate::judge::calling::{Called, Calling, Live, Settings};
@@ -27,15 +26,7 @@ const MAX_CASE: usize = 256 * 1024;
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Answers one request.
-pub(super) async fn answer(
-    shared: &Shared,
-    snapshot: &Snapshot,
-    caller: SocketAddr,
-    request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
-    if let Some(refusal) = stranger(caller, &request) {
-        return refusal;
-    }
+pub(super) async fn answer(shared: &Shared, snapshot: &Snapshot, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let plain = wants_text(request.headers());
     let body = Limited::new(request.into_body(), MAX_CASE).collect();
     let body = match tokio::time::timeout(BODY_TIMEOUT, body).await {

@@ -3,12 +3,9 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use meshgate_config::{LogFormat, LogSettings};
-use tracing_subscriber::EnvFilter;
-
 use crate::app::{App, StartError};
 use crate::cli::{fail, fail_with, load_bootstrap};
-use crate::descriptors;
+use crate::{descriptors, log};
 
 /// It had started, and ended although nobody asked it to: a defect. Whoever starts it again finds the same input, which is good.
 const BROKE: u8 = 3;
@@ -26,7 +23,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok(bootstrap) => bootstrap,
         Err(problems) => return fail_with(&problems),
     };
-    if let Err(error) = start_log(&bootstrap.log) {
+    if let Err(error) = log::start(&bootstrap.log) {
         return fail(format_args!("{}: log.level: {error}", args.bootstrap.display()));
     }
     bootstrap.limits.connections = descriptors::fit(bootstrap.limits.connections, descriptors::raise());
@@ -38,15 +35,4 @@ pub(super) fn run(args: &Args) -> ExitCode {
         }
         Err(error) => fail(error),
     }
-}
-
-fn start_log(settings: &LogSettings) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::try_new(&settings.level)?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    // A second subscriber in one process (as in tests) leaves the first in place.
-    let _ = match settings.format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
-    Ok(())
 }

@@ -124,7 +124,8 @@ impl Refused {
 impl Exchange {
     /// The report, and what is left to read of a request body that is on its way. A client that waits to be told to go on
     /// has not sent it, and one that speaks HTTP/2 can be told to stop.
-    fn abandon(self) -> (Report, Option<Incoming>) {
+    fn abandon(mut self) -> (Report, Option<Incoming>) {
+        self.report.abandoned(&self.request);
         let coming = self.request.version() != Version::HTTP_2 && !expect::may_wait(self.request.headers());
         let body = self.request.into_body();
         (self.report, (coming && !body.is_end_stream()).then(|| body.into_rest()))

@@ -112,6 +112,48 @@ impl RequestSeries {
     }
 }
 
+/// What one series of requests has counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RequestTotals {
+    /// How many.
+    pub requests: u64,
+    /// Of their durations, as [`Histogram::read`]: buckets alone.
+    pub durations: [u64; 20],
+    /// Bytes of bodies, to the service and from it.
+    pub bytes: (u64, u64),
+}
+
+impl RequestSeries {
+    /// What it has counted; read one after the other while it is added to.
+    pub fn totals(&self) -> RequestTotals {
+        RequestTotals {
+            requests: self.requests.load(Ordering::Relaxed),
+            durations: self.duration.read().0,
+            bytes: (self.request_bytes.read().1 / 1000, self.response_bytes.read().1 / 1000),
+        }
+    }
+}
+
+/// What one series of TCP connections has counted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TcpTotals {
+    /// How many began, and ended.
+    pub connections: (u64, u64),
+    /// Bytes from the downstream and to it.
+    pub bytes: (u64, u64),
+}
+
+impl TcpSeries {
+    /// As [`RequestSeries::totals`].
+    pub fn totals(&self) -> TcpTotals {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        TcpTotals {
+            connections: (read(&self.opened), read(&self.closed)),
+            bytes: (read(&self.received), read(&self.sent)),
+        }
+    }
+}
+
 /// What is counted of TCP connections.
 #[derive(Debug, Default)]
 pub struct TcpSeries {

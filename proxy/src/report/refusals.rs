@@ -4,9 +4,11 @@
 //! the access log has every one of them.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use http::{Method, Request};
 use meshgate_policy::{Decision, Verdict};
 use serde::Serialize;
 
@@ -17,7 +19,7 @@ use crate::metrics::Facts;
 /// Refusals that each worker keeps: a screen full of them, and some tens of kilobytes.
 const KEPT: usize = 64;
 
-/// Bytes that are kept of why: what came from the wire may be in it.
+/// Bytes that are kept of why, of a path and of a method: what came from the wire is in it.
 const WHY_MAX: usize = 256;
 
 /// The flags of what was refused for what the caller is or sent; the others are faults.
@@ -41,6 +43,8 @@ impl By {
 /// One refusal.
 #[derive(Debug, Clone, Serialize)]
 pub struct Refused {
+    /// Which of the process's refusals it is, from 0.
+    number: u64,
     #[serde(serialize_with = "time")]
     at: SystemTime,
     /// As the metrics have it.
@@ -50,6 +54,11 @@ pub struct Refused {
     source_principal: String,
     destination_service: String,
     destination_workload: String,
+    /// What was asked for, where it was HTTP. Without the query, which may hold secrets and which no policy looks at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
     /// The status, where there was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     code: Option<u16>,
@@ -62,9 +71,25 @@ pub struct Refused {
     details: Option<String>,
 }
 
+/// What a request asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    method: Method,
+    path: String,
+}
+
+impl Wanted {
+    /// What is kept of a request that is refused.
+    pub fn of<B>(request: &Request<B>) -> Self {
+        Self { method: request.method().clone(), path: cut(request.uri().path()) }
+    }
+}
+
 /// How an exchange ended that may have been a refusal.
 #[derive(Debug, Clone, Copy)]
 pub struct End<'a> {
+    /// What was asked for, where it was HTTP.
+    pub wanted: Option<&'a Wanted>,
     /// The status, where there was one.
     pub code: Option<u16>,
     /// Envoy's letters.
@@ -77,23 +102,27 @@ pub struct End<'a> {
 
 /// The last refusals of one worker.
 #[derive(Debug, Default)]
-pub struct Ring(Mutex<VecDeque<Refused>>);
+pub struct Ring {
+    kept: Mutex<VecDeque<Refused>>,
+    /// How many there have been on all workers.
+    count: Arc<AtomicU64>,
+}
 
 /// Those of all workers.
 #[derive(Debug, Default)]
-pub struct Refusals(Mutex<Vec<Arc<Ring>>>);
+pub struct Refusals {
+    rings: Mutex<Vec<Arc<Ring>>>,
+    count: Arc<AtomicU64>,
+}
 
 impl Ring {
     /// Keeps it, if it is one.
     pub fn note(&self, facts: &Facts, end: End<'_>) {
-        if !FLAGS.contains(&end.flags) {
+        if !is_refusal(end.flags) {
             return;
         }
-        let details = end.details.map(|details| {
-            let cut = details.char_indices().map(|(at, _)| at).take_while(|at| *at <= WHY_MAX).last().unwrap_or(0);
-            details.get(..if details.len() <= WHY_MAX { details.len() } else { cut }).unwrap_or_default().to_owned()
-        });
         let refused = Refused {
+            number: self.count.fetch_add(1, Ordering::Relaxed),
             at: SystemTime::now(),
             reporter: facts.reporter,
             source_namespace: facts.source.namespace.clone(),
@@ -101,11 +130,13 @@ impl Ring {
             source_principal: facts.source.principal.clone(),
             destination_service: facts.service.host.clone(),
             destination_workload: facts.destination.workload.clone(),
+            method: end.wanted.map(|wanted| cut(wanted.method.as_str())),
+            path: end.wanted.map(|wanted| wanted.path.clone()),
             code: end.code,
             flags: end.flags,
             reason: end.by.map(|by| by.reason),
             policy: end.by.and_then(|by| by.policy.clone()),
-            details,
+            details: end.details.map(cut),
         };
         let mut kept = self.locked();
         if kept.len() >= KEPT {
@@ -115,25 +146,37 @@ impl Ring {
     }
 
     fn locked(&self) -> MutexGuard<'_, VecDeque<Refused>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Refusals {
     /// The ring of one more worker.
     pub fn ring(&self) -> Arc<Ring> {
-        let ring = Arc::<Ring>::default();
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&ring));
+        let ring = Arc::new(Ring { kept: Mutex::default(), count: Arc::clone(&self.count) });
+        self.rings.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&ring));
         ring
     }
 
     /// All that are kept, the last first.
     pub fn all(&self) -> Vec<Refused> {
-        let rings = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let mut all: Vec<_> = rings.iter().flat_map(|ring| ring.locked().iter().cloned().collect::<Vec<_>>()).collect();
-        all.sort_by_key(|refused| std::cmp::Reverse(refused.at));
+        all.sort_by_key(|refused| std::cmp::Reverse(refused.number));
         all
     }
+}
+
+/// Whether the flag is one of what was refused for what the caller is or sent.
+pub fn is_refusal(flags: &str) -> bool {
+    FLAGS.contains(&flags)
+}
+
+/// The beginning of it, as far as it is kept.
+fn cut(text: &str) -> String {
+    let boundary = |end: &usize| text.is_char_boundary(*end);
+    let end = (0..=WHY_MAX.min(text.len())).rev().find(boundary).unwrap_or_default();
+    text.get(..end).unwrap_or_default().to_owned()
 }
 
 fn time<S: serde::Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
@@ -145,7 +188,7 @@ mod tests {
     use super::*;
 
     fn end<'a>(flags: &'static str, details: &'a str) -> End<'a> {
-        End { code: Some(403), flags, by: None, details: Some(details) }
+        End { wanted: None, code: Some(403), flags, by: None, details: Some(details) }
     }
 
     #[test]

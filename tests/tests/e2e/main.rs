@@ -8,6 +8,8 @@
     reason = "a test that finds something else than it expects has failed"
 )]
 
+mod admin;
+mod browser;
 mod cli;
 mod clusters;
 mod detection;
