@@ -1,12 +1,14 @@
 //! What the outside may ask this process: is it alive, is it ready, what does it count, what would it decide; and, where
 //! that is wanted, to end. On its own thread.
 
+mod app_health;
 mod clusters;
 mod explain;
 mod metrics;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +41,7 @@ const JSON: &str = "application/json";
 const INDEX: &str = "meshgate admin\n\n\
     GET /ready    200 when ready, else 503 and what is missing\n\
     GET /live     200 while this process answers\n\
+    GET /app-health/CONTAINER/livez, /readyz, /startupz  how the application answers its own probe\n\
     GET /metrics  counters, for Prometheus\n\
     GET /clusters gateways of other clusters and what is ready behind them, for callers on this machine\n\
     GET /refusals who was refused what of late, and by which policy, for callers on this machine\n\
@@ -47,6 +50,7 @@ const INDEX: &str = "meshgate admin\n\n\
 
 /// Answers admin requests for as long as it is polled.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>, config: watch::Receiver<Arc<Snapshot>>) {
+    let probes = Rc::new(app_health::AppHealth::new(&shared.bootstrap));
     loop {
         let (stream, caller) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -56,10 +60,17 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>, config: watch::Re
                 continue;
             }
         };
-        let (shared, config) = (Arc::clone(&shared), config.clone());
+        let Ok(local) = stream.local_addr() else { continue };
+        let (shared, config, probes) = (Arc::clone(&shared), config.clone(), Rc::clone(&probes));
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let (shared, snapshot) = (Arc::clone(&shared), Arc::clone(&config.borrow()));
-            async move { Ok::<_, Infallible>(respond(&shared, &snapshot, caller, request).await) }
+            let probes = Rc::clone(&probes);
+            async move {
+                Ok::<_, Infallible>(match probes.answer(local, &request).await {
+                    Some(answer) => answer,
+                    None => respond(&shared, &snapshot, caller, request).await,
+                })
+            }
         });
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);

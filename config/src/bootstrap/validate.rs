@@ -13,7 +13,7 @@ use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLog, RawWo
 use super::multicluster::Domains;
 use super::{
     Admin, Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings, WorkloadSettings,
-    detection, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers, telemetry,
+    app_probes, detection, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers, telemetry,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -171,6 +171,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let directory = resources(&mut v, raw.resources.directory);
     let admin = v.address("admin.address", raw.admin.address.as_deref().unwrap_or("127.0.0.1:15000"));
     let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin, raw.role);
+    let app_probes = app_probes::app_probes(&mut v, &raw.app_probes, raw.role, admin, (&inbound, &outbound));
     let cluster_key = cluster_key(&mut v, raw.cluster_key);
     let domains = Domains { own: trust_domain.as_ref(), federated: &identity.federated };
     let detection = detection::detection(&mut v, raw.detection);
@@ -208,6 +209,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             hbone,
             retries,
             outlier_detection,
+            app_probes,
             admin: Admin { address, quit: raw.admin.quit },
             authorization: authorization(&raw.authorization),
             headers,
