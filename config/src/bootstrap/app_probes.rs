@@ -270,7 +270,8 @@ mod tests {
             let error = AppProbe::read(&format!("{{\"{path}\":{probe}}}")).unwrap_err();
             assert!(error.contains(expected), "{path} {probe}: {error}");
         }
-        let long = format!(r#"{{"/app-health/a/livez":{{"httpGet":{{"port":1,"path":"/{}"}}}}}}"#, "a".repeat(PATH_MOST));
+        let long =
+            format!(r#"{{"/app-health/a/livez":{{"httpGet":{{"port":1,"path":"/{}"}}}}}}"#, "a".repeat(PATH_MOST));
         assert!(AppProbe::read(&long).unwrap_err().contains("may have 2048"));
         let one = |number| format!(r#""/app-health/c{number}/livez":{{"tcpSocket":{{"port":1}}}}"#);
         let many = format!("{{{}}}", (0..=MOST).map(one).collect::<Vec<_>>().join(","));

@@ -180,7 +180,8 @@ mod tests {
         headers.append("x-a", HeaderValue::from_static("2"));
         let request = request(&"/health?a=b".parse().unwrap(), &headers, "10.0.0.7:80".parse().unwrap());
         assert_eq!(request.uri(), "/health?a=b");
-        let all = |name| request.headers().get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
+        let all =
+            |name| request.headers().get_all(name).iter().map(|value| value.to_str().unwrap()).collect::<Vec<_>>();
         assert_eq!((all("host"), all("x-a")), (vec!["app.example"], vec!["1", "2"]));
         assert_eq!((all("accept"), all("user-agent")), (vec!["*/*"], vec!["kube-probe/meshgate"]));
     }

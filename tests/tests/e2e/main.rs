@@ -8,6 +8,7 @@
     reason = "a test that finds something else than it expects has failed"
 )]
 
+mod app_health;
 mod cli;
 mod clusters;
 mod detection;
