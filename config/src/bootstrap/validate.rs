@@ -186,10 +186,8 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let extension_providers = providers::read(&mut v, raw.extension_providers);
     let (metrics, access_log) = telemetry::telemetry(&mut v, raw.metrics, &raw.access_log);
     let (jwks, log) = (jwks(&mut v, raw.jwks), log(&mut v, raw.log));
-    let timeouts = limits::timeouts(&mut v, raw.timeouts);
-    let http = limits::http(&mut v, raw.http);
-    let limits = limits::limits(&mut v, &raw.limits);
-    let hand_over = hand_over::hand_over(&mut v, raw.hand_over);
+    let (timeouts, http) = (limits::timeouts(&mut v, raw.timeouts), limits::http(&mut v, raw.http));
+    let (limits, hand_over) = (limits::limits(&mut v, &raw.limits), hand_over::hand_over(&mut v, raw.hand_over));
     match (trust_domain, cluster_key, admin) {
         (Some(trust_domain), Some(cluster_key), Some(address)) if v.problems.is_empty() => Ok(Bootstrap {
             role: raw.role,

@@ -168,25 +168,26 @@ fn rewrite(
         return Err(object.problem(sheet, &format!("{path}.{unknown}"), "is no field of a probe"));
     }
     let port = port(sheet, object, container, &format!("{path}.port"), args)?;
-    let mut asks = json!({ "port": port });
+    let mut asks = Map::from_iter([("port".to_owned(), port.into())]);
     if how == "httpGet" {
         // The kubelet puts the slash there as well.
         let written = sheet.scalar(&format!("{path}.path")).unwrap_or_default();
         let slash = if written.starts_with('/') { "" } else { "/" };
-        asks["path"] = format!("{slash}{written}").into();
+        asks.insert("path".to_owned(), format!("{slash}{written}").into());
         let field = |index: usize, name: &str| sheet.scalar(&format!("{path}.httpHeaders[{index}].{name}"));
         let header =
             |index| json!({ "name": field(index, "name"), "value": field(index, "value").unwrap_or_default() });
         let headers: Vec<Json> = (0..sheet.length(&format!("{path}.httpHeaders"))).map(header).collect();
         if !headers.is_empty() {
-            asks["httpHeaders"] = headers.into();
+            asks.insert("httpHeaders".to_owned(), headers.into());
         }
     }
-    let mut asks = json!({ how: asks });
+    let mut asks = Map::from_iter([(how.to_owned(), Json::Object(asks))]);
     if let Some(seconds) = sheet.scalar(&format!("{place}.timeoutSeconds")) {
-        asks["timeoutSeconds"] =
-            sheet.integer(&format!("{place}.timeoutSeconds")).map_or_else(|| seconds.into(), Json::from);
+        let seconds = sheet.integer(&format!("{place}.timeoutSeconds")).map_or_else(|| seconds.into(), Json::from);
+        asks.insert("timeoutSeconds".to_owned(), seconds);
     }
+    let asks = Json::Object(asks);
     // What the proxy would refuse is refused here, where it stands.
     let alone = json!({ admin_path(&key): asks }).to_string();
     AppProbe::read(&alone).map_err(|message| object.problem(sheet, &place, message))?;
