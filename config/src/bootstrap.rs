@@ -6,6 +6,7 @@
 //!
 //! Not here: anything that changes while the process runs; that is the resource folder's ([`crate::ConfigStore`]).
 
+mod app_probes;
 mod detection;
 mod document;
 mod environment;
@@ -35,6 +36,7 @@ use crate::clusters::ClusterKey;
 use crate::files;
 use crate::problem::Problem;
 use crate::yaml;
+pub use app_probes::{AppCheck, AppProbe};
 pub use detection::Detection;
 pub use hbone::{HboneSettings, TunnelLimits};
 pub use headers::{ForwardClientCert, ForwardedFor, HeaderSettings, TrustedPeers};
@@ -82,6 +84,8 @@ pub struct Bootstrap {
     pub outlier_detection: OutlierDetection,
     /// The admin endpoint.
     pub admin: Admin,
+    /// Probes of the application that the admin endpoint carries out, by its path.
+    pub app_probes: BTreeMap<String, AppProbe>,
     /// How policies are applied.
     pub authorization: Authorization,
     /// What is done with headers that tell who called.

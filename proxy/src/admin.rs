@@ -4,6 +4,7 @@
 //! The one idea: what tells no more than a scraper needs is for everybody; all else is for callers on this machine, under a name that
 //! nobody else can have, and not on behalf of another site's page ([`stranger`]). What changes anything is never a GET.
 
+mod app_health;
 mod certs;
 mod clusters;
 mod config_dump;
@@ -38,6 +39,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use self::events::{Events, Feed};
+use app_health::AppHealth;
+
 use crate::http::headers;
 use crate::metrics::exposition::Format;
 use crate::socket;
@@ -58,6 +61,7 @@ const EVENTS: &str = "text/event-stream";
 const INDEX: &str = "meshgate admin\n\n\
     GET /ready    200 when ready, else 503 and what is missing\n\
     GET /live     200 while this process answers\n\
+    GET /app-health/CONTAINER/livez, /readyz, /startupz  how the application answers its own probe\n\
     GET /metrics  counters, for Prometheus\n\
     GET /version  version and commit\n\
     \nfor callers on this machine only:\n\
@@ -82,6 +86,7 @@ struct Admin {
     shared: Arc<Shared>,
     config: watch::Receiver<Arc<Snapshot>>,
     identity: watch::Receiver<Arc<Identity>>,
+    probes: AppHealth,
     feed: Feed,
 }
 
@@ -98,7 +103,8 @@ pub async fn serve(
     config: watch::Receiver<Arc<Snapshot>>,
     identity: watch::Receiver<Arc<Identity>>,
 ) {
-    let admin = Rc::new(Admin { shared, config, identity, feed: Feed::default() });
+    let probes = AppHealth::new(&shared.bootstrap);
+    let admin = Rc::new(Admin { shared, config, identity, probes, feed: Feed::default() });
     loop {
         let (stream, caller) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -108,10 +114,16 @@ pub async fn serve(
                 continue;
             }
         };
+        let Ok(local) = stream.local_addr() else { continue };
         let admin = Rc::clone(&admin);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let admin = Rc::clone(&admin);
-            async move { Ok::<_, Infallible>(respond(&admin, caller, request).await) }
+            async move {
+                Ok::<_, Infallible>(match admin.probes.answer(local, &request).await {
+                    Some(answer) => answer.map(Either::Left),
+                    None => respond(&admin, caller, request).await,
+                })
+            }
         });
         let mut server = http1::Builder::new();
         server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);

@@ -231,7 +231,7 @@ fn upstream(
 ) -> Upstream {
     let redirected = listener.original_destination == OriginalDestination::Kernel;
     let address = listener.application.unwrap_or(destination);
-    let source = if address.is_ipv4() { socket::INBOUND_SOURCE_V4 } else { socket::INBOUND_SOURCE_V6 };
+    let source = socket::inbound_source(address.ip());
     Upstream {
         address,
         version: match protocol == Protocol::Http2 || hint == AppProtocol::Http2 {

@@ -31,6 +31,11 @@ pub const INBOUND_SOURCE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 6));
 /// As [`INBOUND_SOURCE_V4`], for IPv6.
 pub const INBOUND_SOURCE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 6));
 
+/// Where a connection to the application at `address` comes from.
+pub fn inbound_source(address: IpAddr) -> IpAddr {
+    if address.is_ipv4() { INBOUND_SOURCE_V4 } else { INBOUND_SOURCE_V6 }
+}
+
 /// Binds a listener; with `shared`, other workers may bind the same address and the kernel spreads connections over them.
 ///
 /// # Errors

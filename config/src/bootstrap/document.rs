@@ -8,6 +8,7 @@ use meshgate_policy::smi::PathMatch;
 use meshgate_policy::{CatchAllDeny, SmiMode};
 use serde::Deserialize;
 
+use super::app_probes::RawAppProbe;
 use super::detection::RawDetection;
 use super::hand_over::RawHandOver;
 use super::hbone::RawHbone;
@@ -53,6 +54,8 @@ pub(super) struct Raw {
     pub(super) outlier_detection: RawOutlierDetection,
     #[serde(default)]
     pub(super) admin: RawAdmin,
+    #[serde(default)]
+    pub(super) app_probes: BTreeMap<String, RawAppProbe>,
     #[serde(default)]
     pub(super) authorization: RawAuthorization,
     #[serde(default)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::app_probes;
 use super::document::Raw;
 use super::validate::Validator;
 use crate::suggest::nearest;
@@ -38,7 +39,7 @@ pub(super) fn apply(env: impl IntoIterator<Item = (String, String)>, raw: &mut R
 type Set = fn(&mut Raw, String) -> Result<(), String>;
 
 /// Variable, the field it overrides, and how.
-const VARIABLES: [(&str, &str, Set); 11] = [
+const VARIABLES: [(&str, &str, Set); 12] = [
     ("MESHGATE_WORKLOAD_NAME", "workload.name", |raw, value| put(&mut raw.workload.name, value)),
     ("MESHGATE_WORKLOAD_NAMESPACE", "workload.namespace", |raw, value| put(&mut raw.workload.namespace, value)),
     ("MESHGATE_WORKLOAD_SERVICE_ACCOUNT", "workload.serviceAccount", |raw, value| {
@@ -53,6 +54,10 @@ const VARIABLES: [(&str, &str, Set); 11] = [
     ("MESHGATE_CLUSTER_KEY", "clusterKey", |raw, value| put(&mut raw.cluster_key, value)),
     ("MESHGATE_TRUST_DOMAIN", "trustDomain", |raw, value| put(&mut raw.trust_domain, value)),
     ("MESHGATE_ADMIN_ADDRESS", "admin.address", |raw, value| put(&mut raw.admin.address, value)),
+    ("MESHGATE_APP_PROBES", "appProbes", |raw, value| {
+        raw.app_probes = app_probes::from_variable(&value)?;
+        Ok(())
+    }),
     ("MESHGATE_LOG_LEVEL", "log.level", |raw, value| put(&mut raw.log.level, value)),
     ("MESHGATE_WORKERS", "workers", |raw, value| {
         raw.workers = value.parse().map_err(|_| format!("`{value}` is not a number of worker threads"))?;

@@ -27,6 +27,24 @@ fn problems(text: &str) -> Vec<String> {
 }
 
 #[test]
+fn probes_of_the_application_are_of_ports_that_are_not_the_proxys() {
+    let text = |port| format!("{MINIMAL}appProbes:\n  /app-health/app/livez: {{tcpSocket: {{port: {port}}}}}\n");
+    assert_eq!(load(&text(8080), &[]).unwrap().app_probes["/app-health/app/livez"].port, 8080);
+    for port in [15000, 15001, 15006] {
+        let expected = format!("bootstrap.yaml:4: appProbes: /app-health/app/livez: port {port} is the proxy's own");
+        assert_eq!(problems(&text(port)), [expected]);
+    }
+    assert_eq!(problems(&text(0)), ["bootstrap.yaml:5: appProbes[/app-health/app/livez]: port 0 is none"]);
+    let variable = |json| load(&text(8080), &[("MESHGATE_APP_PROBES", json)]);
+    let probes = variable(r#"{"/app-health/app/readyz":{"httpGet":{"port":81}}}"#).unwrap().app_probes;
+    assert!(probes.keys().eq(["/app-health/app/readyz"]), "{probes:?}");
+    let said = variable(r#"{"/app-health/app/readyz":{"httpGet":{"port":81,"host":"10.0.0.1"}}}"#).unwrap_err();
+    assert!(said[0].starts_with("bootstrap.yaml: MESHGATE_APP_PROBES: "), "{said:?}");
+    let gateway = text(8080) + "role: gateway\n";
+    assert!(problems(&gateway)[0].contains("a gateway stands beside no application"));
+}
+
+#[test]
 fn defaults_are_as_documented() {
     let bootstrap = load(MINIMAL, &[]).unwrap();
     assert_eq!(bootstrap.role, Role::Sidecar);

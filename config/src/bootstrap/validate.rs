@@ -13,7 +13,8 @@ use super::document::{Raw, RawAdmin, RawAuthorization, RawIdentity, RawJwks, Raw
 use super::multicluster::Domains;
 use super::{
     Admin, Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings, WorkloadSettings,
-    detection, environment, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers, telemetry,
+    app_probes, detection, environment, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers,
+    telemetry,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -178,6 +179,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let directory = resources(&mut v, raw.resources.directory);
     let admin = v.address("admin.address", raw.admin.address.as_deref().unwrap_or("127.0.0.1:15000"));
     let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin, raw.role);
+    let app_probes = app_probes::app_probes(&mut v, &raw.app_probes, raw.role, admin, (&inbound, &outbound));
     let cluster_key = cluster_key(&mut v, raw.cluster_key);
     let domains = Domains::of(trust_domain.as_ref(), &identity);
     let detection = detection::detection(&mut v, raw.detection);
@@ -192,10 +194,8 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let extension_providers = providers::read(&mut v, raw.extension_providers);
     let (metrics, access_log) = telemetry::telemetry(&mut v, raw.metrics, &raw.access_log);
     let (jwks, log) = (jwks(&mut v, raw.jwks), log(&mut v, raw.log));
-    let timeouts = limits::timeouts(&mut v, raw.timeouts);
-    let http = limits::http(&mut v, raw.http);
-    let limits = limits::limits(&mut v, &raw.limits);
-    let hand_over = hand_over::hand_over(&mut v, raw.hand_over);
+    let (timeouts, http) = (limits::timeouts(&mut v, raw.timeouts), limits::http(&mut v, raw.http));
+    let (limits, hand_over) = (limits::limits(&mut v, &raw.limits), hand_over::hand_over(&mut v, raw.hand_over));
     match (trust_domain, cluster_key, admin) {
         (Some(trust_domain), Some(cluster_key), Some(address)) if v.problems.is_empty() => Ok(Bootstrap {
             role: raw.role,
@@ -215,6 +215,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             hbone,
             retries,
             outlier_detection,
+            app_probes,
             admin: admin_settings(&raw.admin, address),
             authorization: authorization(&raw.authorization),
             headers,

@@ -52,6 +52,45 @@ impl Sheet {
         self.splice(path, start..start, &lines)
     }
 
+    /// Puts `new: value` in the place of the entry `key` of the mapping at `path`. Gives the entry as it was written, from its key to the
+    /// end of its value, and the column at which it began.
+    ///
+    /// # Errors
+    /// As [`Sheet::set`]; and when there is no such entry.
+    pub fn exchange(&mut self, path: &str, key: &str, new: &str, value: &Value) -> Result<(String, usize), CannotEdit> {
+        let (place, column, is_flow) = self.entry_place(path, key)?;
+        let was = self.text.get(place.clone()).unwrap_or_default().replace("\r\n", "\n");
+        let text = match is_flow {
+            true => format!("{}: {}", quoted(new), value.json(None)),
+            false => format!("{}:{}", plain_key(new), value.after_key(column)),
+        };
+        self.splice(path, place, &text)?;
+        Ok((was, column))
+    }
+
+    /// Puts `text` in the place of the entry `key` of the mapping at `path`: one that [`Sheet::exchange`] gave with `column`. Where the
+    /// entry now begins at another one the text's lines move with it.
+    ///
+    /// # Errors
+    /// As [`Sheet::exchange`]. That it can be changed does not say that the text means the same here.
+    pub fn exchange_text(&mut self, path: &str, key: &str, text: &str, column: usize) -> Result<(), CannotEdit> {
+        let (place, now, _) = self.entry_place(path, key)?;
+        self.splice(path, place, &moved(text, column, now))
+    }
+
+    /// Where an entry stands: from its key to the end of its value, its column, and whether it is in brackets.
+    fn entry_place(&self, path: &str, key: &str) -> Result<(Range<usize>, usize, bool), CannotEdit> {
+        let cannot = |why| CannotEdit { path: path.to_owned(), why };
+        let Some(map) = self.find(path) else { return Err(cannot("there is no mapping here")) };
+        if map.is_alias {
+            return Err(cannot("it is an alias of another value"));
+        }
+        let Kind::Map { is_flow, .. } = map.kind() else { return Err(cannot("this is no mapping")) };
+        let Some((name, value)) = map.entry(key) else { return Err(cannot("there is no such key")) };
+        let start = name.span().start;
+        Ok((start..value.span().end.max(name.span().end), name.column(), *is_flow))
+    }
+
     /// Puts `item` before all others into the list at `path`, which has some.
     ///
     /// # Errors
@@ -208,6 +247,22 @@ impl Sheet {
         *self = Sheet::outlined(text, self.first_line).map_err(|_| cannot())?;
         Ok(())
     }
+}
+
+/// Lines of which all but the first are indented as much more or less as the columns differ.
+fn moved(text: &str, from: usize, to: usize) -> String {
+    let mut lines = text.split('\n');
+    let mut out = lines.next().unwrap_or_default().to_owned();
+    for line in lines {
+        let content = line.trim_start_matches(' ');
+        let indent = if content.is_empty() { 0 } else { (line.len() - content.len() + to).saturating_sub(from) };
+        out.push('\n');
+        match from == to {
+            true => out.push_str(line),
+            false => out.extend([&" ".repeat(indent), content]),
+        }
+    }
+    out
 }
 
 /// A path's last step, and all before.

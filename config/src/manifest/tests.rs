@@ -125,6 +125,38 @@ fn what_is_taken_out_leaves_what_is_beside_it() {
 }
 
 #[test]
+fn an_entry_that_was_exchanged_goes_back_as_it_was_written() {
+    let value = Value::map([("x", 1u32.into())]);
+    for (text, changed, was, column) in [
+        (
+            "p:\n  a: # c\n    b: 1\n\n    # d\n    c: 2 # e\n  z: 3\n",
+            "p:\n  new:\n    x: 1 # e\n  z: 3\n",
+            "a: # c\n    b: 1\n\n    # d\n    c: 2",
+            2,
+        ),
+        ("p: {z: 1, 'a': {b: 1}}\n", "p: {z: 1, \"new\": {\"x\": 1}}\n", "'a': {b: 1}", 10),
+        ("p:\r\n  a:\r\n    b: 1\r\n", "p:\r\n  new:\r\n    x: 1\r\n", "a:\n    b: 1", 2),
+        (
+            "p:\n  a: [{b: 1}, # d\n    ] # e\n  z: 3\n",
+            "p:\n  new:\n    x: 1 # e\n  z: 3\n",
+            "a: [{b: 1}, # d\n    ]",
+            2,
+        ),
+        ("p: {a: {b: 1, }, z: 1}\n", "p: {\"new\": {\"x\": 1}, z: 1}\n", "a: {b: 1, }", 4),
+        ("p:\n  a: &n\n    b: 1\n", "p:\n  new:\n    x: 1\n", "a: &n\n    b: 1", 2),
+    ] {
+        let mut sheet = sheet(text);
+        assert_eq!(sheet.exchange("p", "a", "new", &value).unwrap(), (was.to_owned(), column), "{text}");
+        assert_eq!(sheet.text(), changed);
+        sheet.exchange_text("p", "new", was, column).unwrap();
+        assert_eq!(sheet.text(), text);
+    }
+    let mut deeper = sheet("q:\n  p:\n    new: 1\n");
+    deeper.exchange_text("q.p", "new", "a: # c\n    b: 1\n\n  # d", 2).unwrap();
+    assert_eq!(deeper.text(), "q:\n  p:\n    a: # c\n      b: 1\n\n    # d\n");
+}
+
+#[test]
 fn what_cannot_be_cut_in_lines_is_refused() {
     let refused = |text: &str, change: &dyn Fn(&mut Sheet) -> Result<(), CannotEdit>| {
         let mut sheet = sheet(text);
@@ -136,6 +168,10 @@ fn what_cannot_be_cut_in_lines_is_refused() {
     refused("a: &x # why\n  []\n", &|sheet| sheet.set("", "a", &"b".into(), ""));
     refused("a: 1\n", &|sheet| sheet.push_front("b", &"c".into()));
     refused("a: 1\n", &|sheet| sheet.remove("b"));
+    refused("a: &x {b: 1}\nc: *x\n", &|sheet| sheet.exchange("c", "b", "d", &"e".into()).map(drop));
+    refused("a: {b: &x 1}\nc: *x\n", &|sheet| sheet.exchange("a", "b", "d", &"e".into()).map(drop));
+    refused("a: {b: 1}\n", &|sheet| sheet.exchange("a", "c", "d", &"e".into()).map(drop));
+    refused("a: {b: 1}\n", &|sheet| sheet.exchange_text("a", "b", "c:\n- d", 0));
 }
 
 #[test]

@@ -163,7 +163,7 @@ impl Open {
         let is_flow = bracket.ends_with(['[', '{']);
         let first = if is_flow { opening.start + bracket.len() - 1 } else { opening.end };
         let last = match children.last() {
-            _ if is_flow => offsets.byte(end.end.index()),
+            _ if is_flow => closed(text, offsets.range(end)),
             Some(child) => child.span().end.max(first),
             None => first,
         };
@@ -184,6 +184,16 @@ impl Open {
 
 fn node(start: Span, span: Range<usize>, kind: Kind) -> Node {
     Node { span, line: start.start.line(), column: start.start.col(), kind: Rc::new(kind), is_alias: false }
+}
+
+/// Where brackets end. The parser's last event stands for the bracket with blanks and a comment after it, or for the comma before it.
+fn closed(text: &str, event: Range<usize>) -> usize {
+    let mut rest = text.get(event.start..).unwrap_or_default();
+    rest = rest.strip_prefix(',').unwrap_or(rest).trim_start();
+    while let Some(comment) = rest.strip_prefix('#') {
+        rest = comment.split_once('\n').map_or("", |(_, below)| below).trim_start();
+    }
+    if rest.starts_with([']', '}']) { text.len() - rest.len() + 1 } else { event.end }
 }
 
 fn scalar(text: &str, offsets: &Offsets, value: &str, style: ScalarStyle, span: Span) -> Node {

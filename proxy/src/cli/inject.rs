@@ -8,6 +8,7 @@
 mod annotations;
 mod edit;
 mod object;
+mod probes;
 mod proof;
 mod refusals;
 mod settings;

@@ -9,6 +9,7 @@
 )]
 
 mod admin;
+mod app_health;
 mod browser;
 mod cli;
 mod clusters;

@@ -25,6 +25,8 @@ pub(super) const FLAGS: [(&str, &str); 13] = [
 /// Other annotations that have an effect.
 pub(super) const PROXY_IMAGE: &str = "sidecar.istio.io/proxyImage";
 pub(super) const LOG_LEVEL: &str = "sidecar.istio.io/logLevel";
+/// As Istio: on unless it says "false".
+pub(super) const REWRITE_PROBES: &str = "sidecar.istio.io/rewriteAppHTTPProbers";
 pub(super) const PROXY_CONFIG: &str = "proxy.istio.io/config";
 /// The container that `kubectl logs` and `kubectl exec` mean.
 pub(super) const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";

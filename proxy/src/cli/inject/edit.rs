@@ -6,6 +6,7 @@ use meshgate_config::manifest::{CannotEdit, Sheet, Value};
 use super::Args;
 use super::annotations::DEFAULT_CONTAINER;
 use super::object::{ADDED, INJECTED, Object};
+use super::probes::{self, PROBES};
 use super::settings::Settings;
 use super::sidecar::{self, INIT, PROXY, VOLUMES};
 
@@ -15,6 +16,8 @@ pub(super) fn put_in(sheet: &mut Sheet, object: &Object, settings: &Settings, ar
     let init = sidecar::init(settings, args);
     let application = default_container(sheet, object, args);
     let put = |sheet: &mut Sheet| {
+        // First, while they stand where they were found.
+        let kept = probes::put_in(sheet, &settings.probes, args)?;
         // Bottom up, each before what was there.
         for volume in sidecar::volumes(settings, args).into_iter().rev() {
             first(sheet, object, "volumes", volume)?;
@@ -28,6 +31,9 @@ pub(super) fn put_in(sheet: &mut Sheet, object: &Object, settings: &Settings, ar
         if let Some(application) = &application {
             annotate(sheet, object, DEFAULT_CONTAINER, application)?;
             annotate(sheet, object, ADDED, DEFAULT_CONTAINER)?;
+        }
+        if let Some(kept) = &kept {
+            annotate(sheet, object, PROBES, kept)?;
         }
         annotate(sheet, object, INJECTED, env!("CARGO_PKG_VERSION"))
     };
@@ -67,6 +73,7 @@ fn annotate(sheet: &mut Sheet, object: &Object, key: &str, value: &str) -> Resul
 
 /// Takes everything out that is ours by name. The template says that there is something.
 pub(super) fn take_out(sheet: &mut Sheet, object: &Object) -> Result<(), Problem> {
+    probes::take_out(sheet, object)?;
     let copy = sheet.clone();
     let mut take = |path: String| sheet.remove(&path).map_err(|error| cannot(&copy, object, &error));
     for (list, ours) in [("initContainers", [INIT, PROXY].as_slice()), ("containers", &[PROXY]), ("volumes", &VOLUMES)]

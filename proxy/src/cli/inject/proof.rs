@@ -1,5 +1,5 @@
 //! The proof that nothing but ours was changed: both texts are read by the parser of resources, which knows nothing of how they were cut, and
-//! must say the same once what is ours by name is left out of both.
+//! must say the same once what is ours by name is left out of both, and probes that were rewritten are what they were.
 
 use meshgate_config::Problem;
 use meshgate_config::manifest::Sheet;
@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::annotations::DEFAULT_CONTAINER;
 use super::object::{ADDED, INJECTED, Object};
+use super::probes::{self, PROBES};
 use super::sidecar::{INIT, PROXY, VOLUMES};
 
 /// Whether two states of a document differ in what is ours and nothing else.
@@ -27,13 +28,25 @@ pub(super) fn same_but_for_ours(one: &Sheet, other: &Sheet, object: &Object) -> 
 
 /// Whether two texts say the same.
 pub(super) fn says_the_same(one: &Sheet, other: &Sheet, object: &Object) -> Result<bool, Problem> {
-    Ok(object.json(one)? == object.json(other)?)
+    let said = |sheet| -> Result<Value, Problem> {
+        let mut json = object.json(sheet)?;
+        let annotations = at(&mut json, &object.at("metadata.annotations"));
+        if let Some(kept) = annotations.and_then(|annotations| annotations.get_mut(PROBES)) {
+            probes::without_texts(kept);
+        }
+        Ok(json)
+    };
+    Ok(said(one)? == said(other)?)
 }
 
 /// Leaves out what is ours, and what is empty when that is gone.
 fn strip(document: &mut Value, object: &Object) {
     let Some(template) = at(document, &object.at("")) else { return };
+    let kept = template.pointer("/metadata/annotations").and_then(|annotations| annotations.get(PROBES)).cloned();
     if let Some(spec) = template.get_mut("spec") {
+        if let Some(kept) = kept {
+            probes::restore(spec, &kept);
+        }
         without(spec, "initContainers", &[INIT, PROXY]);
         without(spec, "containers", &[PROXY]);
         without(spec, "volumes", &VOLUMES);
@@ -41,6 +54,7 @@ fn strip(document: &mut Value, object: &Object) {
     if let Some(metadata) = template.get_mut("metadata") {
         if let Some(Value::Object(annotations)) = metadata.get_mut("annotations") {
             annotations.remove(INJECTED);
+            annotations.remove(PROBES);
             if annotations.remove(ADDED).is_some_and(|added| added == DEFAULT_CONTAINER) {
                 annotations.remove(DEFAULT_CONTAINER);
             }

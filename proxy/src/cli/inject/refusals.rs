@@ -112,16 +112,6 @@ fn warn_container(sheet: &Sheet, object: &Object, container: &str, report: &mut 
             report.warn(object, sheet, &path, format!("with {name} the container can undo the redirection"));
         }
     }
-    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
-        for how in ["httpGet", "tcpSocket", "grpc"] {
-            let path = format!("{container}.{probe}.{how}");
-            if sheet.has(&path) {
-                let message = "comes from the kubelet, in plaintext and with no identity: STRICT mTLS and ALLOW policies refuse it. \
-                    Use an exec probe, or allow the path without an identity in PERMISSIVE mode";
-                report.warn(object, sheet, &path, message);
-            }
-        }
-    }
 }
 
 fn warn_pod(sheet: &Sheet, object: &Object, args: &Args, init: &[(String, String)], report: &mut Report) {

@@ -9,6 +9,7 @@ use meshgate_iptables::Options;
 
 use super::annotations::{self, FLAGS, RESOURCES, WITHOUT_EFFECT};
 use super::object::Object;
+use super::probes::{self, Rewrite};
 use super::{Args, Report};
 
 /// The settings of one workload's sidecar.
@@ -23,6 +24,8 @@ pub(super) struct Settings {
     /// Whether the application's containers wait for the proxy.
     pub(super) hold: bool,
     pub(super) service_account: String,
+    /// The application's probes that the proxy carries out.
+    pub(super) probes: Vec<Rewrite>,
 }
 
 /// The very options of the init container.
@@ -53,6 +56,7 @@ impl Settings {
             resources: resources(sheet, object, args)?,
             hold: hold(sheet, object)?,
             service_account,
+            probes: probes::of(sheet, object, args, report)?,
         })
     }
 
@@ -60,7 +64,12 @@ impl Settings {
     pub(super) fn summary(&self, args: &Args) -> String {
         let how = if args.native_sidecar { "native sidecar" } else { "sidecar" };
         let flags = self.redirection.join(" ");
-        format!("injected ({how}, service account {}, apply {flags})", self.service_account)
+        let probes = match self.probes.len() {
+            0 => String::new(),
+            1 => ", 1 probe rewritten".to_owned(),
+            more => format!(", {more} probes rewritten"),
+        };
+        format!("injected ({how}, service account {}, apply {flags}{probes})", self.service_account)
     }
 }
 

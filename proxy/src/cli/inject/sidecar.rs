@@ -4,7 +4,7 @@ use meshgate_config::manifest::{Sheet, Value};
 
 use super::object::Object;
 use super::settings::Settings;
-use super::{Args, Labels};
+use super::{Args, Labels, probes};
 
 /// The init container that redirects the pod's traffic.
 pub(super) const INIT: &str = "meshgate-init";
@@ -72,7 +72,7 @@ pub(super) fn proxy(sheet: &Sheet, object: &Object, settings: &Settings, args: &
     let port = |name: &str, port: u16| Value::map([("name", name.into()), ("containerPort", port.into())]);
     let ports = vec![port("mesh-admin", args.admin_port), port("mesh-inbound", INBOUND_PORT)];
     container.push(("ports".to_owned(), Value::List(ports)));
-    container.extend(probes(args));
+    container.extend(own_probes(args));
     if settings.hold && !args.native_sidecar {
         // The kubelet starts the next container when this has returned.
         let wait = Value::from(vec!["/usr/local/bin/meshgate", "wait", "--timeout", WAIT]);
@@ -142,6 +142,9 @@ fn environment(sheet: &Sheet, object: &Object, settings: &Settings, args: &Args)
     environment.push(literal("MESHGATE_RESOURCES_DIRECTORY", RESOURCES_DIR));
     // Every address, because the kubelet probes the pod's; what is not for everybody is refused to whoever is not on this machine.
     environment.push(literal("MESHGATE_ADMIN_ADDRESS", &format!("0.0.0.0:{}", args.admin_port)));
+    if !settings.probes.is_empty() {
+        environment.push(literal("MESHGATE_APP_PROBES", &probes::variable(&settings.probes)));
+    }
     if let Some(level) = &settings.log_level {
         environment.push(literal("MESHGATE_LOG_LEVEL", level));
     }
@@ -149,7 +152,7 @@ fn environment(sheet: &Sheet, object: &Object, settings: &Settings, args: &Args)
 }
 
 /// Istio's figures: ready is looked at every 15 s, and a start may take ten minutes (a Secret that is not there yet).
-fn probes(args: &Args) -> Vec<(String, Value)> {
+fn own_probes(args: &Args) -> Vec<(String, Value)> {
     let get = |path: &str| Value::map([("path", path.into()), ("port", args.admin_port.into())]);
     let probe = |path: &str, period: u32, failures: u32| {
         Value::map([

@@ -6,6 +6,7 @@ use super::*;
 
 mod hostile;
 mod preserve;
+mod probes;
 
 #[derive(Parser)]
 struct Command {
@@ -36,13 +37,14 @@ fn data(name: &str) -> PathBuf {
 }
 
 /// Inputs, and how each is injected.
-const GOLDENS: [(&str, &[&str]); 8] = [
+const GOLDENS: [(&str, &[&str]); 9] = [
     ("deployment.yaml", &[]),
     ("statefulset.yaml", &["--image-pull-policy", "IfNotPresent"]),
     ("daemonset.yaml", &["--identity-secret", "{serviceAccount}-tls"]),
     ("replicaset.json", &["--cpu-limit", "", "--admin-port", "16021"]),
     ("job.yaml", &["--native-sidecar"]),
     ("cronjob.yaml", &["--native-sidecar"]),
+    ("probes.yaml", &[]),
     ("pod.yaml", &["--labels", "literal"]),
     ("list.yaml", &["--proxy-image", "registry.example/meshgate@sha256:00"]),
 ];

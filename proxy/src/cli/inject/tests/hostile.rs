@@ -123,10 +123,7 @@ fn what_its_owner_should_know_is_said() {
     }
     warned(&[], &pod("", APP).replace("  serviceAccountName: p\n", ""), "spec: no service account is stated");
     for (fields, expected) in [
-        (
-            "    livenessProbe: {httpGet: {port: 80}}\n",
-            "spec.containers[0].livenessProbe.httpGet: comes from the kubelet",
-        ),
+        ("    livenessProbe: {grpc: {port: 80}}\n", "spec.containers[0].livenessProbe.grpc: comes from the kubelet"),
         ("    securityContext: {privileged: true}\n", "spec.containers[0].securityContext.privileged: a privileged"),
     ] {
         warned(&[], &pod("", &[APP, fields].concat()), expected);
