@@ -108,7 +108,7 @@ fn an_application_that_cannot_be_asked_has_failed_its_probe() {
         let (_held, down) = nobody();
         let silent = App::tcp(async |stream| {
             let _stream = stream;
-            std::future::pending().await
+            std::future::pending::<()>().await;
         })
         .await;
         let garbled = App::tcp(async |stream| {
