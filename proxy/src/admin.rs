@@ -2,7 +2,7 @@
 //! where that is wanted, to end. On its own thread: nothing here waits for a worker.
 //!
 //! The one idea: what tells no more than a scraper needs is for everybody; all else is for callers on this machine, under a name that
-//! nobody else can have, and not on behalf of another site's page ([`stranger`]). What changes anything is never a GET.
+//! nobody else can have, and not on behalf of another site's page (`stranger`). What changes anything is never a GET.
 
 mod app_health;
 mod certs;
