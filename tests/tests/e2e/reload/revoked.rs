@@ -18,7 +18,7 @@ use crate::support::pki::{Authority, Credentials, replace};
 use crate::support::soon;
 use crate::support::tunnel::Outer;
 
-const HANDSHAKES: &str = "mesh_tls_handshakes_total{direction=\"inbound\",outcome=\"revoked\"}";
+const HANDSHAKES: &str = "mesh_tls_handshakes_total{direction=\"inbound\",outcome=\"error\",reason=\"revoked\"}";
 const ENDED: &str = "mesh_tls_sessions_ended_total{direction=\"inbound\",outcome=\"revoked\"}";
 
 fn tomorrow() -> SystemTime {
