@@ -91,6 +91,10 @@ fn install(system: &impl System, survey: Survey, rules: &RuleSet, request: Reque
             // Made for rules that nobody took. That those failed is what matters.
             let _ = ip.remove_all_but(system, &routing);
         }
+        if request.backend == Choice::Auto {
+            // Those that could not even be looked at say most about what is missing.
+            failures.extend(others.into_iter().filter_map(|one| Some((one.backend, one.found.err()?))));
+        }
         return Err(Error::NoBackend(failures));
     };
     let cleaned = clear_others(system, &others, request.dry_run)?;
