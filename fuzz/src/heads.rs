@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use http::uri::Authority;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Uri, Version, header};
 use meshgate::connection::Peer;
 use meshgate::http::forwarded::Forwarded;
@@ -100,7 +100,9 @@ fn sound(request: &Request<String>, level: Level) {
     let target = request.uri().path_and_query().expect("a path").as_str();
     assert_eq!(normalize(target, level).as_deref(), Ok(target), "judged is forwarded");
     // Part by part: `*` behind an authority, which HTTP/2 has, is no URI that could be read again.
-    assert_eq!(target.parse().as_ref().ok(), request.uri().path_and_query(), "and read again as it was");
+    // As text: of no path at all the library says "/", and that it is not the same as "/".
+    let again: Option<PathAndQuery> = target.parse().ok();
+    assert_eq!(again.as_ref().map(PathAndQuery::as_str), Some(target), "and read again as it was");
     let authority = request.uri().authority();
     assert_eq!(authority.and_then(|text| text.as_str().parse::<Authority>().ok()).as_ref(), authority);
 }
