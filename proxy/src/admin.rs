@@ -38,9 +38,8 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::app_health::AppHealth;
 use self::events::{Events, Feed};
-use app_health::AppHealth;
-
 use crate::http::headers;
 use crate::metrics::exposition::Format;
 use crate::socket;

@@ -12,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{Empty, Full};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -22,7 +22,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{TEXT, text};
+use super::{TEXT, only, reads, text};
 use crate::socket;
 
 /// Bytes of an answer's head. Nothing of it is used but the status.
@@ -63,8 +63,8 @@ impl AppHealth {
     /// Answers a request that came in at `local`; `None` when it asks for no probe.
     pub(super) async fn answer<B>(&self, local: SocketAddr, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         let slot = self.probes.get(request.uri().path())?;
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            return Some(text(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".into()));
+        if !reads(request.method()) {
+            return Some(only("GET"));
         }
         let address = SocketAddr::new(pod_address(local.ip()), slot.probe.port);
         let source = self.is_redirected.then(|| socket::inbound_source(address.ip()));

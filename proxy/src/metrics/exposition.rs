@@ -174,7 +174,7 @@ impl Metric<'_> {
     pub fn buckets(&mut self, histogram: &Histogram) -> fmt::Result {
         let (counts, sum) = histogram.read();
         let bounds = BOUNDS.iter().map(|bound| *bound as f64 / 1000.0).chain([f64::INFINITY]);
-        let mut buckets = [(0.0, 0); 20];
+        let mut buckets = [(0.0, 0); BOUNDS.len() + 1];
         for (bucket, both) in buckets.iter_mut().zip(bounds.zip(counts)) {
             *bucket = both;
         }

@@ -18,9 +18,8 @@ use tokio::time::Instant;
 
 use crate::support::app::{App, full, ok};
 use crate::support::backend::{Backend, FRONTEND, HELLO, HOST, counting, ended, pod, service, signal};
-use crate::support::client::{Client, MESH_HTTP1, MESH_HTTP2, handshake, tls};
+use crate::support::client::{Client, MESH_HTTP1, MESH_HTTP2, half_way, handshake, tls};
 use crate::support::mesh::{BACKEND, Mesh, Spec};
-use crate::support::pki::Credentials;
 use crate::support::soon;
 use crate::support::wire::Wire;
 
@@ -279,7 +278,7 @@ fn whoever_is_about_to_ask_as_the_drain_begins_is_served_and_told_that_it_was_th
         begun.send(&POST[..9]).await;
         let mut kept = Wire::connect(inbound).await;
         assert_eq!(kept.ask(POST).await.status(), 200);
-        let (mut mesh, mut tls) = half_way(inbound, &backend.issue(FRONTEND)).await;
+        let (mut mesh, mut tls) = half_way(inbound, &backend.issue(FRONTEND), MESH_HTTP1).await;
         drain(&backend.sidecar).await;
         let start = Instant::now();
         for (mut wire, rest) in [(silent, POST), (begun, &POST[9..]), (kept, POST)] {
@@ -306,23 +305,6 @@ fn whoever_is_about_to_ask_as_the_drain_begins_is_served_and_told_that_it_was_th
         ends_well(&mut backend).await;
         assert!(start.elapsed() < 4 * GRACE, "{:?}", start.elapsed());
     });
-}
-
-/// A handshake up to the moment at which the client would show its certificate.
-async fn half_way(inbound: SocketAddr, credentials: &Credentials) -> (TcpStream, ClientConnection) {
-    let mut stream = TcpStream::connect(inbound).await.unwrap();
-    let name = ServerName::try_from(HOST).unwrap();
-    let mut client = ClientConnection::new(Arc::new(tls(Some(credentials), MESH_HTTP1)), name).unwrap();
-    let mut sent = Vec::new();
-    client.write_tls(&mut sent).unwrap();
-    stream.write_all(&sent).await.unwrap();
-    while client.is_handshaking() {
-        let mut heard = [0; 4096];
-        let len = soon("the server's side of the handshake", stream.read(&mut heard)).await.unwrap();
-        client.read_tls(&mut &heard[..len]).unwrap();
-        client.process_new_packets().unwrap();
-    }
-    (stream, client)
 }
 
 #[test]

@@ -148,9 +148,9 @@ fn others(cluster: usize) -> String {
 
 /// The resources of each cluster.
 fn rules(network: &Network, setting: Setting) -> Vec<String> {
-    let rules = setting.documents().into_iter().enumerate().map(|(at, documents)| {
+    let rules = setting.states().into_iter().enumerate().map(|(at, state)| {
         let pod = httpbin(at).listed(network.address(host(at)));
-        [documents, vec![pod]].concat().join("---\n")
+        [state.documents, vec![pod]].concat().join("---\n")
     });
     rules.collect()
 }

@@ -180,11 +180,6 @@ impl Setting {
         self
     }
 
-    /// What is in force in each cluster, as the examples have it.
-    pub fn documents(self) -> [Vec<String>; 3] {
-        self.states().map(|state| state.documents)
-    }
-
     /// What is in force in each cluster, and where. The policy comes last, so that a bad one is read after everything else.
     pub fn states(self) -> [State; 3] {
         let [one, mut two, three] = self.clusters;

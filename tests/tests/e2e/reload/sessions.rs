@@ -14,8 +14,7 @@ use http::Response;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming};
 use meshgate::sandbox::{POD_PORT, PodSpec, Sandbox, Sidecar, until};
-use rustls::pki_types::ServerName;
-use rustls::{ClientConnection, ServerConfig};
+use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -26,7 +25,7 @@ use tokio_rustls::client::TlsStream;
 use super::{echo, echoes};
 use crate::support::app::{App, Frames, full};
 use crate::support::backend::{BACKEND, Backend, FRONTEND, HOST, OTHER, counting, pod, service};
-use crate::support::client::{Client, MESH_HTTP1, MESH_HTTP2, MESH_TCP, handshake, tls};
+use crate::support::client::{Client, MESH_HTTP1, MESH_HTTP2, MESH_TCP, half_way, handshake, tls};
 use crate::support::mesh::logged;
 use crate::support::pki::{Authority, Credentials, provider, replace};
 use crate::support::soon;
@@ -177,20 +176,9 @@ fn tunnels_and_what_is_in_them_end_when_the_root_of_their_caller_is_taken_out() 
     });
 }
 
-/// A handshake up to the moment at which the client would show its certificate, and what it would send then.
-async fn half_way(inbound: SocketAddr, credentials: &Credentials, alpn: &str) -> (TcpStream, Vec<u8>) {
-    let mut stream = TcpStream::connect(inbound).await.unwrap();
-    let name = ServerName::try_from(HOST).unwrap();
-    let mut client = ClientConnection::new(Arc::new(tls(Some(credentials), alpn)), name).unwrap();
-    let mut sent = Vec::new();
-    client.write_tls(&mut sent).unwrap();
-    stream.write_all(&sent).await.unwrap();
-    while client.is_handshaking() {
-        let mut heard = [0; 4096];
-        let len = soon("the server's side of the handshake", stream.read(&mut heard)).await.unwrap();
-        client.read_tls(&mut &heard[..len]).unwrap();
-        client.process_new_packets().unwrap();
-    }
+/// A handshake that is half way, and what the client would send then.
+async fn about_to_ask(inbound: SocketAddr, credentials: &Credentials, alpn: &str) -> (TcpStream, Vec<u8>) {
+    let (stream, mut client) = half_way(inbound, credentials, alpn).await;
     client.writer().write_all(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).unwrap();
     let mut rest = Vec::new();
     while client.wants_write() {
@@ -208,7 +196,7 @@ fn a_handshake_during_which_its_root_is_taken_out_comes_to_nothing() {
         let mut idle = mesh(roots.inbound(), &gone, MESH_HTTP1).await;
         let mut late = Vec::new();
         for alpn in [MESH_HTTP1, MESH_TCP] {
-            late.push(half_way(roots.inbound(), &gone, alpn).await);
+            late.push(about_to_ask(roots.inbound(), &gone, alpn).await);
         }
         roots.forget();
         ends(&mut idle, Instant::now(), AT_ONCE).await;

@@ -15,9 +15,10 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    AlertDescription, ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme, SupportedProtocolVersion,
+    AlertDescription, ClientConfig, ClientConnection, DigitallySignedStruct, Error as TlsError, SignatureScheme,
+    SupportedProtocolVersion,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -182,4 +183,25 @@ impl ServerCertVerifier for Anyone {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_schemes()
     }
+}
+
+/// A handshake with the backend, up to the moment at which the client would show its certificate.
+pub(crate) async fn half_way(
+    inbound: SocketAddr,
+    credentials: &Credentials,
+    alpn: &str,
+) -> (TcpStream, ClientConnection) {
+    let mut stream = TcpStream::connect(inbound).await.unwrap();
+    let name = ServerName::try_from(HOST).unwrap();
+    let mut client = ClientConnection::new(Arc::new(tls(Some(credentials), alpn)), name).unwrap();
+    let mut sent = Vec::new();
+    client.write_tls(&mut sent).unwrap();
+    stream.write_all(&sent).await.unwrap();
+    while client.is_handshaking() {
+        let mut heard = [0; 4096];
+        let len = soon("the server's side of the handshake", stream.read(&mut heard)).await.unwrap();
+        client.read_tls(&mut &heard[..len]).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    (stream, client)
 }
