@@ -94,7 +94,12 @@ impl Place {
 
     fn shown(&self, command: &[&str]) -> String {
         let text = stdout(&self.root().args(command).output().unwrap());
-        text.lines().filter(|line| !line.starts_with('#')).map(|line| format!("{line}\n")).collect()
+        // How many packets the kernel itself sent meanwhile (neighbours, multicast groups) is no rule.
+        let rule = |line: &str| match line.split_once(" [") {
+            Some((chain, _)) if line.starts_with(':') => format!("{chain} [0:0]\n"),
+            _ => format!("{line}\n"),
+        };
+        text.lines().filter(|line| !line.starts_with('#')).map(rule).collect()
     }
 
     /// Whatever is loaded by whichever way, with routing and the loopback interface's addresses.
