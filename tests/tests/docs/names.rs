@@ -1,0 +1,160 @@
+//! Metrics, response flags and reasons: the guide names none that there is not, and docs/troubleshooting.md says of each refusal what to do.
+//!
+//! That docs/metrics.md has just the metrics of a running proxy is tested with one (`telemetry`); the rest of the guide is compared with that
+//! page. Flags and reasons are what the sources have where they are given out.
+
+use std::collections::BTreeSet;
+use std::fs;
+
+use meshgate_policy::Reason;
+
+use crate::markdown::{Page, pages};
+use crate::{none_wrong, pattern, root};
+
+/// The metrics that there are.
+pub(crate) fn metrics() -> BTreeSet<String> {
+    let text = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    let cells = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('|').next());
+    let names = cells.flat_map(|cell| cell.split('`').map(str::to_owned).collect::<Vec<_>>());
+    names.filter(|name| is_metric(name)).collect()
+}
+
+fn is_metric(name: &str) -> bool {
+    ["istio_", "mesh_", "process_"].iter().any(|family| name.starts_with(family))
+}
+
+/// The metrics within a text that are none of these.
+pub(crate) fn unknown_metrics(text: &str, known: &BTreeSet<String>) -> BTreeSet<String> {
+    let name = pattern(r"\b(?:istio|mesh|process)_[a-z0-9_]*[a-z0-9]\b");
+    let is_known = |name: &str| {
+        let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| name.strip_suffix(part));
+        // OpenMetrics names a counter without its end.
+        known.contains(name)
+            || parts.chain([name]).any(|name| known.contains(name) || known.contains(&format!("{name}_total")))
+    };
+    name.find_iter(text).map(|found| found.as_str().to_owned()).filter(|name| !is_known(name)).collect()
+}
+
+#[test]
+fn metrics_that_the_guide_names_exist() {
+    let known = metrics();
+    assert!(known.len() > 50, "{known:?}");
+    let mut wrong = Vec::new();
+    for page in pages().iter().filter(|page| page.path.starts_with("docs/")) {
+        for (place, span) in page.spans() {
+            // `mesh_x{label="value"}` is one; what is part of a file's name or a path is not.
+            let name = span.split('{').next().unwrap();
+            if is_metric(name) && !name.contains(['/', '.']) {
+                wrong.extend(
+                    unknown_metrics(name, &known)
+                        .into_iter()
+                        .map(|name| format!("{place}: docs/metrics.md has no {name}")),
+                );
+            }
+        }
+    }
+    none_wrong(&wrong);
+}
+
+/// The response flags of the product: of errors, and of what is refused by a decision.
+fn flags() -> BTreeSet<String> {
+    let read = |file: &str| fs::read_to_string(root().join(file)).unwrap();
+    let errors = read("proxy/src/error.rs");
+    let of_kinds =
+        errors.split_once("pub fn flag(self)").unwrap().1.split_once("pub fn flag_of_last_try").unwrap().0.to_owned();
+    let refusals = read("proxy/src/http/refusal.rs");
+    let literal = pattern(r#"(?:=> |answered_by_us\([^"]*)"([A-Z_]+)""#);
+    let texts = [of_kinds, refusals];
+    let mut flags: BTreeSet<String> =
+        texts.iter().flat_map(|text| literal.captures_iter(text)).map(|found| found[1].to_owned()).collect();
+    flags.extend(["RBAC".to_owned(), "URX".to_owned()]);
+    flags
+}
+
+/// Why a handshake fails, as the counter has it.
+fn handshake_failures() -> BTreeSet<String> {
+    let labels = fs::read_to_string(root().join("proxy/src/metrics/labels.rs")).unwrap();
+    let listed = labels.split_once("/// Why not: ").unwrap().1.split_once(';').unwrap().0.to_owned();
+    listed.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+const REFUSALS: [Reason; 8] = [
+    Reason::DenyRule,
+    Reason::NoAllowMatched,
+    Reason::CatchAllDeny,
+    Reason::Unreadable,
+    Reason::NoTargetMatched,
+    Reason::CustomDenied,
+    Reason::CustomFailed,
+    Reason::BadToken,
+];
+
+/// Compiles as long as the list above is whole.
+fn is_refusal(reason: Reason) -> bool {
+    match reason {
+        Reason::NoPolicy | Reason::AllowRule | Reason::NotDenied | Reason::TargetRule => false,
+        Reason::DenyRule
+        | Reason::NoAllowMatched
+        | Reason::CatchAllDeny
+        | Reason::Unreadable
+        | Reason::NoTargetMatched
+        | Reason::CustomDenied
+        | Reason::CustomFailed
+        | Reason::BadToken => true,
+    }
+}
+
+#[test]
+fn every_refusal_is_in_the_page_on_trouble() {
+    assert!(REFUSALS.into_iter().all(is_refusal));
+    let pages = pages();
+    let page = pages.iter().find(|page| page.path == "docs/troubleshooting.md").unwrap();
+    let spans: BTreeSet<_> = page.spans().into_iter().map(|(_, span)| span.to_owned()).collect();
+    let (flags, failures) = (flags(), handshake_failures());
+    assert!(flags.len() >= 20 && failures.len() >= 9, "{flags:?} {failures:?}");
+    let reasons = REFUSALS.into_iter().map(|reason| reason.as_str().to_owned());
+    let missing = flags.into_iter().chain(failures).chain(reasons).filter(|name| !spans.contains(name));
+    none_wrong(
+        &missing
+            .map(|name| format!("docs/troubleshooting.md does not say what to do about `{name}`"))
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn response_flags_that_the_guide_names_exist() {
+    let (flags, shape) = (flags(), pattern(r"^[A-Z][A-Z_]*$"));
+    let mut wrong = Vec::new();
+    // Where a table has a column of flags, and nowhere else: capitals are many things.
+    for page in
+        pages().iter().filter(|page| ["docs/operations.md", "docs/troubleshooting.md"].contains(&page.path.as_str()))
+    {
+        for (number, line) in in_tables_of(page, "flag") {
+            let first = line.split('|').nth(1).unwrap_or_default();
+            let named = first
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .flat_map(|span| span.split([',', ' ']))
+                .filter(|word| shape.is_match(word));
+            let unknown = named.filter(|flag| !flags.contains(*flag));
+            wrong.extend(unknown.map(|flag| format!("{}:{number}: there is no response flag {flag}", page.path)));
+        }
+    }
+    none_wrong(&wrong);
+}
+
+/// The rows of tables whose first column has that title.
+fn in_tables_of<'a>(page: &'a Page, title: &str) -> Vec<(usize, &'a str)> {
+    let (mut rows, mut is_in) = (Vec::new(), false);
+    for (number, line) in page.prose() {
+        if !line.starts_with('|') {
+            is_in = false;
+        } else if line.starts_with(&format!("| {title} |")) {
+            is_in = true;
+        } else if is_in {
+            rows.push((number, line));
+        }
+    }
+    rows
+}
