@@ -12,6 +12,9 @@ use crate::{none_wrong, pattern, root};
 
 const RULES: &str = "deploy/prometheus-rules.yaml";
 
+/// Evaluated every minute, and every half hour.
+const TESTS: [&str; 2] = ["tests/tests/docs/alerts.yaml", "tests/tests/docs/alerts-by-day.yaml"];
+
 fn rules() -> String {
     fs::read_to_string(root().join(RULES)).unwrap()
 }
@@ -47,11 +50,11 @@ fn prometheus_reads_the_alerts() {
 
 #[test]
 fn alerts_fire_when_they_should_and_not_before() {
-    let tested = fs::read_to_string(root().join("tests/tests/docs/alerts.yaml")).unwrap();
+    let tested = TESTS.map(|file| fs::read_to_string(root().join(file)).unwrap()).concat();
     let name = pattern(r"(?m)alertname: (\w+)");
     let tested: BTreeSet<_> = name.captures_iter(&tested).map(|found| found[1].to_owned()).collect();
     assert_eq!(tested, alerts(&rules()));
-    promtool(&["test", "rules", "tests/tests/docs/alerts.yaml"]);
+    promtool(&[&["test", "rules"], &TESTS[..]].concat());
 }
 
 #[test]

@@ -27,10 +27,8 @@ fn is_metric(name: &str) -> bool {
 pub(crate) fn unknown_metrics(text: &str, known: &BTreeSet<String>) -> BTreeSet<String> {
     let name = pattern(r"\b(?:istio|mesh|process)_[a-z0-9_]*[a-z0-9]\b");
     let is_known = |name: &str| {
-        let parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| name.strip_suffix(part));
-        // OpenMetrics names a counter without its end.
-        known.contains(name)
-            || parts.chain([name]).any(|name| known.contains(name) || known.contains(&format!("{name}_total")))
+        let mut parts = ["_bucket", "_sum", "_count"].iter().filter_map(|part| name.strip_suffix(part));
+        known.contains(name) || parts.any(|name| known.contains(name))
     };
     name.find_iter(text).map(|found| found.as_str().to_owned()).filter(|name| !is_known(name)).collect()
 }
