@@ -102,6 +102,16 @@ fn is_refusal(reason: Reason) -> bool {
     }
 }
 
+/// What `/ready` says is missing.
+fn blockers() -> BTreeSet<String> {
+    let sources = ["proxy/src/app.rs", "proxy/src/reload.rs", "proxy/src/jwks.rs"];
+    let text = sources.map(|file| fs::read_to_string(root().join(file)).unwrap()).concat();
+    let line = pattern(r#"(?m)^.*(?:Readiness::new\(|\.block\(|for \(blocker, |const FIRST_FETCH).*$"#);
+    let literal = pattern(r#""([a-z ]+)""#);
+    let lines = line.find_iter(&text).map(|found| found.as_str()).collect::<Vec<_>>().join("\n");
+    literal.captures_iter(&lines).map(|found| found[1].to_owned()).collect()
+}
+
 #[test]
 fn every_refusal_is_in_the_page_on_trouble() {
     assert!(REFUSALS.into_iter().all(is_refusal));
@@ -111,7 +121,9 @@ fn every_refusal_is_in_the_page_on_trouble() {
     let (flags, failures) = (flags(), handshake_failures());
     assert!(flags.len() >= 20 && failures.len() >= 9, "{flags:?} {failures:?}");
     let reasons = REFUSALS.into_iter().map(|reason| reason.as_str().to_owned());
-    let missing = flags.into_iter().chain(failures).chain(reasons).filter(|name| !spans.contains(name));
+    let blockers = blockers();
+    assert!(blockers.len() >= 5, "{blockers:?}");
+    let missing = flags.into_iter().chain(failures).chain(reasons).chain(blockers).filter(|name| !spans.contains(name));
     none_wrong(
         &missing
             .map(|name| format!("docs/troubleshooting.md does not say what to do about `{name}`"))
