@@ -11,9 +11,9 @@
 //! Of blocks that are not run, and of code within the text, [`options`](crate::options) looks up each `meshgate` command and its options.
 //!
 //! In `console` a command stands behind `$ ` (or `# `, as root) and what it prints below; then the output must be that, and its status may be
-//! any. `...` stands for anything within a line, and for any number of lines where it is one. A `curl` is tried again for a while until it gives
-//! what is shown: what was started before it may need a moment. A comment `<!-- run` ... `-->` holds shell that readers are not shown, for what
-//! a page takes for granted.
+//! any. `...` stands for anything within a line, and for any number of lines where it is one. Commands that only look (`curl`, `tail`) are tried
+//! again for a while until they give what is shown. A comment `<!-- run` ... `-->` holds shell that readers are not shown, for what a page takes
+//! for granted.
 
 use std::thread;
 
@@ -29,7 +29,10 @@ const MARKS: [&str; 4] = ["kubernetes", "gate", "bench", "not-run"];
 /// What shells are called behind a fence.
 pub(crate) const SHELLS: [&str; 3] = ["sh", "bash", "console"];
 
-/// As often is a `curl` tried again, with a tenth of a second between.
+/// Commands that only look. They are tried again: what was started or written before them may need a moment to be there.
+const LOOKS: [&str; 5] = ["curl ", "tail ", "grep ", "meshgate explain ", "meshgate top "];
+
+/// As often, with a tenth of a second between.
 const TRIES: usize = 100;
 
 /// A command, or a block of them, and what it must print.
@@ -77,7 +80,7 @@ fn is_as_shown(expected: &str, output: &str) -> bool {
 }
 
 fn run_step(session: &mut Session, step: &Step, is_compared: bool) -> Result<(), String> {
-    let tries = if step.script.starts_with("curl ") { TRIES } else { 1 };
+    let tries = if LOOKS.iter().any(|look| step.script.starts_with(look)) { TRIES } else { 1 };
     let mut last = String::new();
     for again in 0..tries {
         if again > 0 {
@@ -163,7 +166,8 @@ fn marks_are_known_and_commands_say_that_they_are() {
         let is_shell = SHELLS.contains(&block.language.as_str());
         let marks = block.marks.iter().filter(|mark| is_shell && !MARKS.contains(&mark.as_str()));
         wrong.extend(marks.map(|mark| format!("{}: `{mark}` is none of {MARKS:?}", block.place)));
-        if block.language.is_empty() && commands.is_match(&block.text) {
+        let is_prompted = block.text.lines().any(|line| line.starts_with("$ "));
+        if block.language.is_empty() && commands.is_match(&block.text) || block.language == "text" && is_prompted {
             wrong.push(format!("{}: commands: say `sh`, or `console` where output is shown", block.place));
         }
         if is_shell && block.marks.is_empty() && block.text.contains("kubectl ") {

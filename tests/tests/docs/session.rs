@@ -19,7 +19,9 @@ use tempfile::TempDir;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A machine's network: one interface with an address of each family, and a way to everywhere that leads nowhere.
-const NETWORK: &str = "ip link set lo up
+/// `ip netns` and iptables keep files in `/run`.
+const NETWORK: &str = "mount -t tmpfs tmpfs /run
+ip link set lo up
 ip link add eth0 type veth peer name far && ip link set eth0 up && ip link set far up
 ip addr add 192.0.2.10/24 dev eth0 && ip route add default via 192.0.2.1
 ip addr add 2001:db8::10/64 dev eth0 nodad && ip -6 route add default via 2001:db8::1
