@@ -48,7 +48,7 @@ struct Step {
 fn steps(block: &Block) -> Result<Vec<Step>, String> {
     if block.language != "console" {
         // The first that fails ends the shell, and with it the page.
-        return Ok(vec![Step { script: format!("set -e\n{}\nset +e", block.text), expected: None }]);
+        return Ok(vec![Step { script: format!("set -eo pipefail\n{}\nset +eo pipefail", block.text), expected: None }]);
     }
     let mut steps = Vec::<Step>::new();
     let mut goes_on = false;
