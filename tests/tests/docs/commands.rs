@@ -48,7 +48,10 @@ struct Step {
 fn steps(block: &Block) -> Result<Vec<Step>, String> {
     if block.language != "console" {
         // The first that fails ends the shell, and with it the page.
-        return Ok(vec![Step { script: format!("set -eo pipefail\n{}\nset +eo pipefail", block.text), expected: None }]);
+        return Ok(vec![Step {
+            script: format!("set -eo pipefail\n{}\nset +eo pipefail", block.text),
+            expected: None,
+        }]);
     }
     let mut steps = Vec::<Step>::new();
     let mut goes_on = false;
@@ -68,15 +71,11 @@ fn steps(block: &Block) -> Result<Vec<Step>, String> {
 /// What was printed is what is shown.
 fn is_as_shown(expected: &str, output: &str) -> bool {
     let line = |line: &str| match line.trim() {
-        "..." => "(?s:.*?)".to_owned(),
-        _ => regex::escape(line.trim_end()).replace(r"\.\.\.", r"[^\n]*"),
+        "..." => r"(?:[^\n]*\n)*?".to_owned(),
+        _ => format!("{}[ \\t]*\\n", regex::escape(line.trim_end()).replace(r"\.\.\.", r"[^\n]*")),
     };
-    let lines: Vec<_> = expected.trim_end().lines().map(line).collect();
-    let whole = lines
-        .join(r"[ \t]*\n")
-        .replace(r"(?s:.*?)[ \t]*\n", r"(?s:(?:.*?\n)?)")
-        .replace(r"[ \t]*\n(?s:.*?)", "(?s:.*?)");
-    Regex::new(&format!(r"\A{whole}[ \t\n]*\z")).unwrap().is_match(output)
+    let lines: String = expected.trim_end().lines().map(line).collect();
+    Regex::new(&format!(r"\A{lines}\z")).unwrap().is_match(&format!("{}\n", output.trim_end()))
 }
 
 fn run_step(session: &mut Session, step: &Step, is_compared: bool) -> Result<(), String> {

@@ -168,3 +168,32 @@ fn in_tables_of<'a>(page: &'a Page, title: &str) -> Vec<(usize, &'a str)> {
     }
     rows
 }
+
+/// The paths that the admin endpoint's sources know.
+fn admin_paths() -> BTreeSet<String> {
+    let folder = root().join("proxy/src/admin");
+    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    let texts = files.chain([root().join("proxy/src/admin.rs")]).map(|file| fs::read_to_string(file).unwrap());
+    let text: String = texts.collect();
+    let literal = pattern(r#""(/[a-z_]+(?:/[a-z_]+)*)""#);
+    literal.captures_iter(&text).map(|found| found[1].to_owned()).collect()
+}
+
+#[test]
+fn pages_of_the_admin_endpoint_that_the_guide_names_exist() {
+    let known = admin_paths();
+    assert!(known.len() > 15, "{known:?}");
+    let asked = pattern(r"(?:localhost|127\.0\.0\.1):150(?:00|10|21)(/[a-z_]+(?:/[a-z_]+)*)");
+    let mut wrong = Vec::new();
+    for page in pages() {
+        for (number, line) in (1..).zip(page.text.lines()) {
+            let unknown =
+                asked.captures_iter(line).map(|found| found[1].to_owned()).filter(|path| !known.contains(path));
+            wrong.extend(unknown.map(|path| format!("{}:{number}: the admin endpoint has no {path}", page.path)));
+        }
+    }
+    none_wrong(&wrong);
+    let text = pages().into_iter().find(|page| page.path == "docs/admin.md").unwrap().text;
+    let missing = known.into_iter().filter(|path| !text.contains(&format!("{path}`")));
+    none_wrong(&missing.map(|path| format!("docs/admin.md has no {path}")).collect::<Vec<_>>());
+}
