@@ -11,12 +11,29 @@ use meshgate_policy::Reason;
 use crate::markdown::{Page, pages};
 use crate::{none_wrong, pattern, root};
 
-/// The metrics that there are.
+/// The metrics that there are: those of a proxy, and what the sources of other commands have as a name (`meshgate ca serve`).
 pub(crate) fn metrics() -> BTreeSet<String> {
     let text = fs::read_to_string(root().join("docs/metrics.md")).unwrap();
+    let name = pattern(r#""(mesh_[a-z0-9_]+)""#);
+    let sources = sources("proxy/src").concat();
+    let named = name.captures_iter(&sources).map(|found| found[1].to_owned());
+    let of_commands = named.flat_map(|name| [format!("{name}_total"), name]).collect::<Vec<_>>();
     let cells = text.lines().filter_map(|line| line.strip_prefix("| `")?.split('|').next());
     let names = cells.flat_map(|cell| cell.split('`').map(str::to_owned).collect::<Vec<_>>());
-    names.filter(|name| is_metric(name)).collect()
+    names.filter(|name| is_metric(name)).chain(of_commands).collect()
+}
+
+/// The texts of the Rust files below a folder.
+fn sources(folder: &str) -> Vec<String> {
+    let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap());
+    let of_entry = |entry: fs::DirEntry| {
+        let below = format!("{folder}/{}", entry.file_name().to_str().unwrap());
+        match entry.file_type().unwrap().is_dir() {
+            true => sources(&below),
+            false => vec![fs::read_to_string(entry.path()).unwrap()],
+        }
+    };
+    entries.flat_map(of_entry).collect()
 }
 
 fn is_metric(name: &str) -> bool {
@@ -171,11 +188,10 @@ fn in_tables_of<'a>(page: &'a Page, title: &str) -> Vec<(usize, &'a str)> {
 
 /// The paths that the admin endpoint's sources know.
 fn admin_paths() -> BTreeSet<String> {
-    let folder = root().join("proxy/src/admin");
-    let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
-    let texts = files.chain([root().join("proxy/src/admin.rs")]).map(|file| fs::read_to_string(file).unwrap());
-    let text: String = texts.collect();
-    let literal = pattern(r#""(/[a-z_]+(?:/[a-z_]+)*)""#);
+    let text =
+        [sources("proxy/src/admin").concat(), fs::read_to_string(root().join("proxy/src/admin.rs")).unwrap()].concat();
+    // A word: the page's script has patterns of a letter.
+    let literal = pattern(r#""(/[a-z_]{3,}(?:/[a-z_]+)*)""#);
     literal.captures_iter(&text).map(|found| found[1].to_owned()).collect()
 }
 
