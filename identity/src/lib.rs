@@ -7,6 +7,33 @@
 //! domain it claims. [`ca`] is the library behind `meshgate ca`.
 //!
 //! What this does not do: watch files, own a thread or a socket, or decide what a peer may do.
+//!
+//! ```
+//! use std::collections::BTreeMap;
+//! use meshgate_identity::{IdentityStore, Sources, SpiffeId, ca};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let dir = folder.path();
+//! // As `meshgate ca init` and `meshgate ca issue` do it, in the folder `dir`.
+//! let id: SpiffeId = "spiffe://cluster.local/ns/default/sa/backend".parse()?;
+//! let authority = ca::init(dir, &ca::InitOptions::new(id.trust_domain()))?;
+//! let files = ca::write_svid(dir, "backend", &authority.issue(&ca::IssueOptions::new(id.clone()))?)?;
+//!
+//! let store = IdentityStore::open(Sources {
+//!     id,
+//!     certificate: files.certificate,
+//!     key: files.key,
+//!     trust_bundle: dir.join(ca::CERTIFICATE_FILE),
+//!     federated: BTreeMap::new(),
+//!     clusters: BTreeMap::new(),
+//!     cluster: None,
+//!     crl: Vec::new(),
+//!     require_crl: false,
+//! })?;
+//! let identity = store.current();
+//! let (_for_callers, _generation) = (identity.server_config(), identity.generation());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod alpn;
 pub mod ca;

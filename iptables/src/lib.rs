@@ -7,6 +7,15 @@
 //!
 //! What it does not do: it speaks to no kernel by itself, but through the firewall tools. `docs/redirection.md` gives the
 //! reason for each rule, `docs/iptables.md` the commands.
+//!
+//! ```
+//! use meshgate_iptables::{Family, NFT_TABLE, Options, nft, restore, rules};
+//!
+//! let rules = rules(&Options::default())?;
+//! assert!(nft(&rules).contains(NFT_TABLE), "one transaction for `nft -f`");
+//! assert!(restore(&rules, Family::V4).starts_with("*nat\n"), "for `iptables-restore --noflush`");
+//! # Ok::<(), meshgate_iptables::OptionsError>(())
+//! ```
 
 mod alone;
 mod apply;

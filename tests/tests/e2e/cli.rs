@@ -3,7 +3,6 @@
 mod ca;
 mod calling;
 mod check;
-mod docs;
 mod explain;
 mod import;
 mod inject;
