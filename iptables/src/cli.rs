@@ -22,6 +22,7 @@ use crate::rules::{Family, RuleSet, rules};
 use crate::session::Wanted;
 use crate::system::Machine;
 use crate::validate;
+pub use crate::validate::{INBOUND, NOT_REDIRECTED, OUTBOUND};
 
 /// Redirects a workload's traffic to the proxy.
 #[derive(Debug, Clone, Args)]
@@ -40,7 +41,7 @@ pub enum Action {
     Apply(Apply),
     /// Remove all that was ever applied here
     Clean(Tooling),
-    /// Compare what is loaded with what the options ask for: status 0 the same, 1 not, 2 an error
+    /// Compare what is loaded with what the options ask for
     Check(Check),
     /// Prove by real connections that the redirection acts, before the proxy runs
     Validate(Validate),
@@ -307,7 +308,7 @@ fn run_check(args: &Check, out: &mut impl Write) -> Result<u8, Error> {
 }
 
 /// The status of `check` when it found a difference.
-const DIFFERENT: u8 = 1;
+pub const DIFFERENT: u8 = 1;
 
 /// A neighbour that changes thousands of rules is done by then; an init container that waits longer is taken for hung.
 const DEFAULT_LOCK_SECONDS: u32 = 5;

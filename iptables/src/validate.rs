@@ -193,9 +193,10 @@ fn loopback(family: Family) -> IpAddr {
 }
 
 /// The status of failed probes, to which their bits are added. Clear of 0 to 2, which mean the same for every command.
-const NOT_REDIRECTED: u8 = 16;
-/// IPv4, IPv6.
-const OUTBOUND: [u8; 2] = [1, 2];
-const INBOUND: [u8; 2] = [4, 8];
+pub const NOT_REDIRECTED: u8 = 16;
+/// What is added when outbound IPv4 is not redirected, and IPv6.
+pub const OUTBOUND: [u8; 2] = [1, 2];
+/// As [`OUTBOUND`], inbound.
+pub const INBOUND: [u8; 2] = [4, 8];
 
 const PROBE_FAILED: &str = "not redirected: ";

@@ -49,7 +49,7 @@ pub(super) struct Args {
     #[command(flatten)]
     described: Described,
     /// Text or JSON
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
@@ -58,9 +58,7 @@ const EXAMPLES: &str = "Examples:
       --peer cluster.local/ns/default/sa/frontend --path /api/v1/data
   meshgate explain --bootstrap sidecar.yaml --request requests.yaml --output json
   meshgate explain --admin --method DELETE --path /api/v1/data
-  meshgate explain --bootstrap sidecar.yaml --to http://backend.shop:8080/
-
-Exit status: 0 allowed (with --to: would be sent), 1 refused (with many: one of them is), 2 the input is wrong.";
+  meshgate explain --bootstrap sidecar.yaml --to http://backend.shop:8080/";
 
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;

@@ -54,9 +54,7 @@ const EXAMPLES: &str = "Examples:
   meshgate import --for default/default/default/cluster-2 \\
       --cluster default/default/default/cluster-1=cluster-1/,192.168.1.110:81 \\
       --cluster default/default/default/cluster-3=cluster-3/,192.168.1.110:83
-  meshgate import --bootstrap sidecar.yaml --from-gateway default/default/default/cluster-1=gateway.example:15443
-
-Exit status: 0 everything is imported, 1 something was left out, 2 the input is wrong or a gateway did not answer.";
+  meshgate import --bootstrap sidecar.yaml --from-gateway default/default/default/cluster-1=gateway.example:15443";
 
 /// One cluster's list, and where its gateway is.
 #[derive(Debug)]

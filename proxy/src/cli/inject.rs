@@ -99,9 +99,7 @@ enum Labels {
 const EXAMPLES: &str = "Examples:
   meshgate inject deployment.yaml | kubectl apply -f -
   kubectl get deployment web -o yaml | meshgate inject --native-sidecar | kubectl apply -f -
-  meshgate inject --uninject deployment.yaml
-
-Exit status: 0 done, 1 a document is refused (nothing is printed), 2 the arguments are wrong or a file cannot be read.";
+  meshgate inject --uninject deployment.yaml";
 
 /// What was done, for standard error.
 #[derive(Debug, Default)]

@@ -4,11 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use crate::app::{App, StartError};
+use crate::cli::status::BROKE;
 use crate::cli::{fail, fail_with, load_bootstrap};
 use crate::{descriptors, log};
-
-/// It had started, and ended although nobody asked it to: a defect. Whoever starts it again finds the same input, which is good.
-const BROKE: u8 = 3;
 
 /// Options of `meshgate run`.
 #[derive(Debug, clap::Args)]

@@ -34,7 +34,7 @@ pub(super) struct Args {
     #[command(flatten)]
     perspective: Perspective,
     /// Text, JSON or JUnit's XML
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     /// Write JUnit's XML to a file as well
     #[arg(long, value_name = "FILE")]
@@ -56,9 +56,7 @@ A test:
     cases:
     - name: strangers get nothing
       request: {peer: cluster.local/ns/default/sa/other, path: /api/v1/data}
-      expect: deny
-
-Exit status: 0 every case is as expected, 1 some are not, 2 the input is wrong.";
+      expect: deny";
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

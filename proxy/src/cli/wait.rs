@@ -22,7 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Options of `meshgate wait`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 the proxy is ready, 1 it was not in time, 2 the arguments are wrong.")]
 pub(super) struct Args {
     /// The proxy's admin endpoint; of one that listens at every address, loopback is asked
     #[arg(long, value_name = "ADDRESS", env = "MESHGATE_ADMIN_ADDRESS", default_value = "127.0.0.1:15000")]
