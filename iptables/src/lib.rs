@@ -26,6 +26,7 @@ mod nftables;
 mod options;
 mod plan;
 mod probe;
+mod report;
 mod restore;
 mod routes;
 mod rules;

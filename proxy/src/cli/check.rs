@@ -133,7 +133,7 @@ fn json_of(problem: &Problem, sources: &mut text::Sources) -> serde_json::Value 
         "code": code(problem),
         "file": problem.file,
         "line": problem.line,
-        "column": sources.excerpt(problem).map(|excerpt| excerpt.column()),
+        "column": sources.excerpt(problem).and_then(|excerpt| excerpt.column(problem)),
         "object": problem.object,
         "field": problem.field,
         "message": problem.message,

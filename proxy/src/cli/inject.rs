@@ -130,6 +130,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
     for line in &report.lines {
         complain(line);
     }
+    if report.lines.is_empty() {
+        complain("note: there is no workload in it that a sidecar could be put into; it is printed as it came");
+    }
     match std::io::stdout().write_all(output.as_bytes()).and_then(|()| std::io::stdout().flush()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => crate::cli::fail(error),

@@ -105,7 +105,16 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
         man.render_subcommands_section(&mut page)?;
     }
     beside(command).to_writer(&mut page)?;
-    Ok(page)
+    Ok(ascii(&String::from_utf8_lossy(&page)))
+}
+
+/// troff reads bytes, and other characters by their names.
+fn ascii(page: &str) -> Vec<u8> {
+    let mut text = String::with_capacity(page.len());
+    for c in page.chars() {
+        if c.is_ascii() { text.push(c) } else { text.push_str(&format!("\\[u{:04X}]", u32::from(c))) }
+    }
+    text.into_bytes()
 }
 
 /// What clap does not know.

@@ -1,11 +1,14 @@
 //! `meshgate run`: the proxy itself.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use meshgate_identity::IdentityError;
 
 use crate::app::{App, StartError};
 use crate::cli::status::BROKE;
-use crate::cli::{fail, fail_with, load_bootstrap};
+use crate::cli::{fail, fail_advising, fail_with, load_bootstrap};
 use crate::{descriptors, log};
 
 /// Options of `meshgate run`.
@@ -31,6 +34,33 @@ pub(super) fn run(args: &Args) -> ExitCode {
             fail(error);
             ExitCode::from(BROKE)
         }
-        Err(error) => fail(error),
+        Err(error) => match advice(&error) {
+            Some(advice) => fail_advising(error, advice),
+            None => fail(error),
+        },
+    }
+}
+
+/// What to do about it, where that is not the operating system's to say.
+fn advice(error: &StartError) -> Option<String> {
+    use IdentityError::{Expired, KeyMismatch, NotSvid, NotYetValid, Untrusted, WrongWorkload};
+    let shown = |file: &Path| format!("`meshgate ca show {}` says what is in it", file.display());
+    match error {
+        StartError::Bind { source, address, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(format!(
+            "ports below 1024, as {}, take the capability NET_BIND_SERVICE; one above takes none",
+            address.port()
+        )),
+        StartError::Identity(
+            Expired { file, .. } | NotYetValid { file, .. } | NotSvid { file, .. } | WrongWorkload { file, .. },
+        ) => Some(shown(file)),
+        StartError::Identity(Untrusted { file, bundle, .. }) => Some(format!(
+            "`meshgate ca verify {} --roots {}` looks again once either is replaced",
+            file.display(),
+            bundle.display()
+        )),
+        StartError::Identity(KeyMismatch { certificate, .. }) => {
+            Some(format!("both must be of one issue; {}", shown(certificate)))
+        }
+        _ => None,
     }
 }

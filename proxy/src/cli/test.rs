@@ -19,6 +19,7 @@ use clap::ValueEnum;
 use meshgate_config::{Bootstrap, Problem};
 use meshgate_policy::Settings;
 
+use crate::cli::progress::Progress;
 use crate::cli::{NO, Perspective, colours, fail, fail_with, print};
 use crate::judge::Answer;
 use coverage::Coverage;
@@ -116,6 +117,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Err(problems) => return fail_with(&problems),
     };
     let given = Given { settings, bootstrap, resources: args.perspective.resources.clone() };
+    let progress = Progress::new("running tests");
     let mut coverage = Coverage::default();
     let mut outcomes = Vec::new();
     let mut problems: Vec<Problem> = Vec::new();
@@ -125,6 +127,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
             Err(found) => problems.extend(found.into_iter().filter(|one| !problems.contains(one)).collect::<Vec<_>>()),
         }
     }
+    drop(progress);
     if !problems.is_empty() {
         return fail_with(&problems);
     }

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use meshgate_config::check::Checked;
 use meshgate_config::{Problem, Severity};
 
+use super::code;
+
 const RED: &str = "\u{1b}[1;31m";
 const YELLOW: &str = "\u{1b}[1;33m";
 const PLAIN: &str = "\u{1b}[0m";
@@ -19,6 +21,9 @@ const WIDTH: usize = 120;
 
 /// Bytes of a file that is read once more to show lines of it: as much as the reader of resources takes.
 const MAX_FILE: u64 = 4 << 20;
+
+/// Lines of an object in which its name is looked for: metadata comes first, or soon.
+const LOOKED_AT: usize = 40;
 
 /// Files whose lines are shown, read once each.
 #[derive(Default)]
@@ -64,7 +69,8 @@ fn headline(problem: &Problem, excerpt: Option<&Excerpt>, word: &str) -> String 
     let all = problem.to_string();
     let rest = all.strip_prefix(&place).unwrap_or(&all);
     let place = place.trim_end_matches(": ");
-    let column = excerpt.map(|excerpt| format!(":{}", excerpt.column())).unwrap_or_default();
+    let column = excerpt.and_then(|excerpt| excerpt.column(problem));
+    let column = column.map(|column| format!(":{column}")).unwrap_or_default();
     format!("{place}{column}: {word}: {rest}")
 }
 
@@ -85,8 +91,9 @@ fn counted(number: usize, what: &str) -> String {
 impl Sources {
     /// The line that a problem is about, when it has one and the file can still be read.
     pub(super) fn excerpt(&mut self, problem: &Problem) -> Option<Excerpt> {
-        let line = problem.line?;
-        let text = self.lines(&problem.file).get(line.checked_sub(1)?)?;
+        let lines = self.lines(&problem.file);
+        let line = named(lines, problem).or(problem.line)?;
+        let text = lines.get(line.checked_sub(1)?)?;
         let (start, marked) = place(text, problem)?;
         let shown: String = text.chars().take(WIDTH).map(|c| if c.is_control() { ' ' } else { c }).collect();
         let before = text.get(..start)?.chars().count();
@@ -103,10 +110,19 @@ impl Sources {
 }
 
 impl Excerpt {
-    /// Counted from 1, in characters.
-    pub(super) fn column(&self) -> usize {
-        self.before + 1
+    /// In the problem's own line, if it is that which is shown. Counted from 1, in characters.
+    pub(super) fn column(&self, problem: &Problem) -> Option<usize> {
+        (problem.line == Some(self.line)).then_some(self.before + 1)
     }
+}
+
+/// What is about an object as a whole is said of its first line, which tells nobody anything: the one with its name does.
+fn named(lines: &[String], problem: &Problem) -> Option<usize> {
+    let first = problem.line.filter(|_| code(problem).is_some())?;
+    let name = problem.object.as_deref()?.rsplit(['/', ' ']).next()?;
+    let document = lines.iter().enumerate().skip(first.checked_sub(1)?).take(LOOKED_AT);
+    let mut document = document.take_while(|(index, line)| *index < first || !line.starts_with("---"));
+    document.find(|(_, line)| line.contains("name:") && word_in(line, name).is_some()).map(|(index, _)| index + 1)
 }
 
 /// Where in a line what a problem is about stands: at which byte, and the text.
