@@ -225,7 +225,9 @@ impl Perspective {
         let (settings, bootstrap) = self.settings()?;
         let own = bootstrap.as_ref().map(|bootstrap| &bootstrap.resources.directory);
         let Some(directory) = self.resources.as_ref().or(own).cloned() else {
-            return Err(fail("nothing says where the resources are: give their folder (--resources DIR) or a bootstrap (--bootstrap FILE)"));
+            return Err(fail(
+                "nothing says where the resources are: give their folder (--resources DIR) or a bootstrap (--bootstrap FILE)",
+            ));
         };
         Ok(Seen { directory, settings, bootstrap })
     }

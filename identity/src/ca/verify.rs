@@ -18,11 +18,7 @@ use crate::{IdentityError, PeerError, SpiffeId, peer_identity, tls};
 ///
 /// # Errors
 /// When a file cannot be read or is not what it must be; that says nothing about the certificate.
-pub fn verify(
-    certificate: &Path,
-    bundle: &Path,
-    lists: &[PathBuf],
-) -> Result<Result<SpiffeId, PeerError>, CaError> {
+pub fn verify(certificate: &Path, bundle: &Path, lists: &[PathBuf]) -> Result<Result<SpiffeId, PeerError>, CaError> {
     let shown = Contents::read(certificate)?;
     let chain = shown.certificates()?;
     let Some((leaf, intermediates)) = chain.split_first() else {

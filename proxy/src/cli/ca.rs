@@ -167,7 +167,8 @@ fn init(
     let (certificate, key) = (dir.join(ca::CERTIFICATE_FILE), dir.join(ca::KEY_FILE));
     let (trust_domain, until) = (authority.trust_domain(), time(authority.not_after()));
     if output == Output::Json {
-        let made = json!({ "certificate": certificate, "key": key, "trustDomain": trust_domain.as_str(), "notAfter": until });
+        let made =
+            json!({ "certificate": certificate, "key": key, "trustDomain": trust_domain.as_str(), "notAfter": until });
         return Ok(print(made)?);
     }
     let wanted = if dir == Path::new(DIRECTORY) { String::new() } else { format!(" --dir {}", dir.display()) };
@@ -239,10 +240,17 @@ impl Whose {
         let parts: Vec<_> = text.split('/').collect();
         match parts.as_slice() {
             [namespace, service_account] if !namespace.is_empty() && !service_account.is_empty() => {
-                Ok(Self::Workload { namespace: (*namespace).to_owned(), service_account: (*service_account).to_owned() })
+                Ok(Self::Workload {
+                    namespace: (*namespace).to_owned(),
+                    service_account: (*service_account).to_owned(),
+                })
             }
-            [_, "ns", _, "sa", _] => format!("spiffe://{text}").parse().map(Self::Id).map_err(|error: SpiffeIdError| error.to_string()),
-            _ if text.starts_with("spiffe:") => text.parse().map(Self::Id).map_err(|error: SpiffeIdError| error.to_string()),
+            [_, "ns", _, "sa", _] => {
+                format!("spiffe://{text}").parse().map(Self::Id).map_err(|error: SpiffeIdError| error.to_string())
+            }
+            _ if text.starts_with("spiffe:") => {
+                text.parse().map(Self::Id).map_err(|error: SpiffeIdError| error.to_string())
+            }
             _ => Err(format!(
                 "`{text}` names no workload: expected NAMESPACE/SERVICE-ACCOUNT such as default/frontend, or \
                 spiffe://cluster.local/ns/default/sa/frontend"

@@ -74,7 +74,10 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
     let problems = &checked.problems;
     if problems.is_empty() && checked.objects == 0 {
-        hint(format_args!("there was nothing to check: no object of a kind that means something here, in {}", seen.directory.display()));
+        hint(format_args!(
+            "there was nothing to check: no object of a kind that means something here, in {}",
+            seen.directory.display()
+        ));
     }
     if problems.iter().any(Problem::is_error) {
         ExitCode::from(BAD_INPUT)

@@ -86,8 +86,17 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 fn import(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { perspective, mut clusters, from_gateway, cluster_key, gateway_host, gateway_port, importer, no_resolve, output } =
-        args;
+    let Args {
+        perspective,
+        mut clusters,
+        from_gateway,
+        cluster_key,
+        gateway_host,
+        gateway_port,
+        importer,
+        no_resolve,
+        output,
+    } = args;
     let (settings, bootstrap) = match perspective.settings() {
         Ok(settings) => settings,
         Err(status) => return Ok(status),

@@ -36,11 +36,18 @@ const SECTION: &str = "1";
 pub(super) fn run(args: &Args) -> ExitCode {
     let root = built();
     let done = match (&args.dir, args.markdown) {
-        (Some(dir), _) => write_all(&root, dir).and_then(|count| print(format_args!("{count} pages in {}", dir.display()))),
+        (Some(dir), _) => {
+            write_all(&root, dir).and_then(|count| print(format_args!("{count} pages in {}", dir.display())))
+        }
         (None, true) => print(markdown::page(&root).trim_end()),
         (None, false) => match find(&root, &args.words) {
             Some(command) => page(command).and_then(|page| io::stdout().write_all(&page)),
-            None => return fail(format_args!("there is no command `{}`: `meshgate help` lists them", args.words.join(" "))),
+            None => {
+                return fail(format_args!(
+                    "there is no command `{}`: `meshgate help` lists them",
+                    args.words.join(" ")
+                ));
+            }
         },
     };
     done.map_or_else(fail, |()| ExitCode::SUCCESS)

@@ -60,7 +60,8 @@ fn section(text: &mut String, command: &Command) {
 /// `-o`, `--output <OUTPUT>`, with other names for the same.
 fn name(argument: &Arg) -> String {
     let takes_value = argument.get_action().takes_values();
-    let value = argument.get_value_names().unwrap_or_default().iter().map(|name| format!("<{name}>")).collect::<Vec<_>>();
+    let value =
+        argument.get_value_names().unwrap_or_default().iter().map(|name| format!("<{name}>")).collect::<Vec<_>>();
     let value = value.join(" ");
     let short = argument.get_short().map(|short| format!("-{short}"));
     let long = argument.get_long().map(|long| format!("--{long}"));

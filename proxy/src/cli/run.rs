@@ -30,6 +30,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     bootstrap.limits.connections = descriptors::fit(bootstrap.limits.connections, descriptors::raise());
     match App::open(bootstrap).and_then(App::run) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(StartError::Config(problems)) => fail_with(&problems),
         Err(error @ StartError::Broke(_)) => {
             fail(error);
             ExitCode::from(BROKE)

@@ -19,7 +19,8 @@ const FILES: [(&str, &[(&str, &str)]); 5] = [
 const AUTHORITY: (&str, &str) = ("ca/ca.pem", "the authority's certificate, which is also the trust bundle");
 const AUTHORITY_KEY: (&str, &str) = ("ca/ca-key.pem", "its private key, mode 0600");
 const LIST: (&str, &str) = ("ca/ca-crl.pem", "the revocation list, which is replaced by each next one");
-const RESOURCES: (&str, &str) = ("resources.directory", "the folder of resources that the bootstrap names, watched while it runs");
+const RESOURCES: (&str, &str) =
+    ("resources.directory", "the folder of resources that the bootstrap names, watched while it runs");
 
 /// Names and what is in them.
 pub(super) fn files(words: &str) -> &'static [(&'static str, &'static str)] {

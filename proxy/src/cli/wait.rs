@@ -54,7 +54,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
     drop(progress);
     if args.output == Output::Json {
         let waited = began.elapsed().as_secs_f64();
-        let found = json!({ "ready": reason.is_none(), "address": address, "waited_seconds": waited, "reason": reason });
+        let found =
+            json!({ "ready": reason.is_none(), "address": address, "waited_seconds": waited, "reason": reason });
         if let Err(error) = print(found) {
             return fail(error);
         }

@@ -57,7 +57,8 @@ pub(super) fn show(args: &Args) -> anyhow::Result<()> {
 
 /// `HOST:PORT`; what has a slash in it is a file that is not there.
 fn is_server(text: &str) -> bool {
-    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
+    let port =
+        text.rsplit_once(':').filter(|(host, _)| !host.is_empty()).and_then(|(_, port)| port.parse::<u16>().ok());
     port.is_some() && !text.contains('/')
 }
 

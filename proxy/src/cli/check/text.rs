@@ -78,7 +78,8 @@ fn summary(checked: &Checked) -> String {
     let Checked { problems, files, objects } = checked;
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     let warnings = problems.len() - errors;
-    let found: Vec<_> = [(errors, "error"), (warnings, "warning")].into_iter().filter(|(count, _)| *count > 0).collect();
+    let found: Vec<_> =
+        [(errors, "error"), (warnings, "warning")].into_iter().filter(|(count, _)| *count > 0).collect();
     let found: Vec<_> = found.into_iter().map(|(count, what)| counted(count, what)).collect();
     let found = if found.is_empty() { "no problems".to_owned() } else { found.join(", ") };
     format!("{found}: {} in {}", counted(*objects, "object"), counted(*files, "file"))
