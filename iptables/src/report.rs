@@ -132,3 +132,77 @@ fn name(family: Family) -> &'static str {
 fn document(value: &Value, out: &mut impl Write) -> Result<(), Error> {
     Ok(writeln!(out, "{value:#}")?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Backend, Why};
+    use crate::rules::rules;
+    use crate::validate::Outcome;
+
+    fn read(write: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>) -> Value {
+        let mut text = Vec::new();
+        write(&mut text).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+
+    fn probes() -> [Probed; 2] {
+        let to = "192.0.2.2:15002".parse().unwrap();
+        let refused = Outcome::NotRedirected(to, "no answer".to_owned());
+        [
+            Probed { direction: "outbound", family: Family::V4, outcome: refused },
+            Probed { direction: "inbound", family: Family::V6, outcome: Outcome::NotWanted("nothing is captured") },
+        ]
+    }
+
+    #[test]
+    fn what_check_found_is_one_document() {
+        let of = |difference: Vec<String>| {
+            let found = Checked { backend: Backend::Nft, count: 18, difference };
+            read(|out| checked(&found, Output::Json, out))
+        };
+        assert_eq!(of(vec![]), json!({ "same": true, "backend": "nft", "rules": 18, "difference": [] }));
+        let drifted = of(vec!["+ tcp \"dport\"".to_owned()]);
+        assert_eq!((&drifted["same"], &drifted["difference"][0]), (&json!(false), &json!("+ tcp \"dport\"")));
+    }
+
+    #[test]
+    fn what_clean_removed_is_one_document() {
+        let nothing = read(|out| cleaned(&Cleaned::default(), Output::Json, out));
+        assert_eq!(nothing, json!({ "removed": [], "routes": 0, "address": false }));
+        let all = Cleaned { backends: vec![(Backend::IptablesLegacy, 12)], routes: 2, address: true };
+        let all = read(|out| cleaned(&all, Output::Json, out));
+        let removed = json!([{ "backend": "iptables-legacy", "rules": 12 }]);
+        assert_eq!(all, json!({ "removed": removed, "routes": 2, "address": true }));
+    }
+
+    #[test]
+    fn what_apply_did_and_what_was_probed_are_one_document() {
+        let rules = rules(&Options::default()).unwrap();
+        let done = Applied {
+            backend: Backend::Nft,
+            why: Why::Preferred,
+            difference: vec!["+ a".to_owned()],
+            count: 18,
+            rules,
+            cleaned: vec![Backend::IptablesNft],
+        };
+        let found = read(|out| applied_document(&done, false, Some(&probes()), out));
+        assert_eq!((&found["changed"], &found["dryRun"], &found["rules"]), (&json!(true), &json!(false), &json!(18)));
+        assert_eq!((&found["backend"], &found["cleaned"]), (&json!("nft"), &json!(["iptables-nft"])));
+        assert_eq!(found["probes"][0]["outcome"], "notRedirected");
+        let found = read(|out| applied_document(&done, true, None, out));
+        assert_eq!((&found["dryRun"], found.get("probes")), (&json!(true), None));
+    }
+
+    #[test]
+    fn probes_are_one_document() {
+        let found = read(|out| probes_document(&probes(), out));
+        assert_eq!(found["probes"][1]["outcome"], "notWanted");
+        assert_eq!(
+            (&found["probes"][0]["direction"], &found["probes"][0]["family"]),
+            (&json!("outbound"), &json!("IPv4"))
+        );
+        assert!(found["probes"][0]["detail"].as_str().unwrap().contains("192.0.2.2:15002"), "{found}");
+    }
+}

@@ -1,8 +1,10 @@
 //! `meshgate ca`: a self-signed authority for trying mutual TLS out, and a look into certificates.
 
+mod advice;
 mod presented;
 mod show;
 mod verify;
+mod whose;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,10 +12,11 @@ use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
 use meshgate_identity::ca::{self, Authority, CaError, Existing, InitOptions, IssueOptions};
-use meshgate_identity::{IdentityError, SpiffeId, SpiffeIdError, TrustDomain};
+use meshgate_identity::{SpiffeId, TrustDomain};
 use serde_json::json;
 
 use crate::cli::{Output, fail, fail_advising, print};
+use whose::Whose;
 
 /// Where an authority is unless somebody says otherwise.
 const DIRECTORY: &str = "ca";
@@ -148,7 +151,7 @@ pub(super) fn run(args: Args) -> ExitCode {
 
 /// Says what is wrong, and what to do about it.
 fn refused(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref().and_then(advice) {
+    match error.downcast_ref().and_then(advice::about) {
         Some(advice) => fail_advising(format_args!("{error:#}"), advice),
         None => fail(format_args!("{error:#}")),
     }
@@ -221,82 +224,6 @@ fn revoke(dir: &Path, certificates: &[PathBuf], validity: Option<Duration>, outp
     }
     print(format_args!("wrote {}: {} revoked, the next one is due by {until}", file.display(), list.revoked))?;
     Ok(())
-}
-
-/// Whose certificate is wanted.
-#[derive(Debug, Clone)]
-enum Whose {
-    Id(SpiffeId),
-    /// In the authority's own trust domain.
-    Workload {
-        namespace: String,
-        service_account: String,
-    },
-}
-
-impl Whose {
-    /// From a SPIFFE ID, with or without its scheme, or from a namespace and a service account.
-    fn parse(text: &str) -> Result<Self, String> {
-        let parts: Vec<_> = text.split('/').collect();
-        match parts.as_slice() {
-            [namespace, service_account] if !namespace.is_empty() && !service_account.is_empty() => {
-                Ok(Self::Workload {
-                    namespace: (*namespace).to_owned(),
-                    service_account: (*service_account).to_owned(),
-                })
-            }
-            [_, "ns", _, "sa", _] => {
-                format!("spiffe://{text}").parse().map(Self::Id).map_err(|error: SpiffeIdError| error.to_string())
-            }
-            _ if text.starts_with("spiffe:") => {
-                text.parse().map(Self::Id).map_err(|error: SpiffeIdError| error.to_string())
-            }
-            _ => Err(format!(
-                "`{text}` names no workload: expected NAMESPACE/SERVICE-ACCOUNT such as default/frontend, or \
-                spiffe://cluster.local/ns/default/sa/frontend"
-            )),
-        }
-    }
-
-    fn of(self, trust_domain: &TrustDomain) -> Result<SpiffeId, SpiffeIdError> {
-        match self {
-            Self::Id(id) => Ok(id),
-            Self::Workload { namespace, service_account } => {
-                format!("spiffe://{trust_domain}/ns/{namespace}/sa/{service_account}").parse()
-            }
-        }
-    }
-}
-
-/// What to do about what the authority refuses.
-fn advice(error: &CaError) -> Option<String> {
-    let shown = |file: &Path| file.display().to_string();
-    Some(match error {
-        CaError::Exists { file } if file.ends_with(ca::KEY_FILE) || file.ends_with(ca::CERTIFICATE_FILE) => {
-            "use the authority that is there, or another --dir; --force replaces it, and then nothing it issued is trusted any more".to_owned()
-        }
-        CaError::Exists { .. } => "--force replaces it, --name or --out puts the new one beside it".to_owned(),
-        CaError::File(IdentityError::Read { file, source })
-            if source.kind() == std::io::ErrorKind::NotFound && file.ends_with(ca::CERTIFICATE_FILE) =>
-        {
-            let dir = file.parent().map(shown).unwrap_or_default();
-            format!("--dir says where the authority is; `meshgate ca init --dir {dir}` makes one there")
-        }
-        CaError::File(IdentityError::NoCertificate { file }) => {
-            let text = std::fs::read_to_string(file).unwrap_or_default();
-            match text.contains("PRIVATE KEY-----") {
-                true => "it is a private key; show the certificate that it belongs to".to_owned(),
-                false => "expected a PEM file, with a line -----BEGIN CERTIFICATE-----".to_owned(),
-            }
-        }
-        CaError::OtherTrustDomain { trust_domain, .. } => {
-            format!("this authority signs for spiffe://{trust_domain}/...; another trust domain has one of its own (ca init --trust-domain)")
-        }
-        CaError::NoPath { .. } => "expected such as spiffe://cluster.local/ns/default/sa/frontend".to_owned(),
-        CaError::NotValidNow { .. } => "is this machine's clock right (`date -u`)? Else make a new authority in another --dir".to_owned(),
-        CaError::Validity { .. } => "expected at least a second, such as --validity 24h".to_owned(),
-        _ => return None,
-    })
 }
 
 /// RFC 3339, to the second.

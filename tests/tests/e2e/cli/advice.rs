@@ -31,67 +31,64 @@ fn prepared() -> TempDir {
     dir
 }
 
+/// A command line, and what must be in what it says.
+const MISTAKES: &[(&str, &[&str])] = &[
+    ("run --bootstrap nowhere.yml", &["error: nowhere.yml: cannot be read", "hint: relative paths are looked for in"]),
+    ("run --bootstrap empty", &["error: empty: is a folder, and a file is wanted"]),
+    ("run --bootstrap bad.yml", &["error: bad.yml:2: "]),
+    ("run --bootstrap unknown.yml", &["error: unknown.yml:1: wokload: unknown field", "did you mean `workload`?"]),
+    ("run --bootstrap stranger.yml", &["is not trusted by", "hint: `meshgate ca verify"]),
+    ("run --bootstrap somebody.yml", &["this workload is", "hint: `meshgate ca show"]),
+    ("run --bootstrap no-key.yml", &["no-key.pem: cannot be read", "hint: "]),
+    ("check", &["--resources DIR", "--bootstrap FILE"]),
+    ("check nowhere", &["nowhere: error: the folder cannot be read", "1 error"]),
+    ("explain --resources nowhere", &["error: nowhere: the folder cannot be read", "hint: "]),
+    ("explain --resources empty --request nowhere.yml", &["error: nowhere.yml: cannot be read", "hint: "]),
+    ("explain --resources empty --workload a/b", &["error: --workload: there is no Pod or WorkloadEntry a/b"]),
+    ("explain --admin 127.0.0.1:1", &["error: cannot ask the proxy at 127.0.0.1:1", "hint: nothing listens there"]),
+    ("explain --admin no.host.invalid:15000", &["error: --admin: `no.host.invalid:15000` cannot be looked up"]),
+    ("explain --admin 15000", &["error: --admin: `15000` is no address: expected such as 127.0.0.1:15000"]),
+    ("wait --admin 127.0.0.1:1 --timeout 1ms", &["is not ready after 1ms", "hint: nothing listens there"]),
+    ("wait --timeout 5", &["expected a number and a unit"]),
+    ("test nowhere", &["error: nowhere: cannot be read", "hint: "]),
+    ("test empty", &["there is no PolicyTest (test.meshgate.io/v1)"]),
+    ("test plain.yaml", &["there is no PolicyTest (test.meshgate.io/v1)"]),
+    ("inject nowhere.yaml", &["error: nowhere.yaml: cannot be read", "hint: "]),
+    ("inject bad.yml", &["error: bad.yml:2: ", "nothing is printed, because a document is refused"]),
+    ("inject empty", &["there is no *.yaml, *.yml or *.json in this folder"]),
+    ("inject plain.yaml", &["note: there is no workload in it"]),
+    ("import", &["nothing to import from: give --cluster"]),
+    ("import --resources empty", &["--cluster-key, --gateway-host and --gateway-port"]),
+    ("import --cluster a/b/c/d=nowhere,1.2.3.4:1", &["error: nowhere is no folder"]),
+    ("ca init", &["ca/ca-key.pem: it exists, and is not overwritten", "hint: use the authority that is there"]),
+    ("ca init --dir /proc/nowhere", &["error: /proc/nowhere: cannot be written"]),
+    ("ca init --dir third --validity 0s", &["cannot be valid for", "hint: expected at least a second"]),
+    ("ca issue frontend", &["names no workload", "default/frontend"]),
+    (
+        "ca issue default/frontend --dir none",
+        &["none/ca.pem: cannot be read", "hint: --dir says where the authority is"],
+    ),
+    ("ca issue spiffe://a.b/ns/c/sa/d", &["not of this authority's trust domain", "hint: this authority signs for"]),
+    ("ca show ca/frontend-key.pem", &["there is no certificate in it", "hint: it is a private key"]),
+    ("ca show bad.yml", &["there is no certificate in it", "hint: expected a PEM file"]),
+    ("ca show nowhere.pem", &["nowhere.pem: cannot be read", "hint: relative paths"]),
+    ("ca revoke nowhere.pem", &["nowhere.pem: cannot be read", "hint: relative paths"]),
+    ("ca verify ca/frontend.pem --roots nowhere.pem", &["nowhere.pem: cannot be read", "hint: "]),
+    ("man no such", &["error: there is no command `no such`", "meshgate help"]),
+    ("completions tcsh", &["bash", "fish", "zsh"]),
+    ("iptables print -p 0", &["--outbound-port", "1..=65535"]),
+];
+
 #[test]
 fn every_mistake_says_where_it_is_and_what_to_do() {
     let dir = prepared();
     let mut poor = Vec::new();
-    for (arguments, words) in [
-        (
-            "run --bootstrap nowhere.yml",
-            &["error: nowhere.yml: cannot be read", "hint: relative paths are looked for in"][..],
-        ),
-        ("run --bootstrap empty", &["error: empty: is a folder, and a file is wanted"]),
-        ("run --bootstrap bad.yml", &["error: bad.yml:2: "]),
-        ("run --bootstrap unknown.yml", &["error: unknown.yml:1: wokload: unknown field", "did you mean `workload`?"]),
-        ("run --bootstrap stranger.yml", &["is not trusted by", "hint: `meshgate ca verify"]),
-        ("run --bootstrap somebody.yml", &["this workload is", "hint: `meshgate ca show"]),
-        ("run --bootstrap no-key.yml", &["no-key.pem: cannot be read", "hint: "]),
-        ("check", &["--resources DIR", "--bootstrap FILE"]),
-        ("check nowhere", &["nowhere: error: the folder cannot be read", "1 error"]),
-        ("explain --resources nowhere", &["error: nowhere: the folder cannot be read", "hint: "]),
-        ("explain --resources empty --request nowhere.yml", &["error: nowhere.yml: cannot be read", "hint: "]),
-        ("explain --resources empty --workload a/b", &["error: --workload: there is no Pod or WorkloadEntry a/b"]),
-        ("explain --admin 127.0.0.1:1", &["error: cannot ask the proxy at 127.0.0.1:1", "hint: nothing listens there"]),
-        ("explain --admin no.host.invalid:15000", &["error: --admin: `no.host.invalid:15000` cannot be looked up"]),
-        ("explain --admin 15000", &["error: --admin: `15000` is no address: expected such as 127.0.0.1:15000"]),
-        ("wait --admin 127.0.0.1:1 --timeout 1ms", &["is not ready after 1ms", "hint: nothing listens there"]),
-        ("wait --timeout 5", &["expected a number and a unit"]),
-        ("test nowhere", &["error: nowhere: cannot be read", "hint: "]),
-        ("test empty", &["there is no PolicyTest (test.meshgate.io/v1)"]),
-        ("test plain.yaml", &["there is no PolicyTest (test.meshgate.io/v1)"]),
-        ("inject nowhere.yaml", &["error: nowhere.yaml: cannot be read", "hint: "]),
-        ("inject bad.yml", &["error: bad.yml:2: ", "nothing is printed, because a document is refused"]),
-        ("inject empty", &["there is no *.yaml, *.yml or *.json in this folder"]),
-        ("inject plain.yaml", &["note: there is no workload in it"]),
-        ("import", &["nothing to import from: give --cluster"]),
-        ("import --resources empty", &["--cluster-key, --gateway-host and --gateway-port"]),
-        ("import --cluster a/b/c/d=nowhere,1.2.3.4:1", &["error: nowhere is no folder"]),
-        ("ca init", &["ca/ca-key.pem: it exists, and is not overwritten", "hint: use the authority that is there"]),
-        ("ca init --dir /proc/nowhere", &["error: /proc/nowhere: cannot be written"]),
-        ("ca init --dir third --validity 0s", &["cannot be valid for", "hint: expected at least a second"]),
-        ("ca issue frontend", &["names no workload", "default/frontend"]),
-        (
-            "ca issue default/frontend --dir none",
-            &["none/ca.pem: cannot be read", "hint: --dir says where the authority is"],
-        ),
-        (
-            "ca issue spiffe://a.b/ns/c/sa/d",
-            &["not of this authority's trust domain", "hint: this authority signs for"],
-        ),
-        ("ca show ca/frontend-key.pem", &["there is no certificate in it", "hint: it is a private key"]),
-        ("ca show bad.yml", &["there is no certificate in it", "hint: expected a PEM file"]),
-        ("ca show nowhere.pem", &["nowhere.pem: cannot be read", "hint: relative paths"]),
-        ("ca revoke nowhere.pem", &["nowhere.pem: cannot be read", "hint: relative paths"]),
-        ("ca verify ca/frontend.pem --roots nowhere.pem", &["nowhere.pem: cannot be read", "hint: "]),
-        ("man no such", &["error: there is no command `no such`", "meshgate help"]),
-        ("completions tcsh", &["bash", "fish", "zsh"]),
-        ("iptables print -p 0", &["--outbound-port", "1..=65535"]),
-    ] {
+    for (arguments, words) in MISTAKES {
         let words_of: Vec<_> = arguments.split(' ').collect();
         let (status, text, errors) = meshgate(dir.path(), &words_of);
         let said = format!("{text}{errors}");
         let missing: Vec<_> = words.iter().filter(|word| !said.contains(**word)).collect();
-        if !missing.is_empty() || (status == 0) != (arguments == "inject plain.yaml") {
+        if !missing.is_empty() || (status == 0) != (*arguments == "inject plain.yaml") {
             poor.push(format!("$ meshgate {arguments}\n{said}=> {status}, without {missing:?}"));
         }
     }

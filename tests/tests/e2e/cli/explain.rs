@@ -244,7 +244,7 @@ fn explain_names_the_place_of_a_mistake_in_a_request() {
     let (status, _, errors) = meshgate(dir.path(), &[&EXPLAIN[..], &["--request", "requests.txt"]].concat());
     assert_eq!((status, errors.as_str()), (2, "error: requests.txt: is larger than 4 MiB, the most that is read\n"));
     let (status, _, errors) = meshgate(dir.path(), &[&EXPLAIN[..], &["--request", "nowhere.yaml"]].concat());
-    assert!(status == 2 && errors.starts_with("nowhere.yaml: cannot be read"), "{errors}");
+    assert!(status == 2 && errors.starts_with("error: nowhere.yaml: cannot be read"), "{errors}");
 }
 
 #[test]
