@@ -288,6 +288,11 @@ pub enum LogFormat {
 }
 
 impl Bootstrap {
+    /// The `MESHGATE_*` variables that override a field each, with the field.
+    pub fn variables() -> impl Iterator<Item = (&'static str, &'static str)> {
+        environment::variables()
+    }
+
     /// Reads the file at `path` and lays the `MESHGATE_*` variables of `env` over it. Relative paths in it are
     /// relative to the file's folder.
     ///

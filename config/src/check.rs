@@ -47,6 +47,17 @@ impl From<&Bootstrap> for Own {
     }
 }
 
+/// What a [`look`] came to.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// In the order of files and lines.
+    pub problems: Vec<Problem>,
+    /// Files that were read.
+    pub files: usize,
+    /// Objects in them that have a meaning here, bad ones as well.
+    pub objects: usize,
+}
+
 /// Everything wrong (severity error) or doubtful (warning) with the resources in `directory`, in the order of files and
 /// lines. Findings of the policy engine have their code, such as `MG001`, for a field.
 ///
@@ -55,18 +66,25 @@ impl From<&Bootstrap> for Own {
 /// `own` is a workload that policies may select although no Pod or WorkloadEntry in the folder is it, and what else its
 /// bootstrap file says.
 pub fn check(directory: &Path, settings: &Settings, own: Option<&Own>) -> Vec<Problem> {
-    let reading = Reading::new(&Folder::read(directory), &settings.root_namespace);
+    look(directory, settings, own).problems
+}
+
+/// As [`check`], with how much was looked at: nothing wrong with nothing is not what one wants to hear.
+pub fn look(directory: &Path, settings: &Settings, own: Option<&Own>) -> Checked {
+    let folder = Folder::read(directory);
+    let reading = Reading::new(&folder, &settings.root_namespace);
+    let (files, objects) = (folder.files.len(), reading.objects());
     let (standing, mut problems) = Standing::default().after(reading, &settings.root_namespace);
     let surroundings = own.and_then(|own| own.surroundings.clone());
     let is_certain = surroundings.is_some();
     // The DNS suffix shows in no message.
     let surroundings = surroundings.unwrap_or_else(|| Surroundings::alone("cluster.local"));
     let besides = Besides { surroundings: &surroundings, discovered: &BTreeMap::new() };
-    let look = |entries: &[Entry<'_>], imports: &Imports<'_>| {
+    let account = |entries: &[Entry<'_>], imports: &Imports<'_>| {
         let known = multicluster::lint::Known { entries, imports, surroundings: is_certain.then_some(&surroundings) };
         (multicluster::lint::lints(&standing, &known), imports::accounts(imports))
     };
-    let (mut mesh, (of_clusters, accounts)) = Mesh::looked_at(&standing, settings, &Reach::default(), besides, look);
+    let (mut mesh, (of_clusters, accounts)) = Mesh::looked_at(&standing, settings, &Reach::default(), besides, account);
     let (_, in_force, doubts) = rules(&standing, settings);
     let known = known(&standing, &mesh, own);
     problems.append(&mut mesh.problems);
@@ -76,7 +94,7 @@ pub fn check(directory: &Path, settings: &Settings, own: Option<&Own>) -> Vec<Pr
     problems.extend(smi::lints(&standing, &known, &accounts, &in_force));
     let mut problems = allowances::apply(&standing, problems);
     problem::sort(&mut problems);
-    problems
+    Checked { problems, files, objects }
 }
 
 /// Whether `code` is that of a finding.

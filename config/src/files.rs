@@ -12,6 +12,8 @@ pub(crate) enum ReadError {
     /// The system said no.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
+    #[error("is a folder, and a file is wanted")]
+    Folder,
     /// A pipe or device could block or never end.
     #[error("is not a regular file")]
     NotRegular,
@@ -39,8 +41,9 @@ impl ReadError {
 /// Reads the whole file, following symbolic links.
 pub(crate) fn read(path: &Path) -> Result<String, ReadError> {
     // Asked before opening, because opening a pipe waits for its writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(ReadError::NotRegular);
+    let kind = std::fs::metadata(path)?.file_type();
+    if !kind.is_file() {
+        return Err(if kind.is_dir() { ReadError::Folder } else { ReadError::NotRegular });
     }
     read_from(File::open(path)?)
 }

@@ -81,6 +81,11 @@ impl Reading {
         reading
     }
 
+    /// How many were found, good ones and bad.
+    pub(crate) fn objects(&self) -> usize {
+        self.found.len()
+    }
+
     /// Lets all former objects below `path` stay.
     pub(crate) fn obscure(&mut self, path: &Path, problem: Problem) {
         self.obscured.insert(path.to_path_buf());

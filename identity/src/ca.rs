@@ -25,11 +25,13 @@ mod error;
 mod output;
 mod revoke;
 mod show;
+mod verify;
 
 pub use error::CaError;
-pub use output::{SvidFiles, write_svid};
+pub use output::{Existing, SvidFiles, write_svid, write_svid_over};
 pub use revoke::{DEFAULT_LIST_VALIDITY, REVOCATION_LIST_FILE, WrittenList, show_lists};
-pub use show::{CertificateSummary, show};
+pub use show::{CertificateSummary, describe, show};
+pub use verify::verify;
 
 /// The authority's certificate, in its directory; also the trust bundle to give to workloads.
 pub const CERTIFICATE_FILE: &str = "ca.pem";
@@ -118,6 +120,15 @@ pub struct Authority {
 /// # Errors
 /// When one of the two files exists, a file cannot be written, or the options cannot be put into a certificate.
 pub fn init(dir: &Path, options: &InitOptions) -> Result<Authority, CaError> {
+    init_over(dir, options, Existing::Keep)
+}
+
+/// As [`init`], and says what becomes of an authority that is there already. What a replaced one issued is worth nothing where the
+/// new root is believed.
+///
+/// # Errors
+/// As [`init`]; with [`Existing::Replace`] a file that exists is none.
+pub fn init_over(dir: &Path, options: &InitOptions, existing: Existing) -> Result<Authority, CaError> {
     let length = options.common_name.chars().count();
     if !(1..=MAX_COMMON_NAME).contains(&length) || options.common_name.chars().any(char::is_control) {
         return Err(CaError::CommonName { name: options.common_name.clone(), limit: MAX_COMMON_NAME });
@@ -135,7 +146,7 @@ pub fn init(dir: &Path, options: &InitOptions) -> Result<Authority, CaError> {
     let certificate = params.self_signed(&key)?;
     std::fs::create_dir_all(dir).map_err(|source| CaError::Write { file: dir.to_owned(), source })?;
     let issued = Issued { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() };
-    output::write_pair(&dir.join(CERTIFICATE_FILE), &dir.join(KEY_FILE), &issued)?;
+    output::write_pair(&dir.join(CERTIFICATE_FILE), &dir.join(KEY_FILE), &issued, existing)?;
     Authority::open(dir)
 }
 

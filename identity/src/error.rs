@@ -17,7 +17,7 @@ use crate::{Expected, SpiffeId, SpiffeIdError, TrustDomain};
 #[non_exhaustive]
 pub enum IdentityError {
     /// A file could not be read.
-    #[error("{}: {source}", file.display())]
+    #[error("{}: cannot be read: {source}", file.display())]
     Read {
         /// Which one.
         file: PathBuf,

@@ -10,18 +10,20 @@ use std::time::Duration;
 use clap::{Args, Subcommand, ValueEnum};
 
 use crate::alone::Alone;
-use crate::apply::{self, Applied};
+use crate::apply;
 use crate::backend::Choice;
 use crate::check::check;
-use crate::clean::{Cleaned, clean};
+use crate::clean::clean;
 use crate::error::Error;
 use crate::nft::nft;
 use crate::options::Options;
+use crate::report;
 use crate::restore::restore;
 use crate::rules::{Family, RuleSet, rules};
 use crate::session::Wanted;
 use crate::system::Machine;
-use crate::validate;
+use crate::validate::{self, Probed};
+pub use crate::validate::{INBOUND, NOT_REDIRECTED, OUTBOUND};
 
 /// Redirects a workload's traffic to the proxy.
 #[derive(Debug, Clone, Args)]
@@ -39,8 +41,8 @@ pub enum Action {
     /// Load the rules into this network namespace, in place of earlier ones
     Apply(Apply),
     /// Remove all that was ever applied here
-    Clean(Tooling),
-    /// Compare what is loaded with what the options ask for: status 0 the same, 1 not, 2 an error
+    Clean(Clean),
+    /// Compare what is loaded with what the options ask for
     Check(Check),
     /// Prove by real connections that the redirection acts, before the proxy runs
     Validate(Validate),
@@ -88,9 +90,25 @@ pub struct Apply {
     #[command(flatten)]
     pub tooling: Tooling,
 
+    /// Text or JSON
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+
     /// What to redirect.
     #[command(flatten)]
     pub options: Options,
+}
+
+/// The arguments of `meshgate iptables clean`.
+#[derive(Debug, Clone, Args)]
+pub struct Clean {
+    /// How the tools are run.
+    #[command(flatten)]
+    pub tooling: Tooling,
+
+    /// Text or JSON
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 }
 
 /// The arguments of `meshgate iptables check`.
@@ -104,6 +122,10 @@ pub struct Check {
     #[command(flatten)]
     pub tooling: Tooling,
 
+    /// Text or JSON
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
+
     /// What should be redirected.
     #[command(flatten)]
     pub options: Options,
@@ -115,6 +137,10 @@ pub struct Validate {
     /// How it is proved.
     #[command(flatten)]
     pub probing: Probing,
+
+    /// Text or JSON
+    #[arg(long, value_enum, default_value_t = Output::Text)]
+    pub output: Output,
 
     /// What should be redirected.
     #[command(flatten)]
@@ -176,6 +202,15 @@ impl From<&Probing> for validate::Probing {
     }
 }
 
+/// How what was done or found is printed. Without a short flag: `-o` is istio-iptables'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Text,
+    /// For machines
+    Json,
+}
+
 /// The firewall tool that the text is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -196,14 +231,9 @@ pub fn run(command: &IptablesCommand, out: &mut impl Write) -> Result<u8, Error>
     let status = match &command.action {
         Action::Print(print) => run_print(print, out)?,
         Action::Apply(apply) => run_apply(apply, out)?,
-        Action::Clean(tooling) => run_clean(tooling, out)?,
+        Action::Clean(clean) => run_clean(clean, out)?,
         Action::Check(check) => run_check(check, out)?,
-        Action::Validate(Validate { probing, options }) => {
-            // Its one program is itself, which has a limit of its own for each probe.
-            let machine = Machine::new(Duration::from_secs(4 * u64::from(probing.probe_timeout) + 1));
-            let wanted = Wanted::settle(&machine, options)?;
-            validate::validate(&machine, options, &wanted.rules, probing.into(), out)?
-        }
+        Action::Validate(validate) => run_validate(validate, out)?,
         Action::Probe(probe) => {
             validate::run_probe(probe.listen, probe.to, Duration::from_secs(probe.timeout.into()), out)?
         }
@@ -246,50 +276,24 @@ fn run_apply(args: &Apply, out: &mut impl Write) -> Result<u8, Error> {
         allow_host_network: args.allow_host_network,
     };
     let applied = apply::apply(&machine, &wanted, request)?;
-    if args.dry_run {
-        applied.difference.iter().try_for_each(|line| writeln!(out, "{line}"))?;
+    if args.output == Output::Text {
+        report::applied(&applied, &args.options, args.dry_run, out)?;
     }
-    report_applied(&applied, &args.options, args.dry_run, out)?;
-    if args.validate && !args.dry_run {
-        return validate::validate(&machine, &args.options, &applied.rules, (&args.probing).into(), out);
-    }
-    Ok(0)
-}
-
-fn report_applied(applied: &Applied, options: &Options, dry: bool, out: &mut impl Write) -> Result<(), Error> {
-    let Applied { backend, why, difference, count, rules, cleaned } = applied;
-    let families = if rules.families().contains(&Family::V6) { "IPv4 and IPv6" } else { "IPv4 alone" };
-    let done = match (difference.is_empty(), dry) {
-        (true, _) => "unchanged, as asked for already",
-        (false, false) => "applied",
-        (false, true) => "would be applied",
+    let is_probed = args.validate && !args.dry_run;
+    let (status, probes) = match is_probed {
+        true => probe_all(&machine, &args.options, &applied.rules, &args.probing, args.output, out),
+        false => (Ok(0), Vec::new()),
     };
-    writeln!(out, "{count} rules {done}, by {backend} ({why}): {families}")?;
-    let Options { outbound_port, inbound_capture_port, .. } = options;
-    let users = &options.proxy_uid;
-    write!(out, "outbound to port {outbound_port}, inbound to port {inbound_capture_port}, but for users {users}")?;
-    for backend in cleaned {
-        write!(out, "; those of {backend} {} removed", if dry { "would be" } else { "are" })?;
+    if args.output == Output::Json {
+        report::applied_document(&applied, args.dry_run, is_probed.then_some(&probes), out)?;
     }
-    writeln!(out)?;
-    Ok(())
+    status
 }
 
-fn run_clean(tooling: &Tooling, out: &mut impl Write) -> Result<u8, Error> {
+fn run_clean(clean_args: &Clean, out: &mut impl Write) -> Result<u8, Error> {
+    let Clean { tooling, output } = clean_args;
     let _alone = tooling.alone()?;
-    let Cleaned { backends, routes, address } = clean(&tooling.machine(), tooling.lock_timeout)?;
-    for (backend, count) in &backends {
-        writeln!(out, "removed {count} rules of {backend}")?;
-    }
-    if routes > 0 {
-        writeln!(out, "removed {routes} routing rules")?;
-    }
-    if address {
-        writeln!(out, "removed the address ::6 from loopback")?;
-    }
-    if backends.is_empty() && routes == 0 && !address {
-        writeln!(out, "nothing to remove")?;
-    }
+    report::cleaned(&clean(&tooling.machine(), tooling.lock_timeout)?, *output, out)?;
     Ok(0)
 }
 
@@ -297,17 +301,43 @@ fn run_check(args: &Check, out: &mut impl Write) -> Result<u8, Error> {
     let machine = args.tooling.machine();
     let wanted = Wanted::settle(&machine, &args.options)?;
     let checked = check(&machine, &wanted, args.backend, args.tooling.lock_timeout)?;
-    if checked.difference.is_empty() {
-        writeln!(out, "{} rules of {} are as asked for", checked.count, checked.backend)?;
-        return Ok(0);
+    report::checked(&checked, args.output, out)?;
+    Ok(if checked.difference.is_empty() { 0 } else { DIFFERENT })
+}
+
+fn run_validate(args: &Validate, out: &mut impl Write) -> Result<u8, Error> {
+    let Validate { probing, options, output } = args;
+    // Its one program is itself, which has a limit of its own for each probe.
+    let machine = Machine::new(Duration::from_secs(4 * u64::from(probing.probe_timeout) + 1));
+    let wanted = Wanted::settle(&machine, options)?;
+    let (status, probes) = probe_all(&machine, options, &wanted.rules, probing, *output, out);
+    if *output == Output::Json {
+        report::probes_document(&probes, out)?;
     }
-    writeln!(out, "what {} shows (-) is not what is asked for (+)", checked.backend)?;
-    checked.difference.iter().try_for_each(|line| writeln!(out, "{line}"))?;
-    Ok(DIFFERENT)
+    status
+}
+
+/// Probes; text is written as it goes, and what was found is given for the rest.
+fn probe_all(
+    machine: &Machine,
+    options: &Options,
+    rules: &RuleSet,
+    probing: &Probing,
+    output: Output,
+    out: &mut impl Write,
+) -> (Result<u8, Error>, Vec<Probed>) {
+    let mut probes = Vec::new();
+    let mut tell = |probed: Probed| {
+        let told = if output == Output::Text { report::probed(&probed, out) } else { Ok(()) };
+        probes.push(probed);
+        told
+    };
+    let status = validate::validate(machine, options, rules, probing.into(), &mut tell);
+    (status, probes)
 }
 
 /// The status of `check` when it found a difference.
-const DIFFERENT: u8 = 1;
+pub const DIFFERENT: u8 = 1;
 
 /// A neighbour that changes thousands of rules is done by then; an init container that waits longer is taken for hung.
 const DEFAULT_LOCK_SECONDS: u32 = 5;

@@ -35,6 +35,7 @@ mod nftables;
 mod options;
 mod plan;
 mod probe;
+mod report;
 mod restore;
 mod routes;
 mod rules;

@@ -8,6 +8,7 @@
 //! Exit status: 0 what was probed is redirected; 16 and more something is not, plus 1 for outbound IPv4, 2 for outbound IPv6,
 //! 4 for inbound IPv4, 8 for inbound IPv6; 2 nothing could be proved.
 
+use std::fmt;
 use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -41,7 +42,15 @@ pub(crate) enum Outcome {
     NotProbed(String),
 }
 
-/// Probes both directions of all captured families, and gives the exit status.
+/// One probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Probed {
+    pub(crate) direction: &'static str,
+    pub(crate) family: Family,
+    pub(crate) outcome: Outcome,
+}
+
+/// Probes both directions of all captured families, tells each as it ends, and gives the exit status.
 ///
 /// # Errors
 /// When a probe cannot be made, or none could.
@@ -50,7 +59,7 @@ pub(crate) fn validate(
     options: &Options,
     rules: &RuleSet,
     probing: Probing,
-    out: &mut impl Write,
+    tell: &mut impl FnMut(Probed) -> Result<(), Error>,
 ) -> Result<u8, Error> {
     let who = identity(system).ok_or_else(|| Error::Probe("/proc/self/status cannot be read".to_owned()))?;
     let (mut failed, mut proved) = (0, false);
@@ -65,7 +74,7 @@ pub(crate) fn validate(
             };
             proved |= !matches!(outcome, Outcome::NotProbed(_));
             failed |= if matches!(outcome, Outcome::NotRedirected(..)) { bit } else { 0 };
-            writeln!(out, "{direction} {}: {}", name(family), describe(&outcome))?;
+            tell(Probed { direction, family, outcome })?;
         }
     }
     match (failed, proved) {
@@ -75,12 +84,26 @@ pub(crate) fn validate(
     }
 }
 
-fn describe(outcome: &Outcome) -> String {
-    match outcome {
-        Outcome::Redirected(to) => format!("a connection to {to} is redirected"),
-        Outcome::NotRedirected(to, why) => format!("a connection to {to} is NOT redirected: {why}"),
-        Outcome::NotWanted(why) => format!("nothing to prove: {why}"),
-        Outcome::NotProbed(why) => format!("not probed: {why}"),
+impl Outcome {
+    /// One word, for machines.
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Outcome::Redirected(_) => "redirected",
+            Outcome::NotRedirected(..) => "notRedirected",
+            Outcome::NotWanted(_) => "notWanted",
+            Outcome::NotProbed(_) => "notProbed",
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Outcome::Redirected(to) => write!(f, "a connection to {to} is redirected"),
+            Outcome::NotRedirected(to, why) => write!(f, "a connection to {to} is NOT redirected: {why}"),
+            Outcome::NotWanted(why) => write!(f, "nothing to prove: {why}"),
+            Outcome::NotProbed(why) => write!(f, "not probed: {why}"),
+        }
     }
 }
 
@@ -178,13 +201,6 @@ fn proxy_user(options: &Options) -> Option<u32> {
     options.proxy_uid.items().first().copied()
 }
 
-fn name(family: Family) -> &'static str {
-    match family {
-        Family::V4 => "IPv4",
-        Family::V6 => "IPv6",
-    }
-}
-
 fn loopback(family: Family) -> IpAddr {
     match family {
         Family::V4 => IpAddr::from([127, 0, 0, 1]),
@@ -193,9 +209,10 @@ fn loopback(family: Family) -> IpAddr {
 }
 
 /// The status of failed probes, to which their bits are added. Clear of 0 to 2, which mean the same for every command.
-const NOT_REDIRECTED: u8 = 16;
-/// IPv4, IPv6.
-const OUTBOUND: [u8; 2] = [1, 2];
-const INBOUND: [u8; 2] = [4, 8];
+pub const NOT_REDIRECTED: u8 = 16;
+/// What is added when outbound IPv4 is not redirected, and IPv6.
+pub const OUTBOUND: [u8; 2] = [1, 2];
+/// As [`OUTBOUND`], inbound.
+pub const INBOUND: [u8; 2] = [4, 8];
 
 const PROBE_FAILED: &str = "not redirected: ";

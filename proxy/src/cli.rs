@@ -1,19 +1,26 @@
 //! The command line: one module a subcommand.
 //!
-//! Exit status everywhere: 0 done (or allowed), 1 the answer is no (denied, a step differed, a warning under `--strict`),
-//! 2 the input is wrong or the process could not start.
+//! What a command ends with is in [`status`], what is said of an error in [`advice`]; `docs/cli.md` has the conventions.
 
 mod admin;
+mod advice;
 mod ca;
 mod check;
+mod completions;
 mod demo;
 mod explain;
 mod facts;
 mod import;
 mod inject;
+mod man;
+mod markdown;
 mod offline;
+mod progress;
 mod run;
+mod status;
+mod surroundings;
 mod test;
+mod version;
 mod wait;
 
 use std::ffi::OsString;
@@ -22,16 +29,14 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use meshgate_config::{Bootstrap, Problem};
 use meshgate_identity::TrustDomain;
 use meshgate_policy::smi::PathMatch;
 use meshgate_policy::{CatchAllDeny, Providers, Settings, SmiMode};
 
-/// The answer is no.
-const NO: u8 = 1;
-/// The input is wrong.
-const BAD_INPUT: u8 = 2;
+use progress::Progress;
+use status::{BAD_INPUT, NO};
 
 /// The suffix of services' names unless a bootstrap says otherwise.
 const DNS_SUFFIX: &str = "cluster.local";
@@ -66,6 +71,12 @@ enum Command {
     Ca(ca::Args),
     /// The rules that redirect a workload's traffic to the proxy
     Iptables(Box<meshgate_iptables::cli::IptablesCommand>),
+    /// Print what a shell needs to complete meshgate's command line
+    Completions(completions::Args),
+    /// Print a manual page, or write all of them
+    Man(man::Args),
+    /// Say which build this is
+    Version(version::Args),
 }
 
 /// How a command prints its result.
@@ -79,12 +90,15 @@ enum Output {
 
 /// Runs the command line `args`, the program's name first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let cli = match Cli::try_parse_from(args) {
+    let mut command = command();
+    let matches = command.try_get_matches_from_mut(args);
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version come as errors too, with status 0. If the message can't be printed there is nobody to tell.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(BAD_INPUT));
+            let status = u8::try_from(error.exit_code()).unwrap_or(BAD_INPUT);
+            let _ = error.format(&mut command).print();
+            return ExitCode::from(status);
         }
     };
     match cli.command {
@@ -97,17 +111,47 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Test(args) => test::run(&args),
         Command::Wait(args) => wait::run(&args),
         Command::Ca(args) => ca::run(args),
-        Command::Iptables(args) => match meshgate_iptables::cli::run(&args, &mut std::io::stdout()) {
-            Ok(status) => ExitCode::from(status),
-            Err(error) => fail(error),
-        },
+        Command::Iptables(args) => iptables(&args),
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
+        Command::Version(args) => version::run(&args),
     }
 }
 
-/// Says what is wrong with the input.
+/// The tree of commands, each with its exit statuses in its help.
+fn command() -> clap::Command {
+    status::in_help(Cli::command())
+}
+
+fn iptables(args: &meshgate_iptables::cli::IptablesCommand) -> ExitCode {
+    let progress = Progress::new("working on the rules");
+    let result = meshgate_iptables::cli::run(args, &mut std::io::stdout());
+    drop(progress);
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => fail(error),
+    }
+}
+
+/// Says what is wrong with the input, and what to do about it where that is known of the operating system's errors.
 fn fail(error: impl Display) -> ExitCode {
+    let error = error.to_string();
+    let advice = advice::of_system(&error);
     complain(format_args!("error: {error}"));
+    advice.iter().for_each(hint);
     ExitCode::from(BAD_INPUT)
+}
+
+/// As [`fail`], by someone who knows what to do about it.
+fn fail_advising(error: impl Display, advice: impl Display) -> ExitCode {
+    complain(format_args!("error: {error}"));
+    hint(advice);
+    ExitCode::from(BAD_INPUT)
+}
+
+/// What to do about what was said last.
+fn hint(advice: impl Display) {
+    complain(format_args!("hint: {advice}"));
 }
 
 /// Writes a line to standard error; a closed one is nobody's loss.
@@ -123,9 +167,15 @@ fn print(line: impl Display) -> std::io::Result<()> {
     writeln!(std::io::stdout(), "{line}")
 }
 
-/// Whether standard output takes colours: a terminal, and nobody asked for none (no-color.org).
+/// Whether standard output takes colours: a terminal that knows them, and nobody asked for none (no-color.org).
 fn colours() -> bool {
-    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stdout().is_terminal() && !unwanted && !is_dumb()
+}
+
+/// Whether the terminal is one that knows lines of text and nothing else.
+fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|terminal| terminal == "dumb")
 }
 
 fn load_bootstrap(path: &Path) -> Result<Bootstrap, Vec<Problem>> {
@@ -137,13 +187,16 @@ fn load_bootstrap(path: &Path) -> Result<Bootstrap, Vec<Problem>> {
 
 fn fail_with(problems: &[Problem]) -> ExitCode {
     for problem in problems {
-        complain(problem);
+        let word = if problem.is_error() { "error" } else { "warning" };
+        complain(format_args!("{word}: {problem}"));
     }
+    let advice = problems.iter().find_map(|problem| advice::of_system(&problem.message));
+    advice.iter().for_each(hint);
     ExitCode::from(BAD_INPUT)
 }
 
 /// The options that say where resources are, and under which settings they are read.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 struct Perspective {
     /// The proxy's bootstrap file: its workload, settings and resource folder
     #[arg(long, value_name = "FILE")]
@@ -172,7 +225,9 @@ impl Perspective {
         let (settings, bootstrap) = self.settings()?;
         let own = bootstrap.as_ref().map(|bootstrap| &bootstrap.resources.directory);
         let Some(directory) = self.resources.as_ref().or(own).cloned() else {
-            return Err(fail("give a folder of resources (--resources DIR) or a bootstrap (--bootstrap FILE)"));
+            return Err(fail(
+                "nothing says where the resources are: give their folder (--resources DIR) or a bootstrap (--bootstrap FILE)",
+            ));
         };
         Ok(Seen { directory, settings, bootstrap })
     }

@@ -36,6 +36,11 @@ pub(super) fn apply(env: impl IntoIterator<Item = (String, String)>, raw: &mut R
     }
 }
 
+/// Each variable that overrides a field, and the field.
+pub(super) fn variables() -> impl Iterator<Item = (&'static str, &'static str)> {
+    VARIABLES.iter().map(|(variable, field, _)| (*variable, *field))
+}
+
 type Set = fn(&mut Raw, String) -> Result<(), String>;
 
 /// Variable, the field it overrides, and how.

@@ -15,7 +15,7 @@ pub enum CaError {
     #[error(transparent)]
     File(#[from] IdentityError),
     /// A file cannot be written.
-    #[error("{}: {source}", file.display())]
+    #[error("{}: cannot be written: {source}", file.display())]
     Write {
         /// Which one.
         file: PathBuf,

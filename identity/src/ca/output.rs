@@ -1,7 +1,8 @@
 //! Writing of certificates and keys.
 //!
-//! The one idea: a key file has its mode from the moment it exists, and no key or certificate is ever written over. So there is no
-//! instant at which others could open a key, and no command that destroys one. Revocation lists are replaced by their successors.
+//! The one idea: a key file has its mode from the moment it exists, and no key or certificate is written over unless someone said so in
+//! as many words. So there is no instant at which others could open a key, and no command that destroys one by the way. Revocation
+//! lists are replaced by their successors.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -14,6 +15,16 @@ use super::{CaError, Issued};
 const KEY_MODE: u32 = 0o600;
 /// Readable for all: a certificate is sent to every peer.
 const CERTIFICATE_MODE: u32 = 0o644;
+
+/// What becomes of files that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// They are in the way.
+    Keep,
+    /// Each is replaced in one step, the key first. A reader between the two steps finds a key that is not the certificate's, which it
+    /// takes for half a renewal.
+    Replace,
+}
 
 /// Where [`write_svid`] put things.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,17 +40,29 @@ pub struct SvidFiles {
 /// # Errors
 /// When one of the two files exists or cannot be written; then neither is made.
 pub fn write_svid(dir: &Path, name: &str, issued: &Issued) -> Result<SvidFiles, CaError> {
+    write_svid_over(dir, name, issued, Existing::Keep)
+}
+
+/// As [`write_svid`], and says what becomes of files that are there already.
+///
+/// # Errors
+/// As [`write_svid`]; with [`Existing::Replace`] a file that exists is none.
+pub fn write_svid_over(dir: &Path, name: &str, issued: &Issued, existing: Existing) -> Result<SvidFiles, CaError> {
     let mut components = Path::new(name).components();
     if !matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name) {
         return Err(CaError::FileName { name: name.to_owned() });
     }
     let files = SvidFiles { certificate: dir.join(format!("{name}.pem")), key: dir.join(format!("{name}-key.pem")) };
-    write_pair(&files.certificate, &files.key, issued)?;
+    write_pair(&files.certificate, &files.key, issued, existing)?;
     Ok(files)
 }
 
-/// Writes the key, then the certificate; if the second fails the first is taken back.
-pub(super) fn write_pair(certificate: &Path, key: &Path, issued: &Issued) -> Result<(), CaError> {
+/// Writes the key, then the certificate; if the second fails and nothing was replaced, the first is taken back.
+pub(super) fn write_pair(certificate: &Path, key: &Path, issued: &Issued, existing: Existing) -> Result<(), CaError> {
+    if existing == Existing::Replace {
+        replace_by(key, KEY_MODE, &issued.key_pem)?;
+        return replace_by(certificate, CERTIFICATE_MODE, &issued.certificate_pem);
+    }
     write_new(key, KEY_MODE, &issued.key_pem)?;
     write_new(certificate, CERTIFICATE_MODE, &issued.certificate_pem).inspect_err(|_| discard(key))
 }
@@ -54,12 +77,16 @@ fn write_new(file: &Path, mode: u32, text: &str) -> Result<(), CaError> {
     open.write_all(text.as_bytes()).and_then(|()| open.sync_all()).map_err(failed).inspect_err(|_| discard(file))
 }
 
-/// Writes a file that may be there, in one step.
+/// Writes a file for all to read that may be there, in one step.
 pub(super) fn replace(file: &Path, text: &str) -> Result<(), CaError> {
+    replace_by(file, CERTIFICATE_MODE, text)
+}
+
+fn replace_by(file: &Path, mode: u32, text: &str) -> Result<(), CaError> {
     let staged = file.with_extension("new");
     // What an interrupted call has left behind.
     discard(&staged);
-    write_new(&staged, CERTIFICATE_MODE, text)?;
+    write_new(&staged, mode, text)?;
     let renamed = fs::rename(&staged, file).map_err(|source| CaError::Write { file: file.to_owned(), source });
     renamed.inspect_err(|_| discard(&staged))
 }

@@ -21,6 +21,19 @@ pub(super) fn address(written: &str) -> Option<SocketAddr> {
     bare.to_socket_addrs().ok().and_then(|mut all| all.next())
 }
 
+/// Why [`address`] finds none, and what was expected instead.
+pub(super) fn no_address(written: &str) -> String {
+    let bare = written.strip_prefix("http://").unwrap_or(written).trim_end_matches('/');
+    match bare.to_socket_addrs() {
+        Err(error)
+            if bare.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()) =>
+        {
+            format!("--admin: `{written}` cannot be looked up: {error}")
+        }
+        _ => format!("--admin: `{written}` is no address: expected such as 127.0.0.1:15000 or http://localhost:15000"),
+    }
+}
+
 /// Sends a request, on a [`crate::runtime::local`], and waits for the whole answer.
 pub(super) async fn send(
     address: SocketAddr,

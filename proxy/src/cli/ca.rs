@@ -1,15 +1,25 @@
 //! `meshgate ca`: a self-signed authority for trying mutual TLS out, and a look into certificates.
 
+mod advice;
+mod presented;
+mod show;
+mod verify;
+mod whose;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use clap::Subcommand;
-use meshgate_identity::ca::{self, Authority, CertificateSummary, InitOptions, IssueOptions};
-use meshgate_identity::{RevocationList, SpiffeId, TrustDomain};
+use meshgate_identity::ca::{self, Authority, CaError, Existing, InitOptions, IssueOptions};
+use meshgate_identity::{SpiffeId, TrustDomain};
 use serde_json::json;
 
-use crate::cli::{Output, fail, print};
+use crate::cli::{Output, fail, fail_advising, print};
+use whose::Whose;
+
+/// Where an authority is unless somebody says otherwise.
+const DIRECTORY: &str = "ca";
 
 /// Options of `meshgate ca`.
 #[derive(Debug, clap::Args)]
@@ -23,27 +33,36 @@ enum Action {
     /// Make a new authority: ca.pem, which is the trust bundle, and ca-key.pem
     Init {
         /// Where to put the two files
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         dir: PathBuf,
         /// The trust domain it signs for
         #[arg(long, default_value = "cluster.local")]
         trust_domain: TrustDomain,
-        /// How long it is valid, for example 8760h
+        /// Replace an authority that is there: nothing that it issued is trusted by the new one
+        #[arg(long)]
+        force: bool,
+        /// How long it is valid, for example 8760h [default: 10 years]
         #[arg(long, value_parser = duration, value_name = "DURATION")]
         validity: Option<Duration>,
+        /// Text or JSON
+        #[arg(short, long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
     /// Issue a certificate for a workload: NAME.pem and NAME-key.pem
     Issue {
         /// Where the authority is
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         dir: PathBuf,
-        /// Whose it is, for example `spiffe://cluster.local/ns/default/sa/frontend`
-        #[arg(long)]
-        id: SpiffeId,
-        /// Where to put the two files; the authority's folder if not given
+        /// Whose it is: NAMESPACE/SERVICE-ACCOUNT, in the authority's trust domain, or a SPIFFE ID
+        #[arg(value_name = "WORKLOAD", value_parser = Whose::parse, required_unless_present = "id")]
+        workload: Option<Whose>,
+        /// Whose it is as a SPIFFE ID, for example `spiffe://cluster.local/ns/default/sa/frontend`
+        #[arg(long, conflicts_with = "workload")]
+        id: Option<SpiffeId>,
+        /// Where to put the two files, a folder, which is made if it is not there [default: the authority's]
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
-        /// Their name; the service account if not given
+        /// Their name [default: the service account]
         #[arg(long)]
         name: Option<String>,
         /// How long it is valid
@@ -52,36 +71,55 @@ enum Action {
         /// A DNS name for clients outside of the mesh; may be repeated
         #[arg(long = "dns", value_name = "NAME")]
         dns_names: Vec<String>,
+        /// Replace the two files, where they are there
+        #[arg(long)]
+        force: bool,
+        /// Text or JSON
+        #[arg(short, long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
     /// Take certificates back: the next revocation list, ca-crl.pem, with these beside those of the last one
     Revoke {
         /// Where the authority is
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         dir: PathBuf,
         /// PEM files; the first certificate of each is revoked
         #[arg(required = true, value_name = "CERTIFICATE")]
         certificates: Vec<PathBuf>,
-        /// Until when the next list has to be made
+        /// For how long it counts: until then the next list has to be made [default: 720h]
         #[arg(long, value_parser = duration, value_name = "DURATION")]
         validity: Option<Duration>,
+        /// Text or JSON
+        #[arg(short, long, value_enum, default_value_t = Output::Text)]
+        output: Output,
     },
     /// Make the next revocation list, ca-crl.pem, with nothing new in it
     Crl {
         /// Where the authority is
-        #[arg(long, value_name = "DIR")]
+        #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         dir: PathBuf,
-        /// Until when the next list has to be made
+        /// For how long it counts: until then the next list has to be made [default: 720h]
         #[arg(long, value_parser = duration, value_name = "DURATION")]
         validity: Option<Duration>,
-    },
-    /// Say what is in a file of certificates and revocation lists
-    Show {
-        /// A PEM file
-        file: PathBuf,
         /// Text or JSON
-        #[arg(long, value_enum, default_value_t = Output::Text)]
+        #[arg(short, long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Say what is in a file of certificates and revocation lists, or what a server shows
+    #[command(visible_alias = "inspect")]
+    Show(show::Args),
+    /// Say whether a certificate would be accepted by peers, and if not, why
+    Verify(verify::Args),
+}
+
+/// What is to be issued.
+struct Issue {
+    whose: Whose,
+    out: Option<PathBuf>,
+    name: Option<String>,
+    validity: Duration,
+    dns_names: Vec<String>,
+    existing: Existing,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -89,96 +127,103 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(args: Args) -> ExitCode {
+    let existing = |force| if force { Existing::Replace } else { Existing::Keep };
     let result = match args.action {
-        Action::Init { dir, trust_domain, validity } => init(&dir, trust_domain, validity),
-        Action::Issue { dir, id, out, name, validity, dns_names } => {
-            let options = IssueOptions { id, validity, dns_names };
-            issue(&dir, out.as_deref(), name, &options)
+        Action::Init { dir, trust_domain, force, validity, output } => {
+            init(&dir, trust_domain, validity, existing(force), output)
         }
-        Action::Revoke { dir, certificates, validity } => revoke(&dir, &certificates, validity),
-        Action::Crl { dir, validity } => revoke(&dir, &[], validity),
-        Action::Show { file, output } => show(&file, output),
+        Action::Issue { dir, workload, id, out, name, validity, dns_names, force, output } => {
+            let Some(whose) = workload.or_else(|| id.map(Whose::Id)) else {
+                return fail("nothing says whose certificate it is to be");
+            };
+            issue(&dir, Issue { whose, out, name, validity, dns_names, existing: existing(force) }, output)
+        }
+        Action::Revoke { dir, certificates, validity, output } => revoke(&dir, &certificates, validity, output),
+        Action::Crl { dir, validity, output } => revoke(&dir, &[], validity, output),
+        Action::Show(args) => show::show(&args),
+        Action::Verify(args) => return verify::verify(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error),
+        Err(error) => refused(&error),
     }
 }
 
-fn init(dir: &Path, trust_domain: TrustDomain, validity: Option<Duration>) -> anyhow::Result<()> {
+/// Says what is wrong, and what to do about it.
+fn refused(error: &anyhow::Error) -> ExitCode {
+    match error.downcast_ref().and_then(advice::about) {
+        Some(advice) => fail_advising(format_args!("{error:#}"), advice),
+        None => fail(format_args!("{error:#}")),
+    }
+}
+
+fn init(
+    dir: &Path,
+    trust_domain: TrustDomain,
+    validity: Option<Duration>,
+    existing: Existing,
+    output: Output,
+) -> anyhow::Result<()> {
     let mut options = InitOptions::new(trust_domain);
     options.validity = validity.unwrap_or(options.validity);
-    let authority = ca::init(dir, &options)?;
+    let authority = ca::init_over(dir, &options, existing)?;
+    let (certificate, key) = (dir.join(ca::CERTIFICATE_FILE), dir.join(ca::KEY_FILE));
+    let (trust_domain, until) = (authority.trust_domain(), time(authority.not_after()));
+    if output == Output::Json {
+        let made =
+            json!({ "certificate": certificate, "key": key, "trustDomain": trust_domain.as_str(), "notAfter": until });
+        return Ok(print(made)?);
+    }
+    let wanted = if dir == Path::new(DIRECTORY) { String::new() } else { format!(" --dir {}", dir.display()) };
     print(format_args!(
-        "wrote {} and {} (the key: keep it secret)\ntrust domain {}, valid until {}",
-        dir.join(ca::CERTIFICATE_FILE).display(),
-        dir.join(ca::KEY_FILE).display(),
-        authority.trust_domain(),
-        time(authority.not_after()),
+        "wrote {} and {} (the key: keep it secret)\ntrust domain {trust_domain}, valid until {until}\n\n\
+        next: meshgate ca issue{wanted} default/frontend    # namespace and service account of a workload\n      \
+        {} is the trust bundle to give to every workload (identity.trustBundle)",
+        certificate.display(),
+        key.display(),
+        certificate.display(),
     ))?;
     Ok(())
 }
 
-fn issue(dir: &Path, out: Option<&Path>, name: Option<String>, options: &IssueOptions) -> anyhow::Result<()> {
+fn issue(dir: &Path, issue: Issue, output: Output) -> anyhow::Result<()> {
     let authority = Authority::open(dir)?;
+    let Issue { whose, out, name, validity, dns_names, existing } = issue;
+    let options = IssueOptions { id: whose.of(authority.trust_domain())?, validity, dns_names };
     let name = name.or_else(|| options.id.service_account().map(str::to_owned)).unwrap_or_else(|| "workload".into());
-    let issued = authority.issue(options)?;
-    let files = ca::write_svid(out.unwrap_or(dir), &name, &issued)?;
-    print(format_args!("wrote {} and {}\n{}", files.certificate.display(), files.key.display(), options.id))?;
+    let issued = authority.issue(&options)?;
+    let out = out.as_deref().unwrap_or(dir);
+    std::fs::create_dir_all(out).map_err(|source| CaError::Write { file: out.to_owned(), source })?;
+    let files = ca::write_svid_over(out, &name, &issued, existing)?;
+    let shown = ca::show(&files.certificate)?;
+    let until = shown.first().map(|certificate| time(certificate.not_after)).unwrap_or_default();
+    let (certificate, key, id) = (&files.certificate, &files.key, &options.id);
+    if output == Output::Json {
+        let made = json!({ "certificate": certificate, "key": key, "spiffeId": id.as_str(), "notAfter": until });
+        return Ok(print(made)?);
+    }
+    print(format_args!(
+        "wrote {} and {}\n{id}, valid until {until}\n\nnext: meshgate ca show {}    # what is in it\n      \
+        in the bootstrap: identity: {{certificate: {}, key: {}, trustBundle: {}}}",
+        certificate.display(),
+        key.display(),
+        certificate.display(),
+        certificate.display(),
+        key.display(),
+        dir.join(ca::CERTIFICATE_FILE).display(),
+    ))?;
     Ok(())
 }
 
-fn revoke(dir: &Path, certificates: &[PathBuf], validity: Option<Duration>) -> anyhow::Result<()> {
+fn revoke(dir: &Path, certificates: &[PathBuf], validity: Option<Duration>, output: Output) -> anyhow::Result<()> {
     let validity = validity.unwrap_or(ca::DEFAULT_LIST_VALIDITY);
     let list = Authority::open(dir)?.revoke(dir, certificates, validity)?;
-    let (file, until) = (list.file.display(), time(list.next_update));
-    print(format_args!("wrote {file}: {} revoked, the next one is due by {until}", list.revoked))?;
-    Ok(())
-}
-
-fn show(file: &Path, output: Output) -> anyhow::Result<()> {
-    let (certificates, lists) = (ca::show(file)?, ca::show_lists(file)?);
-    match output {
-        Output::Text => {
-            for certificate in &certificates {
-                print(certificate)?;
-            }
-            for list in &lists {
-                print(list)?;
-            }
-        }
-        Output::Json => {
-            let all: Vec<_> = certificates.iter().map(json_of).chain(lists.iter().map(json_of_list)).collect();
-            print(serde_json::to_string_pretty(&all)?)?;
-        }
+    let (file, until) = (&list.file, time(list.next_update));
+    if output == Output::Json {
+        return Ok(print(json!({ "list": file, "revoked": list.revoked, "nextUpdate": until }))?);
     }
+    print(format_args!("wrote {}: {} revoked, the next one is due by {until}", file.display(), list.revoked))?;
     Ok(())
-}
-
-fn json_of(certificate: &CertificateSummary) -> serde_json::Value {
-    json!({
-        "subject": certificate.subject,
-        "issuer": certificate.issuer,
-        "spiffeId": certificate.spiffe_id.as_ref().map(SpiffeId::as_str),
-        "dnsNames": certificate.dns_names,
-        "notBefore": time(certificate.not_before),
-        "notAfter": time(certificate.not_after),
-        "serial": certificate.serial,
-        "fingerprintSha256": certificate.fingerprint,
-        "isCa": certificate.is_ca,
-        "keyUsages": certificate.key_usages,
-        "extendedKeyUsages": certificate.extended_key_usages,
-        "problems": certificate.problems,
-    })
-}
-
-fn json_of_list(list: &RevocationList) -> serde_json::Value {
-    json!({
-        "revocationListOf": list.issuer(),
-        "thisUpdate": time(list.this_update()),
-        "nextUpdate": list.next_update().map(time),
-        "revoked": list.revoked(),
-    })
 }
 
 /// RFC 3339, to the second.

@@ -1,24 +1,29 @@
 //! `meshgate check`: what a reload would say, and what it would let pass and should not.
 
 mod sarif;
+mod text;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use meshgate_config::check::{Own, check, is_known};
+use meshgate_config::check::{Checked, Own, is_known, look};
 use meshgate_config::{Problem, Severity};
 use meshgate_policy::lint::CATALOGUE;
 use serde_json::json;
 
-use crate::cli::{BAD_INPUT, NO, Perspective, fail, print};
+use crate::cli::progress::Progress;
+use crate::cli::{BAD_INPUT, NO, Perspective, colours, fail, hint, print};
 
 /// Options of `meshgate check`.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "An object says of itself what is meant: metadata.annotations {meshgate.io/allow: \"MG005,MG010\"}.\n\n\
-    Exit status: 0 fine, or warnings only; 1 warnings, where they count as a no; 2 errors."
+    after_help = "An object says of itself what is meant: metadata.annotations {meshgate.io/allow: \"MG005,MG010\"}."
 )]
 pub(super) struct Args {
+    /// The folder of resources, or one file; as --resources
+    #[arg(value_name = "PATH", conflicts_with = "resources")]
+    path: Option<PathBuf>,
     #[command(flatten)]
     perspective: Perspective,
     /// Count warnings as a no: exit status 1
@@ -31,7 +36,7 @@ pub(super) struct Args {
     #[arg(long)]
     list: bool,
     /// Text, JSON or SARIF
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
@@ -50,18 +55,29 @@ pub(super) fn run(args: &Args) -> ExitCode {
     if args.list {
         return list(args.output).map_or_else(fail, |()| ExitCode::SUCCESS);
     }
-    let seen = match args.perspective.resolve() {
+    let resources = args.path.clone().or_else(|| args.perspective.resources.clone());
+    let seen = match (Perspective { resources, ..args.perspective.clone() }).resolve() {
         Ok(seen) => seen,
         Err(status) => return status,
     };
     let own = seen.bootstrap.as_ref().map(Own::from);
-    let mut problems = check(&seen.directory, &seen.settings, own.as_ref());
+    let progress = Progress::new(format!("checking {}", seen.directory.display()));
+    let mut checked = look(&seen.directory, &seen.settings, own.as_ref());
+    drop(progress);
+    let problems = &mut checked.problems;
     problems.retain(|problem| code(problem).is_none_or(|code| !args.allow.iter().any(|allowed| allowed == code)));
     problems.extend(args.allow.iter().filter(|code| !is_known(code)).map(|code| {
         Problem::warning("--allow", format!("`{code}` is not the code of a finding: see `meshgate check --list`"))
     }));
-    if let Err(error) = report(args.output, &problems) {
+    if let Err(error) = report(args.output, &checked) {
         return fail(error);
+    }
+    let problems = &checked.problems;
+    if problems.is_empty() && checked.objects == 0 {
+        hint(format_args!(
+            "there was nothing to check: no object of a kind that means something here, in {}",
+            seen.directory.display()
+        ));
     }
     if problems.iter().any(Problem::is_error) {
         ExitCode::from(BAD_INPUT)
@@ -89,24 +105,29 @@ fn list(output: Output) -> anyhow::Result<()> {
     Ok(print(serde_json::to_string_pretty(&json!({ "lints": all }))?)?)
 }
 
-fn report(output: Output, problems: &[Problem]) -> anyhow::Result<()> {
+fn report(output: Output, checked: &Checked) -> anyhow::Result<()> {
     match output {
-        Output::Json => {
-            let all: Vec<_> = problems.iter().map(json_of).collect();
-            print(serde_json::to_string_pretty(&json!({ "problems": all }))?)?;
-        }
-        Output::Sarif => print(serde_json::to_string_pretty(&sarif::of(problems))?)?,
-        Output::Text if problems.is_empty() => print("no problems")?,
-        Output::Text => {
-            for problem in problems {
-                print(problem)?;
-            }
-        }
+        Output::Json => print(serde_json::to_string_pretty(&json_of_all(checked))?)?,
+        Output::Sarif => print(serde_json::to_string_pretty(&sarif::of(&checked.problems))?)?,
+        Output::Text => print(text::of(checked, colours()).trim_end())?,
     }
     Ok(())
 }
 
-fn json_of(problem: &Problem) -> serde_json::Value {
+fn json_of_all(checked: &Checked) -> serde_json::Value {
+    let mut sources = text::Sources::default();
+    let all: Vec<_> = checked.problems.iter().map(|problem| json_of(problem, &mut sources)).collect();
+    let errors = checked.problems.iter().filter(|problem| problem.is_error()).count();
+    json!({
+        "problems": all,
+        "errors": errors,
+        "warnings": checked.problems.len() - errors,
+        "files": checked.files,
+        "objects": checked.objects,
+    })
+}
+
+fn json_of(problem: &Problem, sources: &mut text::Sources) -> serde_json::Value {
     json!({
         "severity": match problem.severity {
             Severity::Error => "error",
@@ -115,6 +136,7 @@ fn json_of(problem: &Problem) -> serde_json::Value {
         "code": code(problem),
         "file": problem.file,
         "line": problem.line,
+        "column": sources.excerpt(problem).and_then(|excerpt| excerpt.column(problem)),
         "object": problem.object,
         "field": problem.field,
         "message": problem.message,

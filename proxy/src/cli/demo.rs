@@ -7,14 +7,17 @@ mod walkthrough_c;
 
 use std::process::ExitCode;
 
-use crate::cli::{fail, print};
+use crate::cli::{Output, fail, print};
 use crate::{runtime, sandbox};
 use report::Reporter;
 
 /// Options of `meshgate demo`.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// One JSON object a line instead of text
+    /// Text, or one JSON object a line
+    #[arg(short, long, value_enum, default_value_t = Output::Text, conflicts_with = "json")]
+    output: Output,
+    /// As --output json
     #[arg(long)]
     json: bool,
     /// Leave the mesh running afterwards, and say what to try on it
@@ -80,7 +83,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 async fn walk(args: &Args) -> Result<(), Stopped> {
-    let reporter = Reporter::new(args.json);
+    let reporter = Reporter::new(args.json || args.output == Output::Json);
     let mut stop = crate::signal::Stop::listen()?;
     let only = args.step.as_deref();
     let steps = async {

@@ -18,6 +18,7 @@ use serde::Serialize;
 use crate::case::{Case, CaseError};
 use crate::cli::facts::Described;
 use crate::cli::offline::{Offline, Own};
+use crate::cli::progress::Progress;
 use crate::cli::{DNS_SUFFIX, NO, Output, Perspective, Seen, colours, fail, fail_with, load_bootstrap, print};
 use crate::judge::Outcome;
 use remote::{Remote, RemoteError};
@@ -49,7 +50,7 @@ pub(super) struct Args {
     #[command(flatten)]
     described: Described,
     /// Text or JSON
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
 }
 
@@ -58,9 +59,7 @@ const EXAMPLES: &str = "Examples:
       --peer cluster.local/ns/default/sa/frontend --path /api/v1/data
   meshgate explain --bootstrap sidecar.yaml --request requests.yaml --output json
   meshgate explain --admin --method DELETE --path /api/v1/data
-  meshgate explain --bootstrap sidecar.yaml --to http://backend.shop:8080/
-
-Exit status: 0 allowed (with --to: would be sent), 1 refused (with many: one of them is), 2 the input is wrong.";
+  meshgate explain --bootstrap sidecar.yaml --to http://backend.shop:8080/";
 
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
@@ -161,6 +160,7 @@ fn decide(
 ) -> Result<Vec<Explained>, ExitCode> {
     let Seen { directory, settings, bootstrap } = perspective.resolve()?;
     let surroundings = bootstrap.as_ref().map_or_else(|| Surroundings::alone(DNS_SUFFIX), Surroundings::from);
+    let _progress = Progress::new(format!("reading {}", directory.display()));
     let resources = Resources::read(&directory, &settings, &surroundings);
     if resources.problems().iter().any(Problem::is_error) {
         return Err(fail_with(resources.problems()));
@@ -201,6 +201,7 @@ fn ask(
     let bootstrap = bootstrap.map_err(|problems| fail_with(&problems))?;
     let own = || bootstrap.map_or_else(|| DEFAULT_ADMIN.to_owned(), |bootstrap| bootstrap.admin.address.to_string());
     let remote = Remote::new(&address.unwrap_or_else(own)).map_err(fail)?;
+    let _progress = Progress::new("asking the proxy");
     let mut explained = Vec::new();
     for one in asked {
         one.case.check().map_err(|error| one.fail(error.field, &error.message))?;

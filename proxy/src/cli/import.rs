@@ -11,10 +11,13 @@ mod text;
 
 use std::process::ExitCode;
 
+use meshgate_config::source::Source;
 use meshgate_config::{Bootstrap, ClusterKey};
 use meshgate_policy::Settings;
+use serde_json::{Value, json};
 
-use crate::cli::{NO, Perspective, complain, fail, print};
+use crate::cli::progress::Progress;
+use crate::cli::{NO, Output, Perspective, complain, fail, print};
 use crate::clusters::wire::Exported;
 use crate::runtime;
 use target::{FromFiles, FromGateway, HostPort};
@@ -46,6 +49,9 @@ pub(super) struct Args {
     /// Do not look up host names: leave `ip` out
     #[arg(long)]
     no_resolve: bool,
+    /// Text, which is YAML, or JSON
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 const EXAMPLES: &str = "Examples:
@@ -54,9 +60,7 @@ const EXAMPLES: &str = "Examples:
   meshgate import --for default/default/default/cluster-2 \\
       --cluster default/default/default/cluster-1=cluster-1/,192.168.1.110:81 \\
       --cluster default/default/default/cluster-3=cluster-3/,192.168.1.110:83
-  meshgate import --bootstrap sidecar.yaml --from-gateway default/default/default/cluster-1=gateway.example:15443
-
-Exit status: 0 everything is imported, 1 something was left out, 2 the input is wrong or a gateway did not answer.";
+  meshgate import --bootstrap sidecar.yaml --from-gateway default/default/default/cluster-1=gateway.example:15443";
 
 /// One cluster's list, and where its gateway is.
 #[derive(Debug)]
@@ -82,8 +86,17 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 fn import(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { perspective, mut clusters, from_gateway, cluster_key, gateway_host, gateway_port, importer, no_resolve } =
-        args;
+    let Args {
+        perspective,
+        mut clusters,
+        from_gateway,
+        cluster_key,
+        gateway_host,
+        gateway_port,
+        importer,
+        no_resolve,
+        output,
+    } = args;
     let (settings, bootstrap) = match perspective.settings() {
         Ok(settings) => settings,
         Err(status) => return Ok(status),
@@ -99,7 +112,10 @@ fn import(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(bootstrap) = &bootstrap {
         offers.extend(from_gateways(from_gateway, bootstrap)?);
     }
-    anyhow::ensure!(!offers.is_empty(), "nothing to import from: give --cluster, --from-gateway or --resources");
+    anyhow::ensure!(
+        !offers.is_empty(),
+        "nothing to import from: give --cluster, or --from-gateway, or --resources with --cluster-key, --gateway-host and --gateway-port"
+    );
     offers.sort_by(|one, other| one.cluster.cmp(&other.cluster));
     if let Some(twice) =
         offers.windows(2).find_map(|pair| (pair.first()?.cluster == pair.last()?.cluster).then(|| pair.first())?)
@@ -113,10 +129,23 @@ fn import(args: Args) -> anyhow::Result<ExitCode> {
     complaints.notes.iter().for_each(|note| complain(format_args!("warning: {note}")));
     complaints.left_out.iter().for_each(|line| complain(format_args!("left out: {line}")));
     let all: Vec<_> = imports.iter().map(|import| text::yaml(import, &resolved)).collect();
-    if !all.is_empty() {
-        print(all.join("---\n").trim_end())?;
+    match output {
+        Output::Json => print(format_args!("{:#}", list(&all)?))?,
+        Output::Text if all.is_empty() => {}
+        Output::Text => print(all.join("---\n").trim_end())?,
     }
     Ok(if complaints.left_out.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+}
+
+/// All of them as `kubectl` takes them: what was written as YAML, read once more, so that both are the same.
+fn list(imports: &[String]) -> anyhow::Result<Value> {
+    let read = |text: &String| -> anyhow::Result<Vec<Value>> {
+        let source = Source::read("the import", text.as_bytes()).map_err(|problem| anyhow::anyhow!("{problem}"))?;
+        let documents = source.documents().into_iter().map(|document| document.parse());
+        documents.collect::<Result<_, _>>().map_err(|problem| anyhow::anyhow!("{problem}"))
+    };
+    let items: Vec<Value> = imports.iter().map(read).collect::<anyhow::Result<Vec<_>>>()?.concat();
+    Ok(json!({ "apiVersion": "v1", "kind": "List", "items": items }))
 }
 
 fn from_files(
@@ -137,6 +166,7 @@ fn from_gateways(gateways: Vec<FromGateway>, bootstrap: &Bootstrap) -> anyhow::R
         return Ok(Vec::new());
     }
     let runtime = runtime::local()?;
+    let _progress = Progress::new("asking gateways");
     let asking = |from: FromGateway| {
         let (cluster, exported) = runtime.block_on(live::ask(&from, bootstrap))?;
         Ok(Offer { cluster, exported, gateway: from.gateway })

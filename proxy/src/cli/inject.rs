@@ -99,9 +99,7 @@ enum Labels {
 const EXAMPLES: &str = "Examples:
   meshgate inject deployment.yaml | kubectl apply -f -
   kubectl get deployment web -o yaml | meshgate inject --native-sidecar | kubectl apply -f -
-  meshgate inject --uninject deployment.yaml
-
-Exit status: 0 done, 1 a document is refused (nothing is printed), 2 the arguments are wrong or a file cannot be read.";
+  meshgate inject --uninject deployment.yaml";
 
 /// What was done, for standard error.
 #[derive(Debug, Default)]
@@ -131,6 +129,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
     }
     for line in &report.lines {
         complain(line);
+    }
+    if report.lines.is_empty() {
+        complain("note: there is no workload in it that a sidecar could be put into; it is printed as it came");
     }
     match std::io::stdout().write_all(output.as_bytes()).and_then(|()| std::io::stdout().flush()) {
         Ok(()) => ExitCode::SUCCESS,

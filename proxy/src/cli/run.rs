@@ -1,14 +1,15 @@
 //! `meshgate run`: the proxy itself.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::app::{App, StartError};
-use crate::cli::{fail, fail_with, load_bootstrap};
-use crate::{descriptors, log};
+use meshgate_identity::IdentityError;
 
-/// It had started, and ended although nobody asked it to: a defect. Whoever starts it again finds the same input, which is good.
-const BROKE: u8 = 3;
+use crate::app::{App, StartError};
+use crate::cli::status::BROKE;
+use crate::cli::{fail, fail_advising, fail_with, load_bootstrap};
+use crate::{descriptors, log};
 
 /// Options of `meshgate run`.
 #[derive(Debug, clap::Args)]
@@ -29,10 +30,38 @@ pub(super) fn run(args: &Args) -> ExitCode {
     bootstrap.limits.connections = descriptors::fit(bootstrap.limits.connections, descriptors::raise());
     match App::open(bootstrap).and_then(App::run) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(StartError::Config(problems)) => fail_with(&problems),
         Err(error @ StartError::Broke(_)) => {
             fail(error);
             ExitCode::from(BROKE)
         }
-        Err(error) => fail(error),
+        Err(error) => match advice(&error) {
+            Some(advice) => fail_advising(error, advice),
+            None => fail(error),
+        },
+    }
+}
+
+/// What to do about it, where that is not the operating system's to say.
+fn advice(error: &StartError) -> Option<String> {
+    use IdentityError::{Expired, KeyMismatch, NotSvid, NotYetValid, Untrusted, WrongWorkload};
+    let shown = |file: &Path| format!("`meshgate ca show {}` says what is in it", file.display());
+    match error {
+        StartError::Bind { source, address, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(format!(
+            "ports below 1024, as {}, take the capability NET_BIND_SERVICE; one above takes none",
+            address.port()
+        )),
+        StartError::Identity(
+            Expired { file, .. } | NotYetValid { file, .. } | NotSvid { file, .. } | WrongWorkload { file, .. },
+        ) => Some(shown(file)),
+        StartError::Identity(Untrusted { file, bundle, .. }) => Some(format!(
+            "`meshgate ca verify {} --roots {}` looks again once either is replaced",
+            file.display(),
+            bundle.display()
+        )),
+        StartError::Identity(KeyMismatch { certificate, .. }) => {
+            Some(format!("both must be of one issue; {}", shown(certificate)))
+        }
+        _ => None,
     }
 }

@@ -19,6 +19,7 @@ use clap::ValueEnum;
 use meshgate_config::{Bootstrap, Problem};
 use meshgate_policy::Settings;
 
+use crate::cli::progress::Progress;
 use crate::cli::{NO, Perspective, colours, fail, fail_with, print};
 use crate::judge::Answer;
 use coverage::Coverage;
@@ -34,7 +35,7 @@ pub(super) struct Args {
     #[command(flatten)]
     perspective: Perspective,
     /// Text, JSON or JUnit's XML
-    #[arg(long, value_enum, default_value_t = Output::Text)]
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
     output: Output,
     /// Write JUnit's XML to a file as well
     #[arg(long, value_name = "FILE")]
@@ -56,9 +57,7 @@ A test:
     cases:
     - name: strangers get nothing
       request: {peer: cluster.local/ns/default/sa/other, path: /api/v1/data}
-      expect: deny
-
-Exit status: 0 every case is as expected, 1 some are not, 2 the input is wrong.";
+      expect: deny";
 
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -118,6 +117,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Err(problems) => return fail_with(&problems),
     };
     let given = Given { settings, bootstrap, resources: args.perspective.resources.clone() };
+    let progress = Progress::new("running tests");
     let mut coverage = Coverage::default();
     let mut outcomes = Vec::new();
     let mut problems: Vec<Problem> = Vec::new();
@@ -127,6 +127,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
             Err(found) => problems.extend(found.into_iter().filter(|one| !problems.contains(one)).collect::<Vec<_>>()),
         }
     }
+    drop(progress);
     if !problems.is_empty() {
         return fail_with(&problems);
     }

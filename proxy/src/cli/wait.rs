@@ -9,9 +9,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, StatusCode};
 use http_body_util::Full;
+use serde_json::json;
 use tokio::time::{self, Instant};
 
-use crate::cli::{NO, admin, complain, fail};
+use crate::cli::progress::Progress;
+use crate::cli::{NO, Output, admin, advice, complain, fail, hint, print};
 use crate::runtime;
 
 /// Between two looks: an application's start is held up by no more than this, and a second of looks costs next to nothing.
@@ -22,7 +24,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Options of `meshgate wait`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 the proxy is ready, 1 it was not in time, 2 the arguments are wrong.")]
 pub(super) struct Args {
     /// The proxy's admin endpoint; of one that listens at every address, loopback is asked
     #[arg(long, value_name = "ADDRESS", env = "MESHGATE_ADMIN_ADDRESS", default_value = "127.0.0.1:15000")]
@@ -30,6 +31,9 @@ pub(super) struct Args {
     /// How long to wait
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration)]
     timeout: Duration,
+    /// Text, which is nothing when it is ready, or JSON
+    #[arg(short, long, value_enum, default_value_t = Output::Text)]
+    output: Output,
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -38,19 +42,28 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(args: &Args) -> ExitCode {
     let Some(address) = admin::address(&args.admin).map(reachable) else {
-        return fail(format_args!("--admin: `{}` is no address: expected such as 127.0.0.1:15021", args.admin));
+        return fail(admin::no_address(&args.admin));
     };
     let runtime = match runtime::local() {
         Ok(runtime) => runtime,
         Err(error) => return fail(error),
     };
-    match runtime.block_on(until_ready(address, args.timeout)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(last) => {
-            complain(format_args!("the proxy at {address} is not ready after {:?}: {last}", args.timeout));
-            ExitCode::from(NO)
+    let began = Instant::now();
+    let progress = Progress::new(format!("waiting for the proxy at {address}"));
+    let reason = runtime.block_on(until_ready(address, args.timeout)).err();
+    drop(progress);
+    if args.output == Output::Json {
+        let waited = began.elapsed().as_secs_f64();
+        let found =
+            json!({ "ready": reason.is_none(), "address": address, "waited_seconds": waited, "reason": reason });
+        if let Err(error) = print(found) {
+            return fail(error);
         }
     }
+    let Some(last) = reason else { return ExitCode::SUCCESS };
+    complain(format_args!("the proxy at {address} is not ready after {:?}: {last}", args.timeout));
+    advice::of_system(&last).iter().for_each(hint);
+    ExitCode::from(NO)
 }
 
 /// Nobody can connect to "every address".

@@ -24,7 +24,7 @@ pub(super) struct Remote {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum RemoteError {
     /// What was given is no address.
-    #[error("--admin: `{0}` is no address: expected such as 127.0.0.1:15000 or http://localhost:15000")]
+    #[error("{}", admin::no_address(.0))]
     Address(String),
     /// The proxy could not be asked.
     #[error("cannot ask the proxy at {address}: {why}")]

@@ -1,17 +1,25 @@
 //! `meshgate check`.
 
+use std::fs;
+
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{deny_all_and_allow, folder, meshgate};
 use crate::support::backend::{deny_path, policy};
 
+/// Of one policy that is good.
+const NONE: &str = "no problems: 1 object in 1 file\n";
+
 #[test]
 fn check_is_content_with_good_resources() {
     let dir = folder(&policy("allow-get", "{rules: [{to: [{operation: {methods: [GET]}}]}]}"));
-    assert_eq!(meshgate(dir.path(), &["check", "--resources", "."]), (0, "no problems\n".into(), String::new()));
+    for place in [&["--resources", "."][..], &["."], &["policy.yaml"]] {
+        assert_eq!(meshgate(dir.path(), &[&["check"], place].concat()), (0, NONE.into(), String::new()), "{place:?}");
+    }
     let (status, json, _) = meshgate(dir.path(), &["check", "--resources", ".", "--strict", "--output", "json"]);
-    assert_eq!((status, serde_json::from_str::<Value>(&json).unwrap()), (0, serde_json::json!({ "problems": [] })));
+    let expected = serde_json::json!({ "problems": [], "errors": 0, "warnings": 0, "files": 1, "objects": 1 });
+    assert_eq!((status, serde_json::from_str::<Value>(&json).unwrap()), (0, expected));
 }
 
 #[test]
@@ -31,7 +39,12 @@ fn check_names_the_place_of_each_error() {
         let arguments = [&["check", "--resources", "."], strict].concat();
         let (status, text, _) = meshgate(dir.path(), &arguments);
         assert_eq!(status, 2, "{text}");
-        assert!(text.contains("policy.yaml:4: AuthorizationPolicy default/deny-path: spec"), "{text}");
+        assert!(text.contains("policy.yaml:4:"), "{text}");
+        assert!(text.contains(": error: AuthorizationPolicy default/deny-path: spec"), "{text}");
+        let shown: Vec<_> = text.lines().filter(|line| line.starts_with("  ")).collect();
+        let [source, mark] = shown[..] else { panic!("{text}") };
+        assert_eq!(mark.find("^^^^^^"), source.find("actoin"), "{text}");
+        assert!(text.ends_with("\n1 error: 1 object in 1 file\n"), "{text}");
     }
     let (status, json, _) = meshgate(dir.path(), &["check", "--resources", ".", "--output", "json"]);
     let problem = &serde_json::from_str::<Value>(&json).unwrap()["problems"][0];
@@ -42,6 +55,26 @@ fn check_names_the_place_of_each_error() {
         "{problem}"
     );
     assert!(problem["message"].as_str().unwrap().contains("`actoin`"), "{problem}");
+    let line = fs::read_to_string(dir.path().join("policy.yaml")).unwrap().lines().nth(3).unwrap().to_owned();
+    assert_eq!(problem["column"], line.find("actoin").unwrap() + 1, "{problem}");
+}
+
+#[test]
+fn check_of_nothing_says_that_there_was_nothing() {
+    let dir = TempDir::new().unwrap();
+    let (status, text, errors) = meshgate(dir.path(), &["check", "."]);
+    assert_eq!((status, text.as_str()), (0, "no problems: 0 objects in 0 files\n"));
+    assert!(errors.starts_with("hint: there was nothing to check"), "{errors}");
+}
+
+#[test]
+fn what_a_file_holds_cannot_forge_lines_of_the_report() {
+    let dir = folder(
+        "apiVersion: security.istio.io/v1\nkind: AuthorizationPolicy\nmetadata: {name: a}\nspec: {\u{85}x: \t1}\n",
+    );
+    let (status, text, _) = meshgate(dir.path(), &["check", "."]);
+    assert_eq!(status, 2, "{text}");
+    assert!(!text.contains(['\u{85}', '\t']), "{text:?}");
 }
 
 #[test]
@@ -66,12 +99,17 @@ fn check_and_explain_want_to_be_told_where_to_look() {
 fn check_leaves_out_what_is_allowed_on_the_command_line() {
     let dir = folder(&deny_all_and_allow());
     let allow = ["check", "--resources", ".", "--deny-warnings", "--allow", "MG005", "--allow", "MG001"];
-    assert_eq!(meshgate(dir.path(), &allow), (0, "no problems\n".into(), String::new()));
+    let none = "no problems: 2 objects in 1 file\n";
+    assert_eq!(meshgate(dir.path(), &allow), (0, none.into(), String::new()));
     let unknown = ["check", "--resources", ".", "--strict", "--allow", "MG999", "--allow", "MG001"];
     let (status, text, _) = meshgate(dir.path(), &unknown);
     assert_eq!(
         (status, text.as_str()),
-        (1, "--allow: `MG999` is not the code of a finding: see `meshgate check --list`\n")
+        (
+            1,
+            "--allow: warning: `MG999` is not the code of a finding: see `meshgate check --list`\n\
+            1 warning: 2 objects in 1 file\n"
+        )
     );
 }
 
@@ -85,7 +123,8 @@ fn check_leaves_out_what_an_object_says_is_meant() {
         ))
     };
     let strict = ["check", "--resources", ".", "--strict"];
-    assert_eq!(meshgate(annotated("MG001").path(), &strict), (0, "no problems\n".into(), String::new()));
+    let none = "no problems: 2 objects in 1 file\n";
+    assert_eq!(meshgate(annotated("MG001").path(), &strict), (0, none.into(), String::new()));
     let (status, text, _) = meshgate(annotated("MG002").path(), &strict);
     assert!(status == 1 && text.contains("MG001"), "{text}");
     let (status, text, _) = meshgate(annotated("mg001, MG001").path(), &strict);
@@ -135,6 +174,9 @@ fn check_answers_code_scanning() {
 fn check_passes_over_policy_tests_beside_the_policies() {
     let dir = folder(&policy("allow-get", "{rules: [{to: [{operation: {methods: [GET]}}]}]}"));
     let test = "apiVersion: test.meshgate.io/v1\nkind: PolicyTest\nmetadata: {name: t}\nspec: {cases: []}\n";
-    std::fs::write(dir.path().join("policy-test.yaml"), test).unwrap();
-    assert_eq!(meshgate(dir.path(), &["check", "--resources", ".", "--strict"]).1, "no problems\n");
+    fs::write(dir.path().join("policy-test.yaml"), test).unwrap();
+    assert_eq!(
+        meshgate(dir.path(), &["check", "--resources", ".", "--strict"]).1.split(':').next(),
+        Some("no problems")
+    );
 }

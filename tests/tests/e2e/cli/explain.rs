@@ -238,13 +238,13 @@ fn explain_names_the_place_of_a_mistake_in_a_request() {
         std::fs::write(&requests, text).unwrap();
         let (status, output, errors) = meshgate(dir.path(), &[&EXPLAIN[..], &["--request", "requests.txt"]].concat());
         assert_eq!((status, output.as_str()), (2, ""), "{text}: {errors}");
-        assert!(errors.starts_with(expected), "{text}: {errors}");
+        assert!(errors.starts_with(&format!("error: {expected}")), "{text}: {errors}");
     }
     std::fs::write(&requests, "a".repeat(5 << 20)).unwrap();
     let (status, _, errors) = meshgate(dir.path(), &[&EXPLAIN[..], &["--request", "requests.txt"]].concat());
-    assert_eq!((status, errors.as_str()), (2, "requests.txt: is larger than 4 MiB, the most that is read\n"));
+    assert_eq!((status, errors.as_str()), (2, "error: requests.txt: is larger than 4 MiB, the most that is read\n"));
     let (status, _, errors) = meshgate(dir.path(), &[&EXPLAIN[..], &["--request", "nowhere.yaml"]].concat());
-    assert!(status == 2 && errors.starts_with("nowhere.yaml: cannot be read"), "{errors}");
+    assert!(status == 2 && errors.starts_with("error: nowhere.yaml: cannot be read"), "{errors}");
 }
 
 #[test]

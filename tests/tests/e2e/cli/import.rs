@@ -59,7 +59,7 @@ fn exports_of_two_clusters_make_one_import_that_is_read_back() {
     fs::write(dir.path().join("two/import.yaml"), format!("{IMPORT}{policy}")).unwrap();
     assert_eq!(
         meshgate(dir.path(), &["check", "--strict", "--resources", "two"]),
-        (0, "no problems\n".to_owned(), String::new())
+        (0, "no problems: 2 objects in 1 file\n".to_owned(), String::new())
     );
     // Of one cluster, the other way to say it; and nobody imports from itself.
     let one = [
@@ -91,7 +91,7 @@ fn accounts_that_differ_are_read_back_for_each_endpoint() {
     fs::write(dir.path().join("two/import.yaml"), text).unwrap();
     assert_eq!(
         meshgate(dir.path(), &["check", "--strict", "--resources", "two"]),
-        (0, "no problems\n".to_owned(), String::new())
+        (0, "no problems: 1 object in 1 file\n".to_owned(), String::new())
     );
 }
 

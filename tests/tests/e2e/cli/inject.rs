@@ -54,7 +54,7 @@ fn a_refused_document_prints_nothing_of_any() {
     assert!(errors.starts_with("error: <stdin>:20: Pod p: spec.hostNetwork: "), "{errors}");
     assert!(errors.ends_with("nothing is printed, because a document is refused\n"), "{errors}");
     let (status, _, errors) = meshgate(dir.path(), &["inject", "missing.yaml"]);
-    assert!(status == 2 && errors.starts_with("missing.yaml: cannot be read: "), "{errors}");
+    assert!(status == 2 && errors.starts_with("error: missing.yaml: cannot be read: "), "{errors}");
 }
 
 #[test]

@@ -228,7 +228,7 @@ fn a_suite_that_is_not_found_does_not_pass() {
         assert!(status == 2 && errors.contains(expected), "{text}: {errors}");
     }
     let (status, _, errors) = test(&dir, &["nowhere"]);
-    assert!(status == 2 && errors.starts_with("nowhere: cannot be read"), "{errors}");
+    assert!(status == 2 && errors.starts_with("error: nowhere: cannot be read"), "{errors}");
     fs::write(dir.path().join("t.yaml"), format!("{}#{}", suite(PASSES), "a".repeat(5 << 20))).unwrap();
     let (status, _, errors) = test(&dir, &[]);
     assert!(status == 2 && errors.contains("t.yaml: is larger than 4 MiB"), "{errors}");
