@@ -155,6 +155,10 @@ impl Tally {
         let excuse = match bad {
             Bad::Broken(_) if withdrawn => Some("broken off when a policy refused it"),
             Bad::Lost(_) | Bad::Status(503, _) if withdrawn && excusable => Some("under way when a policy refused it"),
+            // It was sent again, into the same instant at the other endpoint: one after the other they say no.
+            Bad::Status(503, text) if withdrawn && text == "upstream closed the connection" => {
+                Some("under way at either endpoint when a policy refused it")
+            }
             Bad::Broken(_) if died_with => Some("broken off when an application was killed"),
             Bad::Lost(_) | Bad::Status(502 | 503, _) if died_with && excusable => {
                 Some("on its way to an application that was killed")
