@@ -265,6 +265,11 @@ fn one_framing<B>(seen: &Seen, request: &Request<B>) -> Result<(), ProxyError> {
     if seen.content_lengths > 1 {
         return Err(bad("repeated content-length"));
     }
+    // Over HTTP/1 the guard has seen to it; HTTP/2's library takes an empty one for none, and a server may not.
+    let length = request.headers().get(header::CONTENT_LENGTH).filter(|_| seen.content_lengths == 1);
+    if length.is_some_and(|length| length.is_empty() || !length.as_bytes().iter().all(u8::is_ascii_digit)) {
+        return Err(bad("content-length that is no number"));
+    }
     Ok(())
 }
 
@@ -309,6 +314,10 @@ fn one_path<B>(request: &mut Request<B>, level: Level) -> Result<(), ProxyError>
     let Some(target) = uri.path_and_query() else { return Err(bad("no path")) };
     if target == "*" && request.method() != Method::OPTIONS {
         return Err(bad("* is for OPTIONS alone"));
+    }
+    // What is left of a fragment without a path reads as / and is written as nothing: another request line than was judged.
+    if target == "/" && *target != PathAndQuery::from_static("/") {
+        return Err(bad("a fragment for a path"));
     }
     let normalized = match normalize(target.as_str(), level) {
         Ok(Cow::Borrowed(_)) => return Ok(()),

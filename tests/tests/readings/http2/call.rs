@@ -120,6 +120,8 @@ pub(super) struct Call {
     pub(super) data: Vec<Vec<u8>>,
     pub(super) trailers: Option<Vec<Field>>,
     pub(super) end: End,
+    /// Its head and its trailers come in several frames, cut anywhere.
+    pub(super) cut: bool,
     /// Nothing is wrong with it.
     pub(super) plain: bool,
 }
@@ -131,6 +133,7 @@ impl Call {
         if !plain && dice.one_in(16) {
             call.end = End::Reset;
         }
+        call.cut = dice.one_in(6);
         call
     }
 
@@ -154,7 +157,7 @@ impl Call {
         }
         let trailers = dice.one_in(6).then(|| vec![field(("x", "y"))]);
         let end = if dice.one_in(4) && trailers.is_none() { End::Empty } else { End::Last };
-        Self { fields, data, trailers, end, plain: true }
+        Self { fields, data, trailers, end, cut: false, plain: true }
     }
 
     fn odd(dice: &mut Dice) -> Self {
@@ -184,7 +187,7 @@ impl Call {
             let count = 1 + dice.below(2);
             (0..count).map(|_| field(TRAILERS[dice.below(TRAILERS.len())])).collect()
         });
-        let mut call = Self { fields, data, trailers, end: End::Last, plain: false };
+        let mut call = Self { fields, data, trailers, end: End::Last, cut: false, plain: false };
         if dice.one_in(4) {
             call.end = End::Empty;
         }

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version};
@@ -20,6 +21,7 @@ use meshgate::http::server::{LocalExecutor, STREAM_WINDOW, connection_window};
 use meshgate_policy::normalize::Level;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, spawn_local};
+use tokio::time::timeout;
 
 use super::call::Call;
 use super::wire::{Client, Ended};
@@ -29,6 +31,9 @@ use crate::reader::{Kind, STRICT};
 
 /// Of a pipe: more than all that is in it at once.
 const ROOM: usize = 1 << 20;
+
+/// Whoever says nothing for so long says nothing any more: all of this is in memory.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// As by default (`limits.concurrentStreams`).
 const STREAMS: u32 = 100;
@@ -166,7 +171,7 @@ async fn forward(request: Request<Incoming>, record: &Rc<Record>, kept: &Kept) {
 /// Answers what by the letter is a whole request, and keeps all there is.
 async fn application(mut far: DuplexStream, record: Rc<Record>) {
     let (mut sent, mut answered) = (Vec::new(), false);
-    while far.read_buf(&mut sent).await.is_ok_and(|count| count > 0) {
+    while let Ok(Ok(1..)) = timeout(PATIENCE, far.read_buf(&mut sent)).await {
         if !answered && STRICT.read(Kind::Request, &sent, 0).is_ok() {
             answered = true;
             let _ = far.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;

@@ -107,7 +107,7 @@ impl Client {
     fn head(&mut self, dice: &mut Dice, out: &mut Vec<u8>, stream: u32, call: &Call, number: usize, is_last: bool) {
         let own = (super::NUMBER.as_bytes().to_vec(), number.to_string().into_bytes());
         let fields: Vec<Field> = call.fields.iter().cloned().chain([own]).collect();
-        self.block(dice, out, stream, &fields, is_last);
+        self.block(dice, out, stream, &fields, call.cut, is_last);
     }
 
     fn step(&mut self, dice: &mut Dice, out: &mut Vec<u8>, stream: u32, step: &Step<'_>, is_last: bool) {
@@ -119,16 +119,16 @@ impl Client {
                 out.extend(frame(DATA, end | PADDED, stream, &payload));
             }
             Step::Data(piece) => out.extend(frame(DATA, end, stream, piece)),
-            Step::Trailers(fields) => self.block(dice, out, stream, fields, true),
+            Step::Trailers(fields, cut) => self.block(dice, out, stream, fields, *cut, true),
             Step::Reset => out.extend(frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())),
         }
     }
 
     /// HEADERS, and CONTINUATION where it is cut.
-    fn block(&mut self, dice: &mut Dice, out: &mut Vec<u8>, stream: u32, fields: &[Field], is_last: bool) {
+    fn block(&mut self, dice: &mut Dice, out: &mut Vec<u8>, stream: u32, fields: &[Field], cut: bool, is_last: bool) {
         let mut block = Vec::new();
         fields.iter().for_each(|field| self.field(dice, &mut block, field));
-        let cuts = if dice.one_in(6) { 1 + dice.below(2) } else { 0 };
+        let cuts = if cut { 1 + dice.below(2) } else { 0 };
         let mut ends: Vec<usize> = (0..cuts).map(|_| dice.below(block.len())).chain([block.len()]).collect();
         ends.sort_unstable();
         let mut start = 0;
@@ -226,7 +226,8 @@ impl Client {
 /// What comes behind a head.
 enum Step<'a> {
     Data(&'a [u8]),
-    Trailers(&'a [Field]),
+    /// Their fields, and whether they are cut.
+    Trailers(&'a [Field], bool),
     Reset,
 }
 
@@ -235,7 +236,7 @@ struct Steps<'a>(Vec<Step<'a>>);
 impl<'a> Steps<'a> {
     fn of(call: &'a Call) -> Self {
         let mut steps: Vec<_> = call.data.iter().map(|piece| Step::Data(piece)).collect();
-        steps.extend(call.trailers.as_deref().map(Step::Trailers));
+        steps.extend(call.trailers.as_deref().map(|fields| Step::Trailers(fields, call.cut)));
         match call.end {
             End::Last => {}
             End::Empty if call.trailers.is_some() => {}
