@@ -52,8 +52,8 @@ pub(super) fn strict(call: &Call) -> Option<Meaning> {
 }
 
 /// What is left of a request that the library below the product (h2 0.4) lets through although it is malformed: what made it so is
-/// left out, and nobody sees more of it than this, neither policies nor the application. Pseudo fields in trailers it takes no notice
-/// of; and where a block of fields is cut into frames within a field, it forgets what was wrong with those before the cut.
+/// left out, and nobody sees more of it than this, neither policies nor the application. It takes no notice of pseudo fields in
+/// trailers, nor of a scheme beside Host instead of an authority; and where a block of fields is cut into frames within a field, it forgets what was wrong with those before the cut.
 pub(super) fn left_by_the_library(call: &Call) -> Call {
     let mut left = call.clone();
     let forgotten = |name: &[u8]| call.cut && (name.is_empty() || OF_CONNECTION.contains(&name));
@@ -66,6 +66,9 @@ pub(super) fn left_by_the_library(call: &Call) -> Call {
         seen.push(name.clone());
         !left_out
     });
+    if call.values(":authority").next().is_none() {
+        left.fields.iter_mut().filter(|field| field.0 == b":scheme").for_each(|field| field.1 = b"http".to_vec());
+    }
     if let Some(trailers) = &mut left.trailers {
         trailers.retain(|(name, _)| !name.starts_with(b":") && !forgotten(name));
     }
