@@ -114,7 +114,8 @@ fn goes_out_as_read(call: &Call, meaning: &Meaning, record: &Record, what: &dyn 
         assert_eq!(read.body, meaning.body, "{}: {}", reader.name, what());
     }
     let lines = lines(&sent);
-    let came = |line: &Field| call.fields.contains(line) || [b"cookie".as_slice(), b"host"].contains(&line.0.as_slice());
+    let came =
+        |line: &Field| call.fields.contains(line) || [b"cookie".as_slice(), b"host"].contains(&line.0.as_slice());
     for line in &lines {
         let frames = line.0 == b"content-length" && line.1 == meaning.body.len().to_string().as_bytes()
             || line.0 == b"transfer-encoding" && line.1 == b"chunked";

@@ -8,22 +8,53 @@ const METHODS: [&str; 12] =
     ["GET", "GET", "POST", "POST", "PUT", "HEAD", "OPTIONS", "CONNECT", "get", "G(T", "GE T", "GET / HTTP/1.1\r\nx:"];
 const SCHEMES: [&str; 8] = ["http", "http", "https", "HTTP", "ftp", "", "http\r\nx: y", "http://a/?"];
 const AUTHORITIES: [&str; 16] = [
-    "a", "a", "a:80", "A", "b", "", "a@b", "a b", "a,b", "a/b", "a#b", "a:b", "[::1]:80", "a\r\nx: y", "a?b", "\u{e9}",
+    "a",
+    "a",
+    "a:80",
+    "A",
+    "b",
+    "",
+    "a@b",
+    "a b",
+    "a,b",
+    "a/b",
+    "a#b",
+    "a:b",
+    "[::1]:80",
+    "a\r\nx: y",
+    "a?b",
+    "\u{e9}",
 ];
 const PATHS: [&str; 24] = [
-    "/", "/a", "/a", "/a/b?c=d", "//a/./b", "/a%2fb", "/a/../b", "/%61", "/a;b", "/..;/a", "*", "", "a", "http://b/a",
-    "/a#b", "#", "/a b", "/a HTTP/1.1\r\nhost: b\r\n\r\n", "/a\tb", "/a\0", "/\u{e9}", "/a?b c", "/a\\b", "/<a>",
+    "/",
+    "/a",
+    "/a",
+    "/a/b?c=d",
+    "//a/./b",
+    "/a%2fb",
+    "/a/../b",
+    "/%61",
+    "/a;b",
+    "/..;/a",
+    "*",
+    "",
+    "a",
+    "http://b/a",
+    "/a#b",
+    "#",
+    "/a b",
+    "/a HTTP/1.1\r\nhost: b\r\n\r\n",
+    "/a\tb",
+    "/a\0",
+    "/\u{e9}",
+    "/a?b c",
+    "/a\\b",
+    "/<a>",
 ];
 const LENGTHS: [&str; 13] =
     ["0", "4", "5", "05", "+5", "-1", "5, 5", "5 5", "0x5", "", "18446744073709551621", "5\u{b}", "5\r\nx: y"];
-const LENGTH_NAMES: [&str; 6] = [
-    "content-length",
-    "content-length",
-    "content-length",
-    "Content-Length",
-    "content_length",
-    "content-length ",
-];
+const LENGTH_NAMES: [&str; 6] =
+    ["content-length", "content-length", "content-length", "Content-Length", "content_length", "content-length "];
 const FIELDS: [(&str, &str); 44] = [
     ("x", "y"),
     ("x", "y"),

@@ -66,7 +66,7 @@ pub(super) fn left_by_the_library(call: &Call) -> Call {
         seen.push(name.clone());
         !left_out
     });
-    if call.values(":authority").next().is_none() {
+    if left.values(":authority").next().is_none() {
         left.fields.iter_mut().filter(|field| field.0 == b":scheme").for_each(|field| field.1 = b"http".to_vec());
     }
     if let Some(trailers) = &mut left.trailers {
@@ -122,6 +122,8 @@ const LENIENCIES: [Leniency; 7] = [
     ("takes _ for -", |call| {
         let names = call.fields.iter_mut().map(|field| &mut field.0);
         names.flatten().filter(|byte| **byte == b'_').for_each(|byte| *byte = b'-');
+        // Of the fields of a connection only one frames; the others say nothing to a server.
+        call.fields.retain(|field| !OF_CONNECTION.contains(&&*field.0) || field.0 == b"transfer-encoding");
     }),
     ("merges trailers", |call| {
         // Those that the product lets go on: whatever frames or routes is taken out of them.
@@ -167,7 +169,8 @@ pub(super) fn dissenter(call: &Call, meaning: &Meaning) -> Option<String> {
 fn text(call: &Call, meaning: &Meaning) -> Vec<u8> {
     let path = without_fragment(call.values(":path").next().unwrap_or_default());
     let mut text = [&meaning.method, b" ".as_slice(), &path, b" HTTP/1.1\r\nhost: ", &meaning.host, b"\r\n"].concat();
-    let line = |text: &mut Vec<u8>, (name, value): &Field| text.extend([name, b": ".as_slice(), value, b"\r\n"].concat());
+    let line =
+        |text: &mut Vec<u8>, (name, value): &Field| text.extend([name, b": ".as_slice(), value, b"\r\n"].concat());
     let regular = call.fields.iter().filter(|field| !field.0.starts_with(b":") && field.0 != b"host");
     regular.for_each(|field| line(&mut text, field));
     if call.values("content-length").next().is_some() {

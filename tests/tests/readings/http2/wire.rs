@@ -68,7 +68,8 @@ impl Client {
     /// Sends all of these, frame by frame among each other, and waits for what each comes to. `None` when the connection ends.
     pub(super) async fn ask(&mut self, dice: &mut Dice, calls: &[Call], number: usize) -> Option<Vec<Ended>> {
         let mut bytes = Vec::new();
-        let (mut ended, mut streams, mut open) = (vec![None; calls.len()], BTreeMap::new(), Vec::<(u32, Steps<'_>)>::new());
+        let (mut ended, mut streams, mut open) =
+            (vec![None; calls.len()], BTreeMap::new(), Vec::<(u32, Steps<'_>)>::new());
         let mut coming = calls.iter().enumerate();
         loop {
             if (open.is_empty() || dice.one_in(2))
@@ -167,7 +168,8 @@ impl Client {
             block.push(0x80 | index);
             return;
         }
-        let name = NAMES.iter().find(|(name, _)| name.as_bytes() == field.0).filter(|_| way > 0).map(|(_, index)| *index);
+        let name =
+            NAMES.iter().find(|(name, _)| name.as_bytes() == field.0).filter(|_| way > 0).map(|(_, index)| *index);
         match (way, name) {
             (3, name) => {
                 block.push(0x40 | name.unwrap_or(0));
