@@ -98,6 +98,9 @@ pub fn sanitise_request<B>(request: &mut Request<B>, level: Level, told: ClientC
     if http2 && request.headers().values().any(has_blank_around) {
         return Err(bad("blanks around a value"));
     }
+    if http2 && request.headers().keys().any(has_quote) {
+        return Err(bad("a quote in the name of a field"));
+    }
     let headers = request.headers_mut();
     seen.remove_hop_by_hop(headers);
     if seen.identity {
@@ -114,6 +117,11 @@ pub fn sanitise_request<B>(request: &mut Request<B>, level: Level, told: ClientC
 fn has_blank_around(value: &HeaderValue) -> bool {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
+}
+
+/// The library takes a quote for a part of a name, which it is not (RFC 9110, section 5.6.2): over HTTP/1 the guard has seen to it.
+fn has_quote(name: &HeaderName) -> bool {
+    name.as_str().contains('"')
 }
 
 /// HTTP/2 may split a cookie into lines, which are one value to everybody else (RFC 9113, section 8.2.3).
@@ -179,7 +187,7 @@ pub fn sanitise_trailers(trailers: &mut HeaderMap) {
     for name in names.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS, &REQUEST_ID]) {
         trailers.remove(name);
     }
-    remove_all(trailers, |name| claims_identity(name) || is_spelled(name, &ONE_SPELLING));
+    remove_all(trailers, |name| claims_identity(name) || is_spelled(name, &ONE_SPELLING) || has_quote(name));
 }
 
 /// Whether a name is one of [`CLAIMS`] to a server that takes `_` for `-` (CGI, WSGI).

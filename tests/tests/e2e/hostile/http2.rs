@@ -70,6 +70,7 @@ fn http_2_fields_that_would_mean_something_else_in_http_1_go_nowhere() {
                 ("x\r\ny", "a"),
                 ("x:", "a"),
                 ("x y", "a"),
+                ("x\"y", "a"),
                 ("", "a"),
                 // HTTP/1 would lose the blanks, and what a policy has judged would not be what is read.
                 ("x", " a"),
