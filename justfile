@@ -39,6 +39,10 @@ fuzz seconds="60":
 soak seconds="600":
     cargo bench --locked --profile profiling -p meshgate-tests --bench soak -- --seconds {{ seconds }}
 
+# An hour of the same at a fifth of the pace, with the goals of one: memory within 1 MiB an hour, times within twice the quiet ones
+soak-hour rate="200":
+    cargo bench --locked --profile profiling -p meshgate-tests --bench soak -- --gentle --rate {{ rate }}
+
 # The walk-throughs on this machine: real processes, real certificates, no root
 demo *arguments: release
     ${CARGO_TARGET_DIR:-target}/release/meshgate demo {{ arguments }}

@@ -69,6 +69,7 @@ http {{
   server {{
     listen {listen};
     location / {{ default_type text/plain; return 200 "{body}"; }}
+    location = /served {{ stub_status; }}
   }}
 }}
 """
@@ -142,7 +143,8 @@ backend application
 """
 
 
-def start_meshgate(stack, layout, binary, access_log):
+def start_meshgate(stack, layout, binary, access_log, server=None):
+    """A pair; what is in `server` is in the server side's bootstrap file too."""
     os.mkdir(layout.path("resources"))
     # Apart from what the proxies watch, as a log is in use.
     os.mkdir(layout.path("logs"))
@@ -160,7 +162,7 @@ def start_meshgate(stack, layout, binary, access_log):
         file = layout.path(f"meshgate-{side}.yaml")
         admin = {"address": layout.address(2 if side == "server" else 1, 15000)}
         log = {"path": layout.path(f"logs/access-{side}.log") if access_log else "off"}
-        write(file, json.dumps({**bootstrap(name), **listeners, "admin": admin, "accessLog": log}))
+        write(file, json.dumps({**bootstrap(name), **listeners, "admin": admin, "accessLog": log, **(server or {} if side == "server" else {})}))
         command = [binary, "run", "--bootstrap", file]
         processes[side] = start(stack, layout, f"meshgate-{side}", PROXY_CPU, command, [address])
     return Pair(

@@ -10,6 +10,7 @@ use meshgate_identity::ca::{Authority, IssueOptions};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::profile::Profile;
 use crate::setting::{ACCOUNTS, BACKENDS, Setting};
 use crate::tally::{Kill, Tally};
 
@@ -22,30 +23,34 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    pub(crate) fn start(setting: &Rc<Setting>, tally: &Rc<Tally>) -> Self {
-        tally.faulty.set(true);
+    pub(crate) fn start(setting: &Rc<Setting>, tally: &Rc<Tally>, profile: &Profile) -> Self {
         let over = Rc::<Cell<bool>>::default();
-        let again = |every: u64, fault: fn(&Setting, &Tally, u64)| {
+        let again = |every: Duration, fault: fn(&Setting, &Tally, u64)| {
             let (setting, tally, over) = (Rc::clone(setting), Rc::clone(tally), Rc::clone(&over));
             tokio::task::spawn_local(async move {
                 let mut number = 0;
                 while !over.get() {
-                    sleep(Duration::from_secs(every)).await;
-                    number += 1;
-                    fault(&setting, &tally, number);
+                    sleep(every).await;
+                    if tally.faulty.get() {
+                        number += 1;
+                        fault(&setting, &tally, number);
+                    }
                 }
             })
         };
-        let (kept, told, stop) = (Rc::clone(setting), Rc::clone(tally), Rc::clone(&over));
+        let (kept, told, stop, every) = (Rc::clone(setting), Rc::clone(tally), Rc::clone(&over), profile.kills);
         let killing = tokio::task::spawn_local(async move {
             let mut number = 0;
             while !stop.get() {
-                sleep(Duration::from_secs(10)).await;
-                number += 1;
-                application(&kept, &told, number % BACKENDS.len()).await;
+                sleep(every).await;
+                if told.faulty.get() {
+                    number += 1;
+                    application(&kept, &told, number % BACKENDS.len()).await;
+                }
             }
         });
-        let tasks = vec![again(1, policies), again(5, certificates), killing];
+        let times = tokio::task::spawn_local(quiet_times(Rc::clone(tally), Rc::clone(&over), *profile));
+        let tasks = vec![again(profile.policies, policies), again(profile.certificates, certificates), killing, times];
         Self { over, tasks }
     }
 
@@ -57,7 +62,23 @@ impl Faults {
     }
 }
 
-/// One path is refused for four seconds of eight; everything else stays allowed, each second by other words.
+/// Says when things go wrong, and when not: at first, and again.
+async fn quiet_times(tally: Rc<Tally>, over: Rc<Cell<bool>>, profile: Profile) {
+    loop {
+        let began = Instant::now();
+        sleep(profile.quiet).await;
+        tally.faulty.set(true);
+        while profile.again.is_none_or(|again| began.elapsed() < again) {
+            if over.get() {
+                return;
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
+        tally.faulty.set(false);
+    }
+}
+
+/// One path is refused four times of eight; everything else stays allowed, each time by other words.
 pub(crate) fn policies(setting: &Setting, tally: &Tally, number: u64) {
     let policy = |name: &str, action: &str, rules: &str| {
         format!(

@@ -22,9 +22,6 @@ use crate::echo::{TAG, pattern};
 use crate::setting::{SERVICE, Setting};
 use crate::tally::{Asked, Bad, Good, Tally};
 
-/// Between two requests of one client: together some hundred a second, on two cores that do everything else too.
-const PACE: Duration = Duration::from_millis(20);
-
 /// No answer takes longer, whatever is killed meanwhile.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -108,17 +105,35 @@ struct Client {
     setting: Rc<Setting>,
     tally: Rc<Tally>,
     over: Rc<Cell<bool>>,
+    pace: Rc<Pace>,
     number: u64,
     dice: Rc<Cell<u64>>,
 }
 
+/// So many requests a second of all clients together; what was missed is not made up for.
+struct Pace {
+    between: Duration,
+    next: Cell<Instant>,
+}
+
+impl Pace {
+    /// Waits until so many more may be sent.
+    async fn turn(&self, requests: u32) {
+        let at = self.next.get().max(Instant::now());
+        self.next.set(at + self.between * requests);
+        tokio::time::sleep_until(at).await;
+    }
+}
+
 impl Load {
-    pub(crate) fn start(setting: &Rc<Setting>, tally: &Rc<Tally>) -> Self {
+    pub(crate) fn start(setting: &Rc<Setting>, tally: &Rc<Tally>, rate: u32) -> Self {
         let over = Rc::<Cell<bool>>::default();
+        let pace = Rc::new(Pace { between: Duration::from_secs(1) / rate, next: Cell::new(Instant::now()) });
         let client = |number: u64| Client {
             setting: Rc::clone(setting),
             tally: Rc::clone(tally),
             over: Rc::clone(&over),
+            pace: Rc::clone(&pace),
             number,
             dice: Rc::new(Cell::new(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)),
         };
@@ -184,6 +199,7 @@ impl Client {
     async fn http1(self, keeps: bool) {
         let mut kept: Option<http1::SendRequest<Full<Bytes>>> = None;
         while !self.over.get() {
+            self.pace.turn(1).await;
             let mut sender = match kept.take().filter(|sender| !sender.is_closed()) {
                 Some(sender) => sender,
                 None => {
@@ -201,14 +217,14 @@ impl Client {
             if self.settle(&question, exchange).await && keeps {
                 kept = Some(sender);
             }
-            tokio::time::sleep(PACE).await;
         }
     }
 
     async fn http2(self) {
-        const STREAMS: usize = 6;
+        const STREAMS: u32 = 6;
         let mut kept: Option<http2::SendRequest<Full<Bytes>>> = None;
         while !self.over.get() {
+            self.pace.turn(STREAMS).await;
             let sender = match kept.take().filter(|sender| !sender.is_closed()) {
                 Some(sender) => sender,
                 None => {
@@ -231,13 +247,13 @@ impl Client {
                 stream.await.unwrap();
             }
             kept = Some(sender);
-            tokio::time::sleep(PACE * 4).await;
         }
     }
 
     /// Leaves in the middle of whatever it gets; an answer that was there before has to be a good one.
     async fn cutting(self) {
         while !self.over.get() {
+            self.pace.turn(1).await;
             let mut question = self.next();
             question.len += 64 * 1024;
             question.sometimes = false;
@@ -260,7 +276,6 @@ impl Client {
                 result
             };
             self.tally.ended(&question.asked(), result.unwrap_or(Ok(Good::Cut)));
-            tokio::time::sleep(PACE * 2).await;
         }
     }
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::profile::Wanted;
+
 /// How soon after an application's death whatever was on its way to it has ended.
 const PROMPTLY: Duration = Duration::from_secs(2);
 
@@ -74,8 +76,9 @@ pub(crate) struct Tally {
     /// Name and fault.
     unexplained: RefCell<Vec<(String, String)>>,
     slowest: Cell<Duration>,
-    /// Of answers: before there were faults, and since.
+    /// Of answers: while there were no faults, and while there were.
     times: [RefCell<Vec<Duration>>; 2],
+    /// Things go wrong now.
     pub(crate) faulty: Cell<bool>,
     pub(crate) kills: RefCell<Vec<Kill>>,
     /// When the policy about `sometimes` was written, and what it says.
@@ -152,6 +155,10 @@ impl Tally {
         let excuse = match bad {
             Bad::Broken(_) if withdrawn => Some("broken off when a policy refused it"),
             Bad::Lost(_) | Bad::Status(503, _) if withdrawn && excusable => Some("under way when a policy refused it"),
+            // It was sent again, into the same instant at the other endpoint: one after the other they say no.
+            Bad::Status(503, text) if withdrawn && text == "upstream closed the connection" => {
+                Some("under way at either endpoint when a policy refused it")
+            }
             Bad::Broken(_) if died_with => Some("broken off when an application was killed"),
             Bad::Lost(_) | Bad::Status(502 | 503, _) if died_with && excusable => {
                 Some("on its way to an application that was killed")
@@ -198,7 +205,7 @@ impl Tally {
         self.unexplained.borrow().iter().map(|(name, _)| name.clone()).collect()
     }
 
-    pub(crate) fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self, wanted: &Wanted) -> Vec<String> {
         let mut problems: Vec<String> =
             self.unexplained.borrow().iter().take(20).map(|(_, text)| text.clone()).collect();
         let ended = self.good.get() + self.refused.get() + self.cut.get();
@@ -216,6 +223,12 @@ impl Tally {
             if count == 0 {
                 problems.push(format!("nothing was {what}: the soak has not shown what it is for"));
             }
+        }
+        let [quiet, faulty] = [0, 1].map(|when| quantile(&mut self.times[when].borrow_mut(), 990));
+        if let Some(times) = wanted.times_quiet
+            && faulty > quiet * times
+        {
+            problems.push(format!("p99 {faulty:?} with faults, and at most {times} times {quiet:?} are wanted"));
         }
         problems
     }

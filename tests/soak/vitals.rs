@@ -7,6 +7,7 @@ use std::fs;
 use meshgate::sandbox::Sidecar;
 use tokio::time::Instant;
 
+use crate::profile::{Growth, Wanted};
 use crate::setting::Setting;
 
 /// A gauge of every worker's tasks.
@@ -14,13 +15,6 @@ const TASKS: &str = "mesh_tasks";
 
 /// Tasks that ended in a panic: none may.
 const PANICS: &str = "mesh_panics_total";
-
-/// How much more a process may hold in the end than after the warm-up, in KiB: what the allocator keeps for next time.
-const SLACK_KIB: u64 = 8 * 1024;
-
-/// How much a process may grow by in the later half of the soak, in KiB, as far as that is more than noise: fitted, so that one
-/// look does not decide.
-const GROWTH_KIB: f64 = 2.0 * 1024.0;
 
 /// Open for a while yet, such as a connection that is just being closed.
 const SLACK_COUNT: u64 = 4;
@@ -70,7 +64,7 @@ impl Vitals {
     }
 
     /// After the load has ended and connections had time to close.
-    pub(crate) async fn problems(&mut self, setting: &Setting) -> Vec<String> {
+    pub(crate) async fn problems(&mut self, setting: &Setting, wanted: &Wanted) -> Vec<String> {
         let end = look(setting).await;
         let mut problems = Vec::new();
         for (name, first) in &self.first {
@@ -80,17 +74,19 @@ impl Vitals {
                     problems.push(format!("{name}: {now} {what}, and at most {most} are wanted"));
                 }
             };
-            compare("KiB under load", last.kib, first.kib + SLACK_KIB);
-            compare("KiB at rest", end.kib, first.kib + SLACK_KIB);
+            compare("KiB under load", last.kib, first.kib + wanted.kib);
+            compare("KiB at rest", end.kib, first.kib + wanted.kib);
             // At rest there is less of everything than under load, and very little in all.
             compare("descriptors at rest", end.descriptors, self.idle[name].descriptors + SLACK_COUNT);
             compare("tasks at rest", end.tasks, self.idle[name].tasks + SLACK_COUNT);
             compare("panics", end.panics, 0);
-            let grown = grown(self.memory.get(name).map_or(&[], Vec::as_slice));
-            if grown > GROWTH_KIB {
-                problems.push(format!(
-                    "{name}: grown by {grown:.0} KiB in the later half, and at most {GROWTH_KIB} are wanted"
-                ));
+            let looks = self.memory.get(name).map_or(&[][..], Vec::as_slice);
+            let (grown, most, when) = match wanted.growth {
+                Growth::Later(most) => (grown(later(looks)), most, "in the later half"),
+                Growth::Hour(most) => (slope(looks), most, "an hour since the warm-up"),
+            };
+            if grown > most {
+                problems.push(format!("{name}: grown by {grown:.0} KiB {when}, and at most {most} are wanted"));
             }
         }
         self.last = end;
@@ -102,11 +98,13 @@ impl fmt::Display for Vitals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, first) in &self.first {
             let (last, idle) = (self.last[name], self.idle[name]);
+            let looks = self.memory.get(name).map_or(&[][..], Vec::as_slice);
             writeln!(
                 f,
-                "{name}: {} KiB after the warm-up, {:+.0} KiB an hour since, {} at rest; descriptors {} before, {} at rest; tasks {} before, {} at rest",
+                "{name}: {} KiB after the warm-up, {:+.0} KiB an hour since, {:+.0} in the later half, {} at rest; descriptors {} before, {} at rest; tasks {} before, {} at rest",
                 first.kib,
-                slope(self.memory.get(name).map_or(&[], Vec::as_slice)),
+                slope(looks),
+                slope(later(looks)),
                 last.kib,
                 idle.descriptors,
                 last.descriptors,
@@ -145,10 +143,13 @@ fn grown(looks: &[(Instant, u64)]) -> f64 {
     slope(looks) * took / 3600.0
 }
 
-/// KiB an hour, by least squares over the later half of the looks.
+fn later(looks: &[(Instant, u64)]) -> &[(Instant, u64)] {
+    &looks[looks.len() / 2..]
+}
+
+/// KiB an hour, by least squares.
 #[allow(clippy::cast_precision_loss, reason = "a figure for people")]
 fn slope(looks: &[(Instant, u64)]) -> f64 {
-    let looks = &looks[looks.len() / 2..];
     let Some((first, _)) = looks.first() else { return 0.0 };
     let points: Vec<_> = looks.iter().map(|(at, kib)| ((*at - *first).as_secs_f64() / 3600.0, *kib as f64)).collect();
     let mean = |of: fn(&(f64, f64)) -> f64| points.iter().map(of).sum::<f64>() / points.len() as f64;

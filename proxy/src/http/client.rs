@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 use version::Begun;
+pub use version::as_http1;
 
 use crate::circuit::Use;
 use crate::error::{ErrorKind, ProxyError};
@@ -147,7 +148,7 @@ async fn send_http1(
     mut request: Request<RequestBody>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
-    version::as_http1(&mut request);
+    as_http1(&mut request);
     let current = slot.generation(worker.identity.borrow().generation());
     headers::prepare_http1(&mut request);
     loop {

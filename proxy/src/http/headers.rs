@@ -98,6 +98,9 @@ pub fn sanitise_request<B>(request: &mut Request<B>, level: Level, told: ClientC
     if http2 && request.headers().values().any(has_blank_around) {
         return Err(bad("blanks around a value"));
     }
+    if http2 && request.headers().keys().any(has_quote) {
+        return Err(bad("a quote in the name of a field"));
+    }
     let headers = request.headers_mut();
     seen.remove_hop_by_hop(headers);
     if seen.identity {
@@ -114,6 +117,11 @@ pub fn sanitise_request<B>(request: &mut Request<B>, level: Level, told: ClientC
 fn has_blank_around(value: &HeaderValue) -> bool {
     let is_blank = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     is_blank(value.as_bytes().first()) || is_blank(value.as_bytes().last())
+}
+
+/// The library takes a quote for a part of a name, which it is not (RFC 9110, section 5.6.2): over HTTP/1 the guard has seen to it.
+fn has_quote(name: &HeaderName) -> bool {
+    name.as_str().contains('"')
 }
 
 /// HTTP/2 may split a cookie into lines, which are one value to everybody else (RFC 9113, section 8.2.3).
@@ -179,7 +187,7 @@ pub fn sanitise_trailers(trailers: &mut HeaderMap) {
     for name in names.iter().chain([&KEEP_ALIVE, &PROXY_CONNECTION, &HTTP2_SETTINGS, &REQUEST_ID]) {
         trailers.remove(name);
     }
-    remove_all(trailers, |name| claims_identity(name) || is_spelled(name, &ONE_SPELLING));
+    remove_all(trailers, |name| claims_identity(name) || is_spelled(name, &ONE_SPELLING) || has_quote(name));
 }
 
 /// Whether a name is one of [`CLAIMS`] to a server that takes `_` for `-` (CGI, WSGI).
@@ -265,6 +273,11 @@ fn one_framing<B>(seen: &Seen, request: &Request<B>) -> Result<(), ProxyError> {
     if seen.content_lengths > 1 {
         return Err(bad("repeated content-length"));
     }
+    // Over HTTP/1 the guard has seen to it; HTTP/2's library takes an empty one for none, and a server may not.
+    let length = request.headers().get(header::CONTENT_LENGTH).filter(|_| seen.content_lengths == 1);
+    if length.is_some_and(|length| length.is_empty() || !length.as_bytes().iter().all(u8::is_ascii_digit)) {
+        return Err(bad("content-length that is no number"));
+    }
     Ok(())
 }
 
@@ -309,6 +322,10 @@ fn one_path<B>(request: &mut Request<B>, level: Level) -> Result<(), ProxyError>
     let Some(target) = uri.path_and_query() else { return Err(bad("no path")) };
     if target == "*" && request.method() != Method::OPTIONS {
         return Err(bad("* is for OPTIONS alone"));
+    }
+    // What is left of a fragment without a path reads as / and is written as nothing: another request line than was judged.
+    if target == "/" && *target != PathAndQuery::from_static("/") {
+        return Err(bad("a fragment for a path"));
     }
     let normalized = match normalize(target.as_str(), level) {
         Ok(Cow::Borrowed(_)) => return Ok(()),

@@ -242,7 +242,10 @@ fn a_refused_answer_over_http_2_does_not_wait_for_the_upload() {
     });
 }
 
-async fn http2_client(mesh: &Mesh) -> http2::SendRequest<Empty<Bytes>> {
+async fn http2_client<B>(mesh: &Mesh) -> http2::SendRequest<B>
+where
+    B: hyper::body::Body<Data = Bytes, Error = std::convert::Infallible> + Unpin + 'static,
+{
     let stream = TcpStream::connect(mesh.frontend.outbound()).await.unwrap();
     let (sender, connection) = http2::handshake(Local, TokioIo::new(stream)).await.unwrap();
     tokio::task::spawn_local(connection);

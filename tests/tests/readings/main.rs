@@ -20,6 +20,7 @@
 mod answers;
 mod bytes;
 mod dice;
+mod http2;
 #[path = "../e2e/hostile/generated/levels.rs"]
 #[allow(clippy::redundant_pub_crate, unreachable_pub, reason = "shared with the end-to-end tests")]
 mod levels;

@@ -46,7 +46,7 @@ impl Watch for Begun {
 }
 
 /// The request as HTTP/1 has it: a path, and a Host.
-pub(super) fn as_http1<B>(request: &mut Request<B>) {
+pub fn as_http1<B>(request: &mut Request<B>) {
     let Some(authority) = request.uri().authority() else { return };
     // An authority is made of what may stand in a value.
     if let Ok(host) = HeaderValue::from_str(authority.as_str()) {

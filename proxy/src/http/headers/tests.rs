@@ -37,6 +37,8 @@ fn refuses_what_two_parsers_could_read_differently() {
         ("an encoding by another name", "/", &[("host", "a"), ("transfer_encoding", "chunked")]),
         ("an address by another name", "/", &[("host", "a"), ("x_forwarded-for", "1.1.1.1")]),
         ("both framings", "/", &[("host", "a"), ("content-length", "3"), ("transfer-encoding", "chunked")]),
+        ("a length of nothing", "/", &[("host", "a"), ("content-length", "")]),
+        ("a length with a sign", "/", &[("host", "a"), ("content-length", "+3")]),
         ("two lengths", "/", &[("host", "a"), ("content-length", "3"), ("content-length", "3")]),
         ("unknown coding", "/", &[("host", "a"), ("transfer-encoding", "gzip, chunked")]),
         ("chunked twice", "/", &[("host", "a"), ("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")]),
@@ -51,6 +53,22 @@ fn refuses_what_two_parsers_could_read_differently() {
 fn forwards_the_path_that_is_judged() {
     let request = sanitised("/a/../b//c/%2e%2e/d?x=../y", &[("host", "a")]).unwrap();
     assert_eq!(request.uri().path_and_query().unwrap(), "/b/d?x=../y");
+}
+
+#[test]
+fn a_fragment_without_a_path_is_refused_over_http_2() {
+    // As the library makes it of `:path: #x`: it reads as /, and would go out as nothing.
+    for path in ["#", "#x", "#/admin"] {
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(http::uri::Scheme::HTTP);
+        parts.authority = Some("a".parse().unwrap());
+        parts.path_and_query = Some(path.parse().unwrap());
+        let mut request = request("/", &[]);
+        (*request.uri_mut(), *request.version_mut()) = (Uri::from_parts(parts).unwrap(), Version::HTTP_2);
+        let error = sanitise_request(&mut request, Level::None, ClientCert::Remove).expect_err(path);
+        assert_eq!(error.kind, ErrorKind::BadRequest, "{path}");
+    }
+    assert!(sanitised("/", &[("host", "a")]).is_ok());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Response;
+use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Frame;
 use meshgate::sandbox::until;
@@ -87,10 +87,7 @@ fn a_reader_that_stalls_stalls_the_writer_and_costs_no_memory() {
             let mut client = Wire::connect((mesh.frontend.outbound().ip(), port).into()).await;
             client.send(get("/")).await;
             until("the application to stall", async || stalled.get().then_some(())).await.unwrap();
-            let after = [peak(&mesh.frontend), peak(mesh.backend())];
-            for (before, after) in before.into_iter().zip(after) {
-                assert!(after < before + MOST_STALLED, "tcp: {tcp}: from {} to {} KiB", before >> 10, after >> 10);
-            }
+            little_more(&mesh, before, if tcp { "TCP" } else { "HTTP/1" });
             // It was held up, not lost: all goes on when the reader does.
             assert_eq!(count(client.stream(), 64 * MIB).await >> 20, 64);
         }
@@ -124,31 +121,77 @@ fn http_2_streams_that_nobody_reads_cost_no_memory_beyond_their_windows() {
             let frame = soon("more", first.frame()).await.unwrap().unwrap();
             read += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
-        for (sidecar, before) in [&mesh.frontend, mesh.backend()].into_iter().zip(before) {
-            let after = peak(sidecar);
-            assert!(after < before + MOST_STALLED, "from {} to {} KiB", before >> 10, after >> 10);
-        }
+        little_more(&mesh, before, "HTTP/2");
     });
+}
+
+/// Writes until nothing is taken any more, which must be long before the end.
+async fn until_stalled(stream: &mut TcpStream) {
+    let block = vec![b'x'; 64 * 1024];
+    let mut written = 0;
+    while let Ok(Ok(len)) = timeout(STALLED, stream.write(&block)).await {
+        written += len as u64;
+        assert!(written < LARGE, "the upload was taken in whole, and the application has read nothing");
+    }
 }
 
 #[test]
 fn an_application_that_does_not_read_stalls_the_upload_and_costs_no_memory() {
     run(async {
-        let app = App::tcp(async |_held: TcpStream| std::future::pending().await).await;
-        let mesh = Mesh::of(app.address()).await;
-        let before = [peak(&mesh.frontend), peak(mesh.backend())];
-        let mut client = mesh.wire().await;
-        client.send(format!("PUT / HTTP/1.1\r\nhost: {BACKEND}\r\ncontent-length: {LARGE}\r\n\r\n")).await;
-        let stream = client.stream();
-        let block = vec![b'x'; 64 * 1024];
-        let mut written = 0;
-        while let Ok(Ok(len)) = timeout(STALLED, stream.write(&block)).await {
-            written += len as u64;
-            assert!(written < LARGE, "the upload was taken in whole, and the application has read nothing");
-        }
-        for (sidecar, before) in [&mesh.frontend, mesh.backend()].into_iter().zip(before) {
-            let after = peak(sidecar);
-            assert!(after < before + MOST_STALLED, "from {} to {} KiB", before >> 10, after >> 10);
+        for tcp in [false, true] {
+            let app = App::tcp(async move |_held: TcpStream| std::future::pending().await).await;
+            let mut spec = Spec::of(&[app.address()]).with_virtual();
+            spec.port_name = if tcp { "tcp" } else { "http" };
+            let mesh = Mesh::start(spec).await;
+            let before = [peak(&mesh.frontend), peak(mesh.backend())];
+            let mut client = if tcp { mesh.virtual_wire().await } else { mesh.wire().await };
+            client.send(format!("PUT / HTTP/1.1\r\nhost: {BACKEND}\r\ncontent-length: {LARGE}\r\n\r\n")).await;
+            until("its arrival", async || (app.connections() == 1).then_some(())).await.unwrap();
+            until_stalled(client.stream()).await;
+            little_more(&mesh, before, if tcp { "TCP" } else { "HTTP/1" });
         }
     });
+}
+
+#[test]
+fn http_2_uploads_that_an_application_does_not_read_stall_and_cost_no_memory() {
+    run(async {
+        const STREAMS: u64 = 3;
+        let came = Rc::<Cell<u64>>::default();
+        let counted = Rc::clone(&came);
+        let app = App::http2(async move |request| {
+            counted.set(counted.get() + 1);
+            let _held = request;
+            std::future::pending::<Response<Frames>>().await
+        })
+        .await;
+        let mesh = Mesh::of(app.address()).await;
+        let before = [peak(&mesh.frontend), peak(mesh.backend())];
+        let mut clients = Vec::new();
+        for _ in 0..STREAMS {
+            let (body, frames) = Frames::channel();
+            let mut sender = http2_client(&mesh).await;
+            let request = Request::put(format!("http://{BACKEND}/")).body(frames).unwrap();
+            clients.push((tokio::task::spawn_local(async move { sender.send_request(request).await }), body));
+        }
+        until("their arrival", async || (came.get() == STREAMS).then_some(())).await.unwrap();
+        for (_, body) in &clients {
+            let mut written = 0;
+            let block = Bytes::from_static(&[0; 64 * 1024]);
+            while let Ok(Ok(())) = timeout(STALLED, body.send(Frame::data(block.clone()))).await {
+                written += block.len() as u64;
+                assert!(written < LARGE, "the upload was taken in whole, and the application has read nothing");
+            }
+        }
+        assert!(clients.iter().all(|(request, _)| !request.is_finished()), "one has ended");
+        little_more(&mesh, before, "HTTP/2");
+    });
+}
+
+/// What has stalled has cost neither proxy more than buffers.
+fn little_more(mesh: &Mesh, before: [u64; 2], what: &str) {
+    for (sidecar, before) in [&mesh.frontend, mesh.backend()].into_iter().zip(before) {
+        let after = peak(sidecar);
+        assert!(after < before + MOST_STALLED, "{what}: from {} to {} KiB", before >> 10, after >> 10);
+    }
 }
