@@ -14,7 +14,7 @@ use super::multicluster::Domains;
 use super::{
     Admin, Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings, WorkloadSettings,
     app_probes, detection, environment, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers,
-    telemetry,
+    telemetry, tracing,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -193,6 +193,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let headers = headers::headers(&mut v, &raw.headers);
     let extension_providers = providers::read(&mut v, raw.extension_providers);
     let (metrics, access_log) = telemetry::telemetry(&mut v, raw.metrics, &raw.access_log);
+    let tracing = tracing::tracing(&mut v, raw.tracing);
     let (jwks, log) = (jwks(&mut v, raw.jwks), log(&mut v, raw.log));
     let (timeouts, http) = (limits::timeouts(&mut v, raw.timeouts), limits::http(&mut v, raw.http));
     let (limits, hand_over) = (limits::limits(&mut v, &raw.limits), hand_over::hand_over(&mut v, raw.hand_over));
@@ -223,6 +224,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             jwks,
             metrics,
             access_log,
+            tracing,
             log,
             workers: raw.workers,
             timeouts,
