@@ -218,6 +218,9 @@ impl Report {
             line.text("path", target);
         }
         line.text("protocol", version(request.version()));
+        if let Some(span) = &self.0.span {
+            line.display("trace_id", format_args!("{:032x}", span.trace));
+        }
         let known = [
             ("user_agent", &header::USER_AGENT),
             ("request_id", &headers::REQUEST_ID),

@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_secs(5);
 const QUEUE: usize = 2048;
 const BATCH: usize = 512;
 
-/// A span is some hundreds of bytes, and may be made five thousand: more of them than this are no sidecar's memory.
+/// A span is some two kilobytes, and may be made seven: more of them than this are no sidecar's memory.
 const QUEUE_MOST: usize = 65_536;
 
 /// Fields that the protocol itself writes, or that are of one hop.

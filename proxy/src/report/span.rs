@@ -1,6 +1,6 @@
 //! What a report tells of a request that is traced.
 //!
-//! Attributes are OpenTelemetry's where its semantic conventions (1.40: HTTP, network, client and server) have one; who talks to whom goes by the names
+//! Attributes are OpenTelemetry's where its semantic conventions (HTTP, RPC, network, client and server) have one; who talks to whom goes by the names
 //! of the metrics' labels, so that one finds the other; the response flags are Envoy's.
 
 use std::time::{Duration, SystemTime};
@@ -68,7 +68,9 @@ impl Inner {
             span.number("http.response.status_code", self.code.into());
         }
         if let Some(status) = self.grpc_status {
-            span.text("rpc.response.status_code", status);
+            if let Ok(number) = status.parse() {
+                span.number("rpc.grpc.status_code", number);
+            }
         }
         span.text("response_flags", self.flags);
         if let Some(by) = &self.refused_by {
