@@ -204,16 +204,9 @@ impl App {
             admin.abort();
         }
         let cause = cause.or_delay(&shared, &mut stop).await;
-        let drained = Instant::now() + shared.bootstrap.timeouts.drain;
-        finish(&shared, &controller, &mut stop, workers, cause).await?;
+        finish(&shared, &controller, &mut stop, workers, exporting, cause).await?;
         if let Some(writer) = access_log {
             writer.close();
-        }
-        if let Some(exporting) = exporting {
-            tokio::select! {
-                () = exporting.finish(drained) => {}
-                name = stop.next() => tracing::warn!("{name}: the last spans are lost"),
-            }
         }
         refused.map_or(Ok(()), Err)
     }
@@ -355,6 +348,7 @@ async fn finish(
     controller: &Controller,
     stop: &mut signal::Stop,
     workers: Workers,
+    exporting: Option<Exporting>,
     cause: Cause,
 ) -> Result<(), StartError> {
     let in_time = cause == Cause::Asked || cause.is_handed_over();
@@ -374,7 +368,8 @@ async fn finish(
         }
         stop.next().await
     };
-    let mut deadline = std::pin::pin!(tokio::time::sleep(shared.bootstrap.timeouts.drain));
+    let drained = Instant::now() + shared.bootstrap.timeouts.drain;
+    let mut deadline = std::pin::pin!(tokio::time::sleep_until(drained));
     tokio::select! {
         biased;
         _ = done.wait_for(|done| *done) => {}
@@ -392,6 +387,7 @@ async fn finish(
     if cause == Cause::Broke {
         return Err(StartError::Broke(io::Error::other("a worker ended, and nobody asked it to")));
     }
+    Exporting::finish(exporting, drained, stop.next()).await;
     tracing::info!("ended");
     Ok(())
 }

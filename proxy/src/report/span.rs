@@ -67,10 +67,8 @@ impl Inner {
         if self.code != 0 {
             span.number("http.response.status_code", self.code.into());
         }
-        if let Some(status) = self.grpc_status {
-            if let Ok(number) = status.parse() {
-                span.number("rpc.grpc.status_code", number);
-            }
+        if let Some(Ok(number)) = self.grpc_status.map(str::parse) {
+            span.number("rpc.grpc.status_code", number);
         }
         span.text("response_flags", self.flags);
         if let Some(by) = &self.refused_by {

@@ -41,7 +41,12 @@ pub struct Ours {
 impl Caller {
     /// What these headers say.
     pub fn read(headers: &HeaderMap) -> Self {
-        Self { w3c: w3c::read(headers), single: b3::single(headers), multi: b3::multi(headers) }
+        let w3c = w3c::read(headers);
+        if w3c.is_some_and(|w3c| !w3c.is_sampled()) {
+            // Most are like that, and of them nothing is changed.
+            return Self { w3c, ..Self::default() };
+        }
+        Self { w3c, single: b3::single(headers), multi: b3::multi(headers) }
     }
 
     /// The trace and its last span.

@@ -86,13 +86,19 @@ impl Exporting {
         Tracer::new(&self.settings, self.queue.clone(), Arc::clone(&self.full), &self.metrics)
     }
 
-    /// Sends what there is, once, until a deadline; for a second in any case, if the collector takes that long.
-    pub async fn finish(mut self, deadline: Instant) {
+    /// Sends what there is, once, until a deadline or until it is cut; for a second in any case, if the collector takes that long.
+    pub async fn finish<T>(this: Option<Self>, deadline: Instant, cut: impl Future<Output = T>) {
+        let Some(mut this) = this else { return };
         // One that has panicked has nothing left to send.
-        let _ = self.end.send(true);
+        let _ = this.end.send(true);
         let deadline = deadline.max(Instant::now() + LAST_MIN);
-        if tokio::time::timeout_at(deadline, &mut self.task).await.is_err() {
-            self.task.abort();
+        let in_time = tokio::select! {
+            biased;
+            done = tokio::time::timeout_at(deadline, &mut this.task) => done.is_ok(),
+            _ = cut => false,
+        };
+        if !in_time {
+            this.task.abort();
             tracing::warn!("spans are lost: the collector did not take the last ones in time");
         }
     }
@@ -135,18 +141,18 @@ impl Work {
     }
 
     /// The next batch, if there is anything to send.
-    fn gather(&mut self, batch: &mut Vec<Box<Span>>) -> bool {
+    fn gather(&mut self, batch: &mut Vec<Span>) -> bool {
         batch.clear();
         while batch.len() < self.settings.batch
             && let Ok(span) = self.spans.try_recv()
         {
-            batch.push(span);
+            batch.push(*span);
         }
         !batch.is_empty()
     }
 
     /// Tries until it is taken, is refused for good, or has been tried often enough; at the end, once more and no longer.
-    async fn deliver(&mut self, batch: &[Box<Span>], ends: &mut watch::Receiver<bool>) -> Result<Partly, ExportError> {
+    async fn deliver(&mut self, batch: &[Span], ends: &mut watch::Receiver<bool>) -> Result<Partly, ExportError> {
         let request = otlp::request(&self.resource, batch);
         let mut pause = PAUSE;
         for _ in 1..TRIES {
@@ -197,7 +203,7 @@ impl Work {
     }
 
     /// Nobody takes what is left, and there is no time to wait for somebody.
-    fn give_up(&mut self, batch: &mut Vec<Box<Span>>) {
+    fn give_up(&mut self, batch: &mut Vec<Span>) {
         let mut left = 0;
         while self.gather(batch) {
             left += batch.len() as u64;

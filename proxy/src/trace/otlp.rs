@@ -40,17 +40,13 @@ pub(super) fn resource(bootstrap: &Bootstrap, settings: &TracingSettings, id: &S
 }
 
 /// One batch.
-pub(super) fn request(resource: &Resource, spans: &[Box<Span>]) -> ExportTraceServiceRequest {
+pub(super) fn request(resource: &Resource, spans: &[Span]) -> ExportTraceServiceRequest {
     let scope = InstrumentationScope {
         name: "meshgate".to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ..InstrumentationScope::default()
     };
-    let spans = ScopeSpans {
-        scope: Some(scope),
-        spans: spans.iter().map(|span| message(span)).collect(),
-        ..ScopeSpans::default()
-    };
+    let spans = ScopeSpans { scope: Some(scope), spans: spans.iter().map(message).collect(), ..ScopeSpans::default() };
     let spans =
         ResourceSpans { resource: Some(resource.clone()), scope_spans: vec![spans], ..ResourceSpans::default() };
     ExportTraceServiceRequest { resource_spans: vec![spans] }

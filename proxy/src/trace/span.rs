@@ -109,7 +109,10 @@ impl Span {
     }
 
     fn ends(&mut self, key: &'static str, from: usize) {
-        let end = self.text.floor_char_boundary(self.text.len().min(from + VALUE_MAX));
+        let mut end = self.text.len().min(from + VALUE_MAX);
+        while !self.text.is_char_boundary(end) {
+            end -= 1;
+        }
         self.text.truncate(end);
         self.fields.push(Field::Text(key, end - from));
     }

@@ -86,7 +86,7 @@ fn a_trace_goes_from_the_caller_through_both_sidecars_to_the_application() {
                     ("user_agent.original", "test"),
                     ("response_flags", "-"),
                     ("reporter", reporter),
-                    ("source_workload", "frontend"),
+                    ("source_workload_namespace", "default"),
                     ("source_principal", "spiffe://cluster.local/ns/default/sa/frontend"),
                     ("destination_service", BACKEND),
                     ("destination_principal", "spiffe://cluster.local/ns/default/sa/backend"),
@@ -249,7 +249,7 @@ fn what_is_refused_says_by_whom_and_what_fails_is_an_error() {
             }
             let (reason, policy) = (server.at("reason"), server.at("policy"));
             if path == "/secret" {
-                assert_eq!((reason.as_str(), policy.contains("deny-it")), ("deny", true), "{reason} {policy}");
+                assert_eq!((reason.as_str(), policy.contains("deny-it")), ("deny_rule", true), "{reason} {policy}");
             } else {
                 assert_eq!((reason.as_str(), policy.as_str()), ("", ""));
             }

@@ -117,6 +117,12 @@ fn b3_is_read_in_both_its_forms() {
     }
     let short = Caller::read(&headers(&[("b3", "a3ce929d0e0e4736-00f067aa0ba902b7-1")]));
     assert_eq!(short.ids(), Some((0xa3ce_929d_0e0e_4736, SPAN)));
+}
+
+#[test]
+fn a_b3_that_is_none_counts_as_not_there() {
+    let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    let both = format!("{trace}-{span}");
     for text in [
         "",
         "2",
