@@ -19,6 +19,7 @@ mod listeners;
 mod multicluster;
 pub(crate) mod providers;
 mod telemetry;
+mod tracing;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -44,6 +45,7 @@ pub use limits::{EndpointLimits, Http2Limits, HttpSettings, Limits, Timeouts};
 pub use multicluster::{GatewaySettings, Multicluster, OutlierDetection, PeerCluster, PeerGateway, Retries};
 use providers::ExtensionProvider;
 pub use telemetry::{AccessLog, LogFilter, MetricsSettings};
+pub use tracing::{OtlpProtocol, TracingSettings};
 
 /// Settings of this process, checked.
 #[derive(Clone, Debug)]
@@ -98,6 +100,8 @@ pub struct Bootstrap {
     pub metrics: MetricsSettings,
     /// The access log.
     pub access_log: AccessLog,
+    /// Traces; `None` = this proxy takes no part in any.
+    pub tracing: Option<TracingSettings>,
     /// The process's own log.
     pub log: LogSettings,
     /// Worker threads; 0 = from the CPU quota.

@@ -74,8 +74,9 @@ pub use bootstrap::{
     AccessLog, Admin, AppCheck, AppProbe, Authorization, Bootstrap, Detection, EndpointLimits, ForwardClientCert,
     ForwardedFor, GatewaySettings, HandOver, HboneSettings, HeaderSettings, Http2Limits, HttpSettings,
     IdentitySettings, Inbound, InboundListener, Jwks, Limits, LogFilter, LogFormat, LogSettings, MetricsSettings,
-    Multicluster, OriginalDestination, Outbound, OutboundListener, OutlierDetection, PeerCluster, PeerGateway,
-    ResourceSettings, Retries, Role, Timeouts, TrafficPolicy, TrustedPeers, TunnelLimits, WorkloadSettings,
+    Multicluster, OriginalDestination, OtlpProtocol, Outbound, OutboundListener, OutlierDetection, PeerCluster,
+    PeerGateway, ResourceSettings, Retries, Role, Timeouts, TracingSettings, TrafficPolicy, TrustedPeers, TunnelLimits,
+    WorkloadSettings,
 };
 pub use clusters::{
     Balancer, CLUSTERSET_DOMAIN, ClusterKey, ClusterKeyError, Discovered, DiscoveredExport, DiscoveredPort, Export,

@@ -10,6 +10,7 @@ use meshgate::http::forwarded::Forwarded;
 use meshgate::http::headers::{self, CLIENT_CERT, ClientCert, FORWARDED_FOR};
 use meshgate::http::request_id::RequestIds;
 use meshgate::http::{deadline, expect};
+use meshgate::trace::context::{Caller, Ours};
 use meshgate_config::{ForwardClientCert, ForwardedFor, HeaderSettings};
 use meshgate_policy::normalize::{Level, normalize};
 
@@ -36,6 +37,7 @@ pub fn request_head(data: &[u8]) {
     let Some(mut request) = lines.next().and_then(|line| asked(*how, line)) else { return };
     *request.headers_mut() = fields(&mut lines);
     answer(request.headers());
+    traced(request.headers().clone());
     trailers(fields(&mut lines));
     let level = LEVELS[usize::from(how >> 2) % 4];
     let told = if how & 16 == 0 { ClientCert::Remove } else { ClientCert::Keep };
@@ -117,6 +119,17 @@ fn answer(fields: &HeaderMap) {
     *response.headers_mut() = fields.clone();
     headers::sanitise_response(&mut response);
     nothing_of_a_hop(response.headers());
+}
+
+/// Whatever trace a request says it is of, what we write is what the next one reads.
+fn traced(mut fields: HeaderMap) {
+    let came = Caller::read(&fields);
+    let (trace, parent) = came.ids().map_or((1, None), |(trace, span)| (trace, Some(span)));
+    assert!(trace != 0 && parent != Some(0), "zero is none");
+    let sampled = came.sampled().unwrap_or(true);
+    came.write(&mut fields, &Ours { trace, span: 2, parent, sampled });
+    let goes = Caller::read(&fields);
+    assert_eq!((goes.ids(), goes.sampled()), (Some((trace, 2)), Some(sampled)), "{fields:?}");
 }
 
 fn trailers(mut fields: HeaderMap) {

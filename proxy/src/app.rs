@@ -23,9 +23,11 @@ use self::succession::Succession;
 use crate::access_log::Writer;
 use crate::balance;
 use crate::clusters::Watchers;
+use crate::dial::DialError;
 use crate::drain::{self, Controller, Phase};
 use crate::hand_over::{HandOverError, Offer};
 use crate::readiness::Readiness;
+use crate::trace::{Exporter, Exporting};
 use crate::worker::Shared;
 use crate::{admin, jwks, reload, runtime, signal, workload_api};
 
@@ -51,6 +53,9 @@ pub enum StartError {
     /// The roots that keys are fetched by are not usable.
     #[error("jwks.trustBundle: {0}")]
     Jwks(#[from] jwks::FetchError),
+    /// The roots that the collector of traces is trusted by are not usable.
+    #[error("tracing.trustBundle: {0}")]
+    Tracing(DialError),
     /// A listener could not be bound.
     #[error("{what}: cannot listen on {address}: {source}")]
     Bind {
@@ -102,6 +107,7 @@ pub struct App {
     succession: Option<Succession>,
     access_log: Option<Writer>,
     jwks: jwks::Client,
+    exporter: Option<Exporter>,
 }
 
 impl App {
@@ -113,6 +119,7 @@ impl App {
         let identity = workload_api::open(&bootstrap)?;
         let config = ConfigStore::open(&bootstrap).map_err(StartError::Config)?;
         let jwks = jwks::Client::new(bootstrap.jwks.trust_bundle.as_ref())?;
+        let exporter = Exporter::new(&bootstrap, identity.current().svid().id()).map_err(StartError::Tracing)?;
         let access_log = match &bootstrap.access_log.path {
             Some(path) => Some(open_access_log(path)?),
             None => None,
@@ -127,7 +134,7 @@ impl App {
         let readiness = Readiness::new(["listeners", jwks::FIRST_FETCH]);
         let shared = Arc::new(Shared::new(bootstrap, own, readiness));
         let (config, identity) = (Arc::new(config), Arc::new(identity));
-        Ok(Self { shared, config, identity, sockets, admin, succession, access_log, jwks })
+        Ok(Self { shared, config, identity, sockets, admin, succession, access_log, jwks, exporter })
     }
 
     /// Serves until a signal ends it, or another process takes over.
@@ -143,7 +150,7 @@ impl App {
     }
 
     async fn serve(self) -> Result<(), StartError> {
-        let Self { shared, config, identity, sockets, admin, succession, access_log, jwks } = self;
+        let Self { shared, config, identity, sockets, admin, succession, access_log, jwks, exporter } = self;
         let mut stop = signal::Stop::listen()?;
         let (controller, drain) = drain::channel();
         reload::announce(&shared, &config.current(), &identity.current());
@@ -158,6 +165,7 @@ impl App {
         {
             return Ok(());
         }
+        let exporting = exporter.map(|exporter| exporter.start(&shared.metrics));
         let (started, starting) = mpsc::channel(sockets.len().max(1));
         let start = |sockets| WorkerStart {
             shared: Arc::clone(&shared),
@@ -167,6 +175,7 @@ impl App {
             sink: access_log
                 .as_ref()
                 .map(|log| log.sink(shared.metrics.access_log_dropped.clone()).shaped(&shared.bootstrap.access_log)),
+            tracer: exporting.as_ref().map(Exporting::tracer),
             drain: drain.clone(),
             sockets,
             started: started.clone(),
@@ -195,7 +204,7 @@ impl App {
             admin.abort();
         }
         let cause = cause.or_delay(&shared, &mut stop).await;
-        finish(&shared, &controller, &mut stop, workers, cause).await?;
+        finish(&shared, &controller, &mut stop, workers, exporting, cause).await?;
         if let Some(writer) = access_log {
             writer.close();
         }
@@ -339,6 +348,7 @@ async fn finish(
     controller: &Controller,
     stop: &mut signal::Stop,
     workers: Workers,
+    exporting: Option<Exporting>,
     cause: Cause,
 ) -> Result<(), StartError> {
     let in_time = cause == Cause::Asked || cause.is_handed_over();
@@ -358,7 +368,8 @@ async fn finish(
         }
         stop.next().await
     };
-    let mut deadline = std::pin::pin!(tokio::time::sleep(shared.bootstrap.timeouts.drain));
+    let drained = Instant::now() + shared.bootstrap.timeouts.drain;
+    let mut deadline = std::pin::pin!(tokio::time::sleep_until(drained));
     tokio::select! {
         biased;
         _ = done.wait_for(|done| *done) => {}
@@ -376,6 +387,7 @@ async fn finish(
     if cause == Cause::Broke {
         return Err(StartError::Broke(io::Error::other("a worker ended, and nobody asked it to")));
     }
+    Exporting::finish(exporting, drained, stop.next()).await;
     tracing::info!("ended");
     Ok(())
 }

@@ -113,6 +113,8 @@ pub struct Metrics {
     pub revocation_list_expiry: Gauge,
     /// Access log lines that were dropped because the log could not be written fast enough.
     pub access_log_dropped: Counter,
+    /// Spans by what became of them: `exported`, `rejected` by the collector, `failed` to reach it, `queue_full`.
+    pub spans: Family<ResultLabels, Counter>,
     /// Tasks that ended in a panic: each a defect.
     pub panics: Counter,
     /// Tasks of all workers, as of each worker's last sweep.
@@ -232,6 +234,7 @@ impl Metrics {
             &self.revocation_list_expiry,
         );
         with("mesh_access_log_dropped_total", "Access log lines dropped", &self.access_log_dropped);
+        with("mesh_trace_spans_total", "Spans by what became of them", &self.spans);
         with("mesh_tasks", "Tasks of the workers: connections, requests and what they wait for", &self.tasks);
         with("mesh_panics_total", "Tasks that ended in a panic", &self.panics);
     }

@@ -10,6 +10,7 @@ pub mod describe;
 mod destination;
 mod headless;
 pub mod refusals;
+mod span;
 mod totals;
 mod upgrade;
 
@@ -31,6 +32,7 @@ use crate::http::stall::Over;
 use crate::http::standing::{Head, Standing};
 use crate::http::{authentication, headers};
 use crate::metrics::{Amounts, Ending, RequestCounters, UNKNOWN};
+use crate::trace::Span;
 use crate::worker::WorkerRef;
 use refusals::{By, Wanted};
 
@@ -85,6 +87,8 @@ struct Inner {
     in_flight: Option<InFlight>,
     /// It is one of as many requests as there may be.
     admitted: bool,
+    /// Where it is recorded.
+    span: Option<Box<Span>>,
 }
 
 impl Report {
@@ -118,6 +122,7 @@ impl Report {
             tunnelled: 0,
             in_flight: None,
             admitted: worker.shared.requests.enter(),
+            span: None,
         }))
     }
 
@@ -213,6 +218,9 @@ impl Report {
             line.text("path", target);
         }
         line.text("protocol", version(request.version()));
+        if let Some(span) = &self.0.span {
+            line.display("trace_id", format_args!("{:032x}", span.trace));
+        }
         let known = [
             ("user_agent", &header::USER_AGENT),
             ("request_id", &headers::REQUEST_ID),
@@ -338,6 +346,9 @@ impl Drop for Report {
             let ending = Ending { code: inner.code, flags: inner.flags, grpc: inner.grpc_status };
             let counters = toward(&inner.worker, &inner.counters, inner.upstream.as_ref());
             counters.count(&inner.worker.shared.metrics, ending, &amounts);
+        }
+        if let Some(span) = inner.span.take() {
+            inner.end_span(span, took, received);
         }
         let end = refusals::End {
             wanted: inner.wanted.as_deref(),

@@ -32,6 +32,7 @@ use crate::resolve::Resolver;
 use crate::route::Routes;
 use crate::sessions::Sessions;
 use crate::tls;
+use crate::trace::Tracer;
 use crate::tunnel::Tunnels;
 
 /// Between two looks, at the end, at whether other workers have connections left.
@@ -132,6 +133,8 @@ pub struct Worker {
     pub client_tls: tls::connect::Configs,
     /// The access log.
     pub access_log: Sink,
+    /// Takes part in traces; `None` = in none.
+    pub tracer: Option<Tracer>,
     /// Open downstream connections.
     pub open: Open,
     /// How far the end has come.
@@ -152,6 +155,7 @@ impl Worker {
         identity: watch::Receiver<Arc<Identity>>,
         keys: Keys,
         access_log: Sink,
+        tracer: Option<Tracer>,
         drain: Drain,
     ) -> Self {
         let refusals = shared.refusals.ring();
@@ -172,6 +176,7 @@ impl Worker {
             resolver: Resolver::default(),
             client_tls: tls::connect::Configs::default(),
             access_log,
+            tracer,
             open: Open::default(),
             drain,
             residuals: Residuals::default(),

@@ -17,6 +17,7 @@ use super::limits::{RawHttp, RawLimits, RawTimeouts};
 use super::multicluster::{RawGateway, RawMulticluster, RawOutlierDetection, RawRetries};
 use super::providers::document::RawProvider;
 use super::telemetry::{RawAccessLog, RawMetrics};
+use super::tracing::RawTracing;
 use super::{LogFormat, Role, TrafficPolicy};
 
 #[derive(Deserialize)]
@@ -68,6 +69,7 @@ pub(super) struct Raw {
     pub(super) metrics: RawMetrics,
     #[serde(default)]
     pub(super) access_log: RawAccessLog,
+    pub(super) tracing: Option<RawTracing>,
     #[serde(default)]
     pub(super) log: RawLog,
     #[serde(default)]

@@ -70,6 +70,7 @@ fn defaults_are_as_documented() {
     let path = Some("/dev/stdout".into());
     let log = AccessLog { path, format: LogFormat::Json, filter: LogFilter::All, sample: 1.0 };
     assert_eq!(bootstrap.access_log, log);
+    assert_eq!(bootstrap.tracing, None);
     assert_eq!(bootstrap.metrics, MetricsSettings { enabled: true, max_series: 500, idle: Duration::from_secs(600) });
     assert_eq!(bootstrap.log, LogSettings { level: "info".into(), format: LogFormat::Text });
     assert_eq!(bootstrap.workers, 0);
@@ -147,6 +148,85 @@ http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
     assert_eq!(limits.endpoint, EndpointLimits { connections: 6, requests: 5, pending: 4 });
     assert_eq!(bootstrap.workload().labels, bootstrap.workload.labels);
     assert!(matches!(bootstrap.policy_settings().catch_all_deny, CatchAllDeny::Baseline));
+}
+
+/// What `tracing` says, given as a line of its own behind the minimal bootstrap's three.
+fn tracing(fields: &str) -> Result<TracingSettings, Vec<String>> {
+    load(&format!("{MINIMAL}tracing: {fields}\n"), &[]).map(|bootstrap| bootstrap.tracing.unwrap())
+}
+
+#[test]
+fn traces_need_no_more_than_an_endpoint() {
+    let settings = tracing("{endpoint: 'http://collector.monitoring'}").unwrap();
+    assert_eq!(settings.endpoint, "http://collector.monitoring:4318/v1/traces");
+    assert_eq!((settings.sample, settings.service_name, settings.trust_bundle), (0.01, None, None));
+    assert_eq!(
+        (settings.queue, settings.batch, settings.timeout.as_secs(), settings.interval.as_secs()),
+        (2048, 512, 10, 5)
+    );
+    assert!(settings.headers.is_empty());
+    let grpc = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
+    for (endpoint, protocol, expected) in [
+        ("http://[::1]:9999/", "http/protobuf", "http://[::1]:9999/v1/traces".to_owned()),
+        ("https://otlp.example", "http/protobuf", "https://otlp.example:443/v1/traces".to_owned()),
+        (
+            "https://otlp.example/tenant/spans?x=1",
+            "http/protobuf",
+            "https://otlp.example:443/tenant/spans?x=1".to_owned(),
+        ),
+        ("http://127.0.0.1", "grpc", format!("http://127.0.0.1:4317{grpc}")),
+        ("https://otlp.example:4317", "grpc", format!("https://otlp.example:4317{grpc}")),
+    ] {
+        let settings = tracing(&format!("{{endpoint: '{endpoint}', protocol: {protocol}}}")).unwrap();
+        assert_eq!(settings.endpoint.to_string(), expected);
+    }
+    let settings = tracing(
+        "{endpoint: 'https://a', sample: 1, serviceName: shop, headers: {Api-Key: geheim}, trustBundle: ca.pem, timeout: 1s, \
+         interval: 100ms, queue: 9, batch: 9}",
+    )
+    .unwrap();
+    assert_eq!(settings.headers["api-key"], "geheim");
+    assert!(!format!("{settings:?}").contains("geheim"));
+    assert_eq!((settings.queue, settings.batch, settings.service_name.as_deref()), (9, 9, Some("shop")));
+    assert!(settings.trust_bundle.is_some_and(|path| path.is_absolute()));
+}
+
+#[test]
+fn what_is_wrong_with_traces_is_said_with_its_line() {
+    for (fields, field, expected) in [
+        ("{}", "tracing.endpoint", "is required"),
+        ("{sample: 1}", "tracing.endpoint", "is required"),
+        ("{endpoint: collector:4318}", "tracing.endpoint", "begins with http:// or https://"),
+        ("{endpoint: 'ftp://collector'}", "tracing.endpoint", "begins with http:// or https://"),
+        ("{endpoint: 'grpc://collector:4317'}", "tracing.endpoint", "begins with http:// or https://"),
+        ("{endpoint: 'http://user:secret@collector'}", "tracing.endpoint", "no host and port"),
+        ("{endpoint: 'http://collector:0'}", "tracing.endpoint", "no host and port"),
+        ("{endpoint: 'http://a b'}", "tracing.endpoint", "is no address"),
+        ("{endpoint: 'http://a/x', protocol: grpc}", "tracing.endpoint", "gRPC has one of its own"),
+        ("{endpoint: 'http://a', sample: 1.5}", "tracing.sample", "from 0 to 1"),
+        ("{endpoint: 'http://a', sample: -1}", "tracing.sample", "from 0 to 1"),
+        ("{endpoint: 'http://a', sample: .nan}", "tracing.sample", "from 0 to 1"),
+        ("{endpoint: 'http://a', serviceName: ' '}", "tracing.serviceName", "is empty"),
+        ("{endpoint: 'http://a', trustBundle: ca.pem}", "tracing.trustBundle", "https://"),
+        ("{endpoint: 'http://a', headers: {a b: c}}", "tracing.headers.a b", "not the name of a header"),
+        ("{endpoint: 'http://a', headers: {Content-Type: c}}", "tracing.headers.Content-Type", "the protocol itself"),
+        ("{endpoint: 'http://a', headers: {a: \"x\\ny\"}}", "tracing.headers.a", "cannot stand in a header"),
+        ("{endpoint: 'http://a', timeout: 0s}", "tracing.timeout", "greater than zero"),
+        ("{endpoint: 'http://a', interval: 5}", "tracing.interval", ""),
+        ("{endpoint: 'http://a', batch: 0}", "tracing.batch", "the least is 1"),
+        ("{endpoint: 'http://a', batch: 600, queue: 599}", "tracing.queue", "the least is 600"),
+        ("{endpoint: 'http://a', queue: 65537}", "tracing.queue", "the most is 65536"),
+    ] {
+        let said = tracing(fields).unwrap_err();
+        let [said] = said.as_slice() else { panic!("{fields}: {said:?}") };
+        assert!(
+            said.starts_with(&format!("bootstrap.yaml:4: {field}: ")) && said.contains(expected),
+            "{fields}: {said}"
+        );
+    }
+    for fields in ["{endpoint: 'http://a', protocol: http/json}", "{endpoint: 'http://a', sampling: 1}", "5"] {
+        assert!(tracing(fields).unwrap_err()[0].starts_with("bootstrap.yaml:4: "), "{fields}");
+    }
 }
 
 #[test]

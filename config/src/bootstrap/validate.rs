@@ -14,7 +14,7 @@ use super::multicluster::Domains;
 use super::{
     Admin, Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings, WorkloadSettings,
     app_probes, detection, environment, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers,
-    telemetry,
+    telemetry, tracing,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -175,8 +175,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let trust_domain = trust_domain(&mut v, raw.trust_domain);
     let workload = workload(&mut v, raw.workload, trust_domain.as_ref());
     let trust_domain_aliases = aliases(&mut v, &raw.trust_domain_aliases);
-    let identity = identity(&mut v, raw.identity);
-    let directory = resources(&mut v, raw.resources.directory);
+    let (identity, directory) = (identity(&mut v, raw.identity), resources(&mut v, raw.resources.directory));
     let admin = v.address("admin.address", raw.admin.address.as_deref().unwrap_or("127.0.0.1:15000"));
     let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin, raw.role);
     let app_probes = app_probes::app_probes(&mut v, &raw.app_probes, raw.role, admin, (&inbound, &outbound));
@@ -190,7 +189,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let outlier_detection = multicluster::outlier_detection(&mut v, raw.outlier_detection);
     let cluster_domain = cluster_domain(&mut v, raw.cluster_domain);
     let root_namespace = root_namespace(&mut v, raw.root_namespace);
-    let headers = headers::headers(&mut v, &raw.headers);
+    let (headers, tracing) = (headers::headers(&mut v, &raw.headers), tracing::tracing(&mut v, raw.tracing));
     let extension_providers = providers::read(&mut v, raw.extension_providers);
     let (metrics, access_log) = telemetry::telemetry(&mut v, raw.metrics, &raw.access_log);
     let (jwks, log) = (jwks(&mut v, raw.jwks), log(&mut v, raw.log));
@@ -223,6 +222,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             jwks,
             metrics,
             access_log,
+            tracing,
             log,
             workers: raw.workers,
             timeouts,

@@ -15,6 +15,7 @@ use crate::access_log::Sink;
 use crate::connection::Direction;
 use crate::drain::{Drain, Phase};
 use crate::listen::accept_loop;
+use crate::trace::Tracer;
 use crate::worker::{Shared, Worker};
 use crate::{gateway, inbound, jwks, outbound, sessions};
 
@@ -25,6 +26,7 @@ pub(super) struct WorkerStart {
     pub(super) identity: watch::Receiver<Arc<Identity>>,
     pub(super) keys: jwks::Keys,
     pub(super) sink: Option<Sink>,
+    pub(super) tracer: Option<Tracer>,
     pub(super) drain: Drain,
     pub(super) sockets: Sockets,
     /// Told once it accepts on all of them.
@@ -33,8 +35,9 @@ pub(super) struct WorkerStart {
 
 impl WorkerStart {
     pub(super) async fn run(self) -> io::Result<()> {
-        let Self { shared, config, identity, keys, sink, drain, sockets, started } = self;
-        let worker = Rc::new(Worker::new(shared, config, identity, keys, sink.unwrap_or_else(Sink::off), drain));
+        let Self { shared, config, identity, keys, sink, tracer, drain, sockets, started } = self;
+        let sink = sink.unwrap_or_else(Sink::off);
+        let worker = Rc::new(Worker::new(shared, config, identity, keys, sink, tracer, drain));
         for (socket, listener) in sockets.inbound {
             let listener = Rc::new(listener);
             let serve = move |worker, stream, connection| {

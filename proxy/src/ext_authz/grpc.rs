@@ -1,13 +1,12 @@
 //! Asking by gRPC: one unary call of `envoy.service.auth.v3.Authorization/Check` over HTTP/2.
 //!
-//! A unary call is one message each way behind a five-byte prefix (gRPC's `PROTOCOL-HTTP2.md`), which needs no framework.
-//! Nothing is compressed, and more than one message in an answer is none.
+//! A unary call is one message each way ([`crate::grpc`]). Nothing is compressed, and more than one message in an answer is none.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
@@ -19,6 +18,7 @@ use prost::Message;
 use super::answer::{Answer, Change, Changes, How, Refusal};
 use super::proto;
 use super::{ANSWER_BYTES_MAX, Failure, Shown, Subject};
+use crate::grpc;
 use crate::http::body::{Received, RequestBody};
 use crate::http::headers;
 use crate::http::pool::Lease;
@@ -28,9 +28,6 @@ use crate::worker::Worker;
 const CHANGES_MAX: usize = 1000;
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
-
-/// A flag for compression and the length of the message.
-const PREFIX: usize = 5;
 
 /// gRPC's OK, as a number of `google.rpc.Status` and as a header.
 const OK: i32 = 0;
@@ -46,15 +43,10 @@ pub(super) fn request(
     let own = worker.identity.borrow().svid().id().to_string();
     let http = asked.map(|(request, shown)| http_request(subject, request, shown, provider.body));
     let message = proto::CheckRequest { attributes: Some(attributes(subject, own, http, SystemTime::now())) };
-    let mut framed = BytesMut::with_capacity(PREFIX + message.encoded_len());
-    framed.put_u8(0);
-    // What is larger than this cannot have come out of limited heads and bodies.
-    framed.put_u32(u32::try_from(message.encoded_len()).unwrap_or(u32::MAX));
-    framed.put_slice(&message.encode_to_vec());
     let authority = format!("{}:{}", bracketed(&provider.service.host), provider.service.port);
     let uri = Uri::builder().scheme("http").authority(authority).path_and_query(CHECK).build();
     let uri = uri.map_err(|error| Failure::Answer(format!("the provider's name: {error}")))?;
-    let mut call = Request::new(RequestBody::own(framed.freeze()));
+    let mut call = Request::new(RequestBody::own(grpc::frame(&message)));
     *call.method_mut() = http::Method::POST;
     *call.uri_mut() = uri;
     *call.version_mut() = Version::HTTP_2;
@@ -179,7 +171,7 @@ pub(super) async fn answer(response: Response<Incoming>, lease: Lease) -> Result
         return Err(Failure::Answer("the answer is not gRPC".to_owned()));
     }
     outcome(&head.headers)?;
-    let body = Limited::new(body, PREFIX + ANSWER_BYTES_MAX).collect().await;
+    let body = Limited::new(body, grpc::PREFIX + ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|error| Failure::Answer(format!("the answer broke off: {error}")))?;
     match body.trailers() {
         Some(trailers) if trailers.contains_key(GRPC_STATUS) => outcome(trailers)?,
@@ -204,18 +196,10 @@ fn outcome(fields: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Reads the one message of an answer.
-pub(super) fn read(mut framed: Bytes) -> Result<Answer, Failure> {
+pub(super) fn read(framed: Bytes) -> Result<Answer, Failure> {
     let wrong = |why: &str| Failure::Answer(format!("the answer's message: {why}"));
-    if framed.len() < PREFIX {
-        return Err(wrong("there is none"));
-    }
-    if framed.get_u8() != 0 {
-        return Err(wrong("it is compressed"));
-    }
-    if framed.get_u32() as usize != framed.len() {
-        return Err(wrong("its length is wrong"));
-    }
-    let response = proto::CheckResponse::decode(framed).map_err(|error| wrong(&error.to_string()))?;
+    let message = grpc::only(framed).map_err(wrong)?;
+    let response = proto::CheckResponse::decode(message).map_err(|error| wrong(&error.to_string()))?;
     let code = response.status.map_or(OK, |status| status.code);
     match (code, response.ok_response, response.denied_response) {
         (OK, ok, _) => ok.map_or_else(|| Ok(Changes::default()), allowed).map(Answer::Allow).map_err(|why| wrong(&why)),

@@ -211,6 +211,7 @@ fn sanitise(
             worker.request_ids.ensure(headers);
         }
     }
+    exchange.report.trace(&mut exchange.request);
     exchange.report.request(&exchange.request);
     // Over HTTP/1 it does not come this far. Crumbs of a cookie are one by now; their bytes had a bound of their own.
     if fields > bootstrap.limits.request_headers {

@@ -4,25 +4,17 @@
 //! none, or none that can stand in a log, it gets a random UUID (RFC 9562, version 4). It is a name and no secret: nothing may be
 //! decided by it.
 
-use std::cell::Cell;
-use std::hash::{BuildHasher, RandomState};
-
 use http::header::{HeaderMap, HeaderValue};
 
 use super::headers::REQUEST_ID;
+use crate::random::Random;
 
 /// Bytes of the longest identifier that is passed on; those of tracing systems have at most 128.
 const LONGEST: usize = 128;
 
-/// Makes identifiers, on one worker (splitmix64, seeded by the system).
-#[derive(Debug)]
-pub struct RequestIds(Cell<u64>);
-
-impl Default for RequestIds {
-    fn default() -> Self {
-        Self(Cell::new(RandomState::new().hash_one(0)))
-    }
-}
+/// Makes identifiers, on one worker.
+#[derive(Debug, Default)]
+pub struct RequestIds(Random);
 
 impl RequestIds {
     /// Gives a request an identifier that has no usable one.
@@ -39,7 +31,7 @@ impl RequestIds {
 
     fn uuid(&self) -> [u8; 36] {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let bits = u128::from(self.next()) << 64 | u128::from(self.next());
+        let bits = u128::from(self.0.next()) << 64 | u128::from(self.0.next());
         // The version, 4, and the variant, binary 10.
         let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
         let mut text = [b'-'; 36];
@@ -51,14 +43,6 @@ impl RequestIds {
             }
         }
         text
-    }
-
-    fn next(&self) -> u64 {
-        let state = self.0.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.0.set(state);
-        let mixed = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
     }
 }
 

@@ -1,24 +1,17 @@
 //! One GET at a time: no redirects, no cookies, no proxies, and an end to how much is read.
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::uri::Scheme;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use meshgate_policy::jwt::{KeyLocation, KeySetError};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use serde::Deserialize;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
+
+use crate::dial::{DialError, Dialer, Io};
 
 /// Bytes of an answer. A set of a hundred keys has 50 KiB.
 const ANSWER_MAX: usize = 1024 * 1024;
@@ -32,9 +25,9 @@ pub enum FetchError {
     /// The location is no address, or not of a kind that is fetched.
     #[error("{0} is not an address that begins with http:// or https://")]
     Address(String),
-    /// The server could not be reached, or its certificate is not good.
-    #[error("cannot connect: {0}")]
-    Connect(#[from] io::Error),
+    /// The server could not be reached, its certificate is not good, or there is nothing to trust https:// by.
+    #[error(transparent)]
+    Dial(#[from] DialError),
     /// The server broke off, or speaks no HTTP.
     #[error("{0}")]
     Http(#[from] hyper::Error),
@@ -50,17 +43,11 @@ pub enum FetchError {
     /// The issuer's configuration is not one.
     #[error("the issuer's configuration: {0}")]
     Discovery(String),
-    /// There is nothing to trust https:// by.
-    #[error("{0}")]
-    Roots(String),
 }
 
 /// Fetches.
-#[derive(Debug, Default)]
-pub struct Client {
-    /// `None` until the system's roots are needed.
-    tls: OnceLock<Arc<ClientConfig>>,
-}
+#[derive(Debug)]
+pub struct Client(Dialer);
 
 /// What counts of an issuer's configuration (OpenID Connect Discovery 1.0, section 3).
 #[derive(Deserialize)]
@@ -75,8 +62,7 @@ impl Client {
     /// # Errors
     /// The file cannot be read, or has no certificate.
     pub fn new(trust_bundle: Option<&PathBuf>) -> Result<Self, FetchError> {
-        let Some(path) = trust_bundle else { return Ok(Self::default()) };
-        Ok(Self { tls: OnceLock::from(configured(path)?) })
+        Ok(Self(Dialer::new(trust_bundle, "jwks.trustBundle", &[])?))
     }
 
     /// The text of a key set.
@@ -102,59 +88,12 @@ impl Client {
         let no_address = || FetchError::Address(address.to_owned());
         let uri: Uri = address.parse().map_err(|_| no_address())?;
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(no_address)?.to_owned();
-        let tls = match uri.scheme() {
-            Some(scheme) if *scheme == Scheme::HTTP => None,
-            Some(scheme) if *scheme == Scheme::HTTPS => Some(self.tls()?),
-            _ => return Err(no_address()),
-        };
-        let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
-        let stream = TcpStream::connect(format!("{host}:{port}")).await?;
-        match tls {
-            None => ask(stream, &uri, &host).await,
-            Some(config) => {
-                let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-                let name = ServerName::try_from(name).map_err(|_| no_address())?;
-                let stream = TlsConnector::from(config).connect(name, stream).await?;
-                ask(stream, &uri, &host).await
-            }
-        }
+        ask(self.0.connect(&uri).await?, &uri, &host).await
     }
-
-    fn tls(&self) -> Result<Arc<ClientConfig>, FetchError> {
-        if let Some(config) = self.tls.get() {
-            return Ok(Arc::clone(config));
-        }
-        let found = rustls_native_certs::load_native_certs();
-        let config = trusting(found.certs).ok_or_else(|| {
-            FetchError::Roots(
-                "the system has no roots to trust https:// by; name some with jwks.trustBundle".to_owned(),
-            )
-        })?;
-        Ok(Arc::clone(self.tls.get_or_init(|| config)))
-    }
-}
-
-fn configured(path: &Path) -> Result<Arc<ClientConfig>, FetchError> {
-    let unusable = |why: String| FetchError::Roots(format!("{}: {why}", path.display()));
-    let certificates: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| unusable(error.to_string()))?;
-    trusting(certificates).ok_or_else(|| unusable("no certificate that could be a root".to_owned()))
-}
-
-/// `None` when none of them can be a root.
-fn trusting(certificates: Vec<CertificateDer<'static>>) -> Option<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
-    (added > 0).then(|| Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 /// One request on a connection of its own.
-async fn ask<I>(stream: I, uri: &Uri, host: &str) -> Result<Bytes, FetchError>
-where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+async fn ask(stream: Box<dyn Io>, uri: &Uri, host: &str) -> Result<Bytes, FetchError> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let authority = uri.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
     let mut request = Request::new(Empty::<Bytes>::new());

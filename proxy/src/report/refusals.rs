@@ -115,6 +115,18 @@ pub struct Refusals {
     count: Arc<AtomicU64>,
 }
 
+impl By {
+    /// The word that metrics and logs have for why.
+    pub fn reason(&self) -> &'static str {
+        self.reason
+    }
+
+    /// Which rule of which policy, where there is one.
+    pub fn policy(&self) -> Option<&str> {
+        self.policy.as_deref()
+    }
+}
+
 impl Ring {
     /// Keeps it, if it is one.
     pub fn note(&self, facts: &Facts, end: End<'_>) {

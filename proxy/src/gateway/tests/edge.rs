@@ -243,7 +243,7 @@ fn process(folder: &Path, id: &str, role: &str, other: &str) -> Process {
     let (_, keys) = jwks::channel(&shared, jwks::Client::new(None).unwrap());
     let log = folder.join(format!("{}.access.log", file(id)));
     let sink = Writer::open(&log).unwrap().sink(shared.metrics.access_log_dropped.clone());
-    let worker: Rc<Worker> = Rc::new(Worker::new(shared, snapshots, identity.subscribe(), keys, sink, drain));
+    let worker: Rc<Worker> = Rc::new(Worker::new(shared, snapshots, identity.subscribe(), keys, sink, None, drain));
     let _: &Sink = &worker.access_log;
     Process { worker, config, drain: controller, log: Some(log), identity }
 }

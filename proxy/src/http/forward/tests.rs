@@ -200,7 +200,7 @@ impl Proxy {
         let sink = log.sink(shared.metrics.access_log_dropped.clone());
         let (_, keys) = jwks::channel(&shared, jwks);
         let (controller, drain) = drain::channel();
-        let worker = Rc::new(Worker::new(shared, config.subscribe(), identity.subscribe(), keys, sink, drain));
+        let worker = Rc::new(Worker::new(shared, config.subscribe(), identity.subscribe(), keys, sink, None, drain));
         Self { worker, sandbox, candidates: Vec::new(), terms, _kept: (config, identity, controller, log) }
     }
 

@@ -1,8 +1,6 @@
 //! gRPC providers: one in this process whose bytes are written by hand, and Google's gRPC server with Envoy's definitions.
 
 use std::cell::RefCell;
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -14,6 +12,7 @@ use serde_json::Value;
 
 use super::{call, custom, get, grpc_provider, mesh, only};
 use crate::support::app::{App, Frames};
+use crate::support::foreign::Foreign;
 use crate::support::mesh::{BACKEND, logged_path, policy};
 
 /// How a provider written by hand answers.
@@ -187,48 +186,15 @@ fn what_is_no_answer_in_grpc_is_a_no() {
 }
 
 /// Google's server, in a process of its own.
-struct Foreign {
-    child: Child,
-    port: u16,
-}
-
-impl Foreign {
-    /// `None`, said loudly, on a machine where it was not prepared: `.ci/run tools` does that.
-    fn start() -> Option<Self> {
-        let python = std::env::current_exe().unwrap().ancestors().nth(3).unwrap().join("ci-tools/bin/python");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/ext_authz/provider.py");
-        let child = Command::new(&python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
-        let mut port = String::new();
-        let listening = child.and_then(|mut child| {
-            BufReader::new(child.stdout.take().unwrap()).read_line(&mut port)?;
-            Ok(child)
-        });
-        match (listening, port.trim().parse()) {
-            (Ok(child), Ok(port)) => Some(Self { child, port }),
-            (child, _) => {
-                let reason = child.map_or_else(|error| error.to_string(), |_| "it did not start".to_owned());
-                // Straight to the descriptor: the harness keeps what eprintln! writes in a test that passes.
-                let line =
-                    format!("\n*** SKIPPED: a gRPC provider that is not ours: {}: {reason} ***\n", python.display());
-                let _ = std::io::stderr().write_all(line.as_bytes());
-                None
-            }
-        }
-    }
-}
-
-impl Drop for Foreign {
-    fn drop(&mut self) {
-        // One that has already ended can't be killed, and that is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn foreign() -> Option<Foreign> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/e2e/ext_authz/provider.py");
+    Foreign::start("a gRPC provider that is not ours", script, &[])
 }
 
 #[test]
 fn googles_grpc_and_envoys_definitions_understand_us_and_we_them() {
     run(async {
-        let Some(foreign) = Foreign::start() else { return };
+        let Some(foreign) = foreign() else { return };
         let app = App::ok().await;
         let mesh = mesh(&app, &grpc_provider("p", foreign.port, "")).await;
         let alice = "[{when: [{key: \"request.headers[:path]\", values: [\"/change?a=1&who=alice\"]}, \
@@ -260,7 +226,7 @@ fn googles_grpc_and_envoys_definitions_understand_us_and_we_them() {
 #[test]
 fn googles_grpc_reads_in_a_check_what_envoy_would_have_written() {
     run(async {
-        let Some(foreign) = Foreign::start() else { return };
+        let Some(foreign) = foreign() else { return };
         let app = App::ok().await;
         let body = ", includeRequestBodyInCheck: {maxRequestBytes: 4, allowPartialMessage: true}";
         let mesh = mesh(&app, &grpc_provider("p", foreign.port, body)).await;

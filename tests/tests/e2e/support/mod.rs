@@ -3,6 +3,8 @@
 pub(crate) mod app;
 pub(crate) mod backend;
 pub(crate) mod client;
+pub(crate) mod collector;
+pub(crate) mod foreign;
 pub(crate) mod gateway;
 pub(crate) mod large;
 pub(crate) mod load;
