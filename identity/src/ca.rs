@@ -24,11 +24,13 @@ use crate::{SpiffeId, TrustDomain, certificate, tls};
 mod error;
 mod output;
 mod revoke;
+mod roots;
 mod show;
 
 pub use error::CaError;
-pub use output::{SvidFiles, write_svid};
+pub use output::{SvidFiles, replace_svid, write_svid};
 pub use revoke::{DEFAULT_LIST_VALIDITY, REVOCATION_LIST_FILE, WrittenList, show_lists};
+pub use roots::write_bundle;
 pub use show::{CertificateSummary, show};
 
 /// The authority's certificate, in its directory; also the trust bundle to give to workloads.

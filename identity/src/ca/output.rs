@@ -1,7 +1,7 @@
 //! Writing of certificates and keys.
 //!
-//! The one idea: a key file has its mode from the moment it exists, and no key or certificate is ever written over. So there is no
-//! instant at which others could open a key, and no command that destroys one. Revocation lists are replaced by their successors.
+//! The one idea: a key file has its mode from the moment it exists, and nothing is written over unasked. So there is no instant at
+//! which others could open a key, and no command that destroys an authority's. What is renewed is replaced file by file, each in one step.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -29,13 +29,33 @@ pub struct SvidFiles {
 /// # Errors
 /// When one of the two files exists or cannot be written; then neither is made.
 pub fn write_svid(dir: &Path, name: &str, issued: &Issued) -> Result<SvidFiles, CaError> {
+    let files = svid_files(dir, name)?;
+    write_pair(&files.certificate, &files.key, issued)?;
+    Ok(files)
+}
+
+/// The same in the place of what may be there. Each file changes in one step, the certificate first; whoever reads them in between finds
+/// a key that is not the certificate's, and has to read again.
+///
+/// # Errors
+/// When a file cannot be written, or `name` is an authority's own.
+pub fn replace_svid(dir: &Path, name: &str, issued: &Issued) -> Result<SvidFiles, CaError> {
+    let files = svid_files(dir, name)?;
+    if files.certificate.file_name().is_some_and(|file| file == super::CERTIFICATE_FILE) && files.key.exists() {
+        return Err(CaError::Exists { file: files.certificate });
+    }
+    let key = staged(&files.key, KEY_MODE, &issued.key_pem)?;
+    replace(&files.certificate, &issued.certificate_pem).inspect_err(|_| discard(&key))?;
+    swap(&key, &files.key)?;
+    Ok(files)
+}
+
+fn svid_files(dir: &Path, name: &str) -> Result<SvidFiles, CaError> {
     let mut components = Path::new(name).components();
     if !matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name) {
         return Err(CaError::FileName { name: name.to_owned() });
     }
-    let files = SvidFiles { certificate: dir.join(format!("{name}.pem")), key: dir.join(format!("{name}-key.pem")) };
-    write_pair(&files.certificate, &files.key, issued)?;
-    Ok(files)
+    Ok(SvidFiles { certificate: dir.join(format!("{name}.pem")), key: dir.join(format!("{name}-key.pem")) })
 }
 
 /// Writes the key, then the certificate; if the second fails the first is taken back.
@@ -56,12 +76,21 @@ fn write_new(file: &Path, mode: u32, text: &str) -> Result<(), CaError> {
 
 /// Writes a file that may be there, in one step.
 pub(super) fn replace(file: &Path, text: &str) -> Result<(), CaError> {
+    swap(&staged(file, CERTIFICATE_MODE, text)?, file)
+}
+
+/// What is to take a file's place, beside it.
+fn staged(file: &Path, mode: u32, text: &str) -> Result<PathBuf, CaError> {
     let staged = file.with_extension("new");
     // What an interrupted call has left behind.
     discard(&staged);
-    write_new(&staged, CERTIFICATE_MODE, text)?;
-    let renamed = fs::rename(&staged, file).map_err(|source| CaError::Write { file: file.to_owned(), source });
-    renamed.inspect_err(|_| discard(&staged))
+    write_new(&staged, mode, text)?;
+    Ok(staged)
+}
+
+fn swap(staged: &Path, file: &Path) -> Result<(), CaError> {
+    let renamed = fs::rename(staged, file).map_err(|source| CaError::Write { file: file.to_owned(), source });
+    renamed.inspect_err(|_| discard(staged))
 }
 
 /// Removes a file that this call made. When even that fails, the error that led here says more than this one would.

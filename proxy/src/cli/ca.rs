@@ -49,6 +49,9 @@ enum Action {
         /// How long it is valid
         #[arg(long, value_parser = duration, default_value = "24h", value_name = "DURATION")]
         validity: Duration,
+        /// Renew: put them in the place of those that are there
+        #[arg(long)]
+        replace: bool,
         /// A DNS name for clients outside of the mesh; may be repeated
         #[arg(long = "dns", value_name = "NAME")]
         dns_names: Vec<String>,
@@ -74,6 +77,15 @@ enum Action {
         #[arg(long, value_parser = duration, value_name = "DURATION")]
         validity: Option<Duration>,
     },
+    /// Put the roots of several files together as one trust bundle, while an old and a new one count
+    Bundle {
+        /// PEM files of roots
+        #[arg(required = true, value_name = "FILE")]
+        roots: Vec<PathBuf>,
+        /// The bundle; what is there is replaced in one step
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
     /// Say what is in a file of certificates and revocation lists
     Show {
         /// A PEM file
@@ -91,12 +103,13 @@ fn duration(text: &str) -> Result<Duration, String> {
 pub(super) fn run(args: Args) -> ExitCode {
     let result = match args.action {
         Action::Init { dir, trust_domain, validity } => init(&dir, trust_domain, validity),
-        Action::Issue { dir, id, out, name, validity, dns_names } => {
+        Action::Issue { dir, id, out, name, validity, replace, dns_names } => {
             let options = IssueOptions { id, validity, dns_names };
-            issue(&dir, out.as_deref(), name, &options)
+            issue(&dir, out.as_deref(), name, replace, &options)
         }
         Action::Revoke { dir, certificates, validity } => revoke(&dir, &certificates, validity),
         Action::Crl { dir, validity } => revoke(&dir, &[], validity),
+        Action::Bundle { roots, out } => bundle(&roots, &out),
         Action::Show { file, output } => show(&file, output),
     };
     match result {
@@ -119,11 +132,18 @@ fn init(dir: &Path, trust_domain: TrustDomain, validity: Option<Duration>) -> an
     Ok(())
 }
 
-fn issue(dir: &Path, out: Option<&Path>, name: Option<String>, options: &IssueOptions) -> anyhow::Result<()> {
+fn issue(
+    dir: &Path,
+    out: Option<&Path>,
+    name: Option<String>,
+    replace: bool,
+    options: &IssueOptions,
+) -> anyhow::Result<()> {
     let authority = Authority::open(dir)?;
     let name = name.or_else(|| options.id.service_account().map(str::to_owned)).unwrap_or_else(|| "workload".into());
     let issued = authority.issue(options)?;
-    let files = ca::write_svid(out.unwrap_or(dir), &name, &issued)?;
+    let write = if replace { ca::replace_svid } else { ca::write_svid };
+    let files = write(out.unwrap_or(dir), &name, &issued)?;
     print(format_args!("wrote {} and {}\n{}", files.certificate.display(), files.key.display(), options.id))?;
     Ok(())
 }
@@ -133,6 +153,12 @@ fn revoke(dir: &Path, certificates: &[PathBuf], validity: Option<Duration>) -> a
     let list = Authority::open(dir)?.revoke(dir, certificates, validity)?;
     let (file, until) = (list.file.display(), time(list.next_update));
     print(format_args!("wrote {file}: {} revoked, the next one is due by {until}", list.revoked))?;
+    Ok(())
+}
+
+fn bundle(roots: &[PathBuf], out: &Path) -> anyhow::Result<()> {
+    let count = ca::write_bundle(roots, out)?;
+    print(format_args!("wrote {}: {count} root{}", out.display(), if count == 1 { "" } else { "s" }))?;
     Ok(())
 }
 

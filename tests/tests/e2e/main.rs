@@ -34,6 +34,7 @@ mod streaming;
 mod support;
 mod tcp;
 mod telemetry;
+mod trust_domains;
 mod walkthrough_a;
 mod walkthrough_b;
 

@@ -22,7 +22,7 @@ async fn shown(sidecar: &Sidecar, caller: &Credentials) -> Vec<u8> {
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
-async fn until_shown(sidecar: &Sidecar, caller: &Credentials, wanted: &Credentials) {
+pub(super) async fn until_shown(sidecar: &Sidecar, caller: &Credentials, wanted: &Credentials) {
     let found = async || (shown(sidecar, caller).await == *wanted.certificate).then_some(());
     until("the new certificate", found).await.unwrap();
 }

@@ -294,7 +294,7 @@ fn http_connections_are_told_to_go_when_their_certificate_ends_and_finish_what_t
 }
 
 /// A called workload that is no sidecar of ours: it accepts with these credentials, says `first`, and waits for the end.
-async fn server(address: SocketAddr, credentials: &Credentials, ended: mpsc::UnboundedSender<()>) {
+pub(crate) async fn server(address: SocketAddr, credentials: &Credentials, ended: mpsc::UnboundedSender<()>) {
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
