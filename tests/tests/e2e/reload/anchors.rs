@@ -13,6 +13,7 @@ use super::certificates::until_shown;
 use super::rotation::pair;
 use super::sessions::{AT_ONCE, begun, endless, ends, mesh};
 use super::{echo, echoes};
+use crate::support::app::App;
 use crate::support::backend::{BACKEND, Backend, FRONTEND, OTHER};
 use crate::support::client::{Client, MESH_HTTP1, MESH_HTTP2, MESH_TCP};
 use crate::support::pki::{Authority, replace};
@@ -44,7 +45,8 @@ async fn until_roots(sidecars: [&Sidecar; 2], count: f64) {
 #[test]
 fn a_new_root_takes_the_place_of_the_old_one_under_load_without_a_failed_request_or_a_restart() {
     meshgate_tests::run(async {
-        let (backend, frontend) = pair().await;
+        let application = App::either().await;
+        let (backend, frontend) = pair(&application).await;
         let folder = backend.sandbox.path("");
         // As in the guide: authorities in folders of their own, and a bundle that is neither's.
         fs::create_dir(folder.join("old")).unwrap();
@@ -88,6 +90,7 @@ async fn overlapping(change: impl FnOnce(&mut PodSpec)) -> (Backend, Authority) 
     let new = Authority::new("cluster.local");
     let backend = Backend::start_with(|sandbox, pod| {
         let old = Authority::of(sandbox);
+        old.issue(BACKEND).install(sandbox, "backend");
         replace(&sandbox.path("ca/ca.pem"), &(old.pem + &new.pem));
         change(pod);
     });

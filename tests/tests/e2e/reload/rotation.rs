@@ -5,6 +5,7 @@ use meshgate::sandbox::Sidecar;
 use super::certificates::until_shown;
 use super::sessions::mesh;
 use super::{echo, echoes};
+use crate::support::app::App;
 use crate::support::backend::{BACKEND, Backend, FRONTEND, OTHER, mtls, pod, service};
 use crate::support::client::{Client, MESH_HTTP1, MESH_HTTP2, MESH_TCP};
 use crate::support::steady::Steady;
@@ -15,8 +16,11 @@ const ROUNDS: u32 = 10;
 const TAKEN: &str = "mesh_identity_reloads_total{result=\"ok\"}";
 
 /// A backend that insists on mutual TLS, and a frontend that calls it.
-pub(super) async fn pair() -> (Backend, Sidecar) {
-    let backend = Backend::start_with(|sandbox, _| sandbox.write_resource("strict.yaml", &mtls("STRICT")).unwrap());
+pub(super) async fn pair(application: &App) -> (Backend, Sidecar) {
+    let backend = Backend::start_with(|sandbox, pod| {
+        sandbox.write_resource("strict.yaml", &mtls("STRICT")).unwrap();
+        pod.application = Some(application.address());
+    });
     let mut backend = backend.await;
     backend.put("workloads.yaml", &service(backend.sidecar.inbound().ip())).await;
     let address = backend.sandbox.next_address();
@@ -27,7 +31,8 @@ pub(super) async fn pair() -> (Backend, Sidecar) {
 #[test]
 fn ten_renewals_of_both_ends_certificates_fail_no_request_and_end_no_connection() {
     meshgate_tests::run(async {
-        let (backend, frontend) = pair().await;
+        let application = App::either().await;
+        let (backend, frontend) = pair(&application).await;
         let (authority, inbound) = (backend.authority(), backend.sidecar.inbound());
         let caller = authority.issue(OTHER);
         let mut http1 = Client::http1(mesh(inbound, &caller, MESH_HTTP1).await).await;
