@@ -1,5 +1,8 @@
-"""Requests at a steady rate, whether answers come or not: h2load, with the time that each of them took."""
+"""Requests at a steady rate, whether answers come or not, as long as one of the connections has nothing to wait for: h2load, with the time
+that each of them took."""
 
+import contextlib
+import os
 import subprocess
 
 from . import gateway, peers
@@ -9,8 +12,10 @@ from .common import ALLOWED, HOST, Failure, read
 class Steady:
     """A load that runs until its time is over."""
 
-    def __init__(self, stack, log, entry, rate, seconds, connections=10, version=1, host=HOST):
+    def __init__(self, stack, log, entry, rate, seconds, connections=40, version=1, host=HOST):
         self.log = log
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(log)  # h2load would add to it
         protocol = ["--h1"] if version == 1 else []
         shape = ["-t1", f"-c{connections}", "-m1", f"--rps={rate / connections}", f"-D{seconds}", f"--log-file={log}"]
         command = ["h2load", *protocol, *shape, "-H", f":authority: {host}", f"http://{entry}{ALLOWED}"]

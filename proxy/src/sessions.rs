@@ -30,6 +30,9 @@ const AT_ONCE: usize = 16;
 /// Chains that are kept before any is forgotten; then it is twice as many as are in use.
 const SWEEP_MIN: usize = 64;
 
+/// Until a connection is told to go that has begun on what is good no more: what it came to ask is under way by then.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
+
 /// After a defect.
 const REST: Duration = Duration::from_secs(1);
 
@@ -51,6 +54,8 @@ pub struct Sessions {
     /// When the next of them is to be looked at; `None` = there is none.
     next: Cell<Option<SystemTime>>,
     sooner: Notify,
+    /// A connection has begun on what is good no more, and nobody has told it so.
+    untold: Cell<bool>,
 }
 
 /// The sessions with one peer by one chain of certificates.
@@ -151,9 +156,16 @@ impl Sessions {
         let ours = identity.root().filter(|_| role == PeerRole::Caller).cloned();
         let kind = Kind { chain: Rc::new(PeerChain::new(certificates, role)), ours };
         let known = self.open.borrow().get(&kind).and_then(Weak::upgrade);
-        if let Some(known) = known.filter(|known| known.over().is_none()) {
-            return known;
+        let known = known.filter(|known| known.over().is_none());
+        let session = known.unwrap_or_else(|| self.begin(worker, identity, kind));
+        if !session.is_good() {
+            self.untold.set(true);
+            self.look_at(SystemTime::now() + TOLD_AFTER);
         }
+        session
+    }
+
+    fn begin(&self, worker: &Worker, identity: &Identity, kind: Kind) -> Rc<Session> {
         let now = SystemTime::now();
         let standing = Cell::new(Standing::Good { until: identity.next_end(&kind.chain, now) });
         let session = Rc::new(Session { kind, standing, outdated: Cell::new(false), changed: Notify::new() });
@@ -180,9 +192,15 @@ impl Sessions {
 
     /// Sees to it that a session is looked at in time.
     fn remind(&self, session: &Session) {
-        let (Standing::Good { until } | Standing::Expired { until }) = session.standing.get() else { return };
-        if self.next.get().is_none_or(|next| until < next) {
-            self.next.set(Some(until));
+        if let Standing::Good { until } | Standing::Expired { until } = session.standing.get() {
+            self.look_at(until);
+        }
+    }
+
+    /// At the latest.
+    fn look_at(&self, at: SystemTime) {
+        if self.next.get().is_none_or(|next| at < next) {
+            self.next.set(Some(at));
             self.sooner.notify_one();
         }
     }
@@ -208,6 +226,7 @@ impl Sessions {
             None => false,
         });
         self.next.set(None);
+        let untold = self.untold.take();
         let (grace, metrics) = (worker.shared.bootstrap.timeouts.expired_peer, &worker.shared.metrics);
         for some in open.chunks(AT_ONCE) {
             let mut changed = false;
@@ -220,7 +239,7 @@ impl Sessions {
             tokio::task::yield_now().await;
         }
         open.iter().for_each(|session| self.remind(session));
-        if all {
+        if all || untold {
             // Of an identity more may matter than who is good: at a gateway, of which cluster a caller is.
             worker.changes.announce();
         }

@@ -6,12 +6,12 @@ use std::{fs, iter};
 
 use http_body_util::BodyExt;
 use meshgate::sandbox::{PodSpec, Sidecar, until};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
 use super::certificates::until_shown;
 use super::rotation::pair;
-use super::sessions::{AT_ONCE, begun, endless, ends, mesh};
+use super::sessions::{AT_ONCE, about_to_ask, begun, endless, ends, mesh};
 use super::{echo, echoes};
 use crate::support::app::App;
 use crate::support::backend::{BACKEND, Backend, FRONTEND, OTHER};
@@ -126,6 +126,22 @@ fn callers_are_told_to_go_when_the_own_certificate_comes_from_another_root() {
         // By the new one's word it stays.
         let mut next = Client::http2(mesh(inbound, &caller, MESH_HTTP2).await).await;
         drop(begun(&mut next).await);
+    });
+}
+
+#[test]
+fn a_caller_that_is_in_its_handshake_meanwhile_is_served_and_then_told_to_go() {
+    meshgate_tests::run(async {
+        let (backend, new) = overlapping(|_| {}).await;
+        let (inbound, caller) = (backend.sidecar.inbound(), new.issue(OTHER));
+        let (mut stream, rest) = about_to_ask(inbound, &caller, MESH_HTTP1).await;
+        let renewed = new.issue(BACKEND);
+        renewed.install(&backend.sandbox, "backend");
+        until_shown(&backend.sidecar, &caller, &renewed).await;
+        stream.write_all(&rest).await.unwrap();
+        let end = soon("the end of the connection", stream.read_to_end(&mut Vec::new())).await;
+        assert!(end.is_ok_and(|answered| answered > 0));
+        assert_eq!(backend.hits(), 1);
     });
 }
 

@@ -177,7 +177,7 @@ fn tunnels_and_what_is_in_them_end_when_the_root_of_their_caller_is_taken_out() 
 }
 
 /// A handshake that is half way, and what the client would send then.
-async fn about_to_ask(inbound: SocketAddr, credentials: &Credentials, alpn: &str) -> (TcpStream, Vec<u8>) {
+pub(super) async fn about_to_ask(inbound: SocketAddr, credentials: &Credentials, alpn: &str) -> (TcpStream, Vec<u8>) {
     let (stream, mut client) = half_way(inbound, credentials, alpn).await;
     client.writer().write_all(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).unwrap();
     let mut rest = Vec::new();
