@@ -24,12 +24,14 @@ use crate::{SpiffeId, TrustDomain, certificate, tls};
 mod error;
 mod output;
 mod revoke;
+mod roots;
 mod show;
 mod verify;
 
 pub use error::CaError;
 pub use output::{Existing, SvidFiles, write_svid, write_svid_over};
 pub use revoke::{DEFAULT_LIST_VALIDITY, REVOCATION_LIST_FILE, WrittenList, show_lists};
+pub use roots::write_bundle;
 pub use show::{CertificateSummary, describe, show};
 pub use verify::verify;
 

@@ -94,7 +94,8 @@ fn certificates(mut der: &[u8]) -> Result<String, String> {
     Ok(text)
 }
 
-fn section(label: &str, der: &[u8]) -> String {
+/// One section of PEM (RFC 7468).
+pub(crate) fn section(label: &str, der: &[u8]) -> String {
     let encoded = STANDARD.encode(der);
     let mut text = format!("-----BEGIN {label}-----\n");
     for (position, digit) in encoded.chars().enumerate() {

@@ -80,6 +80,7 @@ pub struct Identity {
     cluster: Option<Arc<str>>,
     peers: Arc<PeerVerifier>,
     revoked: bool,
+    root: Option<Arc<str>>,
     server: Arc<ServerConfig>,
     clients: ClientConfigs,
 }
@@ -119,7 +120,8 @@ impl Identity {
         let server = Arc::new(tls::server_config(&svid, &peers, &provider).map_err(tls)?);
         let clients = ClientConfigs::new(&svid, Arc::clone(&peers), &provider).map_err(tls)?;
         let cluster = sources.cluster.as_deref().map(Arc::from);
-        Ok(Self { generation, svid, cluster, peers, revoked, server, clients })
+        let root = peers.root_of(svid.chain(), KeyUsage::server_auth(), UnixTime::now()).map(Arc::from);
+        Ok(Self { generation, svid, cluster, peers, revoked, root, server, clients })
     }
 
     /// Our certificate.
@@ -145,6 +147,13 @@ impl Identity {
     /// Whether our own certificate is on a list: whoever has that list refuses us.
     pub fn is_revoked(&self) -> bool {
         self.revoked
+    }
+
+    /// Which root vouches for our own certificate: the SHA-256 of its public key, in hexadecimal.
+    ///
+    /// Who was shown a certificate of another root believes us no longer than that one stands in its bundle.
+    pub fn root(&self) -> Option<&Arc<str>> {
+        self.root.as_ref()
     }
 
     /// Who a caller is whose chain (leaf first) was found good in a handshake by [`Identity::server_config`]: as [`peer_identity`](crate::peer_identity)

@@ -167,6 +167,15 @@ impl PeerVerifier {
             .collect()
     }
 
+    /// The root that a chain ends in, by the bundle of its trust domain: the SHA-256 of the root's public key. Revocation lists have no say.
+    pub(crate) fn root_of(&self, chain: &[CertificateDer<'_>], usage: KeyUsage, now: UnixTime) -> Option<String> {
+        let (leaf, intermediates) = chain.split_first()?;
+        let peer = peer_identity(leaf).ok()?;
+        let anchors = self.bundles.of(peer.trust_domain_str())?.anchors_at(now);
+        let shown = self.shown(&peer, leaf, intermediates, usage, now).ok()?;
+        shown.root(&anchors)
+    }
+
     /// Whoever may vouch for callers of a trust domain.
     fn candidates(&self, trust_domain: &str) -> impl Iterator<Item = (Option<&Arc<str>>, &Bundle)> {
         let domain = self.bundles.of(trust_domain).map(|bundle| (None, bundle));

@@ -326,7 +326,7 @@ async fn until_stopped(
 /// Lets `until` run while checking that neither the own certificate nor a revocation list has ended.
 async fn housekeep_until<T>(shared: &Shared, identity: &IdentityStore, until: impl Future<Output = T>) -> T {
     let mut tick = tokio::time::interval(HOUSEKEEPING);
-    let mut lists = reload::ListWatch::default();
+    let (mut certificate, mut lists) = (reload::CertificateWatch::default(), reload::ListWatch::default());
     let mut until = std::pin::pin!(until);
     loop {
         tokio::select! {
@@ -335,6 +335,7 @@ async fn housekeep_until<T>(shared: &Shared, identity: &IdentityStore, until: im
             _ = tick.tick() => {
                 shared.metrics.forget_idle(Instant::now());
                 let current = identity.current();
+                certificate.look(&current);
                 reload::standing(shared, &current);
                 lists.look(&current);
             }

@@ -125,6 +125,31 @@ pub fn standing(shared: &Shared, identity: &Identity) {
     }
 }
 
+/// Says that our own certificate ends soon and is not renewed, or has ended. Once each.
+#[derive(Debug, Default)]
+pub struct CertificateWatch(Option<(SystemTime, bool)>);
+
+impl CertificateWatch {
+    /// Looks at the one in force.
+    pub fn look(&mut self, identity: &Identity) {
+        let (svid, now) = (identity.svid(), SystemTime::now());
+        let end = svid.not_after();
+        // Whoever renews at half of the life, or at two thirds of it, is late by now.
+        let late = end.duration_since(svid.not_before()).unwrap_or_default() / 5;
+        let found = (end <= now + late).then_some((end, end <= now));
+        if self.0 == found {
+            return;
+        }
+        self.0 = found;
+        let until = crate::access_log::rfc3339(end);
+        match found {
+            Some((_, true)) => tracing::error!(%until, "our own certificate has ended: peers refuse it"),
+            Some((_, false)) => tracing::warn!(%until, "our own certificate ends soon and is not renewed"),
+            None => {}
+        }
+    }
+}
+
 /// Says which revocation lists end soon, or have ended: from then on, whoever they would tell of is refused. Once each.
 #[derive(Debug, Default)]
 pub struct ListWatch(HashMap<(PathBuf, SystemTime), bool>);

@@ -40,7 +40,7 @@ pub const OUTBOUND_PORT: u16 = 15001;
 pub const HBONE_PORT: u16 = 15008;
 /// The port of a sidecar's admin endpoint.
 pub const ADMIN_PORT: u16 = 15000;
-/// The mesh's trust domain.
+/// The trust domain of a mesh of which nothing else is said.
 pub const TRUST_DOMAIN: &str = "cluster.local";
 
 /// How long anything in a sandbox may take before it counts as not happening. Generous, because test machines are busy.
@@ -70,6 +70,7 @@ pub struct Sandbox {
     machine: Arc<Machine>,
     folder: PathBuf,
     key: Option<String>,
+    trust_domain: TrustDomain,
     peers: Vec<Peer>,
 }
 
@@ -85,6 +86,7 @@ struct Machine {
 #[derive(Debug)]
 struct Peer {
     key: String,
+    trust_domain: TrustDomain,
     bundle: PathBuf,
     gateway: Option<SocketAddr>,
 }
@@ -97,7 +99,7 @@ impl Sandbox {
     pub fn new(binary: &Path) -> Result<Self, SandboxError> {
         let machine = Arc::new(Machine::new()?);
         let folder = machine.dir.path().to_owned();
-        Self::in_folder(binary, machine, folder, None)
+        Self::in_folder(binary, machine, folder, None, TRUST_DOMAIN)
     }
 
     /// Clusters of these names, each with a root of its own, which know nothing of each other yet.
@@ -105,13 +107,22 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::new`].
     pub fn beside<const N: usize>(binary: &Path, names: [&str; N]) -> Result<[Self; N], SandboxError> {
+        Self::in_domains(binary, names.map(|name| (name, TRUST_DOMAIN)))
+    }
+
+    /// The same, each with its trust domain.
+    ///
+    /// # Errors
+    /// As [`Sandbox::new`], and for what is no trust domain.
+    pub fn in_domains<const N: usize>(binary: &Path, clusters: [(&str, &str); N]) -> Result<[Self; N], SandboxError> {
         let machine = Arc::new(Machine::new()?);
-        let cluster = |name: &str| {
+        let cluster = |(name, trust_domain): (&str, &str)| {
             let folder = machine.dir.path().join(name);
             fs::create_dir(&folder).map_err(|error| SandboxError::new(folder.display().to_string(), error))?;
-            Self::in_folder(binary, Arc::clone(&machine), folder, Some(format!("default/default/default/{name}")))
+            let key = Some(format!("default/default/default/{name}"));
+            Self::in_folder(binary, Arc::clone(&machine), folder, key, trust_domain)
         };
-        let clusters: Vec<_> = names.into_iter().map(cluster).collect::<Result<_, _>>()?;
+        let clusters: Vec<_> = clusters.into_iter().map(cluster).collect::<Result<_, _>>()?;
         clusters.try_into().map_err(|_| SandboxError::new("clusters", "not as many as there are names"))
     }
 
@@ -120,14 +131,17 @@ impl Sandbox {
         machine: Arc<Machine>,
         folder: PathBuf,
         key: Option<String>,
+        trust_domain: &str,
     ) -> Result<Self, SandboxError> {
-        let sandbox = Self { binary: binary.to_owned(), machine, folder, key, peers: Vec::new() };
+        let trust_domain: TrustDomain =
+            trust_domain.parse().map_err(|error| SandboxError::new("trust domain", error))?;
+        let (binary, peers) = (binary.to_owned(), Vec::new());
+        let sandbox = Self { binary, machine, folder, key, trust_domain: trust_domain.clone(), peers };
         for folder in ["resources", "identities", "logs"] {
             let path = sandbox.path(folder);
             fs::create_dir(&path).map_err(|error| SandboxError::new(path.display().to_string(), error))?;
         }
-        let domain: TrustDomain = TRUST_DOMAIN.parse().map_err(|error| SandboxError::new("trust domain", error))?;
-        ca::init(&sandbox.path("ca"), &InitOptions::new(domain))
+        ca::init(&sandbox.path("ca"), &InitOptions::new(trust_domain))
             .map_err(|error| SandboxError::new("cannot make an authority", error))?;
         Ok(sandbox)
     }
@@ -141,7 +155,8 @@ impl Sandbox {
     pub fn know(&mut self, other: &Self, gateway: Option<SocketAddr>) {
         if let Some(key) = &other.key {
             self.peers.retain(|peer| peer.key != *key);
-            self.peers.push(Peer { key: key.clone(), bundle: other.path("ca/ca.pem"), gateway });
+            let (key, trust_domain) = (key.clone(), other.trust_domain.clone());
+            self.peers.push(Peer { key, trust_domain, bundle: other.path("ca/ca.pem"), gateway });
         }
     }
 
@@ -198,7 +213,7 @@ impl Sandbox {
             self.issue_in(&spec.name, &spec.namespace, &spec.service_account)?;
         }
         let path = self.path(&format!("{}.yaml", spec.name));
-        let text = spec.bootstrap(address) + &self.surroundings();
+        let text = spec.bootstrap(address, &self.trust_domain) + &self.surroundings();
         fs::write(&path, text).map_err(|error| SandboxError::new(path.display().to_string(), error))?;
         Ok(path)
     }
@@ -210,8 +225,8 @@ impl Sandbox {
             let gateway = peer.gateway.map_or_else(String::new, |gateway| {
                 format!("    gateway: {{host: \"{}\", port: {}}}\n", gateway.ip(), gateway.port())
             });
-            let (key, bundle) = (&peer.key, peer.bundle.display());
-            format!("  - clusterKey: {key}\n    trustBundle: {bundle}\n{gateway}")
+            let (key, trust_domain, bundle) = (&peer.key, &peer.trust_domain, peer.bundle.display());
+            format!("  - clusterKey: {key}\n    trustDomain: {trust_domain}\n    trustBundle: {bundle}\n{gateway}")
         };
         let peers: String = self.peers.iter().map(peer).collect();
         match peers.is_empty() {

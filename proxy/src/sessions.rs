@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
@@ -29,32 +30,49 @@ const AT_ONCE: usize = 16;
 /// Chains that are kept before any is forgotten; then it is twice as many as are in use.
 const SWEEP_MIN: usize = 64;
 
+/// Until a connection is told to go that has begun on what is good no more: what it came to ask is under way by then.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
+
 /// After a defect.
 const REST: Duration = Duration::from_secs(1);
+
+/// What the sessions of one kind have in common.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Kind {
+    chain: Rc<PeerChain>,
+    /// The root of the certificate that we showed, where a caller goes by it: see [`Identity::root`]. Whom we call needs none:
+    /// what we called under an earlier certificate is not used again anyway.
+    ours: Option<Arc<str>>,
+}
 
 /// What the peers of a worker's open connections showed.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    open: RefCell<HashMap<Rc<PeerChain>, Weak<Session>>>,
+    open: RefCell<HashMap<Kind, Weak<Session>>>,
     /// How many there may be before those that have ended are forgotten.
     sweep_at: Cell<usize>,
     /// When the next of them is to be looked at; `None` = there is none.
     next: Cell<Option<SystemTime>>,
     sooner: Notify,
+    /// A connection has begun on what is good no more, and nobody has told it so.
+    untold: Cell<bool>,
 }
 
 /// The sessions with one peer by one chain of certificates.
 #[derive(Debug)]
 pub struct Session {
-    chain: Rc<PeerChain>,
+    kind: Kind,
     standing: Cell<Standing>,
+    /// Our own certificate is of another root by now. The caller is told to go while the one it believes us by still stands, so that
+    /// nothing is in progress on the connection when that one is taken out of the bundles.
+    outdated: Cell<bool>,
     changed: Notify,
 }
 
 impl Session {
     /// Whether new work may be begun on it.
     pub fn is_good(&self) -> bool {
-        matches!(self.standing.get(), Standing::Good { .. })
+        matches!(self.standing.get(), Standing::Good { .. }) && !self.outdated.get()
     }
 
     /// Why it is over, if it is: what is at work on it has to end.
@@ -69,7 +87,7 @@ impl Session {
 
     /// What the peer showed, leaf first.
     pub fn certificates(&self) -> &[CertificateDer<'static>] {
-        self.chain.certificates()
+        self.kind.chain.certificates()
     }
 
     /// Returns when no new work may be begun. Cancel-safe.
@@ -105,10 +123,11 @@ impl Session {
         if self.over().is_some() {
             return false;
         }
-        let (was_good, standing) = (self.is_good(), identity.standing(&self.chain, SystemTime::now(), grace));
+        let (was_good, standing) = (self.is_good(), identity.standing(&self.kind.chain, SystemTime::now(), grace));
         self.standing.set(standing);
+        self.outdated.set(self.kind.ours.is_some() && self.kind.ours.as_ref() != identity.root());
         if let Standing::Over(lost) = standing {
-            let direction = match self.chain.role() {
+            let direction = match self.kind.chain.role() {
                 PeerRole::Caller => Direction::Inbound,
                 PeerRole::Server(_) => Direction::Outbound,
             };
@@ -117,7 +136,8 @@ impl Session {
         }
         let changed = was_good != self.is_good() || self.over().is_some();
         if changed {
-            tracing::debug!(?standing, role = ?self.chain.role(), "a peer's certificate is not good any more");
+            let (role, outdated) = (self.kind.chain.role(), self.outdated.get());
+            tracing::debug!(?standing, ?role, outdated, "a peer's session is not good any more");
             self.changed.notify_waiters();
         }
         changed
@@ -133,14 +153,22 @@ impl Sessions {
         certificates: &[CertificateDer<'static>],
         role: PeerRole,
     ) -> Rc<Session> {
-        let chain = PeerChain::new(certificates, role);
-        let known = self.open.borrow().get(&chain).and_then(Weak::upgrade);
-        if let Some(known) = known.filter(|known| known.over().is_none()) {
-            return known;
+        let ours = identity.root().filter(|_| role == PeerRole::Caller).cloned();
+        let kind = Kind { chain: Rc::new(PeerChain::new(certificates, role)), ours };
+        let known = self.open.borrow().get(&kind).and_then(Weak::upgrade);
+        let known = known.filter(|known| known.over().is_none());
+        let session = known.unwrap_or_else(|| self.begin(worker, identity, kind));
+        if !session.is_good() {
+            self.untold.set(true);
+            self.look_at(SystemTime::now() + TOLD_AFTER);
         }
+        session
+    }
+
+    fn begin(&self, worker: &Worker, identity: &Identity, kind: Kind) -> Rc<Session> {
         let now = SystemTime::now();
-        let standing = Cell::new(Standing::Good { until: identity.next_end(&chain, now) });
-        let session = Rc::new(Session { chain: Rc::new(chain), standing, changed: Notify::new() });
+        let standing = Cell::new(Standing::Good { until: identity.next_end(&kind.chain, now) });
+        let session = Rc::new(Session { kind, standing, outdated: Cell::new(false), changed: Notify::new() });
         // Those that are known have been looked at since; this one was verified by what is out of force by now.
         let current = worker.identity.borrow();
         if current.generation() != identity.generation() {
@@ -159,14 +187,20 @@ impl Sessions {
             open.retain(|_, session| session.strong_count() > 0);
             self.sweep_at.set((2 * open.len()).max(SWEEP_MIN));
         }
-        open.insert(Rc::clone(&session.chain), Rc::downgrade(session));
+        open.insert(session.kind.clone(), Rc::downgrade(session));
     }
 
     /// Sees to it that a session is looked at in time.
     fn remind(&self, session: &Session) {
-        let (Standing::Good { until } | Standing::Expired { until }) = session.standing.get() else { return };
-        if self.next.get().is_none_or(|next| until < next) {
-            self.next.set(Some(until));
+        if let Standing::Good { until } | Standing::Expired { until } = session.standing.get() {
+            self.look_at(until);
+        }
+    }
+
+    /// At the latest.
+    fn look_at(&self, at: SystemTime) {
+        if self.next.get().is_none_or(|next| at < next) {
+            self.next.set(Some(at));
             self.sooner.notify_one();
         }
     }
@@ -192,6 +226,7 @@ impl Sessions {
             None => false,
         });
         self.next.set(None);
+        let untold = self.untold.take();
         let (grace, metrics) = (worker.shared.bootstrap.timeouts.expired_peer, &worker.shared.metrics);
         for some in open.chunks(AT_ONCE) {
             let mut changed = false;
@@ -204,7 +239,7 @@ impl Sessions {
             tokio::task::yield_now().await;
         }
         open.iter().for_each(|session| self.remind(session));
-        if all {
+        if all || untold {
             // Of an identity more may matter than who is good: at a gateway, of which cluster a caller is.
             worker.changes.announce();
         }
@@ -235,7 +270,7 @@ async fn follow(worker: &Worker) {
             () = worker.sessions.sooner.notified() => false,
             () = sleep(worker.sessions.pause()) => false,
         };
-        let current = std::sync::Arc::clone(&identity.borrow_and_update());
+        let current = Arc::clone(&identity.borrow_and_update());
         worker.sessions.look(worker, &current, all).await;
     }
 }
@@ -248,7 +283,8 @@ mod tests {
         let certificate = CertificateDer::from(number.to_be_bytes().to_vec());
         let chain = Rc::new(PeerChain::new(&[certificate], PeerRole::Caller));
         let standing = Cell::new(Standing::Good { until: SystemTime::now() });
-        Rc::new(Session { chain, standing, changed: Notify::new() })
+        let kind = Kind { chain, ours: None };
+        Rc::new(Session { kind, standing, outdated: Cell::new(false), changed: Notify::new() })
     }
 
     #[test]

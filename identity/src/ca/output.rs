@@ -46,22 +46,27 @@ pub fn write_svid(dir: &Path, name: &str, issued: &Issued) -> Result<SvidFiles, 
 /// As [`write_svid`], and says what becomes of files that are there already.
 ///
 /// # Errors
-/// As [`write_svid`]; with [`Existing::Replace`] a file that exists is none.
+/// As [`write_svid`]; with [`Existing::Replace`] a file that exists is none, unless it is an authority's own.
 pub fn write_svid_over(dir: &Path, name: &str, issued: &Issued, existing: Existing) -> Result<SvidFiles, CaError> {
     let mut components = Path::new(name).components();
     if !matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name) {
         return Err(CaError::FileName { name: name.to_owned() });
     }
     let files = SvidFiles { certificate: dir.join(format!("{name}.pem")), key: dir.join(format!("{name}-key.pem")) };
+    if files.certificate.file_name().is_some_and(|file| file == super::CERTIFICATE_FILE) && files.key.exists() {
+        return Err(CaError::Exists { file: files.certificate });
+    }
     write_pair(&files.certificate, &files.key, issued, existing)?;
     Ok(files)
 }
 
-/// Writes the key, then the certificate; if the second fails and nothing was replaced, the first is taken back.
+/// Writes the key, then the certificate; if the second fails, the first is taken back. What is replaced changes certificate first, each
+/// file in one step; whoever reads them in between finds a key that is not the certificate's, and has to read again.
 pub(super) fn write_pair(certificate: &Path, key: &Path, issued: &Issued, existing: Existing) -> Result<(), CaError> {
     if existing == Existing::Replace {
-        replace_by(key, KEY_MODE, &issued.key_pem)?;
-        return replace_by(certificate, CERTIFICATE_MODE, &issued.certificate_pem);
+        let staged = staged(key, KEY_MODE, &issued.key_pem)?;
+        replace(certificate, &issued.certificate_pem).inspect_err(|_| discard(&staged))?;
+        return swap(&staged, key);
     }
     write_new(key, KEY_MODE, &issued.key_pem)?;
     write_new(certificate, CERTIFICATE_MODE, &issued.certificate_pem).inspect_err(|_| discard(key))
@@ -79,16 +84,21 @@ fn write_new(file: &Path, mode: u32, text: &str) -> Result<(), CaError> {
 
 /// Writes a file for all to read that may be there, in one step.
 pub(super) fn replace(file: &Path, text: &str) -> Result<(), CaError> {
-    replace_by(file, CERTIFICATE_MODE, text)
+    swap(&staged(file, CERTIFICATE_MODE, text)?, file)
 }
 
-fn replace_by(file: &Path, mode: u32, text: &str) -> Result<(), CaError> {
+/// What is to take a file's place, beside it.
+fn staged(file: &Path, mode: u32, text: &str) -> Result<PathBuf, CaError> {
     let staged = file.with_extension("new");
     // What an interrupted call has left behind.
     discard(&staged);
     write_new(&staged, mode, text)?;
-    let renamed = fs::rename(&staged, file).map_err(|source| CaError::Write { file: file.to_owned(), source });
-    renamed.inspect_err(|_| discard(&staged))
+    Ok(staged)
+}
+
+fn swap(staged: &Path, file: &Path) -> Result<(), CaError> {
+    let renamed = fs::rename(staged, file).map_err(|source| CaError::Write { file: file.to_owned(), source });
+    renamed.inspect_err(|_| discard(staged))
 }
 
 /// Removes a file that this call made. When even that fails, the error that led here says more than this one would.

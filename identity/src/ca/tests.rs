@@ -347,3 +347,60 @@ fn a_revoked_certificate_is_refused_by_who_has_the_list() {
     assert!(show_lists(&dir.path().join(REVOCATION_LIST_FILE)).unwrap()[0].to_string().contains("revoked     1"));
     assert!(show(&dir.path().join(REVOCATION_LIST_FILE)).unwrap().is_empty());
 }
+
+#[test]
+fn a_bundle_has_each_root_once_and_takes_the_place_of_the_last() {
+    let ((old, _), (new, _)) = (authority(), authority());
+    let (old, new) = (old.path().join(CERTIFICATE_FILE), new.path().join(CERTIFICATE_FILE));
+    let dir = TempDir::new().unwrap();
+    let out = dir.path().join("bundle.pem");
+    assert_eq!(write_bundle(&[old.clone(), new.clone(), old.clone()], &out).unwrap(), 2);
+    let found: Vec<_> = show(&out).unwrap().into_iter().map(|root| root.fingerprint).collect();
+    let each = [&old, &new].map(|file| show(file).unwrap()[0].fingerprint.clone());
+    assert_eq!(found, each);
+    // What is there may be one of those that it is made of.
+    assert_eq!(write_bundle(&[out.clone(), new.clone()], &out).unwrap(), 2);
+    assert_eq!(write_bundle(std::slice::from_ref(&new), &out).unwrap(), 1);
+    assert_eq!(fs::read(&out).unwrap(), fs::read(&new).unwrap());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_bundle_is_of_roots_of_one_trust_domain_and_never_an_authority() {
+    let (dir, authority) = authority();
+    let other = TempDir::new().unwrap();
+    init(other.path(), &InitOptions::new("other.example".parse().unwrap())).unwrap();
+    let root = dir.path().join(CERTIFICATE_FILE);
+    let out = dir.path().join("bundle.pem");
+    let files = write_svid(dir.path(), "leaf", &authority.issue(&IssueOptions::new(id(FRONTEND))).unwrap()).unwrap();
+    let error = |files: &[PathBuf], out: &Path| write_bundle(files, out).unwrap_err().to_string();
+    let mixed = error(&[root.clone(), other.path().join(CERTIFICATE_FILE)], &out);
+    assert!(mixed.contains("it is a root of other.example, and the bundle is of cluster.local"), "{mixed}");
+    let leaf = error(&[root.clone(), files.certificate], &out);
+    assert!(
+        leaf.contains("leaf.pem: it is not an authority's certificate: it is not a certificate authority"),
+        "{leaf}"
+    );
+    let key = error(&[root.clone(), files.key], &out);
+    assert!(key.contains("there is no certificate in it"), "{key}");
+    let own = error(std::slice::from_ref(&root), &root);
+    assert!(own.contains("it exists, and is not overwritten"), "{own}");
+    assert!(!out.exists());
+    Authority::open(dir.path()).unwrap();
+}
+
+#[test]
+fn a_renewed_certificate_takes_the_place_of_the_last_and_its_key_stays_secret() {
+    let (dir, authority) = authority();
+    let issued = || authority.issue(&IssueOptions::new(id(FRONTEND))).unwrap();
+    let first = write_svid_over(dir.path(), "frontend", &issued(), Existing::Replace).unwrap();
+    let before = [&first.certificate, &first.key].map(|file| fs::read(file).unwrap());
+    let second = write_svid_over(dir.path(), "frontend", &issued(), Existing::Replace).unwrap();
+    assert_eq!(first, second);
+    assert!(before[0] != fs::read(&second.certificate).unwrap() && before[1] != fs::read(&second.key).unwrap());
+    assert_eq!((mode(&second.key), mode(&second.certificate)), (0o600, 0o644));
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
+    // By whatever name: the authority itself is not renewed so.
+    assert!(matches!(write_svid_over(dir.path(), "ca", &issued(), Existing::Replace), Err(CaError::Exists { .. })));
+    Authority::open(dir.path()).unwrap();
+}

@@ -91,6 +91,12 @@ impl Shown<'_> {
         self.leaf.verify_for_usage(algorithms, anchors, self.intermediates, self.now, usage, revocation, None)
     }
 
+    /// Which of these roots a chain of it ends in, by the SHA-256 of the root's public key.
+    pub(super) fn root(&self, anchors: &[TrustAnchor<'static>]) -> Option<String> {
+        let path = self.path(anchors, None).ok()?;
+        Some(certificate::sha256(&path.anchor().subject_public_key_info))
+    }
+
     fn end_of(&self, bundle: &Bundle, path: &VerifiedPath<'_>) -> Result<UnixTime, PeerError> {
         let lists = self.lists.all.iter().filter_map(RevocationList::next_update).map(certificate::unix_time);
         let lists = lists.filter(|end| *end >= self.now).min();

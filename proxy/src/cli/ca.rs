@@ -68,6 +68,9 @@ enum Action {
         /// How long it is valid
         #[arg(long, value_parser = duration, default_value = "24h", value_name = "DURATION")]
         validity: Duration,
+        /// Renew: put them in the place of those that are there
+        #[arg(long)]
+        replace: bool,
         /// A DNS name for clients outside of the mesh; may be repeated
         #[arg(long = "dns", value_name = "NAME")]
         dns_names: Vec<String>,
@@ -101,6 +104,18 @@ enum Action {
         /// For how long it counts: until then the next list has to be made [default: 720h]
         #[arg(long, value_parser = duration, value_name = "DURATION")]
         validity: Option<Duration>,
+        /// Text or JSON
+        #[arg(short, long, value_enum, default_value_t = Output::Text)]
+        output: Output,
+    },
+    /// Put the roots of several files together as one trust bundle, while an old and a new one count
+    Bundle {
+        /// PEM files of roots
+        #[arg(required = true, value_name = "FILE")]
+        roots: Vec<PathBuf>,
+        /// The bundle; what is there is replaced in one step
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
         /// Text or JSON
         #[arg(short, long, value_enum, default_value_t = Output::Text)]
         output: Output,
@@ -140,6 +155,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         }
         Action::Revoke { dir, certificates, validity, output } => revoke(&dir, &certificates, validity, output),
         Action::Crl { dir, validity, output } => revoke(&dir, &[], validity, output),
+        Action::Bundle { roots, out, output } => bundle(&roots, &out, output),
         Action::Show(args) => show::show(&args),
         Action::Verify(args) => return verify::verify(&args),
     };
@@ -223,6 +239,15 @@ fn revoke(dir: &Path, certificates: &[PathBuf], validity: Option<Duration>, outp
         return Ok(print(json!({ "list": file, "revoked": list.revoked, "nextUpdate": until }))?);
     }
     print(format_args!("wrote {}: {} revoked, the next one is due by {until}", file.display(), list.revoked))?;
+    Ok(())
+}
+
+fn bundle(roots: &[PathBuf], out: &Path, output: Output) -> anyhow::Result<()> {
+    let count = ca::write_bundle(roots, out)?;
+    if output == Output::Json {
+        return Ok(print(json!({ "bundle": out, "roots": count }))?);
+    }
+    print(format_args!("wrote {}: {count} root{}", out.display(), if count == 1 { "" } else { "s" }))?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 //! connection that is found standing between two messages is taken out of it, and given to a new one when there is something
 //! to read; only the stream itself waits. Nothing that was read is lost: what hyper had not used yet is read again.
 //!
-//! When the drain begins it rests a little longer, for who is about to ask.
+//! When the drain begins, or its caller is to go, it rests a little longer, for who is about to ask.
 //!
 //! What this does not do: wait for less than a whole message. A head or a body that stops halfway is an exchange, with its own
 //! limits, and HTTP/2 has streams and windows that cannot be put away.
@@ -27,7 +27,7 @@ use crate::worker::Worker;
 pub(super) const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// Waits for the next request, or whatever else ends the wait. Says whether there is something to read; if not, the connection is
-/// over: it rested too long, or a little too long during the drain, or it may not go `onward`.
+/// over: it rested too long, or a little too long after it was to be the end of it, or it may not go `onward`.
 pub(super) async fn rest<I: AsyncRead + AsyncWrite + Unpin>(
     worker: &Worker,
     activity: &Activity,
@@ -37,7 +37,9 @@ pub(super) async fn rest<I: AsyncRead + AsyncWrite + Unpin>(
     let timeouts = &worker.shared.bootstrap.timeouts;
     let mut drain = worker.drain.clone();
     let mut next = Phase::Draining;
-    let mut timer = pin!(sleep_until(activity.rests_since() + timeouts.idle));
+    let idle = activity.rests_since() + timeouts.idle;
+    let over = if activity.is_last() { idle.min(Instant::now() + LAST_CALL) } else { idle };
+    let mut timer = pin!(sleep_until(over));
     let mut changes = worker.changes.follow();
     loop {
         // The stream comes first: a request that is there already is served, whatever else is due.
@@ -46,13 +48,18 @@ pub(super) async fn rest<I: AsyncRead + AsyncWrite + Unpin>(
             () = io.readable() => return true,
             () = changes.changed() => match onward(activity.in_progress()) {
                 Onward::GoOn => {}
-                Onward::Finish => break,
+                Onward::Finish if activity.is_last() => {}
+                Onward::Finish => {
+                    activity.last();
+                    timer.as_mut().reset(idle.min(Instant::now() + LAST_CALL));
+                }
                 Onward::End => return false,
             },
             () = drain.reached(next) => match next {
                 Phase::Ended => return false,
                 _ => {
                     next = Phase::Ended;
+                    activity.last();
                     let over = timer.deadline().min(Instant::now() + LAST_CALL);
                     timer.as_mut().reset(over);
                 }

@@ -10,7 +10,7 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::HttpService;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, Sleep, timeout};
 use tower::Service;
 
 use crate::connection::Protocol;
@@ -210,8 +210,8 @@ where
 {
     let limits = &worker.shared.bootstrap.limits;
     let mut builder = http1::Builder::new();
-    // What comes during the drain (outbound only) gets one answer.
-    builder.keep_alive(worker.drain.phase() == Phase::Running);
+    // What comes during the drain (outbound only), or to a connection that was told to go, gets one answer.
+    builder.keep_alive(worker.drain.phase() == Phase::Running && !activity.is_last());
     builder.auto_date_header(false).header_read_timeout(None).max_header_size(limits.request_header_bytes);
     if limits.request_headers != HYPER_MAX_HEADERS {
         builder.max_headers(limits.request_headers);
@@ -310,6 +310,23 @@ fn broke_off(worker: &WorkerRef, activity: &Activity, reporting: &Reporting, err
     }
 }
 
+/// Sees to it that a connection takes no more than what it is at. Says whether it is to rest until it is over.
+///
+/// hyper would end an HTTP/1 connection at once that stands between two messages, or in the next one's head, and its caller
+/// could not tell whether what it sends meanwhile was taken.
+fn tell_to_go(activity: &Activity, may_rest: bool, timer: Pin<&mut Sleep>, shutdown: impl FnOnce()) -> bool {
+    if !may_rest {
+        shutdown();
+        return false;
+    }
+    activity.last();
+    if !activity.is_between_messages() {
+        timer.reset(Instant::now() + rest::FIRST_LOOK);
+        return false;
+    }
+    true
+}
+
 async fn run<C>(
     worker: &WorkerRef,
     activity: &Activity,
@@ -346,20 +363,17 @@ where
                     return End::Cut;
                 }
                 next = Phase::Ended;
-                // hyper would end an HTTP/1 connection at once that stands between two messages, or in the next one's head, and
-                // its caller could not tell whether what it sends meanwhile was taken.
-                match may_rest {
-                    true if activity.is_between_messages() => return End::Rests,
-                    true => {
-                        activity.last();
-                        timer.as_mut().reset(Instant::now() + rest::FIRST_LOOK);
-                    }
-                    false => shutdown(connection.as_mut()),
+                if tell_to_go(activity, may_rest, timer.as_mut(), || shutdown(connection.as_mut())) {
+                    return End::Rests;
                 }
             }
             () = changes.changed() => match onward(activity.in_progress()) {
                 Onward::GoOn => {}
-                Onward::Finish => shutdown(connection.as_mut()),
+                Onward::Finish => {
+                    if tell_to_go(activity, may_rest, timer.as_mut(), || shutdown(connection.as_mut())) {
+                        return End::Rests;
+                    }
+                }
                 Onward::End => return End::Cut,
             },
             () = timer.as_mut() => match activity.due(Instant::now(), limits) {

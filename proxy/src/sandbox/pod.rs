@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::sandbox::{ADMIN_PORT, HBONE_PORT, OUTBOUND_PORT, POD_PORT, TRUST_DOMAIN};
+use meshgate_identity::TrustDomain;
+
+use crate::sandbox::{ADMIN_PORT, HBONE_PORT, OUTBOUND_PORT, POD_PORT};
 
 /// Where pods are of which nothing else is said.
 pub(super) const NAMESPACE: &str = "default";
@@ -63,7 +65,7 @@ impl Default for PodSpec {
 
 impl PodSpec {
     /// Its bootstrap file, but for what its cluster adds.
-    pub(super) fn bootstrap(&self, address: IpAddr) -> String {
+    pub(super) fn bootstrap(&self, address: IpAddr, trust_domain: &TrustDomain) -> String {
         let Self { name, namespace, service_account, app, federated, identity, bootstrap, .. } = self;
         let federated: Vec<_> = federated.iter().map(|(domain, file)| format!("{domain}: {file}")).collect();
         let federated = federated.join(", ");
@@ -82,7 +84,7 @@ impl PodSpec {
         };
         format!(
             "{role}\
-             trustDomain: {TRUST_DOMAIN}\n\
+             trustDomain: {trust_domain}\n\
              workload: {{name: {name}, namespace: {namespace}, serviceAccount: {service_account}, labels: {{app: {app}}}}}\n\
              identity: {identity}\n\
              resources: {{directory: resources}}\n\

@@ -35,6 +35,7 @@ mod support;
 mod tcp;
 mod telemetry;
 mod tracing;
+mod trust_domains;
 mod walkthrough_a;
 mod walkthrough_b;
 

@@ -1,9 +1,11 @@
 //! What is written takes effect on what is running; what is written wrongly does not.
 
+mod anchors;
 mod certificates;
 mod delivered;
 mod revoked;
-mod sessions;
+mod rotation;
+pub(crate) mod sessions;
 mod withdrawn;
 
 use std::collections::BTreeSet;

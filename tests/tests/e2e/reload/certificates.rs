@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use http::Method;
 use meshgate::sandbox::{Answer, Sandbox, Sidecar, request, until};
@@ -22,7 +23,7 @@ async fn shown(sidecar: &Sidecar, caller: &Credentials) -> Vec<u8> {
     stream.get_ref().1.peer_certificates().unwrap()[0].to_vec()
 }
 
-async fn until_shown(sidecar: &Sidecar, caller: &Credentials, wanted: &Credentials) {
+pub(super) async fn until_shown(sidecar: &Sidecar, caller: &Credentials, wanted: &Credentials) {
     let found = async || (shown(sidecar, caller).await == *wanted.certificate).then_some(());
     until("the new certificate", found).await.unwrap();
 }
@@ -173,14 +174,33 @@ fn swap_of_a_mounted_secret_takes_effect() {
 }
 
 #[test]
-fn certificate_that_has_ended_makes_the_process_unready() {
+fn certificate_that_has_ended_makes_the_process_unready_until_it_is_renewed() {
     meshgate_tests::run(async {
+        let now = SystemTime::now();
+        let ended = now + Duration::from_secs(3);
         let soon = |params: &mut rcgen::CertificateParams| {
-            params.not_after = (std::time::SystemTime::now() + std::time::Duration::from_secs(3)).into();
+            params.not_before = (now - Duration::from_secs(60)).into();
+            params.not_after = ended.into();
         };
         let issue = |sandbox: &Sandbox| Authority::of(sandbox).issue_with(BACKEND, soon).install(sandbox, "backend");
         let backend = Backend::start_with(|sandbox, _| issue(sandbox)).await;
+        // Long before: a date to alert on, and a line in the log once it should have been renewed.
+        let date = backend.sidecar.metric("mesh_certificate_expiry_timestamp_seconds").await.unwrap();
+        let seconds = ended.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs_f64();
+        assert!((seconds - date).abs() <= 1.0, "{date} is not {seconds}");
+        let late = "our own certificate ends soon and is not renewed";
+        until(late, async || backend.sidecar.output().contains(late).then_some(())).await.unwrap();
+
         assert_eq!(unready(&backend.sidecar).await, "not ready: certificate expired\n");
+        assert!(SystemTime::now() >= ended, "before its end");
+        assert!(backend.sidecar.output().contains("our own certificate has ended"));
+        let (caller, renewed) = (backend.issue(FRONTEND), backend.issue(BACKEND));
+        renewed.install(&backend.sandbox, "backend");
+        until_shown(&backend.sidecar, &caller, &renewed).await;
+        let ready = async || (backend.sidecar.admin_page("/ready").await.as_deref() == Some("ready\n")).then_some(());
+        until("being ready again", ready).await.unwrap();
+        let date = backend.sidecar.metric("mesh_certificate_expiry_timestamp_seconds").await.unwrap();
+        assert!(date > seconds + 3600.0, "{date}");
     });
 }
 

@@ -177,7 +177,7 @@ fn tunnels_and_what_is_in_them_end_when_the_root_of_their_caller_is_taken_out() 
 }
 
 /// A handshake that is half way, and what the client would send then.
-async fn about_to_ask(inbound: SocketAddr, credentials: &Credentials, alpn: &str) -> (TcpStream, Vec<u8>) {
+pub(super) async fn about_to_ask(inbound: SocketAddr, credentials: &Credentials, alpn: &str) -> (TcpStream, Vec<u8>) {
     let (stream, mut client) = half_way(inbound, credentials, alpn).await;
     client.writer().write_all(format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n\r\n").as_bytes()).unwrap();
     let mut rest = Vec::new();
@@ -294,7 +294,7 @@ fn http_connections_are_told_to_go_when_their_certificate_ends_and_finish_what_t
 }
 
 /// A called workload that is no sidecar of ours: it accepts with these credentials, says `first`, and waits for the end.
-async fn server(address: SocketAddr, credentials: &Credentials, ended: mpsc::UnboundedSender<()>) {
+pub(crate) async fn server(address: SocketAddr, credentials: &Credentials, ended: mpsc::UnboundedSender<()>) {
     let config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()

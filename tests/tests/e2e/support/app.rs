@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
 use hyper::body::{Body, Frame, Incoming};
-use hyper::server::conn::http2;
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -70,6 +70,24 @@ impl App {
             });
             // How a client's connection ends is the client's affair.
             let _ = http2::Builder::new(Local).serve_connection(TokioIo::new(stream), service).await;
+        })
+        .await
+    }
+
+    /// Says `ok` to every request, over HTTP/1.1 and over HTTP/2 by prior knowledge.
+    pub(crate) async fn either() -> Self {
+        Self::tcp(async |stream| {
+            let service = hyper::service::service_fn(async |_| Ok::<_, Infallible>(Response::new(full("ok"))));
+            let mut first = [0; 3];
+            while matches!(stream.peek(&mut first).await, Ok(1 | 2)) {
+                tokio::task::yield_now().await;
+            }
+            let io = TokioIo::new(stream);
+            // How a client's connection ends is the client's affair.
+            match &first {
+                b"PRI" => drop(http2::Builder::new(Local).serve_connection(io, service).await),
+                _ => drop(http1::Builder::new().serve_connection(io, service).await),
+            }
         })
         .await
     }

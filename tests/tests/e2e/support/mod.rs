@@ -11,6 +11,7 @@ pub(crate) mod load;
 pub(crate) mod mesh;
 pub(crate) mod more;
 pub(crate) mod pki;
+pub(crate) mod steady;
 pub(crate) mod tunnel;
 pub(crate) mod wire;
 pub(crate) mod workload_api;

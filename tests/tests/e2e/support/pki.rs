@@ -54,7 +54,12 @@ impl Authority {
 
     /// The sandbox's own.
     pub(crate) fn of(sandbox: &Sandbox) -> Self {
-        let read = |file| fs::read_to_string(sandbox.path("ca").join(file)).unwrap();
+        Self::in_folder(&sandbox.path("ca"))
+    }
+
+    /// One that `meshgate ca init` has made.
+    pub(crate) fn in_folder(folder: &Path) -> Self {
+        let read = |file| fs::read_to_string(folder.join(file)).unwrap();
         let (pem, key_pem) = (read("ca.pem"), read("ca-key.pem"));
         let issuer = Issuer::from_ca_cert_pem(&pem, KeyPair::from_pem(&key_pem).unwrap()).unwrap();
         Self { issuer, pem, key_pem }
