@@ -14,6 +14,7 @@ mod inject;
 mod offline;
 mod run;
 mod test;
+mod top;
 mod wait;
 
 use std::ffi::OsString;
@@ -60,6 +61,8 @@ enum Command {
     Inject(Box<inject::Args>),
     /// Run policy tests: YAML files with requests and the verdicts they must get
     Test(test::Args),
+    /// Show in the terminal what a running proxy sees: who talks to whom, who was refused, what is healthy
+    Top(top::Args),
     /// Return when the proxy is ready
     Wait(wait::Args),
     /// A certificate authority for trying things out
@@ -95,6 +98,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Import(args) => import::run(*args),
         Command::Inject(args) => inject::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Wait(args) => wait::run(&args),
         Command::Ca(args) => ca::run(args),
         Command::Iptables(args) => match meshgate_iptables::cli::run(&args, &mut std::io::stdout()) {

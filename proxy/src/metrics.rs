@@ -113,6 +113,8 @@ pub struct Metrics {
     pub revocation_list_expiry: Gauge,
     /// Access log lines that were dropped because the log could not be written fast enough.
     pub access_log_dropped: Counter,
+    /// What the limits of the admin endpoint did: `full`, `displaced`, `slow` or `listeners`.
+    pub admin_limited: Family<ReasonLabels, Counter>,
     /// Tasks that ended in a panic: each a defect.
     pub panics: Counter,
     /// Tasks of all workers, as of each worker's last sweep.
@@ -232,6 +234,11 @@ impl Metrics {
             &self.revocation_list_expiry,
         );
         with("mesh_access_log_dropped_total", "Access log lines dropped", &self.access_log_dropped);
+        with(
+            "mesh_admin_limited_total",
+            "Connections and followers of the admin endpoint beyond its limits",
+            &self.admin_limited,
+        );
         with("mesh_tasks", "Tasks of the workers: connections, requests and what they wait for", &self.tasks);
         with("mesh_panics_total", "Tasks that ended in a panic", &self.panics);
     }
