@@ -18,6 +18,8 @@ mod metrics;
 mod page;
 mod policies;
 mod problems;
+#[cfg(feature = "pprof")]
+mod profile;
 mod status;
 mod visitors;
 
@@ -132,7 +134,7 @@ async fn attend(admin: Rc<Admin>, visit: Visit, stream: TcpStream, caller: Socke
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (admin, visitor) = (Rc::clone(&admin), Rc::clone(&visitor));
         async move {
-            let _busy = visitor.asks(settings.request + admin.probes.time(request.uri().path()));
+            let _busy = visitor.asks(settings.request + own_time(&admin, request.uri().path()));
             Ok::<_, Infallible>(match admin.probes.answer(local, &request).await {
                 Some(answer) => answer.map(Either::Left),
                 None => respond(&admin, &visitor, caller, request).await,
@@ -147,6 +149,15 @@ async fn attend(admin: Rc<Admin>, visit: Visit, stream: TcpStream, caller: Socke
         },
         () = visit.over() => tracing::debug!("admin connection ended: for others, or because it took too long"),
     }
+}
+
+/// How long what is asked for may take before there is anything to answer.
+fn own_time(admin: &Admin, path: &str) -> Duration {
+    #[cfg(feature = "pprof")]
+    let profile = profile::time(path);
+    #[cfg(not(feature = "pprof"))]
+    let profile = Duration::ZERO;
+    admin.probes.time(path) + profile
 }
 
 async fn respond(
@@ -215,6 +226,10 @@ async fn private(admin: &Admin, request: Request<Incoming>) -> Answer {
         "/logging" => only("GET and PUT"),
         "/connections" if !reads(method) => only("GET"),
         "/connections" => connections::answer(shared, request.uri().query().unwrap_or_default()),
+        #[cfg(feature = "pprof")]
+        profile::PATH if !reads(method) => only("GET"),
+        #[cfg(feature = "pprof")]
+        profile::PATH => profile::answer(request.uri().query().unwrap_or_default()).await,
         path => match view(admin, &snapshot, path) {
             Some(_) if !reads(method) => only("GET"),
             Some(view) => view,

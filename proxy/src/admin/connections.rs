@@ -170,7 +170,6 @@ mod tests {
             "after=-1",
             "direction=up",
             "principle=x",
-            "principal=%zz",
             "principal=%f",
             "principal=%ff",
         ] {

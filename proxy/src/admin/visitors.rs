@@ -18,7 +18,7 @@ use crate::throttle;
 /// What somebody is told for whom there is no room.
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\ncontent-type: text/plain; charset=utf-8\r\n\
-    content-length: 45\r\n\r\nas many are connected as admin.connections is\n";
+    content-length: 46\r\n\r\nas many are connected as admin.connections is\n";
 
 /// All of them.
 #[derive(Debug)]
@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn what_is_said_has_the_length_that_it_says() {
         let (_, body) = std::str::from_utf8(FULL).unwrap().split_once("\r\n\r\n").unwrap();
-        assert_eq!(body.len(), 45);
+        assert_eq!(body.len(), 46);
     }
 
     #[tokio::test(start_paused = true)]

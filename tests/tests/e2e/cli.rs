@@ -9,6 +9,7 @@ mod import;
 mod inject;
 mod policy_tests;
 mod remote;
+mod top;
 
 use std::fs;
 use std::io::Write;
@@ -53,7 +54,7 @@ fn help_lists_the_commands() {
     let dir = TempDir::new().unwrap();
     let (status, text, errors) = meshgate(dir.path(), &["--help"]);
     assert_eq!((status, errors.as_str()), (0, ""));
-    for command in ["run", "demo", "check", "explain", "import", "inject", "test", "wait", "ca", "iptables"] {
+    for command in ["run", "demo", "check", "explain", "import", "inject", "test", "top", "wait", "ca", "iptables"] {
         assert!(text.lines().any(|line| line.trim_start().starts_with(&format!("{command} "))), "{command}: {text}");
         let (status, text, _) = meshgate(dir.path(), &[command, "--help"]);
         assert!(status == 0 && text.contains("Usage:"), "{command}: {text}");

@@ -45,7 +45,7 @@ const COLUMNS: [Column; 7] = [
     Column { title: "TOTAL", columns: 10, value: |row| (Style::Plain, row.total.to_string()) },
 ];
 
-/// The narrowest that names may become for a column of numbers.
+/// The narrowest that names may become for a column of numbers, on the narrowest screen; else it is half of it.
 const NAMES: usize = 24;
 
 /// All lines; at most `rows` of them if that is given.
@@ -134,11 +134,11 @@ fn problems(view: &View<'_>) -> Option<Section> {
 fn edges(view: &View<'_>, columns: usize) -> Section {
     let mut rows: Vec<_> = view.rows.iter().collect();
     rows.sort_by(|a, b| view.sort.compare(a, b));
-    let mut names = columns;
+    let (mut names, least) = (columns, NAMES.max(columns / 2));
     let shown: Vec<_> = COLUMNS
         .iter()
         .take_while(|column| {
-            let fits = names >= NAMES + column.columns;
+            let fits = names >= least + column.columns;
             names -= if fits { column.columns } else { 0 };
             fits
         })
