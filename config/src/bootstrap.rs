@@ -6,6 +6,7 @@
 //!
 //! Not here: anything that changes while the process runs; that is the resource folder's ([`crate::ConfigStore`]).
 
+mod admin;
 mod app_probes;
 mod detection;
 mod document;
@@ -236,6 +237,12 @@ pub struct Admin {
     pub quit: bool,
     /// How many may follow the live page at once.
     pub event_listeners: usize,
+    /// How many may be connected at once; more than may follow the live page.
+    pub connections: usize,
+    /// How long a request's head may take to come, and a connection rest between two.
+    pub idle: Duration,
+    /// How long a request may take, its answer taken; of an application's probe besides its own time.
+    pub request: Duration,
 }
 
 /// How one process hands its listeners to the next.

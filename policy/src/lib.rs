@@ -42,6 +42,7 @@
 mod condition;
 mod custom;
 mod decision;
+pub mod dump;
 pub mod duration;
 mod essential;
 mod eval;

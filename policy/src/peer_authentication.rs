@@ -21,6 +21,17 @@ pub enum MtlsMode {
     Disable,
 }
 
+impl MtlsMode {
+    /// As documents have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MtlsMode::Strict => "STRICT",
+            MtlsMode::Permissive => "PERMISSIVE",
+            MtlsMode::Disable => "DISABLE",
+        }
+    }
+}
+
 /// One PeerAuthentication.
 #[derive(Clone, Debug)]
 pub struct PeerAuthentication {

@@ -8,7 +8,8 @@ mod app_health;
 mod certs;
 mod clusters;
 mod config_dump;
-mod edges;
+mod connections;
+pub(crate) mod edges;
 mod events;
 mod explain;
 mod gateways;
@@ -17,7 +18,10 @@ mod metrics;
 mod page;
 mod policies;
 mod problems;
+#[cfg(feature = "pprof")]
+mod profile;
 mod status;
+mod visitors;
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -35,18 +39,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use meshgate_config::Snapshot;
 use meshgate_identity::Identity;
 use serde::Serialize;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use self::app_health::AppHealth;
 use self::events::{Events, Feed};
+use self::visitors::{Visit, Visitor, Visitors};
 use crate::http::headers;
 use crate::metrics::exposition::Format;
 use crate::socket;
 use crate::worker::Shared;
-
-/// A scraper that sends its request slower than this is none.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Rest after a failed accept, so that running out of descriptors does not make this loop spin.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
@@ -68,6 +70,7 @@ const INDEX: &str = "meshgate admin\n\n\
     GET /edges    who talks to whom: requests, refusals, latency, bytes, mutual TLS\n\
     GET /refusals who was refused what of late, and by which policy\n\
     GET /policies the policies that select this workload, and how often each decided\n\
+    GET /connections who is connected; ?limit=, after=, principal= and direction= choose\n\
     GET /clusters services with their endpoints and their health; gateways of other clusters\n\
     GET /certs    the own certificate and the roots that vouch for peers\n\
     GET /config_dump the configuration in force\n\
@@ -87,6 +90,7 @@ struct Admin {
     identity: watch::Receiver<Arc<Identity>>,
     probes: AppHealth,
     feed: Feed,
+    visitors: Rc<Visitors>,
 }
 
 impl Admin {
@@ -103,7 +107,9 @@ pub async fn serve(
     identity: watch::Receiver<Arc<Identity>>,
 ) {
     let probes = AppHealth::new(&shared.bootstrap);
-    let admin = Rc::new(Admin { shared, config, identity, probes, feed: Feed::default() });
+    let settings = shared.bootstrap.admin;
+    let visitors = Visitors::new(settings.connections, settings.request, &shared.metrics);
+    let admin = Rc::new(Admin { shared, config, identity, probes, feed: Feed::default(), visitors });
     loop {
         let (stream, caller) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -113,37 +119,57 @@ pub async fn serve(
                 continue;
             }
         };
-        let Ok(local) = stream.local_addr() else { continue };
-        let admin = Rc::clone(&admin);
-        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-            let admin = Rc::clone(&admin);
-            async move {
-                Ok::<_, Infallible>(match admin.probes.answer(local, &request).await {
-                    Some(answer) => answer.map(Either::Left),
-                    None => respond(&admin, caller, request).await,
-                })
-            }
-        });
-        let mut server = http1::Builder::new();
-        server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        let connection = server.serve_connection(TokioIo::new(stream), service);
-        tokio::task::spawn_local(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "admin connection ended");
-            }
-        });
+        let Some(visit) = admin.visitors.enter() else {
+            visitors::turn_away(&stream);
+            continue;
+        };
+        tokio::task::spawn_local(attend(Rc::clone(&admin), visit, stream, caller));
     }
+}
+
+/// Answers one connection's requests until it ends, or has to.
+async fn attend(admin: Rc<Admin>, visit: Visit, stream: TcpStream, caller: SocketAddr) {
+    let Ok(local) = stream.local_addr() else { return };
+    let (settings, visitor) = (admin.shared.bootstrap.admin, visit.visitor());
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let (admin, visitor) = (Rc::clone(&admin), Rc::clone(&visitor));
+        async move {
+            let _busy = visitor.asks(settings.request + own_time(&admin, request.uri().path()));
+            Ok::<_, Infallible>(match admin.probes.answer(local, &request).await {
+                Some(answer) => answer.map(Either::Left),
+                None => respond(&admin, &visitor, caller, request).await,
+            })
+        }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(settings.idle);
+    tokio::select! {
+        ended = server.serve_connection(TokioIo::new(stream), service) => if let Err(error) = ended {
+            tracing::debug!(%error, "admin connection ended");
+        },
+        () = visit.over() => tracing::debug!("admin connection ended: for others, or because it took too long"),
+    }
+}
+
+/// How long what is asked for may take before there is anything to answer.
+fn own_time(admin: &Admin, path: &str) -> Duration {
+    #[cfg(feature = "pprof")]
+    let profile = profile::time(path);
+    #[cfg(not(feature = "pprof"))]
+    let profile = Duration::ZERO;
+    admin.probes.time(path) + profile
 }
 
 async fn respond(
     admin: &Rc<Admin>,
+    visitor: &Rc<Visitor>,
     caller: SocketAddr,
     request: Request<Incoming>,
 ) -> Response<Either<Full<Bytes>, Events>> {
     if request.uri().path() == "/events" && reads(request.method()) {
         return match stranger(caller, &request) {
             Some(refusal) => refusal.map(Either::Left),
-            None => listen(admin, request.method()),
+            None => listen(admin, visitor, request.method()),
         };
     }
     let answer = match public(admin, caller, &request) {
@@ -198,6 +224,12 @@ async fn private(admin: &Admin, request: Request<Incoming>) -> Answer {
         "/drain_listeners" => end(shared, || shared.drain_listeners.notify_one()),
         "/logging" if reads(method) || method == Method::PUT => logging::answer(request).await,
         "/logging" => only("GET and PUT"),
+        "/connections" if !reads(method) => only("GET"),
+        "/connections" => connections::answer(shared, request.uri().query().unwrap_or_default()),
+        #[cfg(feature = "pprof")]
+        profile::PATH if !reads(method) => only("GET"),
+        #[cfg(feature = "pprof")]
+        profile::PATH => profile::answer(request.uri().query().unwrap_or_default()).await,
         path => match view(admin, &snapshot, path) {
             Some(_) if !reads(method) => only("GET"),
             Some(view) => view,
@@ -222,11 +254,12 @@ fn view(admin: &Admin, snapshot: &Snapshot, path: &str) -> Option<Answer> {
 }
 
 /// Events for one more listener, if there may be one.
-fn listen(admin: &Rc<Admin>, method: &Method) -> Response<Either<Full<Bytes>, Events>> {
+fn listen(admin: &Rc<Admin>, visitor: &Rc<Visitor>, method: &Method) -> Response<Either<Full<Bytes>, Events>> {
     if method == Method::HEAD {
         return text(StatusCode::OK, EVENTS, String::new()).map(Either::Left);
     }
-    let Some(events) = Events::new(admin) else {
+    let Some(events) = Events::new(admin, visitor) else {
+        admin.visitors.limited("listeners");
         let why = "as many listen as admin.eventListeners lets\n";
         return text(StatusCode::SERVICE_UNAVAILABLE, TEXT, why.into()).map(Either::Left);
     };

@@ -20,6 +20,7 @@ mod run;
 mod status;
 mod surroundings;
 mod test;
+mod top;
 mod version;
 mod wait;
 
@@ -65,6 +66,8 @@ enum Command {
     Inject(Box<inject::Args>),
     /// Run policy tests: YAML files with requests and the verdicts they must get
     Test(test::Args),
+    /// Show in the terminal what a running proxy sees: who talks to whom, who was refused, what is healthy
+    Top(top::Args),
     /// Return when the proxy is ready
     Wait(wait::Args),
     /// A certificate authority for trying things out
@@ -109,6 +112,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Import(args) => import::run(*args),
         Command::Inject(args) => inject::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Wait(args) => wait::run(&args),
         Command::Ca(args) => ca::run(args),
         Command::Iptables(args) => iptables(&args),

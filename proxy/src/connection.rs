@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::HeaderValue;
 use meshgate_identity::SpiffeId;
-use tokio::time::Instant;
 
+use crate::open::Place;
 use crate::sessions::Session;
 
 /// Which way a connection goes.
@@ -32,14 +33,14 @@ impl Direction {
 }
 
 /// An accepted connection, before anything was read from it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Connection {
     /// Who connected; v4-mapped addresses are IPv4.
     pub remote: SocketAddr,
     /// Where it was going before redirection; `None` where only the Host can tell.
     pub destination: Option<SocketAddr>,
-    /// When it was accepted.
-    pub accepted: Instant,
+    /// What others may know of it while it is open.
+    pub place: Arc<Place>,
 }
 
 /// The authenticated other end of a connection; all `None` on plaintext.
@@ -71,6 +72,15 @@ impl Protocol {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Http1 | Self::Http2 => "http",
+            Self::Tcp => "tcp",
+        }
+    }
+
+    /// As people name it, with its version.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http1 => "http/1.1",
+            Self::Http2 => "http/2",
             Self::Tcp => "tcp",
         }
     }

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::metrics::TcpSeries;
+use crate::open::Place;
 
 /// First buffer of a direction: enough for a request or an answer, small enough for ten thousand idle connections.
 const SMALL: usize = 4 * 1024;
@@ -43,6 +44,7 @@ pub struct Copy<A, B> {
     down: Direction,
     /// Where bytes are counted as they move, and how many have been.
     series: Option<Arc<TcpSeries>>,
+    place: Option<Arc<Place>>,
     counted: (u64, u64),
 }
 
@@ -84,20 +86,27 @@ where
     /// Where some was read of either before it came to be moved, which is moved first.
     pub fn begun(downstream: A, upstream: B, from_downstream: &[u8], from_upstream: &[u8]) -> Self {
         let (up, down) = (Direction::begun(from_downstream), Direction::begun(from_upstream));
-        Self { downstream, upstream, up, down, series: None, counted: (0, 0) }
+        Self { downstream, upstream, up, down, series: None, place: None, counted: (0, 0) }
     }
 
-    /// Counts bytes there as they move.
-    pub fn counted(&mut self, series: Option<Arc<TcpSeries>>) {
+    /// Counts bytes there as they move, and tells the connection's place of them.
+    pub fn counted(&mut self, series: Option<Arc<TcpSeries>>, place: &Arc<Place>) {
         self.series = series;
+        self.place = Some(Arc::clone(place));
     }
 
     fn count(&mut self) {
         let moved = self.moved();
-        if let Some(series) = self.series.as_ref().filter(|_| moved != self.counted) {
-            series.moved(moved.0 - self.counted.0, moved.1 - self.counted.1);
-            self.counted = moved;
+        if moved == self.counted {
+            return;
         }
+        if let Some(series) = &self.series {
+            series.moved(moved.0 - self.counted.0, moved.1 - self.counted.1);
+        }
+        if let Some(place) = &self.place {
+            place.moved(moved.0, moved.1);
+        }
+        self.counted = moved;
     }
 
     /// Bytes taken from the downstream and given to it, so far.

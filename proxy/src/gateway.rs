@@ -49,10 +49,11 @@ use crate::http::guard::http2::{Guarded, Limits, Role};
 use crate::http::server::{LOCAL_RESETS, PENDING_RESETS};
 use crate::limits::Permits;
 use crate::metrics::UNKNOWN;
+use crate::open::{Tls, Told};
 use crate::sessions::Session;
 use crate::tunnel::{FRAME_MAX, Held, Open, SEND_BUFFER, WINDOW, connection_window, cork, pulse};
 use crate::worker::WorkerRef;
-use crate::{report, socket, throttle, tls};
+use crate::{connection, report, socket, throttle, tls};
 use callers::{Admitted, Callers};
 use choose::Loads;
 
@@ -185,11 +186,18 @@ async fn try_serve(
         }
         return Err(ProxyError::new(ErrorKind::TooMany, format!("{id} has too many connections")));
     };
+    connection.place.tell(Told {
+        destination: Some(destination),
+        protocol: Some(connection::Protocol::Http2),
+        peer: Some(id.clone()),
+        tls: Tls::of(accepted.stream.get_ref().1),
+        within: None,
+    });
     let caller = Caller { id, cluster, source: connection.remote.ip() };
     let side = Side {
         worker: Rc::clone(worker),
         door,
-        connection: *connection,
+        connection: connection.clone(),
         destination,
         prefix: prefix(connection, destination, &caller),
         principal: callers.name(&caller.id).unwrap_or_else(|| UNKNOWN.to_owned()),
@@ -307,12 +315,14 @@ async fn run<I: AsyncRead + AsyncWrite + Unpin>(side: Rc<Side>, stream: I) -> Re
 fn start(side: &Rc<Side>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
     let (side, held) = (Rc::clone(side), side.streams.hold());
     tokio::task::spawn_local(async move {
-        let worker = Rc::clone(&side.worker);
+        let (worker, place) = (Rc::clone(&side.worker), Arc::clone(&side.connection.place));
+        place.request_begins();
         let serving = (side.door.serve)(side, request, respond, held);
         if AssertUnwindSafe(serving).catch_unwind().await.is_err() {
             worker.shared.metrics.panics.inc();
             tracing::error!("a tunnel's task panicked");
         }
+        place.request_ends();
     });
 }
 

@@ -23,6 +23,7 @@ use crate::error::{ErrorKind, ProxyError};
 use crate::http::forwarded::Forwarded;
 use crate::http::pool::{HttpVersion, Security, Upstream};
 use crate::metrics::{Called, Facts, Party, RequestCounters};
+use crate::open::{Tls, Told};
 use crate::report;
 use crate::residuals::Residuals;
 use crate::rewind::Rewind;
@@ -138,7 +139,7 @@ async fn open(
 ) -> Result<Option<(Rc<Side>, Opened)>, ProxyError> {
     let shared = &worker.shared;
     if let Some(tunnels) = hbone::captured(&stream, listener, &shared.bootstrap) {
-        hbone::serve(worker, stream, Connection { destination: Some(tunnels), ..*connection }).await;
+        hbone::serve(worker, stream, Connection { destination: Some(tunnels), ..connection.clone() }).await;
         return Ok(None);
     }
     let destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?
@@ -160,7 +161,9 @@ async fn open(
         Admission::Gone => Ok(None),
         Admission::Refuse(why) => Err(ProxyError::new(ErrorKind::DownstreamTls, why)),
         Admission::Plain(protocol) => {
-            let side = Side::new(worker, &snapshot, *connection, listener, destination, Peer::default(), protocol);
+            tell(connection, protocol, &Peer::default(), None);
+            let side =
+                Side::new(worker, &snapshot, connection.clone(), listener, destination, Peer::default(), protocol);
             Ok(Some((side, Opened::Plain(Stream::new(stream)))))
         }
         Admission::Terminate => {
@@ -172,6 +175,7 @@ async fn open(
             accepted.enter(worker, &identity)?;
             let shown = accepted.peer.session.as_ref().and_then(|session| session.certificates().first());
             accepted.peer.client_cert = Forwarded::element(&shared.bootstrap.headers, identity.svid().id(), shown)?;
+            let tls = Tls::of(accepted.stream.get_ref().1);
             let mut stream = Rewind::new(Box::new(accepted.stream));
             let protocol = match accepted.negotiated {
                 _ if hint.is_bytes() => Protocol::Tcp,
@@ -191,10 +195,17 @@ async fn open(
                     }
                 }
             };
-            let side = Side::new(worker, &snapshot, *connection, listener, destination, accepted.peer, protocol);
+            tell(connection, protocol, &accepted.peer, tls);
+            let side = Side::new(worker, &snapshot, connection.clone(), listener, destination, accepted.peer, protocol);
             Ok(Some((side, Opened::Tls(stream))))
         }
     }
+}
+
+/// Says what has turned out of a connection.
+fn tell(connection: &Connection, protocol: Protocol, peer: &Peer, tls: Option<Tls>) {
+    let (destination, peer) = (connection.destination, peer.id.clone());
+    connection.place.tell(Told { destination, protocol: Some(protocol), peer, tls, within: None });
 }
 
 fn facts<'a>(

@@ -36,6 +36,7 @@ pub mod limits;
 pub mod listen;
 pub mod log;
 pub mod metrics;
+pub mod open;
 pub mod orig_dst;
 pub mod outbound;
 pub mod random;

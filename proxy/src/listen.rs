@@ -1,20 +1,20 @@
 //! Binds the listeners and accepts: one task a connection, one permit each, and no spin when descriptors run out.
 
-use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
 
 use crate::connection::{Connection, Direction};
 use crate::drain::Phase;
 use crate::limits::{PeerPermit, Permit, Permits};
 use crate::metrics::{DirectionLabels, OutcomeLabels};
+use crate::open::Entrance;
 use crate::socket;
 use crate::throttle;
 use crate::worker::WorkerRef;
@@ -66,7 +66,8 @@ where
     let mut drain = worker.drain.clone();
     let mut backoff = BACKOFF_MIN;
     let Ok(address) = listener.local_addr() else { return };
-    let door = Door { permits: worker.shared.doors.listener(address), direction };
+    let entrance = Arc::new(Entrance { listener: address, direction });
+    let door = Door { permits: worker.shared.doors.listener(address), direction, entrance };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -97,6 +98,7 @@ where
 struct Door {
     permits: Permits,
     direction: Direction,
+    entrance: Arc<Entrance>,
 }
 
 impl Door {
@@ -130,15 +132,15 @@ where
     F: Fn(WorkerRef, TcpStream, Connection) -> S,
     S: Future<Output = ()> + 'static,
 {
-    let connection = Connection { remote: socket::canonical(remote), destination: None, accepted: Instant::now() };
-    let Some(permits) = door.admit(worker, connection.remote) else { return };
+    let remote = socket::canonical(remote);
+    let Some(permits) = door.admit(worker, remote) else { return };
     let direction = door.direction;
     if let Err(error) = socket::configure(&stream) {
         tracing::debug!(%error, "accepted connection is already gone");
         return;
     }
-    let open = worker.open.of(direction);
-    let open = OpenGuard::new(open);
+    let open = worker.open.enter(&door.entrance, remote);
+    let connection = Connection { remote, destination: None, place: Arc::clone(open.place()) };
     let labels = DirectionLabels { direction: direction.as_str() };
     let gauge = worker.shared.metrics.connections.get_or_create(&labels);
     gauge.inc();
@@ -148,7 +150,7 @@ where
         // A panic ends this connection and is counted; every other goes on.
         if AssertUnwindSafe(task).catch_unwind().await.is_err() {
             worker.shared.metrics.panics.inc();
-            tracing::error!(remote = %connection.remote, "a connection's task panicked");
+            tracing::error!(remote = %open.place().remote(), "a connection's task panicked");
         }
         gauge.dec();
         drop((permits, open));
@@ -165,51 +167,4 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 fn count_error(worker: &WorkerRef, direction: Direction, outcome: &'static str) {
     let labels = OutcomeLabels { direction: direction.as_str(), outcome };
     worker.shared.metrics.accept_errors.get_or_create(&labels).inc();
-}
-
-/// How many connections of each direction a worker has open; the drain waits for them.
-#[derive(Debug, Default)]
-pub struct Open {
-    inbound: Count,
-    outbound: Count,
-    changed: Rc<tokio::sync::Notify>,
-}
-
-type Count = Rc<Cell<usize>>;
-
-impl Open {
-    fn of(&self, direction: Direction) -> (Count, Rc<tokio::sync::Notify>) {
-        let count = match direction {
-            Direction::Inbound | Direction::Gateway => &self.inbound,
-            Direction::Outbound => &self.outbound,
-        };
-        (Rc::clone(count), Rc::clone(&self.changed))
-    }
-
-    /// Returns when no connection is open.
-    pub async fn none_left(&self) {
-        loop {
-            let changed = self.changed.notified();
-            if self.inbound.get() + self.outbound.get() == 0 {
-                return;
-            }
-            changed.await;
-        }
-    }
-}
-
-struct OpenGuard(Count, Rc<tokio::sync::Notify>);
-
-impl OpenGuard {
-    fn new((count, changed): (Count, Rc<tokio::sync::Notify>)) -> Self {
-        count.set(count.get() + 1);
-        Self(count, changed)
-    }
-}
-
-impl Drop for OpenGuard {
-    fn drop(&mut self) {
-        self.0.set(self.0.get().saturating_sub(1));
-        self.1.notify_waiters();
-    }
 }

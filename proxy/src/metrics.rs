@@ -115,6 +115,8 @@ pub struct Metrics {
     pub access_log_dropped: Counter,
     /// Spans by what became of them: `exported`, `rejected` by the collector, `failed` to reach it, `queue_full`.
     pub spans: Family<ResultLabels, Counter>,
+    /// What the limits of the admin endpoint did: `full`, `displaced`, `slow` or `listeners`.
+    pub admin_limited: Family<ReasonLabels, Counter>,
     /// Tasks that ended in a panic: each a defect.
     pub panics: Counter,
     /// Tasks of all workers, as of each worker's last sweep.
@@ -235,6 +237,11 @@ impl Metrics {
         );
         with("mesh_access_log_dropped_total", "Access log lines dropped", &self.access_log_dropped);
         with("mesh_trace_spans_total", "Spans by what became of them", &self.spans);
+        with(
+            "mesh_admin_limited_total",
+            "Connections and followers of the admin endpoint beyond its limits",
+            &self.admin_limited,
+        );
         with("mesh_tasks", "Tasks of the workers: connections, requests and what they wait for", &self.tasks);
         with("mesh_panics_total", "Tasks that ended in a panic", &self.panics);
     }

@@ -28,6 +28,7 @@ use crate::http::headers;
 use crate::http::layers::{self, Exchange, Refused};
 use crate::http::pool::{HttpVersion, Security};
 use crate::http::server::{self, Reporting};
+use crate::open::Told;
 use crate::report;
 use crate::route::{Route, still_permits};
 use crate::stream::Stream;
@@ -223,7 +224,7 @@ async fn try_serve(
     if connection.destination.is_some_and(|address| split::is_closed(&snapshot, address)) {
         drop(snapshot);
         // Whatever it would speak, it hears nothing.
-        let side = Side::new(worker, *connection, Protocol::Tcp);
+        let side = Side::new(worker, connection, Protocol::Tcp);
         Box::pin(side.run_tcp(Stream::new(stream))).await;
         return Ok(());
     }
@@ -239,7 +240,7 @@ async fn try_serve(
         Detected::Http2 => Protocol::Http2,
         Detected::Tls { .. } | Detected::Opaque | Detected::TimedOut => Protocol::Tcp,
     };
-    let side = Side::new(worker, *connection, protocol);
+    let side = Side::new(worker, connection, protocol);
     if protocol == Protocol::Tcp {
         // In a box of its own, so that a connection that speaks HTTP has no room for it.
         Box::pin(side.run_tcp(Stream::new(stream))).await;
@@ -263,22 +264,24 @@ fn beforehand(snapshot: &Snapshot, destination: Option<SocketAddr>, listener: &O
 }
 
 impl Side {
-    fn new(worker: &WorkerRef, connection: Connection, protocol: Protocol) -> Rc<Self> {
+    fn new(worker: &WorkerRef, connection: &Connection, protocol: Protocol) -> Rc<Self> {
+        let destination = connection.destination;
+        connection.place.tell(Told { destination, protocol: Some(protocol), ..Told::default() });
         let under = (worker.generation(), worker.identity.borrow().generation());
         let nowhere = || report::source_facts(worker, None, &Security::Plaintext);
         let counters = worker.counters.of(under, None, nowhere);
         let prefix = Line::prefix(|line| {
             line.text("direction", Direction::Outbound.as_str());
             line.address("downstream_remote_address", connection.remote);
-            if let Some(destination) = connection.destination {
+            if let Some(destination) = destination {
                 line.address("downstream_local_address", destination);
             }
         });
         Rc::new(Self {
             worker: Rc::clone(worker),
-            connection,
+            connection: connection.clone(),
             version: protocol.into(),
-            reporting: Rc::new(Reporting { prefix, counters }),
+            reporting: Rc::new(Reporting { prefix, counters, place: Arc::clone(&connection.place) }),
             last: RefCell::default(),
         })
     }
@@ -311,7 +314,7 @@ impl Side {
         let root = self.worker.routes.route(&self.worker, plan, generation, self.version);
         let (route, split) = root.branch(None);
         let mut report =
-            tcp::Report::begin(&self.worker, Direction::Outbound, &self.reporting.prefix, route.counters());
+            tcp::Report::begin(&self.worker, &self.connection.place, &self.reporting.prefix, route.counters());
         if let Some(host) = route.host() {
             report.service(host);
         }

@@ -13,11 +13,11 @@ use tokio::time::{Instant, timeout};
 use crate::access_log::Line;
 use crate::balance::{Candidate, Outcome};
 use crate::circuit::Use;
-use crate::connection::Direction;
 use crate::copy::{Copy, End};
 use crate::drain::Phase;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::{RequestCounters, TcpSeries};
+use crate::open::Place;
 use crate::report::refusals::{self, By};
 use crate::report::{self, NO_FLAGS, Totals, describe};
 use crate::sessions::Session;
@@ -34,7 +34,7 @@ const HANG_UP_TIME: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Report {
     worker: WorkerRef,
-    direction: Direction,
+    place: Arc<Place>,
     line: Option<Line>,
     counters: Rc<RequestCounters>,
     /// Of what it counts while it is open; `None` before.
@@ -53,14 +53,14 @@ pub struct Report {
 
 impl Report {
     /// Begins the report of a connection whose protocol is not HTTP.
-    pub fn begin(worker: &WorkerRef, direction: Direction, prefix: &[u8], counters: &Rc<RequestCounters>) -> Self {
+    pub fn begin(worker: &WorkerRef, place: &Arc<Place>, prefix: &[u8], counters: &Rc<RequestCounters>) -> Self {
         let mut line = worker.access_log.begin(prefix);
         if let Some(line) = &mut line {
             line.text("protocol", "TCP");
         }
         Self {
             worker: Rc::clone(worker),
-            direction,
+            place: Arc::clone(place),
             line,
             counters: Rc::clone(counters),
             series: None,
@@ -171,6 +171,7 @@ impl Report {
 
     /// Where it goes.
     pub fn upstream_address(&mut self, address: SocketAddr) {
+        self.place.leads_to(address);
         if let Some(line) = &mut self.line {
             line.address("upstream_host", address);
         }
@@ -202,7 +203,8 @@ impl Drop for Report {
         let end =
             refusals::End { wanted: None, code: self.code, flags: self.flags, by, details: self.detail.as_deref() };
         self.worker.refusals.note(self.counters.facts(), end);
-        tracing::debug!(direction = self.direction.as_str(), flags = self.flags, "tcp connection ended");
+        let direction = self.place.entrance().direction.as_str();
+        tracing::debug!(direction, flags = self.flags, "tcp connection ended");
         let Some(mut line) = self.line.take() else { return };
         if let Some(upstream) = &self.upstream {
             describe::upstream(upstream, self.attempts, &mut line);
@@ -259,6 +261,7 @@ pub async fn forward<I>(
         match Box::pin(connected(worker, &candidate)).await {
             Ok((stream, _held)) => {
                 attempt.went(Outcome::Connected);
+                report.place.leads_to(candidate.slot().upstream().address);
                 match stream {
                     Connected::Plain(stream) => run(worker, Copy::new(downstream, stream), report, allowed).await,
                     Connected::Tls(stream, session) => {
@@ -296,7 +299,7 @@ where
     let mut running = Running { copy, report };
     let Running { copy, report } = &mut running;
     let timeouts = &worker.shared.bootstrap.timeouts;
-    copy.counted(report.open());
+    copy.counted(report.open(), &report.place);
     // Before the check below, so that no change slips between.
     let mut changes = worker.changes.follow();
     let mut drain = worker.drain.clone();

@@ -22,8 +22,8 @@ use crate::http::request_id::RequestIds;
 use crate::http::retry::Budgets;
 use crate::jwks::Keys;
 use crate::limits::{Doors, Permits};
-use crate::listen::Open;
 use crate::metrics::{DecisionCounters, Kept, Metrics};
+use crate::open::{Open, Registry};
 use crate::orig_dst::OwnAddresses;
 use crate::readiness::Readiness;
 use crate::report::refusals::{Refusals, Ring};
@@ -59,6 +59,8 @@ pub struct Shared {
     pub gateways: Gateways,
     /// Our own listeners, which must never be dialled.
     pub own: OwnAddresses,
+    /// The downstream connections that are open.
+    pub open: Registry,
     /// How many downstream connections there may be.
     pub permits: Permits,
     /// Told when the admin endpoint was asked to end the process.
@@ -88,6 +90,7 @@ impl Shared {
             clusters: Clusters::default(),
             gateways: Gateways::default(),
             own,
+            open: Registry::default(),
             permits: Permits::new(bootstrap.limits.connections),
             quit: Notify::new(),
             drain_listeners: Notify::new(),
@@ -158,7 +161,7 @@ impl Worker {
         tracer: Option<Tracer>,
         drain: Drain,
     ) -> Self {
-        let refusals = shared.refusals.ring();
+        let (refusals, open) = (shared.refusals.ring(), shared.open.worker());
         let pool = Pool::new(Arc::clone(&shared.circuits), shared.bootstrap.timeouts.upstream_age);
         Self {
             shared,
@@ -177,7 +180,7 @@ impl Worker {
             client_tls: tls::connect::Configs::default(),
             access_log,
             tracer,
-            open: Open::default(),
+            open,
             drain,
             residuals: Residuals::default(),
             request_ids: RequestIds::default(),

@@ -8,6 +8,7 @@ use meshgate_policy::smi::PathMatch;
 use meshgate_policy::{CatchAllDeny, SmiMode};
 use serde::Deserialize;
 
+use super::admin::RawAdmin;
 use super::app_probes::RawAppProbe;
 use super::detection::RawDetection;
 use super::hand_over::RawHandOver;
@@ -145,15 +146,6 @@ pub(super) struct RawOutbound {
 pub(super) struct RawOutboundListener {
     pub(super) address: String,
     pub(super) original_destination: String,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct RawAdmin {
-    pub(super) address: Option<String>,
-    #[serde(default)]
-    pub(super) quit: bool,
-    pub(super) event_listeners: Option<usize>,
 }
 
 #[derive(Default, Deserialize)]

@@ -59,7 +59,8 @@ fn defaults_are_as_documented() {
     assert_eq!(bootstrap.outbound.listeners[0].original_destination, OriginalDestination::Kernel);
     assert_eq!(bootstrap.outbound.traffic_policy, TrafficPolicy::AllowAny);
     assert_eq!(bootstrap.admin.address.to_string(), "127.0.0.1:15000");
-    assert_eq!(bootstrap.admin.event_listeners, 8);
+    assert_eq!((bootstrap.admin.event_listeners, bootstrap.admin.connections), (8, 64));
+    assert_eq!((bootstrap.admin.idle.as_secs(), bootstrap.admin.request.as_secs()), (10, 60));
     assert!(!bootstrap.admin.quit, "nobody ends a process over the network unless that is wanted");
     assert_eq!(bootstrap.timeouts.expired_peer, Duration::from_secs(30));
     assert_eq!(bootstrap.timeouts.drain_delay, Duration::ZERO);
@@ -107,7 +108,7 @@ outbound:
   - {address: "127.0.0.1:0", originalDestination: none}
   - {address: "127.0.0.1:0", originalDestination: "10.96.0.10:80"}
   trafficPolicy: REGISTRY_ONLY
-admin: {address: "[::1]:15000", quit: true, eventListeners: 2}
+admin: {address: "[::1]:15000", quit: true, eventListeners: 2, connections: 3, idle: 5s, request: 2m}
 authorization: {catchAllDeny: baseline, pathNormalization: DECODE_AND_MERGE_SLASHES, numTrustedProxies: 1}
 jwks: {trustBundle: idp.pem, timeout: 2s, refresh: 5m}
 accessLog: {path: "off", format: text, filter: errors, sample: 0.25}
@@ -139,7 +140,9 @@ http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
     assert_eq!(bootstrap.limits.http2, Http2Limits { control_frames: 200, resets: 10, header_block_bytes: 9000 });
     assert_eq!(bootstrap.http.upgrades, ["websocket", "spdy/3.1"]);
     assert_eq!(bootstrap.timeouts.expired_peer.as_secs(), 300);
-    assert_eq!((bootstrap.admin.quit, bootstrap.admin.event_listeners), (true, 2));
+    let Admin { quit, event_listeners, connections, idle, request, .. } = bootstrap.admin;
+    assert_eq!((quit, event_listeners, connections), (true, 2, 3));
+    assert_eq!((idle.as_secs(), request.as_secs()), (5, 120));
     let (timeouts, limits) = (bootstrap.timeouts, bootstrap.limits);
     assert_eq!((timeouts.tls_handshake.as_secs(), timeouts.upstream_age), (90, Some(Duration::from_secs(600))));
     assert_eq!((timeouts.stream, timeouts.request), (None, Some(Duration::from_secs(30))));

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use meshgate_identity::{SpiffeId, TrustDomain};
 
-use super::document::{Raw, RawAdmin, RawAuthorization, RawIdentity, RawJwks, RawLog, RawWorkload};
+use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLog, RawWorkload};
 use super::multicluster::Domains;
 use super::{
-    Admin, Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings, WorkloadSettings,
+    Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings, WorkloadSettings, admin,
     app_probes, detection, environment, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers,
     telemetry, tracing,
 };
@@ -21,9 +21,6 @@ use crate::duration;
 use crate::files;
 use crate::problem::Problem;
 use crate::yaml::Document;
-
-/// Who follows the live page: a few people, each in a window or two. Each costs a page of JSON a second.
-const EVENT_LISTENERS: usize = 8;
 
 /// Gathers problems and knows where each field stands.
 pub(super) struct Validator<'a> {
@@ -166,19 +163,16 @@ impl<'a> Validator<'a> {
     }
 }
 
-fn admin_settings(raw: &RawAdmin, address: SocketAddr) -> Admin {
-    Admin { address, quit: raw.quit, event_listeners: raw.event_listeners.unwrap_or(EVENT_LISTENERS) }
-}
-
 /// Checks everything; problems gathered before (by the environment) count.
 pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec<Problem>> {
     let trust_domain = trust_domain(&mut v, raw.trust_domain);
     let workload = workload(&mut v, raw.workload, trust_domain.as_ref());
     let trust_domain_aliases = aliases(&mut v, &raw.trust_domain_aliases);
     let (identity, directory) = (identity(&mut v, raw.identity), resources(&mut v, raw.resources.directory));
-    let admin = v.address("admin.address", raw.admin.address.as_deref().unwrap_or("127.0.0.1:15000"));
-    let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin, raw.role);
-    let app_probes = app_probes::app_probes(&mut v, &raw.app_probes, raw.role, admin, (&inbound, &outbound));
+    let admin_address = v.address("admin.address", raw.admin.address.as_deref().unwrap_or("127.0.0.1:15000"));
+    let admin = admin_address.map(|address| admin::admin(&mut v, raw.admin, address));
+    let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin_address, raw.role);
+    let app_probes = app_probes::app_probes(&mut v, &raw.app_probes, raw.role, admin_address, (&inbound, &outbound));
     let cluster_key = cluster_key(&mut v, raw.cluster_key);
     let domains = Domains::of(trust_domain.as_ref(), &identity);
     let detection = detection::detection(&mut v, raw.detection);
@@ -196,7 +190,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let (timeouts, http) = (limits::timeouts(&mut v, raw.timeouts), limits::http(&mut v, raw.http));
     let (limits, hand_over) = (limits::limits(&mut v, &raw.limits), hand_over::hand_over(&mut v, raw.hand_over));
     match (trust_domain, cluster_key, admin) {
-        (Some(trust_domain), Some(cluster_key), Some(address)) if v.problems.is_empty() => Ok(Bootstrap {
+        (Some(trust_domain), Some(cluster_key), Some(admin)) if v.problems.is_empty() => Ok(Bootstrap {
             role: raw.role,
             cluster_key,
             trust_domain,
@@ -215,7 +209,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
             retries,
             outlier_detection,
             app_probes,
-            admin: admin_settings(&raw.admin, address),
+            admin,
             authorization: authorization(&raw.authorization),
             headers,
             extension_providers,

@@ -9,6 +9,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -58,6 +59,12 @@ impl AppHealth {
         let mut inbound = bootstrap.inbound.listeners.iter();
         let is_redirected = inbound.any(|listener| listener.original_destination == OriginalDestination::Kernel);
         Self { probes, is_redirected }
+    }
+
+    /// How long the answer for this path may take to be found out; nothing for what is no probe.
+    pub(super) fn time(&self, path: &str) -> Duration {
+        // Who asks at the same time waits for the one before.
+        self.probes.get(path).map_or(Duration::ZERO, |slot| slot.probe.timeout * 2)
     }
 
     /// Answers a request that came in at `local`; `None` when it asks for no probe.

@@ -41,6 +41,11 @@ struct Shown {
     workload: Option<String>,
     /// Who must answer there: a SPIFFE ID, `plaintext` or `unknown`.
     identity: String,
+    /// The gateway that leads there, and what that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gateway: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    authority: Option<String>,
     /// The other cluster it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     cluster: Option<String>,
@@ -124,6 +129,8 @@ impl Shown {
                 EndpointIdentity::Plaintext => "plaintext".to_owned(),
                 EndpointIdentity::Unknown => "unknown".to_owned(),
             },
+            gateway: gateway.map(ToString::to_string),
+            authority: gateway.and(remote).map(|remote| remote.authority.to_string()),
             cluster: remote.map(|remote| remote.cluster.to_string()),
             weight: share.map_or(0, |share| share.weight),
             priority: share.map_or(0, |share| share.priority),

@@ -196,8 +196,9 @@ impl Edge {
     }
 
     fn finished(mut self) -> Self {
-        self.latency.p50_ms = quantile(&self.latency.buckets, 0.5);
-        self.latency.p99_ms = quantile(&self.latency.buckets, 0.99);
+        let bounds = bounds();
+        self.latency.p50_ms = quantile(&self.latency.buckets, &bounds, 0.5);
+        self.latency.p99_ms = quantile(&self.latency.buckets, &bounds, 0.99);
         let (secure, plain) = (self.seen.contains("mutual_tls"), self.seen.contains("plaintext"));
         self.security = match (secure, plain) {
             (true, true) => "mixed",
@@ -227,21 +228,21 @@ fn bounds() -> Vec<f64> {
     series::BOUNDS.iter().map(|bound| *bound as f64 / 1000.0).collect()
 }
 
-/// What that share of the values is at most, in milliseconds.
+/// What that share of the values is at most, in milliseconds, given how many lie below each bound and not below the one before.
 #[allow(clippy::cast_precision_loss, reason = "an estimate anyway")]
-fn quantile(buckets: &[u64; 20], share: f64) -> Option<f64> {
+pub(crate) fn quantile(buckets: &[u64], bounds_ms: &[f64], share: f64) -> Option<f64> {
     let total: u64 = buckets.iter().sum();
     if total == 0 {
         return None;
     }
     let rank = share * total as f64;
     let (mut below, mut lower) = (0.0, 0.0);
-    for (count, upper) in buckets.iter().zip(bounds()) {
+    for (count, upper) in buckets.iter().zip(bounds_ms) {
         let count = *count as f64;
         if count > 0.0 && below + count >= rank {
             return Some(lower + (upper - lower) * ((rank - below) / count));
         }
-        (below, lower) = (below + count, upper);
+        (below, lower) = (below + count, *upper);
     }
     // Beyond all bounds nothing is known but that.
     Some(lower)

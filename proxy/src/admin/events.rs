@@ -16,6 +16,7 @@ use meshgate_config::Snapshot;
 use serde::Serialize;
 use tokio::time::{Instant, Interval, MissedTickBehavior, Sleep};
 
+use super::visitors::{Busy, Visitor};
 use super::{Admin, certs, clusters, edges, policies, problems, status};
 use crate::access_log::rfc3339;
 use crate::report::refusals::Refused;
@@ -48,6 +49,8 @@ pub(super) struct Events {
     admin: Rc<Admin>,
     tick: Interval,
     end: Pin<Box<Sleep>>,
+    /// One who does not read is not asked for the end: its visit is over at some time.
+    _busy: Busy,
 }
 
 /// All that the live page shows.
@@ -108,7 +111,7 @@ impl Feed {
 
 impl Events {
     /// One more listener; `None` when there are as many as there may be.
-    pub(super) fn new(admin: &Rc<Admin>) -> Option<Self> {
+    pub(super) fn new(admin: &Rc<Admin>, visitor: &Rc<Visitor>) -> Option<Self> {
         let listeners = &admin.feed.listeners;
         if listeners.get() >= admin.shared.bootstrap.admin.event_listeners {
             return None;
@@ -116,7 +119,8 @@ impl Events {
         listeners.set(listeners.get() + 1);
         let mut tick = tokio::time::interval(PERIOD);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Some(Self { admin: Rc::clone(admin), tick, end: Box::pin(tokio::time::sleep(LONGEST)) })
+        let busy = visitor.asks(LONGEST + admin.shared.bootstrap.admin.request);
+        Some(Self { admin: Rc::clone(admin), tick, end: Box::pin(tokio::time::sleep(LONGEST)), _busy: busy })
     }
 }
 

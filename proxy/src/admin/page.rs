@@ -15,7 +15,8 @@ use http_body_util::Full;
 
 const MARKUP: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
-const SCRIPT: &str = concat!(include_str!("page/graph.js"), include_str!("page/page.js"));
+const SCRIPT: &str =
+    concat!(include_str!("page/graph.js"), include_str!("page/refusals.js"), include_str!("page/page.js"));
 
 /// The page and its policy.
 static PAGE: LazyLock<(Bytes, Option<HeaderValue>)> = LazyLock::new(|| {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use meshgate_config::Snapshot;
-use meshgate_policy::{Action, MtlsMode, Policy, SmiMode};
+use meshgate_policy::{Action, Policy, SmiMode};
 use serde::Serialize;
 
 use crate::metrics::{DecisionLabels, Metrics};
@@ -80,14 +80,9 @@ pub(super) fn page(metrics: &Metrics, snapshot: &Snapshot) -> Page {
 
 /// The modes of the workload's ports.
 pub(super) fn mtls(snapshot: &Snapshot) -> Mtls {
-    let name = |mode| match mode {
-        MtlsMode::Strict => "STRICT",
-        MtlsMode::Permissive => "PERMISSIVE",
-        MtlsMode::Disable => "DISABLE",
-    };
     Mtls {
-        mode: name(snapshot.mtls.otherwise()),
-        ports: snapshot.mtls.ports().map(|(port, mode)| (port, name(mode))).collect(),
+        mode: snapshot.mtls.otherwise().as_str(),
+        ports: snapshot.mtls.ports().map(|(port, mode)| (port, mode.as_str())).collect(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! It looks again and again rather than being told: the proxy may not have been started yet, and may end and be started anew.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    let Some(address) = admin::address(&args.admin).map(reachable) else {
+    let Some(address) = admin::address(&args.admin).map(admin::reachable) else {
         return fail(admin::no_address(&args.admin));
     };
     let runtime = match runtime::local() {
@@ -64,16 +64,6 @@ pub(super) fn run(args: &Args) -> ExitCode {
     complain(format_args!("the proxy at {address} is not ready after {:?}: {last}", args.timeout));
     advice::of_system(&last).iter().for_each(hint);
     ExitCode::from(NO)
-}
-
-/// Nobody can connect to "every address".
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 /// Looks until the proxy says that it is ready.
@@ -101,19 +91,5 @@ async fn look(address: SocketAddr, end: Instant) -> Result<(), String> {
         Ok(Ok((_, text))) => Err(text.trim_end().to_owned()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("it does not answer".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_address_is_asked_on_loopback() {
-        for (listens, asked) in
-            [("0.0.0.0:15021", "127.0.0.1:15021"), ("[::]:1", "[::1]:1"), ("10.0.0.1:2", "10.0.0.1:2")]
-        {
-            assert_eq!(reachable(listens.parse().unwrap()), asked.parse().unwrap());
-        }
     }
 }

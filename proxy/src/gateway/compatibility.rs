@@ -29,6 +29,7 @@ use crate::http::server::{self, Reporting};
 use crate::http::standing::{Head, InProgress};
 use crate::http::{headers, view};
 use crate::metrics::{Called, Facts, RequestCounters};
+use crate::open::Told;
 use crate::report;
 use crate::stream::Stream;
 use crate::worker::WorkerRef;
@@ -83,7 +84,8 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
             return Err(ProxyError::new(ErrorKind::BadRequest, "no plain HTTP"));
         }
     };
-    let side = Rc::new(Side::new(worker, *connection, destination, protocol));
+    connection.place.tell(Told { protocol: Some(protocol), destination: Some(destination), ..Told::default() });
+    let side = Rc::new(Side::new(worker, connection.clone(), destination, protocol));
     let layers = layers::compatibility(worker, &side);
     let onward = |in_progress: &InProgress| {
         let ended = in_progress.withdraw(|head| side.refusal(head));
@@ -103,7 +105,7 @@ impl Side {
             line.text("peer_identity", UNAUTHENTICATED);
         });
         let counters = Rc::new(RequestCounters::new(Facts { security: "none", ..Facts::unknown("gateway") }));
-        let reporting = Rc::new(Reporting { prefix, counters });
+        let reporting = Rc::new(Reporting { prefix, counters, place: Arc::clone(&connection.place) });
         Self {
             worker: Rc::clone(worker),
             connection,

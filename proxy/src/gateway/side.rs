@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::{SOON, Side, TAKEN_BACK_MAX, facts};
 use crate::error::{ErrorKind, ProxyError};
 use crate::limits::Permit;
-use crate::throttle;
+use crate::{open, throttle};
 
 impl Side {
     /// Makes sure that the caller is still who it was, and of the cluster that its tunnels were judged by; false when it is told
@@ -55,6 +55,11 @@ impl Side {
             }
             ProxyError::new(ErrorKind::TooMany, "the caller has too many tunnels")
         })
+    }
+
+    /// A tunnel's place among what is open; what it leads to is not known yet.
+    pub(crate) fn enter_tunnel(&self) -> open::Held {
+        self.worker.open.enter_within(&self.connection.place)
     }
 
     /// One that was asked for at `asked` was given up by its caller before it came to anything.

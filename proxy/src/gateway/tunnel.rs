@@ -17,10 +17,11 @@ use tokio::time::{Instant, timeout_at};
 use super::plan::{self, Own, Target};
 use super::{Side, answer, choose};
 use crate::balance::Family;
-use crate::connection::Direction;
+use crate::connection::Protocol;
 use crate::copy::Copy;
 use crate::error::{ErrorKind, ProxyError};
 use crate::metrics::{Called, Facts, Party, RequestCounters, UNKNOWN};
+use crate::open::{Held as HeldPlace, Told};
 use crate::socket;
 use crate::stream::Stream;
 use crate::tcp::{self, Report};
@@ -31,6 +32,8 @@ struct Call {
     side: Rc<Side>,
     authority: String,
     headers: HeaderMap,
+    /// Its place among what is open.
+    held: HeldPlace,
 }
 
 /// Why there is no tunnel.
@@ -44,7 +47,7 @@ enum Refused {
 pub(super) async fn serve(side: Rc<Side>, head: Parts, recv: RecvStream, mut respond: SendResponse<Bytes>, held: Held) {
     let asked = Instant::now();
     let authority = head.uri.authority().map(ToString::to_string).unwrap_or_default();
-    let call = Call { side: Rc::clone(&side), authority, headers: head.headers };
+    let call = Call { side: Rc::clone(&side), authority, headers: head.headers, held: side.enter_tunnel() };
     let _permit = match side.tunnel() {
         Ok(permit) => permit,
         Err(error) => return refuse(&mut call.report(None), &Refused::Failed(error), respond),
@@ -69,6 +72,7 @@ pub(super) async fn serve(side: Rc<Side>, head: Parts, recv: RecvStream, mut res
     };
     side.came_to_something();
     report.upstream_address(endpoint.address);
+    call.tell();
     let Ok(send) = respond.send_response(Response::new(()), false) else {
         report.failed(&ProxyError::new(ErrorKind::DownstreamGone, "before it was answered"));
         return;
@@ -150,6 +154,13 @@ impl Call {
             && plan::lets_in(&plan::decide(&residual, &self.side.caller, &self.authority, &self.headers))
     }
 
+    /// Says what others may know of it.
+    fn tell(&self) {
+        let (outer, peer) = (&self.side.connection.place, Some(self.side.caller.id.clone()));
+        let (protocol, within) = (Some(Protocol::Tcp), Some(outer.number()));
+        self.held.place().tell(Told { protocol, peer, within, ..Told::default() });
+    }
+
     /// Judges it for the first time; the report begins with what that comes to.
     ///
     /// Policies come first: whom they do not let in is told so whether there is such a service or not.
@@ -188,7 +199,7 @@ impl Call {
             security: "mutual_tls",
         };
         let counters = Rc::new(RequestCounters::new(facts));
-        let mut report = Report::begin(&side.worker, Direction::Gateway, &side.prefix, &counters);
+        let mut report = Report::begin(&side.worker, self.held.place(), &side.prefix, &counters);
         report.rests_on(ErrorKind::DownstreamTls, Some(&side.session));
         report.authority(&self.authority);
         if let Some(target) = target {

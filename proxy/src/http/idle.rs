@@ -8,6 +8,7 @@ use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use crate::http::guard::http1::Signals;
 use crate::http::stall::{Flow, Flows, Over, Patience};
 use crate::http::standing::{Head, InProgress, Standing};
 use crate::http::upgrade::Switch;
+use crate::open::Place;
 
 /// What a request that is over gets to answer or to break off, before its connection is looked at again.
 const TURN: Duration = Duration::from_millis(10);
@@ -26,14 +28,14 @@ const TURN: Duration = Duration::from_millis(10);
 /// What a downstream HTTP connection is at.
 #[derive(Debug)]
 pub struct Activity {
-    in_flight: Cell<u32>,
+    /// Where its requests are counted, for others to see as well.
+    place: Arc<Place>,
     in_head: Cell<bool>,
     /// Since when a head of HTTP/2 has been coming, which keeps everything else of its connection waiting.
     in_block: Cell<Option<Instant>>,
     /// All that HTTP/1 had to say has gone out.
     flushed: Cell<bool>,
-    /// The number of the last request, and of the one whose body may still be coming; 0 is none.
-    requests: Cell<u32>,
+    /// The number of the request whose body may still be coming; 0 is none.
     coming: Cell<u32>,
     in_progress: Rc<InProgress>,
     signals: Rc<Signals>,
@@ -98,13 +100,12 @@ pub enum Due {
 
 impl Activity {
     /// A connection just opened.
-    pub fn new(switch: &Rc<Switch>) -> Rc<Self> {
+    pub fn new(switch: &Rc<Switch>, place: &Arc<Place>) -> Rc<Self> {
         Rc::new(Self {
-            in_flight: Cell::new(0),
+            place: Arc::clone(place),
             in_head: Cell::new(false),
             in_block: Cell::new(None),
             flushed: Cell::new(false),
-            requests: Cell::new(0),
             coming: Cell::new(0),
             in_progress: Rc::default(),
             signals: Rc::default(),
@@ -118,13 +119,12 @@ impl Activity {
 
     /// A request was read, at `started`; whether it `has_body`.
     pub fn request(self: &Rc<Self>, started: Instant, has_body: bool) -> InFlight {
-        self.in_flight.set(self.in_flight.get() + 1);
+        let number = self.place.request_begins();
         self.in_head.set(false);
         self.signals.request();
         self.flushed.set(false);
-        self.requests.set(self.requests.get().wrapping_add(1).max(1));
         // That its head was read says that what came before is complete.
-        self.coming.set(if has_body { self.requests.get() } else { 0 });
+        self.coming.set(if has_body { number } else { 0 });
         self.since.set(None);
         InFlight { activity: Rc::clone(self), standing: None, flow: self.flows.begin(started) }
     }
@@ -157,7 +157,10 @@ impl Activity {
     /// Whether an HTTP/1 connection stands between two messages: every request is answered and was taken to its end, the answers
     /// have gone out, and nothing of a next one was seen.
     pub fn is_between_messages(&self) -> bool {
-        self.in_flight.get() == 0 && self.coming.get() == 0 && self.flushed.get() && self.signals.is_between_messages()
+        self.place.in_flight() == 0
+            && self.coming.get() == 0
+            && self.flushed.get()
+            && self.signals.is_between_messages()
     }
 
     /// Whether a head of HTTP/1 has begun to come. One that came behind a body in the same piece is only seen by the guard.
@@ -178,7 +181,7 @@ impl Activity {
     /// Whether all is answered and nothing of a next request was seen, but the last one was not taken to its end, or its answer
     /// was not: what may still come of that is no request.
     pub fn is_left(&self) -> bool {
-        self.in_flight.get() == 0 && !self.is_in_head() && !self.is_between_messages()
+        self.place.in_flight() == 0 && !self.is_in_head() && !self.is_between_messages()
     }
 
     /// Since when nothing has happened, as far as it was noted.
@@ -195,7 +198,7 @@ impl Activity {
         let since = self.since.get().unwrap_or(now);
         self.since.set(Some(since));
         let blocked = self.blocked.get().zip(patience.stream).map(|(since, stream)| since + stream);
-        let (limit, over) = match (self.in_flight.get(), self.in_head.get()) {
+        let (limit, over) = match (self.place.in_flight(), self.in_head.get()) {
             (0, true) => (since + head, Due::SlowHead),
             (0, false) => (since + idle, Due::Idle),
             _ => match self.flows.look(now, patience) {
@@ -229,7 +232,7 @@ impl Activity {
     }
 
     fn read_some(&self) {
-        if self.in_flight.get() == 0 && !self.in_head.get() {
+        if self.place.in_flight() == 0 && !self.in_head.get() {
             self.since.set(None);
         }
     }
@@ -237,7 +240,7 @@ impl Activity {
     /// More is waited for. A head that came whole in one read never gets here, and costs no look at the clock. One may have begun
     /// to come behind a request that was in flight then; and what comes behind an answer may still be its request's body.
     fn waits(&self) {
-        let in_head = self.in_flight.get() == 0 && self.signals.is_in_head();
+        let in_head = self.place.in_flight() == 0 && self.signals.is_in_head();
         if self.in_head.replace(in_head) != in_head {
             self.since.set(in_head.then(Instant::now));
         }
@@ -294,8 +297,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let left = self.activity.in_flight.get().saturating_sub(1);
-        self.activity.in_flight.set(left);
+        self.activity.place.request_ends();
         self.activity.since.set(None);
         self.activity.flows.end(self.flow);
     }
@@ -367,7 +369,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Watched<I> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.inner).poll_flush(cx);
         // hyper flushes the stream only when it has given it everything.
-        if matches!(flushed, Poll::Ready(Ok(()))) && self.activity.in_flight.get() == 0 && !self.closing {
+        if matches!(flushed, Poll::Ready(Ok(()))) && self.activity.place.in_flight() == 0 && !self.closing {
             self.activity.flushed.set(true);
         }
         self.noted(flushed)
@@ -395,7 +397,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_rest_between_requests_is_not_a_slow_head() {
-        let activity = Activity::new(&Rc::default());
+        let activity = Activity::new(&Rc::default(), &Place::testing());
         let (mut client, io) = tokio::io::duplex(64);
         let due = |activity: &Activity| activity.due(Instant::now(), LIMITS);
         tokio::time::advance(Duration::from_secs(30)).await;
@@ -417,7 +419,7 @@ mod tests {
     }
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_not_waited_for() {
-        let activity = Activity::new(&Rc::default());
+        let activity = Activity::new(&Rc::default(), &Place::testing());
         activity.wrote(false);
         tokio::time::advance(Duration::from_secs(3999)).await;
         assert!(matches!(activity.due(Instant::now(), LIMITS), Due::Later(_)));

@@ -2,6 +2,7 @@
 
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, Version, header};
@@ -25,6 +26,7 @@ use crate::http::stall::{Patience, StreamExecutor};
 use crate::http::standing::InProgress;
 use crate::http::upgrade::{self, Switch};
 use crate::metrics::RequestCounters;
+use crate::open::Place;
 use crate::report::{self, Report};
 use crate::rewind::Rewind;
 use crate::tcp;
@@ -88,6 +90,8 @@ pub struct Reporting {
     pub prefix: Vec<u8>,
     /// Where its requests are counted until their destination is known.
     pub counters: Rc<RequestCounters>,
+    /// What others may know of the connection.
+    pub place: Arc<Place>,
 }
 
 /// What becomes of a connection when something has changed that it was let in by.
@@ -115,7 +119,7 @@ pub async fn serve<I, S>(
     S: Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + Unpin + 'static,
 {
     let switch = Rc::<Switch>::default();
-    let activity = Activity::new(&switch);
+    let activity = Activity::new(&switch, &reporting.place);
     let service = {
         let (activity, worker, reporting) = (Rc::clone(&activity), Rc::clone(worker), Rc::clone(reporting));
         let switch = Rc::clone(&switch);
@@ -243,7 +247,10 @@ where
     // The last answer has gone out. A 101 was the last of HTTP: from here on nobody reads messages any more.
     match switch.take() {
         Some(tunnel) => {
-            upgrade::run(worker, io, read_buf, tunnel, || onward(activity.in_progress()) != Onward::End).await;
+            upgrade::run(worker, &reporting.place, io, read_buf, tunnel, || {
+                onward(activity.in_progress()) != Onward::End
+            })
+            .await;
         }
         // hyper leaves it to us. One that does not end in time ends as it is.
         None if switch.was_asked() => {

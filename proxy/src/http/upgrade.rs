@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -24,6 +25,7 @@ use crate::http::body::ResponseBody;
 use crate::http::headers;
 use crate::http::pool::{Footing, Switched};
 use crate::metrics::RequestCounters;
+use crate::open::Place;
 use crate::report::{DENIED, NO_FLAGS, Report};
 use crate::worker::WorkerRef;
 
@@ -138,8 +140,14 @@ pub fn accept(
 /// Moves bytes until both sides have ended, nothing moved for the idle time, the drain is over, or the request that it began
 /// with may not `go_on` under a new configuration. `early` is what the downstream sent before it had the 101. A tunnel counts as
 /// a TCP connection beside the request.
-pub async fn run<I>(worker: &WorkerRef, downstream: I, early: Bytes, tunnel: Tunnel, go_on: impl Fn() -> bool)
-where
+pub async fn run<I>(
+    worker: &WorkerRef,
+    place: &Arc<Place>,
+    downstream: I,
+    early: Bytes,
+    tunnel: Tunnel,
+    go_on: impl Fn() -> bool,
+) where
     I: AsyncRead + AsyncWrite + Unpin,
 {
     let Tunnel { upstream, report, _attempt } = tunnel;
@@ -149,7 +157,8 @@ where
     let series = counters.tcp(&worker.shared.metrics, NO_FLAGS);
     series.iter().for_each(|series| series.opened());
     let mut copy = Copy::begun(downstream, upstream.io, &early, &upstream.early);
-    copy.counted(series);
+    report.upstream_address().into_iter().for_each(|address| place.leads_to(address));
+    copy.counted(series, place);
     drop((early, upstream.early));
     Running { worker: Rc::clone(worker), copy, report, counters, flags: NO_FLAGS }.until_over(go_on).await;
 }

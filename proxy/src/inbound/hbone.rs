@@ -7,6 +7,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -32,7 +33,7 @@ use crate::rewind::{self, Rewind};
 use crate::tcp::Report;
 use crate::tunnel::{Held, TunnelStream};
 use crate::worker::WorkerRef;
-use crate::{orig_dst, report, socket};
+use crate::{open, orig_dst, report, socket};
 
 /// Where a tunnel leads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +136,8 @@ struct Tunnel {
     authority: String,
     peer: Peer,
     asked: Instant,
+    /// Its place among what is open.
+    held: open::Held,
 }
 
 /// One that is let in, for as long as the permits are held.
@@ -161,7 +164,8 @@ impl Tunnel {
         let authority = head.uri.authority().map(ToString::to_string).unwrap_or_default();
         let session = Some(Rc::clone(&outer.session));
         let peer = Peer { id: Some(outer.caller.id.clone()), sni: outer.sni.clone(), client_cert: None, session };
-        Self { outer, authority, peer, asked: Instant::now() }
+        let held = outer.enter_tunnel();
+        Self { outer, authority, peer, asked: Instant::now(), held }
     }
 
     fn admit(&mut self, is_tunnel: bool) -> Result<Admitted, Refused> {
@@ -200,7 +204,11 @@ impl Tunnel {
     }
 
     fn connection(&self, target: Target) -> Connection {
-        Connection { destination: Some(target.destination), ..self.outer.connection }
+        Connection {
+            remote: self.outer.connection.remote,
+            destination: Some(target.destination),
+            place: Arc::clone(self.held.place()),
+        }
     }
 
     /// Writes down why there is none, and says how it is answered.
@@ -216,7 +224,7 @@ impl Tunnel {
         let destination = target.map_or(self.outer.destination, |target| target.destination);
         let counters = counters(worker, &snapshot, &self.outer.connection, destination, &self.peer);
         let prefix = prefix(&self.outer.connection, destination, &self.peer);
-        let mut report = Report::begin(worker, Direction::Inbound, &prefix, &counters);
+        let mut report = Report::begin(worker, self.held.place(), &prefix, &counters);
         report.authority(&self.authority);
         let status = match refused {
             Refused::Denied(target) => {
@@ -252,6 +260,15 @@ impl Tunnel {
             }
         };
         outer.came_to_something();
+        let within = outer.connection.place.number();
+        let (destination, peer) = (Some(target.destination), self.peer.id.clone());
+        self.held.place().tell(open::Told {
+            destination,
+            protocol: Some(protocol),
+            peer,
+            tls: None,
+            within: Some(within),
+        });
         let (connection, destination) = (self.connection(target), target.destination);
         let side = Side::new(worker, &snapshot, connection, &target.listener, destination, self.peer.clone(), protocol);
         side.run(stream).await;

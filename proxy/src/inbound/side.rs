@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{HeaderMap, Response};
 use meshgate_config::{InboundListener, Snapshot};
@@ -11,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Plan, counters, facts, plan, prefix, upstream};
 use crate::balance::Candidate;
-use crate::connection::{Connection, Direction, Peer, Protocol};
+use crate::connection::{Connection, Peer, Protocol};
 use crate::error::{ErrorKind, ProxyError};
 use crate::ext_authz::{self, Change, Question, Subject};
 use crate::http::authentication::authenticate;
@@ -57,7 +58,8 @@ impl Side {
         let plan = RefCell::new(Rc::new(plan(snapshot, &facts, &worker.residuals)));
         tracing::debug!(remote = %connection.remote, %destination, ?protocol, peer = ?peer.id, plan = ?plan.borrow(), "inbound");
         let counters = counters(worker, snapshot, &connection, destination, &peer);
-        let reporting = Rc::new(Reporting { prefix: prefix(&connection, destination, &peer), counters });
+        let place = Arc::clone(&connection.place);
+        let reporting = Rc::new(Reporting { prefix: prefix(&connection, destination, &peer), counters, place });
         let forwarded = Forwarded::of(&worker.shared.bootstrap.headers, &peer, connection.remote.ip());
         Rc::new(Self {
             worker: Rc::clone(worker),
@@ -119,7 +121,7 @@ impl Side {
 
     async fn run_tcp<I: AsyncRead + AsyncWrite + Unpin + 'static>(self: Rc<Self>, stream: I) {
         let mut report =
-            tcp::Report::begin(&self.worker, Direction::Inbound, &self.reporting.prefix, &self.reporting.counters);
+            tcp::Report::begin(&self.worker, &self.connection.place, &self.reporting.prefix, &self.reporting.counters);
         report.rests_on(ErrorKind::DownstreamTls, self.peer.session.as_ref());
         let plan = self.plan();
         let question = plan.residual.custom_connection().filter(|_| plan.admitted);

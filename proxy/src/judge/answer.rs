@@ -172,14 +172,6 @@ fn refusal(reason: &str) -> u16 {
     if reason == meshgate_policy::Reason::BadToken.as_str() { 401 } else { 403 }
 }
 
-pub(super) fn mode(mode: MtlsMode) -> &'static str {
-    match mode {
-        MtlsMode::Strict => "STRICT",
-        MtlsMode::Permissive => "PERMISSIVE",
-        MtlsMode::Disable => "DISABLE",
-    }
-}
-
 impl Serialize for Answer {
     /// The answer's own fields first, then those of the policies' explanation that it does not override.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -197,7 +189,7 @@ impl Serialize for Answer {
         map.serialize_entry("status", &self.status)?;
         map.serialize_entry("rule", &self.rule)?;
         map.serialize_entry("destination", &self.destination)?;
-        map.serialize_entry("mtls", mode(self.mtls))?;
+        map.serialize_entry("mtls", self.mtls.as_str())?;
         map.serialize_entry("notes", &self.notes)?;
         map.serialize_entry("peer", &self.peer)?;
         map.serialize_entry("method", &self.method)?;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::answer::{Answer, Outcome, PathSeen, mode};
+use super::answer::{Answer, Outcome, PathSeen};
 
 pub(super) const GREEN: &str = "\u{1b}[32m";
 pub(super) const RED: &str = "\u{1b}[31m";
@@ -43,7 +43,8 @@ impl Answer {
     fn circumstances(&self, text: &mut String) {
         let called = self.workload.as_deref().unwrap_or("the workload");
         let generation = self.generation.map(|generation| format!(", generation {generation}")).unwrap_or_default();
-        let _ = writeln!(text, "called: {called} at {}, mutual TLS {}{generation}", self.destination, mode(self.mtls));
+        let _ =
+            writeln!(text, "called: {called} at {}, mutual TLS {}{generation}", self.destination, self.mtls.as_str());
         for note in &self.notes {
             let _ = writeln!(text, "note: {note}");
         }

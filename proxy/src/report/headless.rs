@@ -50,5 +50,5 @@ pub fn connection_refused(worker: &WorkerRef, direction: Direction, connection: 
     }
     line.display("connection_termination_details", error);
     let totals = Totals { code: None, grpc: None, flags: error.kind.flag(), received: 0, sent: 0 };
-    totals.finish(worker, line, connection.accepted.elapsed());
+    totals.finish(worker, line, connection.place.begun().elapsed());
 }

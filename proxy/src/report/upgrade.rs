@@ -1,5 +1,6 @@
 //! What a report knows of a request whose connection goes on in another protocol.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::HeaderValue;
@@ -21,6 +22,11 @@ impl Report {
     /// Where it leaves what its connection is to go on with.
     pub fn switch(&self) -> Option<Rc<Switch>> {
         self.0.in_flight.as_ref()?.switch()
+    }
+
+    /// Where the answer came from.
+    pub fn upstream_address(&self) -> Option<SocketAddr> {
+        self.0.upstream.as_ref().map(|candidate| candidate.slot().upstream().address)
     }
 
     /// A tunnel moved so many bytes from the downstream and to it.

@@ -11,8 +11,8 @@ use super::support::app::App;
 use super::support::mesh::{BACKEND, Mesh, Spec, policy};
 
 /// What only callers on this machine get, and nobody under another name or for another site's page.
-const PRIVATE: [&str; 8] =
-    ["/clusters", "/config_dump", "/certs", "/policies", "/edges", "/refusals", "/logging", "/events"];
+const PRIVATE: [&str; 9] =
+    ["/connections", "/clusters", "/config_dump", "/certs", "/policies", "/edges", "/refusals", "/logging", "/events"];
 
 async fn shown(sidecar: &Sidecar, path: &str) -> Value {
     serde_json::from_str(&sidecar.admin_page(path).await.unwrap()).unwrap()
@@ -98,10 +98,46 @@ fn what_is_dumped_of_identity_and_configuration_has_no_key_in_it() {
         assert_eq!(parsed["workloads"].as_array().unwrap().len(), 2);
         let key = std::fs::read_to_string(mesh.sandbox.path("identities/backend-0-key.pem")).unwrap();
         let line = key.lines().nth(1).unwrap();
-        for page in PRIVATE.iter().filter(|page| **page != "/events") {
+        let public = ["/", "/ready", "/live", "/version", "/metrics"];
+        for page in PRIVATE.iter().filter(|page| **page != "/events").chain(&public) {
             let page = mesh.backend().admin_page(page).await.unwrap();
             assert!(!page.contains(line) && !page.contains("PRIVATE"), "{page}");
         }
+        let (mut events, _) = listener(mesh.backend()).await;
+        let mut first = Vec::new();
+        while !first.ends_with(b"\n\n\r\n") {
+            events.read_buf(&mut first).await.unwrap();
+        }
+        let first = String::from_utf8(first).unwrap();
+        assert!(first.contains("data: ") && !first.contains(line) && !first.contains("PRIVATE"), "{first}");
+    });
+}
+
+#[test]
+fn the_dump_has_every_rule_of_every_policy_and_says_which_are_in_force_here() {
+    run(async {
+        let (_app, mesh) = mesh("").await;
+        let strict = "apiVersion: security.istio.io/v1\nkind: PeerAuthentication\n\
+                      metadata: {name: strict, namespace: default}\nspec: {mtls: {mode: STRICT}}\n";
+        mesh.policies(&(policy("none", "DENY", "[{to: [{operation: {paths: [/secret]}}]}]") + strict)).await;
+        let dump = shown(mesh.backend(), "/config_dump").await;
+        let one = &dump["policies"][0];
+        assert_eq!((&one["name"], &one["in_force"]), (&"default/none".into(), &true.into()), "{dump:#}");
+        assert_eq!(one["selects"]["workloads"]["app"], "backend");
+        let condition = serde_json::json!({"field": "to[0].operation.paths", "values": ["/secret"]});
+        assert_eq!(one["rules"][0]["to"][0][0], condition, "{one:#}");
+        assert_eq!(dump["peer_authentications"][0]["mode"], "STRICT", "{dump:#}");
+        let kinds: Vec<_> = dump["listeners"].as_array().unwrap().iter().map(|one| one["kind"].as_str()).collect();
+        for kind in ["inbound", "outbound", "admin"] {
+            assert!(kinds.contains(&Some(kind)), "{kinds:?}");
+        }
+        assert_eq!(dump["inbound"]["mtls"]["mode"], "STRICT");
+        until("the policy at the caller", async || {
+            let seen = shown(&mesh.frontend, "/config_dump").await;
+            (seen["policies"][0]["in_force"] == false).then_some(())
+        })
+        .await
+        .unwrap();
     });
 }
 

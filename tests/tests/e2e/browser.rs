@@ -209,3 +209,42 @@ fn the_live_page_fits_a_phone() {
         is_unharmed(&mut browser, &origin).await;
     });
 }
+
+#[test]
+fn many_refusals_are_shown_when_somebody_asks_for_them() {
+    run(async {
+        let Some(mut browser) = Browser::start().await else { return };
+        let town = town().await;
+        let origin = format!("http://{}/", town.mesh.backend().admin());
+        browser.size(360, 740).await;
+        browser.colours("light").await;
+        for number in 0..30 {
+            request(town.other.outbound(), BACKEND, Method::GET, &format!("/secret/{number}")).await;
+        }
+        browser.open(&origin).await;
+        let shown = "[...document.querySelectorAll('#refusals > li')].filter((one) => one.offsetHeight > 0).length";
+        let all = "document.getElementById('all-refusals')";
+        browser.until("document.querySelectorAll('#refusals > li').length >= 30").await;
+        assert_eq!(browser.value(shown).await, 10);
+        assert!(browser.value(&format!("{all}.textContent")).await.as_str().unwrap().starts_with("Show all 3"));
+        browser.picture("few.png").await;
+        // By the keyboard, as whoever has no pointer.
+        browser.value(&format!("{all}.focus()")).await;
+        for kind in ["keyDown", "keyUp"] {
+            let key = serde_json::json!({"type": kind, "key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13, "text": "\r"});
+            browser.call("Input.dispatchKeyEvent", key).await;
+        }
+        browser.until(&format!("{shown} >= 30")).await;
+        assert_eq!(browser.value(&format!("{all}.getAttribute('aria-expanded')")).await, "true");
+        // What somebody has opened stays when the others go.
+        browser.value("document.querySelectorAll('#refusals button')[20].click()").await;
+        browser.value(&format!("{all}.click()")).await;
+        browser.until(&format!("{shown} === 11")).await;
+        // A port is never alone on a line.
+        let lines = "[...document.querySelectorAll('.port')].every((one) => one.getClientRects().length === 1)";
+        browser.until("document.querySelectorAll('.port').length > 0").await;
+        assert_eq!(browser.value(lines).await, true);
+        browser.picture("phone-endpoints.png").await;
+        is_unharmed(&mut browser, &origin).await;
+    });
+}

@@ -11,6 +11,7 @@ mod policy_tests;
 mod reference;
 mod remote;
 mod terminal;
+mod top;
 
 use std::fs;
 use std::io::Write;
@@ -63,6 +64,7 @@ fn help_lists_the_commands() {
         "import",
         "inject",
         "test",
+        "top",
         "wait",
         "ca",
         "iptables",

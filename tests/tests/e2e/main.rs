@@ -13,6 +13,7 @@ mod app_health;
 mod browser;
 mod cli;
 mod clusters;
+mod connections;
 mod detection;
 mod drain;
 mod ext_authz;

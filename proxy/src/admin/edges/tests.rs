@@ -84,12 +84,12 @@ fn connections_count_beside_requests() {
 #[test]
 fn quantiles_are_interpolated_within_a_bucket_and_end_with_the_last_bound() {
     let mut buckets = [0; 20];
-    assert_eq!(quantile(&buckets, 0.5), None);
+    assert_eq!(quantile(&buckets, &bounds(), 0.5), None);
     // From 5 to 10 ms.
     buckets[3] = 10;
-    assert_eq!(quantile(&buckets, 0.5), Some(7.5));
+    assert_eq!(quantile(&buckets, &bounds(), 0.5), Some(7.5));
     buckets[19] = 90;
-    assert_eq!(quantile(&buckets, 0.99), Some(3_600_000.0));
+    assert_eq!(quantile(&buckets, &bounds(), 0.99), Some(3_600_000.0));
 }
 
 #[test]

@@ -62,7 +62,10 @@ const cell = (tr, index, text, small, className) => {
   if (inner.shown === key) return;
   inner.shown = key;
   inner.className = className || "";
-  inner.replaceChildren(text);
+  // A port stays with the last label before it: alone on a line nobody knows whose it is.
+  const port = /[^.]{1,16}:\d+$/.exec(text);
+  inner.replaceChildren(port ? text.slice(0, port.index) : text);
+  if (port) inner.append(make("span", "port", port[0]));
   if (small) inner.append(make("small", "", small));
 };
 
@@ -227,66 +230,6 @@ const more = (id, left, what, where) => {
   if (left > 0) put($(id), `${left} more ${what}: see ${where}`);
 };
 
-const who = (refused) => is(refused.source_workload) ? `${refused.source_namespace}/${refused.source_workload}`
-  : is(refused.source_principal) ? account(refused.source_principal) : "unknown caller";
-const asked = (refused) => refused.path ? `${refused.method} ${refused.path}` : "a connection";
-const why = (refused) => refused.policy ? `policy ${refused.policy}` : refused.reason || refused.details || refused.flags;
-const newestSeen = { number: -1, first: true };
-
-const showRefusals = () => {
-  const all = state.refusals;
-  show($("no-refusals"), !all.length);
-  sync($("refusals"), all, (one) => one.number, (one) => refusal(one, one.number > newestSeen.number && !newestSeen.first), () => {});
-  const fresh = all.filter((one) => one.number > newestSeen.number);
-  if (fresh.length && !newestSeen.first) {
-    const [last] = fresh;
-    put($("announce"), `${fresh.length > 1 ? `${fresh.length} refusals, the last: ` : "Refused: "}${who(last)}, ${asked(last)}, by ${why(last)}`);
-  }
-  if (all.length) newestSeen.number = Math.max(newestSeen.number, all[0].number);
-  newestSeen.first = false;
-};
-const refusal = (one, isNew) => {
-  const item = make("li", isNew ? "new" : ""), button = make("button", "refusal"), panel = make("div", "explained");
-  button.type = "button";
-  button.setAttribute("aria-expanded", "false");
-  panel.id = `refusal-${one.number}`;
-  button.setAttribute("aria-controls", panel.id);
-  panel.hidden = true;
-  const time = make("time", "", new Date(one.at).toLocaleTimeString([], { hour12: false }));
-  time.dateTime = one.at;
-  const left = make("span", "who", who(one)), right = make("span", "why", why(one));
-  left.append(make("small", "mono", asked(one)));
-  right.append(make("small", "", [one.policy ? one.reason : "", is(one.destination_service) ? `at ${one.destination_service}` : ""].filter(Boolean).join(" · ")));
-  button.append(time, left, right, make("span", "code", one.code ? `${one.code} ${one.flags}` : one.flags));
-  button.addEventListener("click", () => {
-    panel.hidden = !panel.hidden;
-    button.setAttribute("aria-expanded", String(!panel.hidden));
-    if (!panel.hidden && !panel.firstChild) explain(one, panel);
-  });
-  item.append(button, panel);
-  return item;
-};
-const explain = async (one, panel) => {
-  const facts = [["Caller", one.source_principal], ["Asked for", asked(one)], ["Service", one.destination_service],
-    ["Policy", one.policy], ["Reason", one.reason], ["Details", one.details]];
-  const list = make("dl");
-  for (const [name, value] of facts) if (is(value)) list.append(make("dt", "", name), make("dd", "", value));
-  panel.append(list);
-  if (one.reporter !== "destination" || !one.path) return;
-  const text = make("pre", "", "asking …");
-  panel.append(make("h3", "", "What would be decided now, as far as the refusal tells (without headers and tokens)"), text);
-  // What is called is told by its path alone: where on this workload it arrived is not kept.
-  const body = { method: one.method, path: one.path };
-  if (is(one.source_principal)) body.peer = one.source_principal;
-  try {
-    const answer = await fetch("/explain", { method: "POST", headers: { accept: "text/plain" }, body: JSON.stringify(body) });
-    const said = await answer.text();
-    put(text, answer.ok ? said.trim() : `It cannot be explained: ${said.trim()}`);
-  } catch {
-    put(text, "This proxy does not answer.");
-  }
-};
-
 const HEALTH = { healthy: "state good", ejected: "state bad", gateway_down: "state bad", out_of_reach: "state warn", unidentified: "state warn" };
 const endpointRow = row(["Service", "Endpoint", "Workload", "Cluster", "Weight", "Health"], [4]);
 const showEndpoints = () => {
@@ -394,6 +337,10 @@ $("pause").addEventListener("click", () => {
   $("pause").setAttribute("aria-pressed", String(paused));
   live(paused ? "Paused" : "Live", !paused);
   if (!paused && state) render();
+});
+$("all-refusals").addEventListener("click", () => {
+  shownRefusals.all = !shownRefusals.all;
+  shorten();
 });
 let width = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== width && state && !paused && history.length) { width = innerWidth; showEdges(); } });

@@ -20,6 +20,7 @@ use crate::http::pool::{HttpVersion, Security, Upstream};
 use crate::http::retry::Budget;
 use crate::http::server::{self, Reporting};
 use crate::metrics::RequestCounters;
+use crate::open::Place;
 use crate::sandbox::{PodSpec, Sandbox, until};
 use crate::worker::{Shared, Worker};
 use crate::{drain, jwks, orig_dst, readiness, report, runtime};
@@ -247,7 +248,8 @@ impl Proxy {
         let (client, io) = tokio::io::duplex(1024 * 1024);
         let (worker, candidates, terms) = (Rc::clone(&self.worker), self.candidates.clone(), Rc::clone(&self.terms));
         let facts = report::source_facts(&worker, None, &Security::Plaintext);
-        let reporting = Rc::new(Reporting { prefix: Vec::new(), counters: Rc::new(RequestCounters::new(facts)) });
+        let (counters, place) = (Rc::new(RequestCounters::new(facts)), Place::testing());
+        let reporting = Rc::new(Reporting { prefix: Vec::new(), counters, place });
         tokio::task::spawn_local(async move {
             let own = Rc::clone(&worker);
             let service = tower::service_fn(move |mut exchange: Exchange| {

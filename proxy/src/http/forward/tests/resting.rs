@@ -11,6 +11,7 @@ use tokio::time::advance;
 use super::*;
 use crate::drain::Phase;
 use crate::http::body::{Received, ResponseBody};
+use crate::open::Place;
 
 /// Where no clock but the test's own ends anything.
 fn still<F: Future>(test: F) -> F::Output {
@@ -68,7 +69,8 @@ impl Caller {
         let left = Rc::clone(&caller.left);
         tokio::task::spawn_local(async move {
             let facts = report::source_facts(&worker, None, &Security::Plaintext);
-            let reporting = Rc::new(Reporting { prefix: Vec::new(), counters: Rc::new(RequestCounters::new(facts)) });
+            let (counters, place) = (Rc::new(RequestCounters::new(facts)), Place::testing());
+            let reporting = Rc::new(Reporting { prefix: Vec::new(), counters, place });
             let service = tower::service_fn(move |exchange: Exchange| {
                 let left = Rc::clone(&left);
                 async move {
