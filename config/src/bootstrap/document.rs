@@ -9,6 +9,7 @@ use meshgate_policy::{CatchAllDeny, SmiMode};
 use serde::Deserialize;
 
 use super::app_probes::RawAppProbe;
+use super::authority::RawAuthority;
 use super::detection::RawDetection;
 use super::hand_over::RawHandOver;
 use super::hbone::RawHbone;
@@ -102,6 +103,7 @@ pub(super) struct RawIdentity {
     #[serde(default)]
     pub(super) federated: BTreeMap<String, String>,
     pub(super) workload_api: Option<String>,
+    pub(super) ca: Option<RawAuthority>,
     #[serde(default)]
     pub(super) crl: Vec<String>,
     #[serde(default)]

@@ -1,4 +1,4 @@
-//! `meshgate ca`: a self-signed authority for trying mutual TLS out, and a look into certificates.
+//! `meshgate ca`: a self-signed authority, by hand or as a server, and a look into certificates.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,6 +10,8 @@ use meshgate_identity::{RevocationList, SpiffeId, TrustDomain};
 use serde_json::json;
 
 use crate::cli::{Output, fail, print};
+
+mod serve;
 
 /// Options of `meshgate ca`.
 #[derive(Debug, clap::Args)]
@@ -59,8 +61,11 @@ enum Action {
         #[arg(long, value_name = "DIR")]
         dir: PathBuf,
         /// PEM files; the first certificate of each is revoked
-        #[arg(required = true, value_name = "CERTIFICATE")]
+        #[arg(required_unless_present = "serials", value_name = "CERTIFICATE")]
         certificates: Vec<PathBuf>,
+        /// A serial number in hexadecimal, as the journal of `meshgate ca serve` has it; may be repeated
+        #[arg(long = "serial", value_name = "HEX")]
+        serials: Vec<String>,
         /// Until when the next list has to be made
         #[arg(long, value_parser = duration, value_name = "DURATION")]
         validity: Option<Duration>,
@@ -74,6 +79,8 @@ enum Action {
         #[arg(long, value_parser = duration, value_name = "DURATION")]
         validity: Option<Duration>,
     },
+    /// Sign certificates for workloads that prove who they are, over Istio's protocol
+    Serve(Box<serve::Args>),
     /// Say what is in a file of certificates and revocation lists
     Show {
         /// A PEM file
@@ -95,8 +102,9 @@ pub(super) fn run(args: Args) -> ExitCode {
             let options = IssueOptions { id, validity, dns_names };
             issue(&dir, out.as_deref(), name, &options)
         }
-        Action::Revoke { dir, certificates, validity } => revoke(&dir, &certificates, validity),
-        Action::Crl { dir, validity } => revoke(&dir, &[], validity),
+        Action::Revoke { dir, certificates, serials, validity } => revoke(&dir, &certificates, &serials, validity),
+        Action::Crl { dir, validity } => revoke(&dir, &[], &[], validity),
+        Action::Serve(args) => serve::run(*args),
         Action::Show { file, output } => show(&file, output),
     };
     match result {
@@ -128,9 +136,14 @@ fn issue(dir: &Path, out: Option<&Path>, name: Option<String>, options: &IssueOp
     Ok(())
 }
 
-fn revoke(dir: &Path, certificates: &[PathBuf], validity: Option<Duration>) -> anyhow::Result<()> {
+fn revoke(
+    dir: &Path,
+    certificates: &[PathBuf],
+    serials: &[String],
+    validity: Option<Duration>,
+) -> anyhow::Result<()> {
     let validity = validity.unwrap_or(ca::DEFAULT_LIST_VALIDITY);
-    let list = Authority::open(dir)?.revoke(dir, certificates, validity)?;
+    let list = Authority::open(dir)?.revoke(dir, certificates, serials, validity)?;
     let (file, until) = (list.file.display(), time(list.next_update));
     print(format_args!("wrote {file}: {} revoked, the next one is due by {until}", list.revoked))?;
     Ok(())

@@ -12,13 +12,14 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use meshgate_policy::jwt::{KeyLocation, KeySetError};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use serde::Deserialize;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use crate::tls::outside;
 
 /// Bytes of an answer. A set of a hundred keys has 50 KiB.
 const ANSWER_MAX: usize = 1024 * 1024;
@@ -125,7 +126,7 @@ impl Client {
             return Ok(Arc::clone(config));
         }
         let found = rustls_native_certs::load_native_certs();
-        let config = trusting(found.certs).ok_or_else(|| {
+        let config = outside::trusting(found.certs, None).map(Arc::new).ok_or_else(|| {
             FetchError::Roots(
                 "the system has no roots to trust https:// by; name some with jwks.trustBundle".to_owned(),
             )
@@ -135,19 +136,9 @@ impl Client {
 }
 
 fn configured(path: &Path) -> Result<Arc<ClientConfig>, FetchError> {
-    let unusable = |why: String| FetchError::Roots(format!("{}: {why}", path.display()));
-    let certificates: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| unusable(error.to_string()))?;
-    trusting(certificates).ok_or_else(|| unusable("no certificate that could be a root".to_owned()))
-}
-
-/// `None` when none of them can be a root.
-fn trusting(certificates: Vec<CertificateDer<'static>>) -> Option<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
-    (added > 0).then(|| Arc::new(builder.with_root_certificates(roots).with_no_client_auth()))
+    let certificates = outside::roots(path).map_err(FetchError::Roots)?;
+    let unusable = || FetchError::Roots(format!("{}: no certificate that could be a root", path.display()));
+    outside::trusting(certificates, None).map(Arc::new).ok_or_else(unusable)
 }
 
 /// One request on a connection of its own.
