@@ -107,6 +107,11 @@ impl SigningRequest {
         Ok(Self { key, names: names(&request)? })
     }
 
+    /// What it asks to be called: URIs as they stand there, other names in words.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
     /// Whether it is for `proven`: it names nobody, or nobody else.
     ///
     /// # Errors

@@ -73,7 +73,7 @@ fn only_a_whole_request_by_its_own_key_is_one() {
         assert!(matches!(SigningRequest::parse(&text), Err(RequestError::Form(_))), "{text}");
     }
     let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes()).unwrap();
-    let followed = super::super::delivered::section("CERTIFICATE REQUEST", &[&der[..], &[0]].concat());
+    let followed = crate::delivered::section("CERTIFICATE REQUEST", &[&der[..], &[0]].concat());
     assert!(matches!(SigningRequest::parse(&followed), Err(RequestError::Form(_))));
     // Another's key in a request that was good.
     let other = KeyPair::generate().unwrap();
@@ -81,7 +81,7 @@ fn only_a_whole_request_by_its_own_key_is_one() {
     let at = der.windows(own.len()).position(|window| window == own).unwrap();
     let mut stolen = der.to_vec();
     stolen[at..at + own.len()].copy_from_slice(others);
-    let stolen = super::super::delivered::section("CERTIFICATE REQUEST", &stolen);
+    let stolen = crate::delivered::section("CERTIFICATE REQUEST", &stolen);
     assert_eq!(SigningRequest::parse(&stolen).unwrap_err(), RequestError::Signature);
 }
 
@@ -127,4 +127,23 @@ fn an_answer_is_taken_with_the_key_it_was_asked_for_and_without_its_root() {
     assert!(pending().answered(["-----BEGIN CERTIFICATE-----\nAA"]).is_err());
     let many = authority.certificate_pem().repeat(13);
     assert!(pending().answered([many.as_str()]).err().unwrap().contains("13 certificates"));
+}
+
+#[test]
+fn no_byte_of_what_is_signed_can_be_changed_or_cut() {
+    let key = KeyPair::generate().unwrap();
+    let pem = request(&key, |params| params.subject_alt_names = vec![uri(FRONTEND)]);
+    let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes()).unwrap();
+    let parse = |der: &[u8]| SigningRequest::parse(&crate::delivered::section("CERTIFICATE REQUEST", der));
+    let (_, parsed) = X509CertificationRequest::from_der(&der).unwrap();
+    let signed = parsed.certification_request_info.raw;
+    let start = der.windows(signed.len()).position(|window| window == signed).unwrap();
+    for at in 0..der.len() {
+        assert!(parse(&der[..at]).is_err(), "cut at {at}");
+        let mut changed = der.to_vec();
+        changed[at] ^= 1;
+        // What says how it is signed is not signed, and means nothing: the key does.
+        let outcome = parse(&changed);
+        assert!(!(start..start + signed.len()).contains(&at) || outcome.is_err(), "changed at {at}");
+    }
 }

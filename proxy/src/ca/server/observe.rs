@@ -30,18 +30,19 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// What has been done.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Counts {
-    results: Family<ResultLabels, Counter>,
+    issued: Family<ResultLabels, Counter>,
+    refused: Family<ResultLabels, Counter>,
 }
 
 impl Counts {
     /// By which proof.
     pub(super) fn issued(&self, proof: &'static str) {
-        self.results.get_or_create(&ResultLabels { result: proof }).inc();
+        self.issued.get_or_create(&ResultLabels { result: proof }).inc();
     }
 
     /// Why not.
     pub(super) fn refused(&self, why: &'static str) {
-        self.results.get_or_create(&ResultLabels { result: why }).inc();
+        self.refused.get_or_create(&ResultLabels { result: why }).inc();
     }
 }
 
@@ -55,8 +56,8 @@ struct Seen {
 
 impl Source for Seen {
     fn write(&self, page: &mut Page<'_>) -> fmt::Result {
-        let name = "mesh_ca_requests_total";
-        self.counts.results.write(name, "Certificates by proof, and refusals by reason", page)?;
+        self.counts.issued.write("mesh_ca_certificates_total", "Certificates by proof", page)?;
+        self.counts.refused.write("mesh_ca_refusals_total", "Refusals by reason", page)?;
         let help = "When the certificate that is served with ends";
         page.gauge("mesh_certificate_expiry_timestamp_seconds", help)?.level(self.own_ends)?;
         page.gauge("mesh_ca_root_expiry_timestamp_seconds", "When the authority ends")?.level(self.authority_ends)
