@@ -108,7 +108,8 @@ pub fn only(mut body: Bytes) -> Result<Bytes, Malformed> {
 
 /// What is said of a call's end; `None` where nothing is said of it yet.
 pub fn status(headers: &HeaderMap) -> Option<Status> {
-    let text = |name| headers.get(name).map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let text =
+        |name| headers.get(name).map(|value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned());
     Some(Status { code: text(STATUS)?, message: text(MESSAGE).unwrap_or_default() })
 }
 
@@ -128,7 +129,9 @@ mod tests {
     #[test]
     fn a_message_is_taken_when_all_of_it_is_there_and_the_next_one_stays() {
         let mut received = BytesMut::new();
-        for (more, expected) in [(&[0, 0, 0][..], None), (&[0, 2, 7][..], None), (&[8, 0, 0, 0, 0, 0][..], Some(&[7, 8][..]))] {
+        for (more, expected) in
+            [(&[0, 0, 0][..], None), (&[0, 2, 7][..], None), (&[8, 0, 0, 0, 0, 0][..], Some(&[7, 8][..]))]
+        {
             received.extend_from_slice(more);
             assert_eq!(next(&mut received, 10).unwrap().as_deref(), expected);
         }

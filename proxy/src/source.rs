@@ -75,11 +75,7 @@ pub async fn follow(shared: Arc<Shared>, identity: Arc<IdentityStore>) {
 
 /// Takes what was delivered into force; `None` when it is not usable. On a thread of its own: validation takes milliseconds, and this one
 /// has signals to hear.
-pub(crate) async fn take(
-    shared: &Arc<Shared>,
-    identity: &Arc<IdentityStore>,
-    delivered: Delivered,
-) -> Option<Reload> {
+pub(crate) async fn take(shared: &Arc<Shared>, identity: &Arc<IdentityStore>, delivered: Delivered) -> Option<Reload> {
     let (shared, identity) = (Arc::clone(shared), Arc::clone(identity));
     let taking = tokio::task::spawn_blocking(move || {
         let outcome = identity.deliver(delivered);

@@ -1,6 +1,6 @@
 //! `identity.ca`: the authority that is asked for our certificate, over Istio's protocol.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use meshgate_identity::RequestKey;
@@ -69,7 +69,7 @@ enum RawKey {
 }
 
 /// Reads `identity.ca`; its roots are `trust_bundle` unless it says otherwise.
-pub(super) fn authority(v: &mut Validator<'_>, raw: RawAuthority, trust_bundle: &PathBuf) -> AuthoritySettings {
+pub(super) fn authority(v: &mut Validator<'_>, raw: RawAuthority, trust_bundle: &Path) -> AuthoritySettings {
     let address = v.required("identity.ca.address", raw.address);
     let (host, port) = split(&address).unwrap_or_else(|| {
         if !address.is_empty() {
@@ -88,7 +88,7 @@ pub(super) fn authority(v: &mut Validator<'_>, raw: RawAuthority, trust_bundle: 
         v.fail("identity.ca.serverName", format!("`{server_name}` is neither a DNS name nor an address"));
     }
     AuthoritySettings {
-        trust_bundle: raw.trust_bundle.map_or_else(|| trust_bundle.clone(), |written| v.resolve(&written)),
+        trust_bundle: raw.trust_bundle.map_or_else(|| trust_bundle.to_owned(), |written| v.resolve(&written)),
         server_name,
         token_file: v.resolve(&raw.token_file.unwrap_or_else(|| TOKEN_FILE.to_owned())),
         cluster_id,
@@ -123,7 +123,9 @@ mod tests {
         let host = |text: &str| split(text).map(|(host, port)| format!("{host} {port}"));
         assert_eq!(host("istiod.istio-system.svc:15012").unwrap(), "istiod.istio-system.svc 15012");
         assert_eq!(host("[::1]:15012").unwrap(), "::1 15012");
-        for wrong in ["istiod", ":15012", "istiod:", "istiod:0", "istiod:70000", "::1:15012", "https://istiod:15012", ""] {
+        for wrong in
+            ["istiod", ":15012", "istiod:", "istiod:0", "istiod:70000", "::1:15012", "https://istiod:15012", ""]
+        {
             assert_eq!(host(wrong), None, "{wrong}");
         }
     }

@@ -13,8 +13,8 @@ use super::document::{Raw, RawAdmin, RawAuthorization, RawIdentity, RawJwks, Raw
 use super::multicluster::Domains;
 use super::{
     Admin, Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings, WorkloadSettings,
-    app_probes, authority, detection, environment, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers,
-    telemetry,
+    app_probes, authority, detection, environment, hand_over, hbone, headers, labels, limits, listeners, multicluster,
+    providers, telemetry,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -301,7 +301,10 @@ fn identity(v: &mut Validator<'_>, raw: RawIdentity) -> IdentitySettings {
     let crl = raw.crl.iter().map(|file| v.resolve(file)).collect();
     if let Some(written) = raw.workload_api {
         if raw.ca.is_some() {
-            v.fail("identity.ca", "does not go with a Workload API (identity.workloadApi): the certificate comes from one of them");
+            v.fail(
+                "identity.ca",
+                "does not go with a Workload API (identity.workloadApi): the certificate comes from one of them",
+            );
         }
         let files = [("certificate", &raw.certificate), ("key", &raw.key), ("trustBundle", &raw.trust_bundle)];
         let files = files.into_iter().filter(|(_, file)| file.is_some()).map(|(name, _)| name);

@@ -121,7 +121,7 @@ fn numbered(text: &str) -> Result<SerialNumber, CaError> {
     let wrong = || CaError::Serial { text: text.to_owned() };
     let digits: String = text.chars().filter(|digit| *digit != ':').collect();
     let is_number = digits.chars().all(|digit| digit.is_ascii_hexdigit()) && (1..=40).contains(&digits.len());
-    let padded = if digits.len() % 2 == 0 { digits } else { format!("0{digits}") };
+    let padded = if digits.len().is_multiple_of(2) { digits } else { format!("0{digits}") };
     let pairs = (0..padded.len()).step_by(2).map(|at| padded.get(at..at + 2).unwrap_or_default());
     let bytes: Result<Vec<u8>, _> = pairs.map(|pair| u8::from_str_radix(pair, 16)).collect();
     match bytes {

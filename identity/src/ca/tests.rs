@@ -347,7 +347,8 @@ fn a_revoked_certificate_is_refused_by_who_has_the_list() {
     let authority = init(dir.path(), &InitOptions::new("cluster.local".parse().unwrap())).unwrap();
     let id: SpiffeId = "spiffe://cluster.local/ns/default/sa/one".parse().unwrap();
     let files = write_svid(dir.path(), "one", &authority.issue(&IssueOptions::new(id.clone())).unwrap()).unwrap();
-    let list = authority.revoke(dir.path(), std::slice::from_ref(&files.certificate), &[], DEFAULT_LIST_VALIDITY).unwrap();
+    let list =
+        authority.revoke(dir.path(), std::slice::from_ref(&files.certificate), &[], DEFAULT_LIST_VALIDITY).unwrap();
     let identity = Identity::load(&Sources {
         id,
         certificate: files.certificate,

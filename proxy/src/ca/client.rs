@@ -144,11 +144,7 @@ async fn until(due: SystemTime) {
 }
 
 /// Asks once; `current` is shown where the settings say so.
-async fn ask(
-    settings: &AuthoritySettings,
-    id: &SpiffeId,
-    current: Option<&Identity>,
-) -> Result<Delivered, Failure> {
+async fn ask(settings: &AuthoritySettings, id: &SpiffeId, current: Option<&Identity>) -> Result<Delivered, Failure> {
     let pending = PendingSvid::new(id, settings.key)?;
     let asking = call(settings, pending.request_pem().to_owned(), current.filter(|_| settings.mutual_tls));
     let answer = timeout(settings.timeout, asking).await.map_err(|_| Failure::Silent(settings.timeout))??;
@@ -168,10 +164,12 @@ async fn call(
     };
     let certificates = outside::roots(&settings.trust_bundle).map_err(Failure::Roots)?;
     let config = outside::trusting(certificates, shown.map(Identity::client_certificate));
-    let unusable = || Failure::Roots(format!("{}: no certificate that could be a root", settings.trust_bundle.display()));
+    let unusable =
+        || Failure::Roots(format!("{}: no certificate that could be a root", settings.trust_bundle.display()));
     let mut config = config.ok_or_else(unusable)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let name = ServerName::try_from(settings.server_name.clone()).map_err(|error| Failure::Request(error.to_string()))?;
+    let name =
+        ServerName::try_from(settings.server_name.clone()).map_err(|error| Failure::Request(error.to_string()))?;
     let stream = connect(settings).await.map_err(CallError::from)?;
     let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(CallError::from)?;
     let seconds = i64::try_from(settings.lifetime.as_secs()).unwrap_or(i64::MAX);

@@ -136,12 +136,7 @@ fn issue(dir: &Path, out: Option<&Path>, name: Option<String>, options: &IssueOp
     Ok(())
 }
 
-fn revoke(
-    dir: &Path,
-    certificates: &[PathBuf],
-    serials: &[String],
-    validity: Option<Duration>,
-) -> anyhow::Result<()> {
+fn revoke(dir: &Path, certificates: &[PathBuf], serials: &[String], validity: Option<Duration>) -> anyhow::Result<()> {
     let validity = validity.unwrap_or(ca::DEFAULT_LIST_VALIDITY);
     let list = Authority::open(dir)?.revoke(dir, certificates, serials, validity)?;
     let (file, until) = (list.file.display(), time(list.next_update));

@@ -92,7 +92,9 @@ impl Call {
                     self.body.flow_control().release_capacity(chunk.len())?;
                     self.received.extend_from_slice(&chunk);
                 }
-                None => return Err(self.end().await?.map_or_else(|| CallError::Answer("an end".to_owned()), Into::into)),
+                None => {
+                    return Err(self.end().await?.map_or_else(|| CallError::Answer("an end".to_owned()), Into::into));
+                }
             }
         }
     }

@@ -78,7 +78,9 @@ impl PodSpec {
         let role = if self.gateway.is_empty() { self.sidecar(address) } else { self.gateway() };
         let identity = match (&self.workload_api, &self.ca) {
             (Some(endpoint), _) => format!("{{workloadApi: \"{endpoint}\"{identity}}}"),
-            (None, Some(ca)) => format!("{{trustBundle: ca/ca.pem, ca: {{{ca}}}, federated: {{{federated}}}{identity}}}"),
+            (None, Some(ca)) => {
+                format!("{{trustBundle: ca/ca.pem, ca: {{{ca}}}, federated: {{{federated}}}{identity}}}")
+            }
             (None, None) => format!(
                 "{{certificate: identities/{name}.pem, key: identities/{name}-key.pem, trustBundle: ca/ca.pem, \
                  federated: {{{federated}}}{identity}}}"

@@ -1,7 +1,10 @@
 //! Workloads that ask an authority for their certificates over Istio's protocol, and `meshgate ca serve`, which is one.
 
+#![expect(clippy::needless_pass_by_value, reason = "values are written where they are used, with json!")]
+
 mod asked;
 mod foreign;
+mod served;
 
 use std::fs;
 use std::time::Duration;
@@ -14,7 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::support::backend::{BACKEND, FRONTEND, HELLO, HOST, counting, mtls, pod, service};
-use crate::support::ca::CaServer;
+use served::CaServer;
 
 const GENERATION: &str = "mesh_identity_generation";
 const FAILED: &str = "mesh_certificate_requests_total{result=\"error\"}";

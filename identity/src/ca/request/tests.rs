@@ -69,7 +69,8 @@ fn only_a_whole_request_by_its_own_key_is_one() {
     let key = KeyPair::generate().unwrap();
     let pem = request(&key, |_| {});
     assert!(SigningRequest::parse(&pem).is_ok());
-    for text in [String::new(), pem.repeat(2), pem.replace("CERTIFICATE REQUEST", "CERTIFICATE"), pem.replace("M", "")] {
+    for text in [String::new(), pem.repeat(2), pem.replace("CERTIFICATE REQUEST", "CERTIFICATE"), pem.replace("M", "")]
+    {
         assert!(matches!(SigningRequest::parse(&text), Err(RequestError::Form(_))), "{text}");
     }
     let der = CertificateSigningRequestDer::from_pem_slice(pem.as_bytes()).unwrap();

@@ -31,7 +31,10 @@ fn a_token_for_others_an_old_one_and_one_by_others_proves_nothing() {
     assert_eq!(rejected(json!({"aud": ""})), audience);
     assert_eq!(rejected(json!({"iss": "https://other.example"})), TokenError::Rejected(Rejection::Issuer));
     assert_eq!(rejected(json!({"exp": NOW - 61})), TokenError::Rejected(Rejection::Expired));
-    let stolen = signers().token(&json!({"alg": "ES256"}), &json!({"iss": ISSUER, "aud": "istio-ca", "sub": "system:serviceaccount:a:b"}));
+    let stolen = signers().token(
+        &json!({"alg": "ES256"}),
+        &json!({"iss": ISSUER, "aud": "istio-ca", "sub": "system:serviceaccount:a:b"}),
+    );
     assert_eq!(account(&stolen), Err(TokenError::Endless));
     let forged = Signers::generate().token(&json!({"alg": "ES256"}), &claims(json!({"aud": "istio-ca"})));
     assert_eq!(account(&forged), Err(TokenError::Rejected(Rejection::Signature)));

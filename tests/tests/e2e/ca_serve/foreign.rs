@@ -9,8 +9,8 @@ use meshgate::sandbox::{PodSpec, Sandbox};
 use meshgate_tests::run;
 use serde_json::{Value, json};
 
+use super::served::{CaServer, NAME, ca};
 use crate::support::backend::{BACKEND, FRONTEND, HELLO, counting, pod};
-use crate::support::ca::{CaServer, NAME, ca};
 use crate::support::client::Client;
 use crate::support::pki::Authority;
 
@@ -65,7 +65,10 @@ fn googles_grpc_gets_a_certificate_of_ours_for_a_key_of_openssl() {
             for purpose in ["sslclient", "sslserver"] {
                 openssl(&["verify", "-x509_strict", "-purpose", purpose, "-CAfile", &path("ca/ca.pem"), &leaf]);
             }
-            assert_eq!(openssl(&["pkey", "-in", &key, "-pubout"]), openssl(&["x509", "-in", &leaf, "-noout", "-pubkey"]));
+            assert_eq!(
+                openssl(&["pkey", "-in", &key, "-pubout"]),
+                openssl(&["x509", "-in", &leaf, "-noout", "-pubkey"])
+            );
             assert!(openssl(&["x509", "-in", &leaf, "-noout", "-text"]).contains(&format!("URI:{FRONTEND}")));
             let refused = ask(server.token("backend", json!({}))).await;
             assert_eq!(refused, json!({"code": "PERMISSION_DENIED", "details": "permission denied"}));
@@ -115,14 +118,10 @@ fn an_authority_by_googles_grpc_and_openssl_gives_us_an_identity() {
         fs::write(&token, "open sesame\n").unwrap();
         let (application, _) = counting().await;
         let address = sandbox.next_address();
-        let fields = |port: u16| {
-            format!("address: \"127.0.0.1:{port}\", serverName: {NAME}, tokenFile: {}", token.display())
-        };
-        let backend = PodSpec {
-            application: Some(application.address()),
-            ca: Some(fields(foreign.port)),
-            ..pod("backend")
-        };
+        let fields =
+            |port: u16| format!("address: \"127.0.0.1:{port}\", serverName: {NAME}, tokenFile: {}", token.display());
+        let backend =
+            PodSpec { application: Some(application.address()), ca: Some(fields(foreign.port)), ..pod("backend") };
         let sidecar = sandbox.start(&backend, address).await.unwrap();
         let mut client = Client::mesh(sidecar.inbound(), &Authority::of(&sandbox).issue(FRONTEND)).await;
         assert_eq!(client.get("/").await.unwrap(), (200, HELLO.to_owned()));

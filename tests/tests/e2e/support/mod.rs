@@ -2,7 +2,6 @@
 
 pub(crate) mod app;
 pub(crate) mod backend;
-pub(crate) mod ca;
 pub(crate) mod client;
 pub(crate) mod gateway;
 pub(crate) mod large;

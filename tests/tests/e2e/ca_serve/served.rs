@@ -15,37 +15,37 @@ use rcgen::{CertificateParams, KeyPair, SanType};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::client::{handshake, tls};
-use super::pki::{Credentials, uri};
 use crate::jwt::issuer::{ISSUER, Issuer, now};
+use crate::support::client::{handshake, tls};
+use crate::support::pki::{Credentials, uri};
 
 const PORT: u16 = 15012;
 const ADMIN: u16 = 15014;
 
 /// What its certificate is for.
-pub(crate) const NAME: &str = "istiod.istio-system.svc";
+pub(super) const NAME: &str = "istiod.istio-system.svc";
 
 /// The method.
-pub(crate) const PATH: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
+pub(super) const PATH: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 
 /// `IstioCertificateRequest`
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct CertificateRequest {
+pub(super) struct CertificateRequest {
     #[prost(string, tag = "1")]
-    pub(crate) csr: String,
+    pub(super) csr: String,
     #[prost(int64, tag = "3")]
-    pub(crate) validity_duration: i64,
+    pub(super) validity_duration: i64,
 }
 
 /// `IstioCertificateResponse`
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct CertificateResponse {
+pub(super) struct CertificateResponse {
     #[prost(string, repeated, tag = "1")]
-    pub(crate) cert_chain: Vec<String>,
+    pub(super) cert_chain: Vec<String>,
 }
 
 /// The sandbox's authority, served; it is killed when dropped.
-pub(crate) struct CaServer {
+pub(super) struct CaServer {
     child: Child,
     address: IpAddr,
     folder: PathBuf,
@@ -61,14 +61,14 @@ impl Drop for CaServer {
 
 impl CaServer {
     /// Starts it with these options besides, and waits until it is ready.
-    pub(crate) async fn start(sandbox: &mut Sandbox, options: &[&str]) -> Self {
+    pub(super) async fn start(sandbox: &mut Sandbox, options: &[&str]) -> Self {
         let mut server = Self::stopped(sandbox, options);
         server.restart().await;
         server
     }
 
     /// One that is yet to be started.
-    pub(crate) fn stopped(sandbox: &mut Sandbox, options: &[&str]) -> Self {
+    pub(super) fn stopped(sandbox: &mut Sandbox, options: &[&str]) -> Self {
         let (address, folder, issuer) = (sandbox.next_address(), sandbox.path("."), Issuer::new("k1"));
         let jwks = folder.join("jwks.json");
         fs::write(&jwks, issuer.jwks()).unwrap();
@@ -84,38 +84,39 @@ impl CaServer {
     }
 
     /// Starts it again where it was.
-    pub(crate) async fn restart(&mut self) {
+    pub(super) async fn restart(&mut self) {
         self.kill();
         let log = File::options().create(true).append(true).open(self.folder.join("ca.log")).unwrap();
         let mut command = Command::new(crate::binary());
         command.args(&self.arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.child = command.spawn().unwrap();
-        let ready = until("the authority to be ready", async || self.page("/ready").await.filter(|page| page == "ready\n"));
+        let ready =
+            until("the authority to be ready", async || self.page("/ready").await.filter(|page| page == "ready\n"));
         if let Err(error) = ready.await {
             panic!("{error}: {}", self.log());
         }
     }
 
-    pub(crate) fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         // One that has ended already cannot be killed, and that is fine.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Asks it to end, and waits for that.
-    pub(crate) async fn terminate(&mut self) -> std::process::ExitStatus {
+    pub(super) async fn terminate(&mut self) -> std::process::ExitStatus {
         let sent = Command::new("kill").arg("-TERM").arg(self.child.id().to_string()).status().unwrap();
         assert!(sent.success());
         let child = &mut self.child;
         until("the authority's end", async || child.try_wait().unwrap()).await.unwrap()
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    pub(super) fn address(&self) -> SocketAddr {
         SocketAddr::new(self.address, PORT)
     }
 
     /// A page of its admin endpoint, whatever its status.
-    pub(crate) async fn page(&self, path: &str) -> Option<String> {
+    pub(super) async fn page(&self, path: &str) -> Option<String> {
         match request(SocketAddr::new(self.address, ADMIN), "ca", Method::GET, path).await {
             Answer::Http { body, .. } => Some(body),
             _ => None,
@@ -123,29 +124,29 @@ impl CaServer {
     }
 
     /// What it has logged.
-    pub(crate) fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("ca.log")).unwrap_or_default()
     }
 
     /// What it has issued.
-    pub(crate) fn journal(&self) -> Vec<Value> {
+    pub(super) fn journal(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.folder.join("ca/issued.jsonl")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 
     /// `identity.ca` of a workload that has a token of this service account.
-    pub(crate) fn fields(&self, account: &str) -> String {
+    pub(super) fn fields(&self, account: &str) -> String {
         let file = self.token_file(account);
         fs::write(&file, self.token(account, json!({}))).unwrap();
         format!("address: \"{}\", serverName: {NAME}, tokenFile: {}", self.address(), file.display())
     }
 
-    pub(crate) fn token_file(&self, account: &str) -> PathBuf {
+    pub(super) fn token_file(&self, account: &str) -> PathBuf {
         self.folder.join(format!("{account}.token"))
     }
 
     /// A token of a service account in namespace `default`, with these claims besides.
-    pub(crate) fn token(&self, account: &str, more: Value) -> String {
+    pub(super) fn token(&self, account: &str, more: Value) -> String {
         let mut claims = json!({
             "iss": ISSUER, "aud": ["istio-ca"], "exp": now() + 3600,
             "sub": format!("system:serviceaccount:default:{account}"),
@@ -155,7 +156,7 @@ impl CaServer {
     }
 
     /// A connection, with this certificate.
-    pub(crate) async fn open(&self, credentials: Option<&Credentials>) -> Result<Open, String> {
+    pub(super) async fn open(&self, credentials: Option<&Credentials>) -> Result<Open, String> {
         let config = Arc::new(tls(credentials, "h2"));
         let stream = handshake(self.address(), &config).await.map_err(|error| error.to_string())?;
         let (sender, connection) = h2::client::handshake(stream).await.map_err(|error| error.to_string())?;
@@ -166,13 +167,13 @@ impl CaServer {
     }
 
     /// Asks on a connection of its own; the status, and what came with it.
-    pub(crate) async fn ask(&self, asked: &Asked<'_>) -> Result<CertificateResponse, String> {
+    pub(super) async fn ask(&self, asked: &Asked<'_>) -> Result<CertificateResponse, String> {
         self.open(asked.credentials).await?.ask(asked).await
     }
 }
 
 /// An open connection.
-pub(crate) struct Open {
+pub(super) struct Open {
     sender: SendRequest<Bytes>,
     connection: JoinHandle<()>,
 }
@@ -185,12 +186,12 @@ impl Drop for Open {
 
 impl Open {
     /// Waits until it is closed.
-    pub(crate) async fn closed(&mut self) {
+    pub(super) async fn closed(&mut self) {
         (&mut self.connection).await.unwrap();
     }
 
     /// Asks; the status, and what came with it.
-    pub(crate) async fn ask(&mut self, asked: &Asked<'_>) -> Result<CertificateResponse, String> {
+    pub(super) async fn ask(&mut self, asked: &Asked<'_>) -> Result<CertificateResponse, String> {
         let text = |error: h2::Error| error.to_string();
         let mut sender = self.sender.clone().ready().await.map_err(text)?;
         let mut request = Request::post(format!("https://{NAME}{}", asked.path));
@@ -226,18 +227,18 @@ fn status(headers: &HeaderMap) -> Option<String> {
 
 /// What is asked.
 #[derive(Clone)]
-pub(crate) struct Asked<'a> {
-    pub(crate) path: &'a str,
-    pub(crate) kind: &'a str,
-    pub(crate) authorization: Vec<String>,
-    pub(crate) credentials: Option<&'a Credentials>,
-    pub(crate) body: Bytes,
-    pub(crate) ends: bool,
+pub(super) struct Asked<'a> {
+    pub(super) path: &'a str,
+    pub(super) kind: &'a str,
+    pub(super) authorization: Vec<String>,
+    pub(super) credentials: Option<&'a Credentials>,
+    pub(super) body: Bytes,
+    pub(super) ends: bool,
 }
 
 impl Asked<'_> {
     /// By a token, for a request that names nobody.
-    pub(crate) fn by(token: &str) -> Self {
+    pub(super) fn by(token: &str) -> Self {
         let authorization = vec![format!("Bearer {token}")];
         Asked {
             path: PATH,
@@ -251,19 +252,19 @@ impl Asked<'_> {
 }
 
 /// A request for these URIs, with a key of its own.
-pub(crate) fn csr(uris: &[&str]) -> String {
+pub(super) fn csr(uris: &[&str]) -> String {
     let mut params = CertificateParams::default();
     params.subject_alt_names = uris.iter().map(|text| -> SanType { uri(text) }).collect();
     params.serialize_request(&KeyPair::generate().unwrap()).unwrap().pem().unwrap()
 }
 
 /// The call's message behind its prefix.
-pub(crate) fn message(csr: &str, seconds: i64) -> Bytes {
+pub(super) fn message(csr: &str, seconds: i64) -> Bytes {
     framed(&CertificateRequest { csr: csr.to_owned(), validity_duration: seconds }.encode_to_vec())
 }
 
 /// Whatever it is, behind a prefix.
-pub(crate) fn framed(message: &[u8]) -> Bytes {
+pub(super) fn framed(message: &[u8]) -> Bytes {
     let mut framed = BytesMut::new();
     framed.put_u8(0);
     framed.put_u32(message.len().try_into().unwrap());
@@ -272,7 +273,7 @@ pub(crate) fn framed(message: &[u8]) -> Bytes {
 }
 
 /// Runs `meshgate ca` to its end.
-pub(crate) fn ca(arguments: &[&str], files: &[&Path]) {
+pub(super) fn ca(arguments: &[&str], files: &[&Path]) {
     let output = Command::new(crate::binary()).arg("ca").args(arguments).args(files).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
