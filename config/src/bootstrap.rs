@@ -8,6 +8,7 @@
 
 mod admin;
 mod app_probes;
+mod authority;
 mod detection;
 mod document;
 mod environment;
@@ -39,6 +40,7 @@ use crate::files;
 use crate::problem::Problem;
 use crate::yaml;
 pub use app_probes::{AppCheck, AppProbe};
+pub use authority::AuthoritySettings;
 pub use detection::Detection;
 pub use hbone::{HboneSettings, TunnelLimits};
 pub use headers::{ForwardClientCert, ForwardedFor, HeaderSettings, TrustedPeers};
@@ -154,6 +156,8 @@ pub struct IdentitySettings {
     pub federated: BTreeMap<TrustDomain, PathBuf>,
     /// The unix socket of a SPIFFE Workload API, instead of the four before, which are empty then.
     pub workload_api: Option<PathBuf>,
+    /// The authority that the certificate is asked of, instead of the first two, which are empty then.
+    pub ca: Option<AuthoritySettings>,
     /// Revocation lists, whoever's they are.
     pub crl: Vec<PathBuf>,
     /// Whether a peer is refused when an issuer of it has no revocation list.
@@ -340,10 +344,12 @@ impl Bootstrap {
         if let Some(endpoint) = &self.identity.workload_api {
             return Ok(Sources { clusters, cluster, crl, require_crl, ..Sources::workload_api(id, endpoint.clone()) });
         }
+        // What stands for the files in errors.
+        let asked = self.identity.ca.as_ref().map(|ca| PathBuf::from(format!("{}:{}", ca.host, ca.port)));
         Ok(Sources {
             id,
-            certificate: self.identity.certificate.clone(),
-            key: self.identity.key.clone(),
+            certificate: asked.clone().unwrap_or_else(|| self.identity.certificate.clone()),
+            key: asked.unwrap_or_else(|| self.identity.key.clone()),
             trust_bundle: self.identity.trust_bundle.clone(),
             federated: self.identity.federated.clone(),
             clusters,

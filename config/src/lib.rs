@@ -71,7 +71,7 @@ pub use bootstrap::providers::{
 pub use meshgate_policy::duration;
 
 pub use bootstrap::{
-    AccessLog, Admin, AppCheck, AppProbe, Authorization, Bootstrap, Detection, EndpointLimits, ForwardClientCert,
+    AccessLog, Admin, AppCheck, AppProbe, AuthoritySettings, Authorization, Bootstrap, Detection, EndpointLimits, ForwardClientCert,
     ForwardedFor, GatewaySettings, HandOver, HboneSettings, HeaderSettings, Http2Limits, HttpSettings,
     IdentitySettings, Inbound, InboundListener, Jwks, Limits, LogFilter, LogFormat, LogSettings, MetricsSettings,
     Multicluster, OriginalDestination, OtlpProtocol, Outbound, OutboundListener, OutlierDetection, PeerCluster,

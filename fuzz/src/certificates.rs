@@ -34,6 +34,25 @@ pub fn certificate(data: &[u8]) {
     }
 }
 
+/// A request for a certificate: DER; or, when it begins with a hyphen, PEM. What is one is for us only if it names nobody else.
+pub fn certificate_request(data: &[u8]) {
+    let text = match data.starts_with(b"-") {
+        true => String::from_utf8_lossy(data).into_owned(),
+        false => {
+            let encoded = STANDARD.encode(data);
+            format!("-----BEGIN CERTIFICATE REQUEST-----\n{encoded}\n-----END CERTIFICATE REQUEST-----\n")
+        }
+    };
+    match ca::SigningRequest::parse(&text) {
+        Ok(request) => match request.check_names(&OWN) {
+            Ok(()) => assert!(request.names().all(|name| name == OWN.as_str())),
+            Err(ca::RequestError::Name { asked, .. }) => assert_ne!(asked, OWN.as_str()),
+            Err(other) => panic!("{other}"),
+        },
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+}
+
 fn says_what_it_is_to(element: &str, id: &SpiffeId, whole: bool) {
     assert!(element.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()), "{element:?}");
     let fields = fields(element);

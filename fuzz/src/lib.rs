@@ -21,7 +21,7 @@ mod words;
 
 pub use answers::ext_authz_answer;
 pub use cases::case;
-pub use certificates::certificate;
+pub use certificates::{certificate, certificate_request};
 pub use detection::detection;
 pub use documents::{bootstrap, yaml_resources};
 pub use exports::exports;
@@ -40,10 +40,11 @@ pub use words::words;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 18] = [
+pub const TARGETS: [Target; 19] = [
     ("bootstrap", bootstrap),
     ("case", case),
     ("certificate", certificate),
+    ("certificate_request", certificate_request),
     ("detection", detection),
     ("exports", exports),
     ("ext_authz_answer", ext_authz_answer),

@@ -203,7 +203,7 @@ pub(crate) fn why_not_root(root: &x509_parser::certificate::X509Certificate<'_>)
     if !certificate::may_sign_certificates(root) {
         return Some("its key usage has no keyCertSign".to_owned());
     }
-    certificate::weak_rsa_bits(root)
+    certificate::weak_rsa_bits(root.public_key())
         .map(|bits| format!("its RSA key has {bits} bits, at least {MIN_RSA_BITS} are wanted"))
 }
 

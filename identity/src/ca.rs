@@ -2,7 +2,8 @@
 //!
 //! The one idea: what it issues is exactly what the rest of this crate accepts, and nothing it writes is ever readable by
 //! others before it should be, or written over something that is there. The key of the authority lies in a file: this is
-//! for development, for small meshes and for tests. It keeps no record of what it issued; what it revoked is in its revocation list.
+//! for development, for small meshes and for tests. It keeps no record of what it issued (`meshgate ca serve` does, in its journal); what it
+//! revoked is in its revocation list.
 //!
 //! Keys are P-256: every TLS stack has it, and of what they all have its signatures are the cheapest.
 
@@ -19,17 +20,20 @@ use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 
 use crate::files::Contents;
-use crate::{SpiffeId, TrustDomain, certificate, tls};
+use crate::{SpiffeId, TrustDomain, certificate, delivered, tls};
 
 mod error;
 mod output;
+mod request;
 mod revoke;
 mod roots;
+mod serving;
 mod show;
 mod verify;
 
 pub use error::CaError;
 pub use output::{Existing, SvidFiles, write_svid, write_svid_over};
+pub use request::{RequestError, Signed, SigningRequest};
 pub use revoke::{DEFAULT_LIST_VALIDITY, REVOCATION_LIST_FILE, WrittenList, show_lists};
 pub use roots::write_bundle;
 pub use show::{CertificateSummary, describe, show};
@@ -107,6 +111,8 @@ impl fmt::Debug for Issued {
 /// A certificate authority with its key at hand.
 pub struct Authority {
     file: PathBuf,
+    /// The certificate, PEM.
+    pem: String,
     trust_domain: TrustDomain,
     not_before: SystemTime,
     not_after: SystemTime,
@@ -179,12 +185,18 @@ impl Authority {
         }
         let (not_before, not_after) = certificate::validity(&root);
         let issuer = Issuer::from_ca_cert_der(der, key_pair)?;
-        Ok(Self { file, trust_domain, not_before, not_after, issuer })
+        let pem = delivered::section("CERTIFICATE", der);
+        Ok(Self { file, pem, trust_domain, not_before, not_after, issuer })
     }
 
     /// The trust domain it signs for.
     pub fn trust_domain(&self) -> &TrustDomain {
         &self.trust_domain
+    }
+
+    /// Its certificate in PEM: what whoever it issues to believes others by.
+    pub fn certificate_pem(&self) -> &str {
+        &self.pem
     }
 
     /// The last moment of the authority's certificate, and so of everything it issues.
@@ -194,13 +206,21 @@ impl Authority {
 
     /// Makes a key and signs a certificate for it.
     ///
-    /// The subject is left empty, which makes the names critical (RFC 5280, 4.1.2.6): nobody can take a common name for
-    /// the identity. Istio's certificates are the same.
-    ///
     /// # Errors
     /// When the ID is not a workload's of this authority's trust domain, a DNS name is not one, the validity is less than
     /// a second, or the authority's own certificate is not valid now.
     pub fn issue(&self, options: &IssueOptions) -> Result<Issued, CaError> {
+        let params = self.leaf(options)?;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Issued { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+
+    /// What every workload's certificate says.
+    ///
+    /// The subject is left empty, which makes the names critical (RFC 5280, 4.1.2.6): nobody can take a common name for
+    /// the identity. Istio's certificates are the same.
+    fn leaf(&self, options: &IssueOptions) -> Result<CertificateParams, CaError> {
         let now = SystemTime::now();
         if now < self.not_before || now > self.not_after {
             let (file, not_before, not_after) = (self.file.clone(), self.not_before, self.not_after);
@@ -226,10 +246,7 @@ impl Authority {
         params.is_ca = IsCa::ExplicitNoCa;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-
-        let key = KeyPair::generate()?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
-        Ok(Issued { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+        Ok(params)
     }
 }
 

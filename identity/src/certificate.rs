@@ -15,6 +15,7 @@ use x509_parser::oid_registry::OID_X509_EXT_BASIC_CONSTRAINTS;
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::time::ASN1Time;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 /// Bits of the shortest RSA key accepted anywhere; rustls-webpki verifies no signature made by a shorter one.
 pub(crate) const MIN_RSA_BITS: usize = 2048;
@@ -66,8 +67,8 @@ pub(crate) fn uri_names<'a>(certificate: &'a X509Certificate<'_>) -> Result<Vec<
 }
 
 /// The size of the key when it is an RSA key under [`MIN_RSA_BITS`].
-pub(crate) fn weak_rsa_bits(certificate: &X509Certificate<'_>) -> Option<usize> {
-    match certificate.public_key().parsed() {
+pub(crate) fn weak_rsa_bits(key: &SubjectPublicKeyInfo<'_>) -> Option<usize> {
+    match key.parsed() {
         Ok(PublicKey::RSA(key)) => Some(key.key_size()).filter(|bits| *bits < MIN_RSA_BITS),
         _ => None,
     }
@@ -80,7 +81,16 @@ pub(crate) fn is_signature_of(
     (message, signature): (&[u8], &[u8]),
     algorithms: &[&dyn SignatureVerificationAlgorithm],
 ) -> bool {
-    let key = certificate.public_key().subject_public_key.data.as_ref();
+    is_signature_by(certificate.public_key(), (message, signature), algorithms)
+}
+
+/// The same for a key without a certificate.
+pub(crate) fn is_signature_by(
+    key: &SubjectPublicKeyInfo<'_>,
+    (message, signature): (&[u8], &[u8]),
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> bool {
+    let key = key.subject_public_key.data.as_ref();
     algorithms.iter().any(|algorithm| algorithm.verify_signature(key, message, signature).is_ok())
 }
 

@@ -22,7 +22,8 @@ const LINE: usize = 64;
 pub struct Delivered {
     certificate: String,
     key: String,
-    bundle: String,
+    /// `None` where the roots stay in their file.
+    bundle: Option<String>,
     federated: BTreeMap<TrustDomain, String>,
     lists: String,
 }
@@ -50,10 +51,16 @@ impl Delivered {
         Ok(Self {
             certificate: named("the certificate", svid)?,
             key: section("PRIVATE KEY", key),
-            bundle: named("the bundle", bundle)?,
+            bundle: Some(named("the bundle", bundle)?),
             federated: federated.collect::<Result<_, String>>()?,
             lists: lists.into_iter().map(|list| section("X509 CRL", list)).collect(),
         })
+    }
+
+    /// A certificate and its key alone, as an authority gives them that was asked for one: PEM, leaf first; PEM, PKCS#8. Whom we believe
+    /// stays in files.
+    pub(crate) fn without_bundle(certificate: String, key: String) -> Self {
+        Self { certificate, key, bundle: None, federated: BTreeMap::new(), lists: String::new() }
     }
 
     pub(crate) fn certificate(&self, from: &Path) -> Contents {
@@ -64,8 +71,12 @@ impl Delivered {
         contents(from, &self.key)
     }
 
-    pub(crate) fn bundle(&self, from: &Path) -> Contents {
-        contents(from, &self.bundle)
+    pub(crate) fn bundle(&self, from: &Path) -> Option<Contents> {
+        self.bundle.as_ref().map(|bundle| contents(from, bundle))
+    }
+
+    pub(crate) fn has_bundle(&self) -> bool {
+        self.bundle.is_some()
     }
 
     pub(crate) fn federated(&self, from: &Path) -> impl Iterator<Item = (TrustDomain, Contents)> {

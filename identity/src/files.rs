@@ -50,13 +50,13 @@ impl Material {
             }
             bundles.insert(trust_domain.clone(), Contents::read(file)?);
         }
-        let (certificate, key, bundle) = match delivered {
-            Some(it) => (it.certificate(&sources.certificate), it.key(&sources.key), it.bundle(&sources.trust_bundle)),
-            None => (
-                Contents::read(&sources.certificate)?,
-                Contents::read(&sources.key)?,
-                Contents::read(&sources.trust_bundle)?,
-            ),
+        let (certificate, key) = match delivered {
+            Some(it) => (it.certificate(&sources.certificate), it.key(&sources.key)),
+            None => (Contents::read(&sources.certificate)?, Contents::read(&sources.key)?),
+        };
+        let bundle = match delivered.and_then(|it| it.bundle(&sources.trust_bundle)) {
+            Some(bundle) => bundle,
+            None => Contents::read(&sources.trust_bundle)?,
         };
         // Over a federated one of our own name, if one was delivered.
         bundles.insert(sources.id.trust_domain(), bundle);

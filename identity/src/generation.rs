@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use rustls::client::ResolvesClientCert;
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ServerConfig};
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::KeyUsage;
@@ -117,7 +119,7 @@ impl Identity {
             source: Box::new(source),
         })?;
         let tls = |source| IdentityError::Tls { file: file(), source };
-        let server = Arc::new(tls::server_config(&svid, &peers, &provider).map_err(tls)?);
+        let server = Arc::new(tls::server_config(&svid, &peers, true, &provider).map_err(tls)?);
         let clients = ClientConfigs::new(&svid, Arc::clone(&peers), &provider).map_err(tls)?;
         let cluster = sources.cluster.as_deref().map(Arc::from);
         let root = peers.root_of(svid.chain(), KeyUsage::server_auth(), UnixTime::now()).map(Arc::from);
@@ -194,6 +196,22 @@ impl Identity {
     /// required, no resumption. Made once per generation.
     pub fn server_config(&self) -> Arc<ServerConfig> {
         Arc::clone(&self.server)
+    }
+
+    /// The same for an authority, whose callers may have no certificate yet: one that they show must be good. For these protocols alone; made
+    /// anew each time.
+    ///
+    /// # Errors
+    /// The TLS library's; none where the identity itself could be made.
+    pub fn authority_server_config(&self, protocols: &[&[u8]]) -> Result<ServerConfig, rustls::Error> {
+        let mut config = tls::server_config(&self.svid, &self.peers, false, &tls::provider())?;
+        config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+        Ok(config)
+    }
+
+    /// Shows our certificate to a server that is known otherwise than by its SPIFFE ID, such as the authority that renews it.
+    pub fn client_certificate(&self) -> Arc<dyn ResolvesClientCert> {
+        Arc::new(SingleCertAndKey::from(Arc::clone(self.svid.certified())))
     }
 
     /// A configuration for connections to one workload: we present our certificate, and the server's must carry an

@@ -28,7 +28,7 @@ pub(crate) fn identity(leaf: &X509Certificate<'_>) -> Result<SpiffeId, PeerIdent
     }
     check_key_usage(leaf)?;
     check_extended_key_usage(leaf)?;
-    if let Some(bits) = certificate::weak_rsa_bits(leaf) {
+    if let Some(bits) = certificate::weak_rsa_bits(leaf.public_key()) {
         return Err(PeerIdentityError::WeakKey { bits, minimum: MIN_RSA_BITS });
     }
     let id = match certificate::uri_names(leaf).map_err(PeerIdentityError::Malformed)?.as_slice() {

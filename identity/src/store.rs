@@ -104,11 +104,18 @@ impl IdentityStore {
         Ok(Reload::Published)
     }
 
+    /// Whether files of revocation lists are read.
+    pub fn has_revocation_lists(&self) -> bool {
+        !self.sources.crl.is_empty()
+    }
+
     /// The files to watch, each once.
     pub fn paths(&self) -> Vec<PathBuf> {
-        let delivered = self.loaded.lock().unwrap_or_else(PoisonError::into_inner).delivered.is_some();
-        let own = [&self.sources.certificate, &self.sources.key, &self.sources.trust_bundle];
-        let own = own.into_iter().filter(|_| !delivered).chain(&self.sources.crl);
+        let loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        let delivered = loaded.delivered.as_ref();
+        let own = [&self.sources.certificate, &self.sources.key].into_iter().filter(|_| delivered.is_none());
+        let bundle = Some(&self.sources.trust_bundle).filter(|_| !delivered.is_some_and(Delivered::has_bundle));
+        let own = own.chain(bundle).chain(&self.sources.crl);
         let clusters = self.sources.clusters.values().map(|roots| &roots.file);
         let mut paths: Vec<_> = own.chain(self.sources.federated.values()).chain(clusters).cloned().collect();
         paths.sort();

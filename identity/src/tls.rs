@@ -26,15 +26,17 @@ pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
 
-/// The configuration of the inbound side; a client without a certificate is refused.
+/// The configuration of the inbound side; a client without a certificate is refused if it is `mandatory`.
 pub(crate) fn server_config(
     svid: &Svid,
     peers: &Arc<PeerVerifier>,
+    mandatory: bool,
     provider: &Arc<CryptoProvider>,
 ) -> Result<ServerConfig, TlsError> {
+    let verifier = ClientVerifier { peers: Arc::clone(peers), mandatory };
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(VERSIONS)?
-        .with_client_cert_verifier(Arc::new(ClientVerifier(Arc::clone(peers))))
+        .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(svid.certified()))));
     config.alpn_protocols = owned(&alpn::SERVER);
     config.session_storage = Arc::new(NoServerSessionStorage {});

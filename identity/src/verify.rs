@@ -215,7 +215,11 @@ impl fmt::Debug for PeerVerifier {
 
 /// Accepts every workload of every trust domain and cluster that has a bundle; whom of them we serve is policy's affair.
 #[derive(Debug)]
-pub(crate) struct ClientVerifier(pub(crate) Arc<PeerVerifier>);
+pub(crate) struct ClientVerifier {
+    pub(crate) peers: Arc<PeerVerifier>,
+    /// Whether a caller must show a certificate; one that is shown must be good either way.
+    pub(crate) mandatory: bool,
+}
 
 impl ClientCertVerifier for ClientVerifier {
     /// None. A mesh client has one certificate and no choice to make by hints, and naming the roots would tell anyone
@@ -224,13 +228,17 @@ impl ClientCertVerifier for ClientVerifier {
         &[]
     }
 
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
     fn verify_client_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, TlsError> {
-        self.0.verify_caller(end_entity, intermediates, now)?;
+        self.peers.verify_caller(end_entity, intermediates, now)?;
         Ok(ClientCertVerified::assertion())
     }
 
@@ -240,7 +248,7 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, cert, dss, &self.0.algorithms)
+        verify_tls12_signature(message, cert, dss, &self.peers.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -249,11 +257,11 @@ impl ClientCertVerifier for ClientVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, cert, dss, &self.0.algorithms)
+        verify_tls13_signature(message, cert, dss, &self.peers.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.algorithms.supported_schemes()
+        self.peers.algorithms.supported_schemes()
     }
 }
 

@@ -21,12 +21,14 @@ mod output;
 mod place;
 mod rejection;
 mod rule;
+mod service_account;
 
 pub use authentication::{Asked, Authentication, Passed, Refusal};
 pub use cache::VerifiedTokens;
 pub use key_set::{KeyLocation, KeySet, KeySetError, KeySets};
 pub use rejection::Rejection;
 pub use rule::RequestAuthentication;
+pub use service_account::{ServiceAccount, ServiceAccountTokens, TokenError};
 
 pub(crate) use output::ClaimHeader;
 pub(crate) use place::Place;

@@ -29,7 +29,7 @@ use crate::hand_over::{HandOverError, Offer};
 use crate::readiness::Readiness;
 use crate::trace::{Exporter, Exporting};
 use crate::worker::Shared;
-use crate::{admin, jwks, reload, runtime, signal, workload_api};
+use crate::{admin, jwks, reload, runtime, signal, source};
 
 /// How often the own certificate is checked for having ended, and idle upstream connections are looked through.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
@@ -116,7 +116,7 @@ impl App {
     /// # Errors
     /// Everything a start can fail of, each with the field or file concerned.
     pub fn open(bootstrap: Bootstrap) -> Result<Self, StartError> {
-        let identity = workload_api::open(&bootstrap)?;
+        let identity = source::open(&bootstrap)?;
         let config = ConfigStore::open(&bootstrap).map_err(StartError::Config)?;
         let jwks = jwks::Client::new(bootstrap.jwks.trust_bundle.as_ref())?;
         let exporter = Exporter::new(&bootstrap, identity.current().svid().id()).map_err(StartError::Tracing)?;
@@ -155,7 +155,7 @@ impl App {
         let (controller, drain) = drain::channel();
         reload::announce(&shared, &config.current(), &identity.current());
         let _watcher = reload::watch_files(&shared, &config, &identity)?;
-        tokio::task::spawn_local(workload_api::follow(Arc::clone(&shared), Arc::clone(&identity)));
+        tokio::task::spawn_local(source::follow(Arc::clone(&shared), Arc::clone(&identity)));
         let (fetcher, keys) = jwks::channel(&shared, jwks);
         tokio::task::spawn_local(fetcher.serve(config.subscribe()));
         tokio::task::spawn_local(Watchers::new(Arc::clone(&shared), Arc::clone(&config), identity.subscribe()).serve());

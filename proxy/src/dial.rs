@@ -6,12 +6,13 @@ use std::sync::{Arc, OnceLock};
 
 use http::Uri;
 use http::uri::Scheme;
-use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+
+use crate::tls::outside;
 
 /// Why nobody was reached.
 #[derive(Debug, thiserror::Error)]
@@ -93,19 +94,13 @@ impl Dialer {
 }
 
 fn configured(path: &Path, protocols: &[&[u8]]) -> Result<Arc<ClientConfig>, DialError> {
-    let unusable = |why: String| DialError::Roots(format!("{}: {why}", path.display()));
-    let certificates: Vec<_> =
-        CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| unusable(error.to_string()))?;
-    trusting(certificates, protocols).ok_or_else(|| unusable("no certificate that could be a root".to_owned()))
+    let certificates = outside::roots(path).map_err(DialError::Roots)?;
+    let unusable = || DialError::Roots(format!("{}: no certificate that could be a root", path.display()));
+    trusting(certificates, protocols).ok_or_else(unusable)
 }
 
-/// `None` when none of them can be a root.
 fn trusting(certificates: Vec<CertificateDer<'static>>, protocols: &[&[u8]]) -> Option<Arc<ClientConfig>> {
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().ok()?;
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    let mut config = outside::trusting(certificates, None)?;
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    (added > 0).then(|| Arc::new(config))
+    Some(Arc::new(config))
 }

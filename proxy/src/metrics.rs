@@ -26,7 +26,7 @@ use crate::http::guard::http2::Excess;
 pub use counters::{DecisionCounters, Ending, RequestCounters, grpc_status};
 pub use edge::{Called, Facts, Party};
 use exposition::{Format, Page, Source};
-use family::Exposed;
+pub(crate) use family::Exposed;
 pub use family::Family;
 pub use istio::{Amounts, RequestLabels, RequestSeries, RequestTotals, TcpLabels, TcpSeries, TcpTotals};
 pub use kept::Kept;
@@ -101,6 +101,8 @@ pub struct Metrics {
     pub identity_generation: Gauge,
     /// Readings of the identity files by result.
     pub identity_reloads: Family<ResultLabels, Counter>,
+    /// Times an authority was asked for our certificate, by result.
+    pub certificate_requests: Family<ResultLabels, Counter>,
     /// When the own certificate ends, seconds since 1970.
     pub certificate_expiry: Gauge,
     /// Roots that vouch for peers.
@@ -227,6 +229,11 @@ impl Metrics {
         with("mesh_discovered_exports", "Services that a gateway exports", &self.discovered_exports);
         with("mesh_identity_generation", "Generation of the identity in force", &self.identity_generation);
         with("mesh_identity_reloads_total", "Readings of the identity files", &self.identity_reloads);
+        with(
+            "mesh_certificate_requests_total",
+            "Times an authority was asked for our certificate",
+            &self.certificate_requests,
+        );
         with("mesh_certificate_expiry_timestamp_seconds", "When the own certificate ends", &self.certificate_expiry);
         with("mesh_trust_roots", "Roots that vouch for peers", &self.roots);
         with("mesh_trust_root_expiry_timestamp_seconds", "When the first of the roots ends", &self.root_expiry);

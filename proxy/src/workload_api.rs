@@ -1,12 +1,11 @@
 //! Our identity from a SPIFFE Workload API, such as SPIRE's agent offers it on a unix socket, instead of files.
 //!
-//! The one idea: whatever comes is handed to the same [`IdentityStore`] that reads files, as a whole. So a renewal is a generation like
-//! any other, and what is wrong with it leaves the last good one in force. The agent may go: what it said last stays until it ends.
+//! The one idea: whatever comes is taken as a whole, as one delivery of the [`source`](crate::source) of our identity. The agent may go:
+//! what it said last stays until it ends.
 //!
-//! One call is all there is to it, `FetchX509SVID`, whose answers come for as long as it is open (`call`). The crate `spiffe` is not
+//! One call is all there is to it, `FetchX509SVID`, whose answers come for as long as it is open. The crate `spiffe` is not
 //! used: it drops the revocation lists of an answer, and brings some forty crates to read four fields.
 
-mod call;
 mod proto;
 
 use std::convert::Infallible;
@@ -14,20 +13,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use meshgate_config::Bootstrap;
+use http::header::{HeaderName, HeaderValue};
+use http::{Request, Uri};
 use meshgate_identity::{Delivered, IdentityError, IdentityStore, Sources, SpiffeId, TrustDomain};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::net::UnixStream;
+use tokio::time::{Instant, timeout};
 
-use crate::app::StartError;
-use crate::clusters::jittered;
+use crate::grpc::{self, Call, CallError};
 use crate::reload;
-use crate::runtime;
+use crate::source::{Backoff, take};
 use crate::worker::Shared;
-use call::Call;
-use proto::X509SvidResponse;
-
-/// Before the agent is asked again for the first time: it may just be restarting, and nothing waits for this but a renewal.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
+use proto::{X509SvidRequest, X509SvidResponse};
 
 /// Before it is asked again, at the most: an agent that is back is found within it.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
@@ -38,23 +34,21 @@ const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// A call that lasted this long was a good one: the next begins with the shortest pause again.
 const LASTED: Duration = Duration::from_secs(30);
 
+/// The host says nothing on a unix socket.
+const METHOD: &str = "http://localhost/SpiffeWorkloadAPI/FetchX509SVID";
+
+/// The standard demands it of every call (SPIFFE Workload Endpoint, 6.1): who was tricked into sending a request to the socket can't send it.
+const SECURITY_HEADER: HeaderName = HeaderName::from_static("workload.spiffe.io");
+
+/// Bytes of one answer: gRPC's own default, thousands of certificates.
+const ANSWER_MAX: usize = 4 * 1024 * 1024;
+
 /// Why an agent gave us no identity.
 #[derive(Debug, thiserror::Error)]
 enum Failure {
-    /// The socket, or the connection.
-    #[error("it cannot be reached: {0}")]
-    Connect(#[from] std::io::Error),
-    /// HTTP/2 beneath the call.
-    #[error("the connection: {0}")]
-    Http2(#[from] h2::Error),
-    /// gRPC's status, and what the agent says to it.
-    #[error("it answers with status {code}: {message}")]
-    Status {
-        /// As in gRPC's list; 7 = no identity is registered for this workload.
-        code: String,
-        /// The agent's words.
-        message: String,
-    },
+    /// The call came to nothing.
+    #[error(transparent)]
+    Call(#[from] CallError),
     /// Not what a Workload API answers.
     #[error("it answers with {0}")]
     Answer(String),
@@ -66,32 +60,9 @@ enum Failure {
     Identity(#[from] IdentityError),
 }
 
-/// The identity of a bootstrap: from its files, or from its Workload API, which is then waited for as long as it takes. Blocks.
-///
-/// # Errors
-/// The files are at fault, or the operating system gives no runtime to wait in.
-pub fn open(bootstrap: &Bootstrap) -> Result<IdentityStore, StartError> {
-    let runtime = runtime::local()?;
-    let store = runtime.block_on(obtain(bootstrap));
-    runtime.shutdown_background();
-    store
-}
-
-/// As [`open`], for who has a runtime.
-///
-/// # Errors
-/// The files are at fault.
-pub async fn obtain(bootstrap: &Bootstrap) -> Result<IdentityStore, StartError> {
-    let sources = bootstrap.identity_sources()?;
-    match &bootstrap.identity.workload_api {
-        Some(endpoint) => Ok(first(endpoint, &sources).await),
-        None => Ok(IdentityStore::open(sources)?),
-    }
-}
-
-/// The first identity. Until then nothing is bound, and whoever asks whether this process is ready is refused the connection.
-async fn first(endpoint: &Path, sources: &Sources) -> IdentityStore {
-    let mut pause = PAUSE_MIN;
+/// The first identity, waited for as long as it takes.
+pub(crate) async fn first(endpoint: &Path, sources: &Sources) -> IdentityStore {
+    let mut backoff = Backoff::new(PAUSE_MAX);
     loop {
         match try_first(endpoint, sources).await {
             Ok(store) => return store,
@@ -99,8 +70,7 @@ async fn first(endpoint: &Path, sources: &Sources) -> IdentityStore {
                 tracing::warn!(endpoint = %endpoint.display(), %error, "no identity from the workload API yet; waiting for one");
             }
         }
-        sleep(jittered(pause)).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        backoff.pause().await;
     }
 }
 
@@ -111,27 +81,32 @@ async fn try_first(endpoint: &Path, sources: &Sources) -> Result<IdentityStore, 
 }
 
 async fn begin(endpoint: &Path) -> Result<Call, Failure> {
-    timeout(FIRST_ANSWER, Call::begin(endpoint)).await.map_err(|_| Failure::Silent)?
+    let beginning = async {
+        let stream = UnixStream::connect(endpoint).await.map_err(CallError::from)?;
+        let mut request = Request::new(());
+        *request.uri_mut() = Uri::from_static(METHOD);
+        request.headers_mut().insert(SECURITY_HEADER, HeaderValue::from_static("true"));
+        Ok(Call::begin(stream, request, grpc::framed(&X509SvidRequest {})).await?)
+    };
+    timeout(FIRST_ANSWER, beginning).await.map_err(|_| Failure::Silent)?
 }
 
 async fn first_of(call: &mut Call) -> Result<X509SvidResponse, Failure> {
-    timeout(FIRST_ANSWER, call.next()).await.map_err(|_| Failure::Silent)?
+    Ok(timeout(FIRST_ANSWER, call.next(ANSWER_MAX)).await.map_err(|_| Failure::Silent)??)
 }
 
 /// Takes each further identity into force, for as long as it is polled; at once again when the agent has gone.
-pub async fn follow(shared: Arc<Shared>, identity: Arc<IdentityStore>) {
-    let Some(endpoint) = shared.bootstrap.identity.workload_api.clone() else { return };
+pub(crate) async fn follow(shared: &Arc<Shared>, identity: &Arc<IdentityStore>, endpoint: &Path) {
     let id = identity.current().svid().id().clone();
-    let mut pause = PAUSE_MIN;
+    let mut backoff = Backoff::new(PAUSE_MAX);
     loop {
         let begun = Instant::now();
-        let Err(error) = follow_once(&shared, &identity, &endpoint, &id).await;
+        let Err(error) = follow_once(shared, identity, endpoint, &id).await;
         if begun.elapsed() >= LASTED {
-            pause = PAUSE_MIN;
+            backoff.reset();
         }
         tracing::warn!(endpoint = %endpoint.display(), %error, "the workload API is gone; its last good answer stays in force");
-        sleep(jittered(pause)).await;
-        pause = (pause * 2).min(PAUSE_MAX);
+        backoff.pause().await;
     }
 }
 
@@ -146,22 +121,10 @@ async fn follow_once(
     loop {
         // What cannot be used is no reason to leave: the next answer may be better.
         match delivered(&answer, id) {
-            Ok(delivered) => take(shared, identity, delivered).await,
+            Ok(delivered) => drop(take(shared, identity, delivered).await),
             Err(error) => reload::identity_refused(shared, &error),
         }
-        answer = call.next().await?;
-    }
-}
-
-/// On a thread of its own: validation takes milliseconds, and this one has signals to hear.
-async fn take(shared: &Arc<Shared>, identity: &Arc<IdentityStore>, delivered: Delivered) {
-    let (shared, identity) = (Arc::clone(shared), Arc::clone(identity));
-    let taking = tokio::task::spawn_blocking(move || {
-        let outcome = identity.deliver(delivered);
-        reload::identity_read(&shared, &identity, outcome);
-    });
-    if taking.await.is_err() {
-        tracing::error!("taking an identity into use panicked; the last good one stays in force");
+        answer = call.next(ANSWER_MAX).await?;
     }
 }
 

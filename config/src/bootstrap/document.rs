@@ -10,6 +10,7 @@ use serde::Deserialize;
 
 use super::admin::RawAdmin;
 use super::app_probes::RawAppProbe;
+use super::authority::RawAuthority;
 use super::detection::RawDetection;
 use super::hand_over::RawHandOver;
 use super::hbone::RawHbone;
@@ -105,6 +106,7 @@ pub(super) struct RawIdentity {
     #[serde(default)]
     pub(super) federated: BTreeMap<String, String>,
     pub(super) workload_api: Option<String>,
+    pub(super) ca: Option<RawAuthority>,
     #[serde(default)]
     pub(super) crl: Vec<String>,
     #[serde(default)]

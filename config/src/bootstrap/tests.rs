@@ -557,6 +557,38 @@ fn a_workload_api_stands_in_for_files_and_does_not_go_with_them() {
 }
 
 #[test]
+fn an_authority_that_is_asked_stands_in_for_certificate_and_key() {
+    const FILES: &str = "certificate: c.pem, key: k.pem, trustBundle: r.pem";
+    let load = |fields: &str| load(&MINIMAL.replace(FILES, fields), &[]);
+    let bootstrap = load("trustBundle: r.pem, ca: {address: \"istiod.istio-system.svc:15012\"}").unwrap();
+    let ca = bootstrap.identity.ca.clone().unwrap();
+    assert_eq!((ca.host.as_str(), ca.port), ("istiod.istio-system.svc", 15012));
+    assert_eq!((ca.server_name.as_str(), ca.cluster_id.as_str()), ("istiod.istio-system.svc", "Kubernetes"));
+    assert_eq!(ca.token_file, Path::new("/var/run/secrets/tokens/istio-token"));
+    assert_eq!((ca.lifetime.as_secs(), ca.timeout.as_secs(), ca.mutual_tls), (86_400, 10, false));
+    let sources = bootstrap.identity_sources().unwrap();
+    assert_eq!(sources.trust_bundle, ca.trust_bundle);
+    assert_eq!(sources.certificate, Path::new("istiod.istio-system.svc:15012"));
+    let other = "trustBundle: r.pem, ca: {address: \"[::1]:1\", trustBundle: c.pem, serverName: ca.example, key: P384}";
+    let ca = load(other).unwrap().identity.ca.unwrap();
+    assert!(ca.trust_bundle.ends_with("c.pem") && ca.host == "::1" && ca.key == meshgate_identity::RequestKey::P384);
+    for (fields, part) in [
+        ("ca: {address: \"a:1\"}", "identity.trustBundle"),
+        ("trustBundle: r.pem, ca: {}", "identity.ca.address"),
+        ("trustBundle: r.pem, ca: {address: a}", "such as istiod.istio-system.svc:15012"),
+        ("trustBundle: r.pem, ca: {address: \"a:1\", clusterId: \"a b\"}", "cannot stand in a header"),
+        ("trustBundle: r.pem, ca: {address: \"a:1\", serverName: \"a/b\"}", "neither a DNS name nor an address"),
+        ("trustBundle: r.pem, ca: {address: \"a:1\", lifetime: 0s}", "identity.ca.lifetime"),
+        ("trustBundle: r.pem, ca: {address: \"a:1\"}, key: k.pem", "identity.key"),
+        ("workloadApi: \"unix:///a\", ca: {address: \"a:1\"}", "identity.ca: does not go with"),
+        ("trustBundle: r.pem, ca: {address: \"a:1\", key: RSA}", "unknown variant `RSA`"),
+    ] {
+        let problems = load(fields).unwrap_err();
+        assert!(problems.iter().any(|problem| problem.contains(part)), "{fields}: {problems:?}");
+    }
+}
+
+#[test]
 fn revocation_lists_are_files_beside_the_bootstrap() {
     let lists = "trustBundle: r.pem, crl: [a.pem, /abs/b.pem], requireCrl: true}";
     let bootstrap = load(&MINIMAL.replace("trustBundle: r.pem}", lists), &[]).unwrap();

@@ -13,8 +13,8 @@ use super::document::{Raw, RawAuthorization, RawIdentity, RawJwks, RawLog, RawWo
 use super::multicluster::Domains;
 use super::{
     Authorization, Bootstrap, IdentitySettings, Jwks, LogSettings, ResourceSettings, WorkloadSettings, admin,
-    app_probes, detection, environment, hand_over, hbone, headers, labels, limits, listeners, multicluster, providers,
-    telemetry, tracing,
+    app_probes, authority, detection, environment, hand_over, hbone, headers, labels, limits, listeners, multicluster,
+    providers, telemetry, tracing,
 };
 use crate::clusters::ClusterKey;
 use crate::duration;
@@ -294,6 +294,12 @@ fn identity(v: &mut Validator<'_>, raw: RawIdentity) -> IdentitySettings {
     }
     let crl = raw.crl.iter().map(|file| v.resolve(file)).collect();
     if let Some(written) = raw.workload_api {
+        if raw.ca.is_some() {
+            v.fail(
+                "identity.ca",
+                "does not go with a Workload API (identity.workloadApi): the certificate comes from one of them",
+            );
+        }
         let files = [("certificate", &raw.certificate), ("key", &raw.key), ("trustBundle", &raw.trust_bundle)];
         let files = files.into_iter().filter(|(_, file)| file.is_some()).map(|(name, _)| name);
         for name in files.chain((!federated.is_empty()).then_some("federated")) {
@@ -306,6 +312,24 @@ fn identity(v: &mut Validator<'_>, raw: RawIdentity) -> IdentitySettings {
             trust_bundle: none(),
             federated: BTreeMap::new(),
             workload_api: endpoint(v, &written),
+            ca: None,
+            crl,
+            require_crl: raw.require_crl,
+        };
+    }
+    if let Some(ca) = raw.ca {
+        let files = [("certificate", &raw.certificate), ("key", &raw.key)];
+        for (name, _) in files.iter().filter(|(_, file)| file.is_some()) {
+            v.fail(&format!("identity.{name}"), "is asked for (identity.ca), it does not come from a file");
+        }
+        let trust_bundle = v.required_path("identity.trustBundle", raw.trust_bundle);
+        return IdentitySettings {
+            certificate: PathBuf::new(),
+            key: PathBuf::new(),
+            ca: Some(authority::authority(v, ca, &trust_bundle)),
+            trust_bundle,
+            federated,
+            workload_api: None,
             crl,
             require_crl: raw.require_crl,
         };
@@ -316,6 +340,7 @@ fn identity(v: &mut Validator<'_>, raw: RawIdentity) -> IdentitySettings {
         trust_bundle: v.required_path("identity.trustBundle", raw.trust_bundle),
         federated,
         workload_api: None,
+        ca: None,
         crl,
         require_crl: raw.require_crl,
     }

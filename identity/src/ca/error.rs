@@ -94,6 +94,12 @@ pub enum CaError {
         /// Which file.
         file: PathBuf,
     },
+    /// Not a serial number.
+    #[error("{text:?} is not a serial number in hexadecimal, of up to 20 bytes")]
+    Serial {
+        /// What was given.
+        text: String,
+    },
     /// Less than a second, or past the year 9999.
     #[error("a certificate cannot be valid for {validity:?}")]
     Validity {

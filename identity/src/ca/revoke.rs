@@ -33,19 +33,26 @@ pub struct WrittenList {
 }
 
 impl Authority {
-    /// Writes the next revocation list into the authority's directory: what is on the last one, and the first certificate of each of
-    /// these files.
+    /// Writes the next revocation list into the authority's directory: what is on the last one, the first certificate of each of these
+    /// files, and these serial numbers, in hexadecimal as a journal has them. Whether a number was ever given out nobody checks.
     ///
     /// # Errors
-    /// When a certificate or the last list cannot be read or is not by this authority, or the list cannot be made or written; the last
+    /// When a number is none, a certificate or the last list cannot be read or is not by this authority, or the list cannot be made or written; the last
     /// one stays then.
-    pub fn revoke(&self, dir: &Path, certificates: &[PathBuf], validity: Duration) -> Result<WrittenList, CaError> {
+    pub fn revoke(
+        &self,
+        dir: &Path,
+        certificates: &[PathBuf],
+        serials: &[String],
+        validity: Duration,
+    ) -> Result<WrittenList, CaError> {
         let file = dir.join(REVOCATION_LIST_FILE);
         let root = Contents::read(&dir.join(CERTIFICATE_FILE))?;
         let (mut revoked, number) = if file.exists() { last(&file, &root)? } else { (Vec::new(), 0) };
         let now = OffsetDateTime::now_utc();
-        for certificate in certificates {
-            let serial_number = serial(certificate, &root)?;
+        let shown = certificates.iter().map(|certificate| serial(certificate, &root));
+        for serial_number in shown.chain(serials.iter().map(|text| numbered(text))) {
+            let serial_number = serial_number?;
             if !revoked.iter().any(|known| known.serial_number == serial_number) {
                 revoked.push(RevokedCertParams {
                     serial_number,
@@ -107,6 +114,20 @@ fn serial(file: &Path, root: &Contents) -> Result<SerialNumber, CaError> {
         return Err(not_ours());
     }
     Ok(SerialNumber::from_slice(parsed.raw_serial()))
+}
+
+/// A serial number as text, with or without colons (RFC 5280, 4.1.2.2: up to 20 bytes).
+fn numbered(text: &str) -> Result<SerialNumber, CaError> {
+    let wrong = || CaError::Serial { text: text.to_owned() };
+    let digits: String = text.chars().filter(|digit| *digit != ':').collect();
+    let is_number = digits.chars().all(|digit| digit.is_ascii_hexdigit()) && (1..=40).contains(&digits.len());
+    let padded = if digits.len().is_multiple_of(2) { digits } else { format!("0{digits}") };
+    let pairs = (0..padded.len()).step_by(2).map(|at| padded.get(at..at + 2).unwrap_or_default());
+    let bytes: Result<Vec<u8>, _> = pairs.map(|pair| u8::from_str_radix(pair, 16)).collect();
+    match bytes {
+        Ok(bytes) if is_number => Ok(SerialNumber::from_slice(&bytes)),
+        _ => Err(wrong()),
+    }
 }
 
 /// Describes every revocation list in a PEM file, in order; none where there is none.

@@ -303,7 +303,7 @@ fn lists_take_over_what_was_revoked_and_what_others_issued_is_not_revoked() {
         write_svid(dir.path(), name, &authority.issue(&IssueOptions::new(id)).unwrap()).unwrap().certificate
     };
     let (one, two) = (issue(&authority, "one"), issue(&authority, "two"));
-    let revoke = |files: &[PathBuf]| authority.revoke(dir.path(), files, DEFAULT_LIST_VALIDITY);
+    let revoke = |files: &[PathBuf]| authority.revoke(dir.path(), files, &[], DEFAULT_LIST_VALIDITY);
     assert_eq!(revoke(&[]).unwrap().revoked, 0);
     assert_eq!(revoke(std::slice::from_ref(&one)).unwrap().revoked, 1);
     assert_eq!(revoke(&[one.clone(), two.clone()]).unwrap().revoked, 2);
@@ -318,10 +318,27 @@ fn lists_take_over_what_was_revoked_and_what_others_issued_is_not_revoked() {
     let other = init(elsewhere.path(), &options).unwrap();
     let stranger = issue(&other, "stranger");
     assert!(matches!(revoke(&[stranger]), Err(CaError::NotOurs { .. })));
-    let theirs = other.revoke(elsewhere.path(), &[], DEFAULT_LIST_VALIDITY).unwrap().file;
+    let theirs = other.revoke(elsewhere.path(), &[], &[], DEFAULT_LIST_VALIDITY).unwrap().file;
     assert_eq!(number(), "3");
     fs::copy(theirs, dir.path().join(REVOCATION_LIST_FILE)).unwrap();
     assert!(matches!(revoke(&[]), Err(CaError::NotOurs { .. })));
+}
+
+#[test]
+fn a_serial_number_revokes_what_a_file_would() {
+    let (dir, authority) = authority();
+    let issued = authority.issue(&IssueOptions::new(id(FRONTEND))).unwrap();
+    let files = write_svid(dir.path(), "one", &issued).unwrap();
+    let [leaf] = show(&files.certificate).unwrap().try_into().unwrap();
+    let revoke = |files: &[PathBuf], serials: &[&str]| {
+        let serials: Vec<_> = serials.iter().map(|&text| text.to_owned()).collect();
+        authority.revoke(dir.path(), files, &serials, DEFAULT_LIST_VALIDITY)
+    };
+    assert_eq!(revoke(&[], &[&leaf.serial]).unwrap().revoked, 1);
+    assert_eq!(revoke(&[files.certificate], &["0a:0B:c", &leaf.serial]).unwrap().revoked, 2);
+    for wrong in ["", "xyz", "0x12", &"a".repeat(42), "é"] {
+        assert!(matches!(revoke(&[], &[wrong]), Err(CaError::Serial { .. })), "{wrong}");
+    }
 }
 
 #[test]
@@ -330,7 +347,8 @@ fn a_revoked_certificate_is_refused_by_who_has_the_list() {
     let authority = init(dir.path(), &InitOptions::new("cluster.local".parse().unwrap())).unwrap();
     let id: SpiffeId = "spiffe://cluster.local/ns/default/sa/one".parse().unwrap();
     let files = write_svid(dir.path(), "one", &authority.issue(&IssueOptions::new(id.clone())).unwrap()).unwrap();
-    let list = authority.revoke(dir.path(), std::slice::from_ref(&files.certificate), DEFAULT_LIST_VALIDITY).unwrap();
+    let list =
+        authority.revoke(dir.path(), std::slice::from_ref(&files.certificate), &[], DEFAULT_LIST_VALIDITY).unwrap();
     let identity = Identity::load(&Sources {
         id,
         certificate: files.certificate,

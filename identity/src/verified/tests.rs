@@ -15,11 +15,9 @@ use crate::{PeerError, TrustBundles};
 
 fn verifier(root: &Signer) -> ClientVerifier {
     let algorithms = provider().signature_verification_algorithms;
-    ClientVerifier(Arc::new(PeerVerifier::new(
-        TrustBundles::of_one(HOME, &root.pem),
-        RevocationLists::default(),
-        algorithms,
-    )))
+    let bundles = TrustBundles::of_one(HOME, &root.pem);
+    let peers = Arc::new(PeerVerifier::new(bundles, RevocationLists::default(), algorithms));
+    ClientVerifier { peers, mandatory: true }
 }
 
 fn later(seconds: u64) -> UnixTime {
@@ -31,11 +29,11 @@ fn learn(verifier: &ClientVerifier, chain: &[CertificateDer<'static>], now: Unix
     for _ in 0..2 {
         verifier.verify_client_cert(&chain[0], &chain[1..], now).unwrap();
     }
-    assert!(verifier.0.knows(&chain[0], &chain[1..], now), "what is tested here is a chain that is known");
+    assert!(verifier.peers.knows(&chain[0], &chain[1..], now), "what is tested here is a chain that is known");
 }
 
 fn refused(verifier: &ClientVerifier, chain: &[CertificateDer<'static>], now: UnixTime) -> PeerError {
-    assert!(!verifier.0.knows(&chain[0], &chain[1..], now));
+    assert!(!verifier.peers.knows(&chain[0], &chain[1..], now));
     let error: TlsError = verifier.verify_client_cert(&chain[0], &chain[1..], now).unwrap_err();
     PeerError::of(&error).unwrap().clone()
 }
@@ -57,7 +55,7 @@ fn a_known_chain_is_not_let_in_by_what_it_was_once_ended() {
         let verifier = verifier(root);
         let chain = workload.chain;
         learn(&verifier, &chain, UnixTime::now());
-        assert!(verifier.0.knows(&chain[0], &chain[1..], later(50)), "{what}: still good");
+        assert!(verifier.peers.knows(&chain[0], &chain[1..], later(50)), "{what}: still good");
         refused(&verifier, &chain, later(70));
     }
 }
@@ -76,7 +74,7 @@ fn a_known_chain_with_one_byte_changed_is_a_stranger() {
             let mut bytes = certificate.to_vec();
             bytes[at] ^= 1;
             changed[of] = bytes.into();
-            assert!(!verifier.0.knows(&changed[0], &changed[1..], now));
+            assert!(!verifier.peers.knows(&changed[0], &changed[1..], now));
             assert!(verifier.verify_client_cert(&changed[0], &changed[1..], now).is_err(), "byte {at} of {of}");
         }
     }
@@ -105,7 +103,7 @@ fn a_refused_chain_and_one_that_is_too_long_are_not_kept() {
     let mut long = root.workload(FRONTEND).chain;
     long.extend((0..10).map(|_| stranger.der.clone()));
     verifier.verify_client_cert(&long[0], &long[1..], now).unwrap();
-    assert!(!verifier.0.knows(&long[0], &long[1..], now));
+    assert!(!verifier.peers.knows(&long[0], &long[1..], now));
 }
 
 #[test]
@@ -123,8 +121,8 @@ fn whose_a_good_chain_is_is_told_alike_whether_it_is_known_or_not() {
     let root = Signer::root("home");
     let verifier = verifier(&root);
     let chain = root.workload(FRONTEND).chain;
-    let stranger = verifier.0.caller(&chain).unwrap();
+    let stranger = verifier.peers.caller(&chain).unwrap();
     learn(&verifier, &chain, UnixTime::now());
-    assert_eq!((stranger.as_str(), verifier.0.caller(&chain).unwrap().as_str()), (FRONTEND, FRONTEND));
-    assert!(verifier.0.caller(&[]).is_err());
+    assert_eq!((stranger.as_str(), verifier.peers.caller(&chain).unwrap().as_str()), (FRONTEND, FRONTEND));
+    assert!(verifier.peers.caller(&[]).is_err());
 }

@@ -7,6 +7,7 @@ mod formats;
 mod keys;
 mod outputs;
 mod places;
+mod service_accounts;
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,7 +1,8 @@
-//! `meshgate ca`: a self-signed authority for trying mutual TLS out, and a look into certificates.
+//! `meshgate ca`: a self-signed authority, by hand or as a server, and a look into certificates.
 
 mod advice;
 mod presented;
+mod serve;
 mod show;
 mod verify;
 mod whose;
@@ -68,9 +69,6 @@ enum Action {
         /// How long it is valid
         #[arg(long, value_parser = duration, default_value = "24h", value_name = "DURATION")]
         validity: Duration,
-        /// Renew: put them in the place of those that are there
-        #[arg(long)]
-        replace: bool,
         /// A DNS name for clients outside of the mesh; may be repeated
         #[arg(long = "dns", value_name = "NAME")]
         dns_names: Vec<String>,
@@ -87,8 +85,11 @@ enum Action {
         #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
         dir: PathBuf,
         /// PEM files; the first certificate of each is revoked
-        #[arg(required = true, value_name = "CERTIFICATE")]
+        #[arg(required_unless_present = "serials", value_name = "CERTIFICATE")]
         certificates: Vec<PathBuf>,
+        /// A serial number in hexadecimal, as the journal of `meshgate ca serve` has it; may be repeated
+        #[arg(long = "serial", value_name = "HEX")]
+        serials: Vec<String>,
         /// For how long it counts: until then the next list has to be made [default: 720h]
         #[arg(long, value_parser = duration, value_name = "DURATION")]
         validity: Option<Duration>,
@@ -108,6 +109,8 @@ enum Action {
         #[arg(short, long, value_enum, default_value_t = Output::Text)]
         output: Output,
     },
+    /// Sign certificates for workloads that prove who they are, over Istio's protocol
+    Serve(Box<serve::Args>),
     /// Put the roots of several files together as one trust bundle, while an old and a new one count
     Bundle {
         /// PEM files of roots
@@ -153,9 +156,12 @@ pub(super) fn run(args: Args) -> ExitCode {
             };
             issue(&dir, Issue { whose, out, name, validity, dns_names, existing: existing(force) }, output)
         }
-        Action::Revoke { dir, certificates, validity, output } => revoke(&dir, &certificates, validity, output),
-        Action::Crl { dir, validity, output } => revoke(&dir, &[], validity, output),
+        Action::Revoke { dir, certificates, serials, validity, output } => {
+            revoke(&dir, (&certificates, &serials), validity, output)
+        },
+        Action::Crl { dir, validity, output } => revoke(&dir, (&[], &[]), validity, output),
         Action::Bundle { roots, out, output } => bundle(&roots, &out, output),
+        Action::Serve(args) => serve::run(*args),
         Action::Show(args) => show::show(&args),
         Action::Verify(args) => return verify::verify(&args),
     };
@@ -231,9 +237,14 @@ fn issue(dir: &Path, issue: Issue, output: Output) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn revoke(dir: &Path, certificates: &[PathBuf], validity: Option<Duration>, output: Output) -> anyhow::Result<()> {
+fn revoke(
+    dir: &Path,
+    (certificates, serials): (&[PathBuf], &[String]),
+    validity: Option<Duration>,
+    output: Output,
+) -> anyhow::Result<()> {
     let validity = validity.unwrap_or(ca::DEFAULT_LIST_VALIDITY);
-    let list = Authority::open(dir)?.revoke(dir, certificates, validity)?;
+    let list = Authority::open(dir)?.revoke(dir, certificates, serials, validity)?;
     let (file, until) = (&list.file, time(list.next_update));
     if output == Output::Json {
         return Ok(print(json!({ "list": file, "revoked": list.revoked, "nextUpdate": until }))?);

@@ -1,13 +1,13 @@
 //! Asking by gRPC: one unary call of `envoy.service.auth.v3.Authorization/Check` over HTTP/2.
 //!
-//! A unary call is one message each way ([`crate::grpc`]). Nothing is compressed, and more than one message in an answer is none.
+//! A unary call is one message each way ([`crate::grpc`]); more than one message in an answer is none.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body::Body;
 use http_body_util::{BodyExt, Limited};
@@ -29,9 +29,8 @@ const CHANGES_MAX: usize = 1000;
 
 const CHECK: &str = "/envoy.service.auth.v3.Authorization/Check";
 
-/// gRPC's OK, as a number of `google.rpc.Status` and as a header.
+/// gRPC's OK, as a number of `google.rpc.Status`.
 const OK: i32 = 0;
-const OK_HEADER: &[u8] = b"0";
 
 /// The call for a request, or for a connection when there is none.
 pub(super) fn request(
@@ -46,13 +45,9 @@ pub(super) fn request(
     let authority = format!("{}:{}", bracketed(&provider.service.host), provider.service.port);
     let uri = Uri::builder().scheme("http").authority(authority).path_and_query(CHECK).build();
     let uri = uri.map_err(|error| Failure::Answer(format!("the provider's name: {error}")))?;
-    let mut call = Request::new(RequestBody::own(grpc::frame(&message)));
-    *call.method_mut() = http::Method::POST;
+    let mut call = grpc::head(Request::new(RequestBody::own(grpc::framed(&message))));
     *call.uri_mut() = uri;
-    *call.version_mut() = Version::HTTP_2;
     let fields = call.headers_mut();
-    fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
-    fields.insert(TE, HeaderValue::from_static("trailers"));
     // At most eight digits (gRPC's PROTOCOL-HTTP2.md).
     let millis = provider.timeout.as_millis().clamp(1, 99_999_999);
     if let Ok(value) = HeaderValue::try_from(format!("{millis}m")) {
@@ -174,22 +169,20 @@ pub(super) async fn answer(response: Response<Incoming>, lease: Lease) -> Result
     let body = Limited::new(body, grpc::PREFIX + ANSWER_BYTES_MAX).collect().await;
     let body = body.map_err(|error| Failure::Answer(format!("the answer broke off: {error}")))?;
     match body.trailers() {
-        Some(trailers) if trailers.contains_key(GRPC_STATUS) => outcome(trailers)?,
-        _ if head.headers.contains_key(GRPC_STATUS) => {}
+        Some(trailers) if trailers.contains_key(grpc::STATUS) => outcome(trailers)?,
+        _ if head.headers.contains_key(grpc::STATUS) => {}
         _ => return Err(Failure::Answer("the answer has no grpc-status".to_owned())),
     }
     lease.release();
     read(body.to_bytes())
 }
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-
 /// Whether headers or trailers that have the call's status say that it went well.
 fn outcome(fields: &HeaderMap) -> Result<(), Failure> {
-    match fields.get(GRPC_STATUS) {
-        Some(status) if status.as_bytes() != OK_HEADER => {
-            let message = fields.get("grpc-message").map(|message| text(message.as_bytes())).unwrap_or_default();
-            Err(Failure::Answer(format!("gRPC status {}: {message}", text(status.as_bytes()))))
+    match grpc::status(fields) {
+        Some(status) if status.code != grpc::OK => {
+            let (code, message) = (text(status.code.as_bytes()), text(status.message.as_bytes()));
+            Err(Failure::Answer(format!("gRPC status {code}: {message}")))
         }
         _ => Ok(()),
     }
@@ -198,7 +191,7 @@ fn outcome(fields: &HeaderMap) -> Result<(), Failure> {
 /// Reads the one message of an answer.
 pub(super) fn read(framed: Bytes) -> Result<Answer, Failure> {
     let wrong = |why: &str| Failure::Answer(format!("the answer's message: {why}"));
-    let message = grpc::only(framed).map_err(wrong)?;
+    let message = grpc::only(framed).map_err(|error| wrong(&error.to_string()))?;
     let response = proto::CheckResponse::decode(message).map_err(|error| wrong(&error.to_string()))?;
     let code = response.status.map_or(OK, |status| status.code);
     match (code, response.ok_response, response.denied_response) {

@@ -36,6 +36,8 @@ pub struct PodSpec {
     pub hbone: Option<&'static str>,
     /// The Workload API that its identity comes from, instead of files of the sandbox's authority.
     pub workload_api: Option<String>,
+    /// The authority that it asks for its certificate, as fields in YAML; its roots are the sandbox's.
+    pub ca: Option<String>,
     /// More fields of its `identity`, each with a comma before it.
     pub identity: String,
     /// More lines for its bootstrap file.
@@ -57,6 +59,7 @@ impl Default for PodSpec {
             compatibility: Vec::new(),
             hbone: None,
             workload_api: None,
+            ca: None,
             identity: String::new(),
             bootstrap: String::new(),
         }
@@ -75,9 +78,12 @@ impl PodSpec {
             false => format!("accessLog: {{path: logs/{name}.access.log}}\n"),
         };
         let role = if self.gateway.is_empty() { self.sidecar(address) } else { self.gateway() };
-        let identity = match &self.workload_api {
-            Some(endpoint) => format!("{{workloadApi: \"{endpoint}\"{identity}}}"),
-            None => format!(
+        let identity = match (&self.workload_api, &self.ca) {
+            (Some(endpoint), _) => format!("{{workloadApi: \"{endpoint}\"{identity}}}"),
+            (None, Some(ca)) => {
+                format!("{{trustBundle: ca/ca.pem, ca: {{{ca}}}, federated: {{{federated}}}{identity}}}")
+            }
+            (None, None) => format!(
                 "{{certificate: identities/{name}.pem, key: identities/{name}-key.pem, trustBundle: ca/ca.pem, \
                  federated: {{{federated}}}{identity}}}"
             ),

@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod connect;
+pub mod outside;
 
 use std::io;
 

@@ -144,7 +144,7 @@ impl Transport {
         let timeout = self.timeout;
         let body = match self.protocol {
             OtlpProtocol::HttpProtobuf => batch.encode_to_vec().into(),
-            OtlpProtocol::Grpc => grpc::frame(batch),
+            OtlpProtocol::Grpc => grpc::framed(batch),
         };
         let answer = tokio::time::timeout(timeout, self.exchange(body)).await;
         let answer = answer.unwrap_or(Err(ExportError::TimedOut(timeout)));
@@ -267,10 +267,10 @@ async fn read(response: Response<Incoming>, protocol: OtlpProtocol) -> Result<By
 fn outcome(fields: &HeaderMap) -> Result<bool, ExportError> {
     match grpc::status(fields) {
         None => Ok(false),
-        Some((b"0", _)) => Ok(true),
-        Some((code, message)) => {
-            let code = String::from_utf8_lossy(code.get(..SAID_MAX).unwrap_or(code)).into_owned();
-            Err(ExportError::Grpc { code, message: message.chars().take(SAID_MAX).collect() })
+        Some(status) if status.code == grpc::OK => Ok(true),
+        Some(grpc::Status { code, message }) => {
+            let said = |text: String| text.chars().take(SAID_MAX).collect();
+            Err(ExportError::Grpc { code: said(code), message: said(message) })
         }
     }
 }

@@ -1,10 +1,14 @@
 //! The messages of `SpiffeWorkloadAPI/FetchX509SVID`, as far as they are used here, with the field numbers of the
-//! [public definition](https://github.com/spiffe/go-spiffe/blob/main/proto/spiffe/workload/workload.proto). The request has no fields.
+//! [public definition](https://github.com/spiffe/go-spiffe/blob/main/proto/spiffe/workload/workload.proto).
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use prost::Message;
+
+/// `X509SVIDRequest`, which has no fields.
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct X509SvidRequest {}
 
 /// `X509SVIDResponse`
 #[derive(Clone, PartialEq, Message)]

@@ -3,7 +3,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "values are written where they are used, with json!")]
 
 mod hostile;
-mod issuer;
+pub(crate) mod issuer;
 mod keys;
 mod openssl;
 

@@ -11,6 +11,7 @@
 mod admin;
 mod app_health;
 mod browser;
+mod ca_serve;
 mod cli;
 mod clusters;
 mod connections;

@@ -18,8 +18,8 @@ use super::target::FromGateway;
 use crate::clusters::wire::{CONTENT_TYPE, Exported, LINE_MAX, PATH};
 use crate::clusters::{Clusters, Lines};
 use crate::orig_dst::OwnAddresses;
+use crate::source;
 use crate::tunnel::dial;
-use crate::workload_api;
 
 /// For each step: to connect, and to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -39,7 +39,7 @@ pub(super) async fn ask(from: &FromGateway, bootstrap: &Bootstrap) -> anyhow::Re
             found.context("its name is not looked up in time").and_then(|found| Ok(found?)).with_context(about)?;
         gateway.update(|seen| seen.addresses = found.collect());
     }
-    let store = timeout(PATIENCE, workload_api::obtain(bootstrap)).await.context("there is no identity in time")??;
+    let store = timeout(PATIENCE, source::obtain(bootstrap)).await.context("there is no identity in time")??;
     // Nothing listens here that it could come back to.
     let own = OwnAddresses::new([]);
     let stream = dial::dial(&gateway, &store.current(), &own, PATIENCE).await?;

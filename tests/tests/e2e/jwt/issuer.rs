@@ -12,13 +12,13 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-pub(super) const ISSUER: &str = "https://idp.example";
+pub(crate) const ISSUER: &str = "https://idp.example";
 
 /// One of each kind.
-pub(super) const ALGORITHMS: [&str; 5] = ["RS256", "PS256", "ES256", "ES512", "EdDSA"];
+pub(crate) const ALGORITHMS: [&str; 5] = ["RS256", "PS256", "ES256", "ES512", "EdDSA"];
 
 /// Keys of all kinds, under one id.
-pub(super) struct Issuer {
+pub(crate) struct Issuer {
     id: String,
     rsa: RsaKeyPair,
     p256: EcdsaKeyPair,
@@ -27,7 +27,7 @@ pub(super) struct Issuer {
 }
 
 impl Issuer {
-    pub(super) fn new(id: &str) -> Self {
+    pub(crate) fn new(id: &str) -> Self {
         Self {
             id: id.to_owned(),
             rsa: RsaKeyPair::generate(KeySize::Rsa2048).unwrap(),
@@ -38,7 +38,7 @@ impl Issuer {
     }
 
     /// The public keys, as a JWK Set.
-    pub(super) fn jwks(&self) -> String {
+    pub(crate) fn jwks(&self) -> String {
         let ec = |curve: &str, key: &EcdsaKeyPair| {
             let point = &key.public_key().as_ref()[1..];
             let (x, y) = point.split_at(point.len() / 2);
@@ -57,11 +57,11 @@ impl Issuer {
         .to_string()
     }
 
-    pub(super) fn token(&self, algorithm: &str, claims: &Value) -> String {
+    pub(crate) fn token(&self, algorithm: &str, claims: &Value) -> String {
         self.raw(&json!({"alg": algorithm, "kid": self.id}).to_string(), claims.to_string().as_bytes(), algorithm)
     }
 
-    pub(super) fn raw(&self, header: &str, payload: &[u8], algorithm: &str) -> String {
+    pub(crate) fn raw(&self, header: &str, payload: &[u8], algorithm: &str) -> String {
         let signed = format!("{}.{}", encode(header), encode(payload));
         let signature = self.sign(algorithm, signed.as_bytes());
         format!("{signed}.{}", encode(signature))
@@ -85,17 +85,17 @@ impl Issuer {
     }
 }
 
-pub(super) fn encode(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn encode(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
 /// Seconds since 1970.
-pub(super) fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
 /// What a good token of [`ISSUER`] says, with these claims besides.
-pub(super) fn claims(more: Value) -> Value {
+pub(crate) fn claims(more: Value) -> Value {
     let mut claims = json!({"iss": ISSUER, "sub": "alice", "exp": now() + 3600});
     claims.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     claims

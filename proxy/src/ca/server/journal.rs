@@ -1,0 +1,118 @@
+//! What was issued: a file with a line of JSON for each certificate, which is there before the certificate is.
+//!
+//! The one idea: the file is opened for each line, so that whoever moves it away (logrotate) needs to tell nobody. What is written is on the
+//! disk when [`Journal::write`] returns; a line that could not be written whole is taken back.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use meshgate_identity::ca::Signed;
+use serde_json::json;
+
+use super::proof::Proven;
+use crate::access_log::rfc3339;
+
+/// Who calls from where is not everybody's business.
+const MODE: u32 = 0o600;
+
+/// The file.
+#[derive(Debug, Clone)]
+pub(super) struct Journal {
+    path: PathBuf,
+    /// One line at a time.
+    writing: Arc<Mutex<()>>,
+}
+
+impl Journal {
+    /// Finds out whether it can be written.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        open(path)?;
+        Ok(Self { path: path.to_owned(), writing: Arc::default() })
+    }
+
+    /// Writes a line, away from this thread, and waits until it is on the disk.
+    pub(super) async fn write(&self, line: String) -> io::Result<()> {
+        let journal = self.clone();
+        let writing = tokio::task::spawn_blocking(move || journal.append(&line));
+        writing.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    }
+
+    fn append(&self, line: &str) -> io::Result<()> {
+        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut file = open(&self.path)?;
+        let before = file.metadata()?.len();
+        let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
+        written.inspect_err(|_| {
+            // If that fails too, the line is one too many or a torn one; what it would have been about is not given out.
+            let _ = file.set_len(before);
+        })
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(MODE).open(path)
+}
+
+/// What is written of a certificate.
+pub(super) fn line(signed: &Signed, proven: &Proven, peer: SocketAddr, now: SystemTime) -> String {
+    let mut line = json!({
+        "time": rfc3339(now),
+        "serial": signed.serial,
+        "identity": proven.id.as_str(),
+        "notAfter": rfc3339(signed.not_after),
+        "proof": proven.by,
+        "peer": peer.to_string(),
+    })
+    .to_string();
+    line.push('\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_says_who_got_what_when_and_the_file_may_be_moved_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("issued.jsonl");
+        let journal = Journal::open(&path).unwrap();
+        let proven = Proven { id: "spiffe://td/ns/a/sa/b".parse().unwrap(), by: "token" };
+        let not_after = UNIX_EPOCH + Duration::from_secs(1_800_003_600);
+        let signed = Signed { certificate_pem: "secret to nobody".to_owned(), serial: "40ab".to_owned(), not_after };
+        let peer = "10.0.0.1:5000".parse().unwrap();
+        let text = line(&signed, &proven, peer, UNIX_EPOCH + Duration::from_secs(1_800_000_000));
+        journal.write(text.clone()).await.unwrap();
+        journal.write(text.clone()).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text.repeat(2));
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, MODE);
+        std::fs::rename(&path, dir.path().join("old")).unwrap();
+        journal.write(text.clone()).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let expected = json!({
+            "time": "2027-01-15T08:00:00Z", "serial": "40ab", "identity": "spiffe://td/ns/a/sa/b",
+            "notAfter": "2027-01-15T09:00:00Z", "proof": "token", "peer": "10.0.0.1:5000",
+        });
+        assert_eq!(value, expected);
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_written_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Journal::open(&dir.path().join("none/issued.jsonl")).is_err());
+        let path = dir.path().join("issued.jsonl");
+        let journal = Journal::open(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        assert!(journal.write("x\n".to_owned()).await.is_err());
+    }
+}

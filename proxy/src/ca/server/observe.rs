@@ -1,0 +1,126 @@
+//! `/ready`, `/live` and `/metrics` of the authority, in the clear, for probes and scrapers.
+
+use std::fmt;
+use std::rc::Rc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::time::{sleep, timeout};
+
+use super::Desk;
+use crate::metrics::exposition::{self, Format, Page, Source};
+use crate::metrics::{Counter, Exposed, Family, ResultLabels};
+
+/// Connections at once; a probe and a scraper have two.
+const CONNECTIONS: usize = 16;
+
+/// For all of a connection: an answer is a page.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// After the system had no descriptor for one more.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What has been done.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Counts {
+    issued: Family<ResultLabels, Counter>,
+    refused: Family<ResultLabels, Counter>,
+}
+
+impl Counts {
+    /// By which proof.
+    pub(super) fn issued(&self, proof: &'static str) {
+        self.issued.get_or_create(&ResultLabels { result: proof }).inc();
+    }
+
+    /// Why not.
+    pub(super) fn refused(&self, why: &'static str) {
+        self.refused.get_or_create(&ResultLabels { result: why }).inc();
+    }
+}
+
+/// What a page is made of.
+#[derive(Debug)]
+struct Seen {
+    counts: Counts,
+    own_ends: u64,
+    authority_ends: u64,
+}
+
+impl Source for Seen {
+    fn write(&self, page: &mut Page<'_>) -> fmt::Result {
+        self.counts.issued.write("mesh_ca_certificates_total", "Certificates by proof", page)?;
+        self.counts.refused.write("mesh_ca_refusals_total", "Refusals by reason", page)?;
+        let help = "When the certificate that is served with ends";
+        page.gauge("mesh_certificate_expiry_timestamp_seconds", help)?.level(self.own_ends)?;
+        page.gauge("mesh_ca_root_expiry_timestamp_seconds", "When the authority ends")?.level(self.authority_ends)
+    }
+}
+
+fn seconds(at: SystemTime) -> u64 {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+impl Desk {
+    /// What is in the way of signing.
+    fn blocker(&self) -> Option<&'static str> {
+        let now = SystemTime::now();
+        if self.ending.get() {
+            return Some("draining");
+        }
+        if self.authority.not_after() <= now {
+            return Some("the authority has ended");
+        }
+        (self.tls().0.svid().not_after() <= now).then_some("certificate expired")
+    }
+
+    fn page(&self, path: &str) -> Response<Full<Bytes>> {
+        let (status, text) = match (path, self.blocker()) {
+            ("/ready", Some(blocker)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{blocker}\n")),
+            ("/ready", None) => (StatusCode::OK, "ready\n".to_owned()),
+            ("/live", _) => (StatusCode::OK, "live\n".to_owned()),
+            ("/metrics", _) => {
+                let own_ends = seconds(self.tls().0.svid().not_after());
+                let authority_ends = seconds(self.authority.not_after());
+                let seen = Seen { counts: self.counts.clone(), own_ends, authority_ends };
+                (StatusCode::OK, exposition::page(Format::Text, seen))
+            }
+            _ => (StatusCode::NOT_FOUND, "there are /ready, /live and /metrics\n".to_owned()),
+        };
+        let mut response = Response::new(Full::new(text.into()));
+        *response.status_mut() = status;
+        response
+    }
+}
+
+/// Serves for as long as it is polled.
+pub(super) async fn serve(listener: TcpListener, desk: Rc<Desk>) {
+    let mut connections = tokio::task::JoinSet::new();
+    loop {
+        while connections.len() >= CONNECTIONS {
+            connections.join_next().await;
+        }
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(PAUSE).await;
+            continue;
+        };
+        let desk = Rc::clone(&desk);
+        connections.spawn_local(async move {
+            let answer = service_fn(move |request: Request<Incoming>| {
+                let response = desk.page(request.uri().path());
+                async move { Ok::<_, std::convert::Infallible>(response) }
+            });
+            let mut server = http1::Builder::new();
+            server.keep_alive(false).timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+            // Who does not listen to the end does not hear it.
+            let _ = timeout(PATIENCE, server.serve_connection(TokioIo::new(stream), answer)).await;
+        });
+    }
+}
