@@ -1,11 +1,13 @@
 //! `identity.ca`: the authority that is asked for our certificate, over Istio's protocol.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use meshgate_identity::RequestKey;
 use serde::Deserialize;
 
+use super::IdentitySettings;
 use super::validate::Validator;
 
 /// Where a pod that Istio's injector has made finds the token that istiod takes.
@@ -68,8 +70,31 @@ enum RawKey {
     P384,
 }
 
+/// An identity that is asked for, of which `files` cannot be and the roots are.
+pub(super) fn identity(
+    v: &mut Validator<'_>,
+    raw: RawAuthority,
+    files: [(&str, Option<String>); 2],
+    trust_bundle: Option<String>,
+) -> IdentitySettings {
+    for (name, _) in files.iter().filter(|(_, file)| file.is_some()) {
+        v.fail(&format!("identity.{name}"), "is asked for (identity.ca), it does not come from a file");
+    }
+    let trust_bundle = v.required_path("identity.trustBundle", trust_bundle);
+    IdentitySettings {
+        certificate: PathBuf::new(),
+        key: PathBuf::new(),
+        ca: Some(authority(v, raw, &trust_bundle)),
+        trust_bundle,
+        federated: BTreeMap::new(),
+        workload_api: None,
+        crl: Vec::new(),
+        require_crl: false,
+    }
+}
+
 /// Reads `identity.ca`; its roots are `trust_bundle` unless it says otherwise.
-pub(super) fn authority(v: &mut Validator<'_>, raw: RawAuthority, trust_bundle: &Path) -> AuthoritySettings {
+fn authority(v: &mut Validator<'_>, raw: RawAuthority, trust_bundle: &Path) -> AuthoritySettings {
     let address = v.required("identity.ca.address", raw.address);
     let (host, port) = split(&address).unwrap_or_else(|| {
         if !address.is_empty() {

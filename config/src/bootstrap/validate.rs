@@ -297,7 +297,7 @@ fn identity(v: &mut Validator<'_>, raw: RawIdentity) -> IdentitySettings {
         if raw.ca.is_some() {
             v.fail(
                 "identity.ca",
-                "does not go with a Workload API (identity.workloadApi): the certificate comes from one of them",
+                "does not go with a Workload API (identity.workloadApi): one of them gives the certificate",
             );
         }
         let files = [("certificate", &raw.certificate), ("key", &raw.key), ("trustBundle", &raw.trust_bundle)];
@@ -318,21 +318,9 @@ fn identity(v: &mut Validator<'_>, raw: RawIdentity) -> IdentitySettings {
         };
     }
     if let Some(ca) = raw.ca {
-        let files = [("certificate", &raw.certificate), ("key", &raw.key)];
-        for (name, _) in files.iter().filter(|(_, file)| file.is_some()) {
-            v.fail(&format!("identity.{name}"), "is asked for (identity.ca), it does not come from a file");
-        }
-        let trust_bundle = v.required_path("identity.trustBundle", raw.trust_bundle);
-        return IdentitySettings {
-            certificate: PathBuf::new(),
-            key: PathBuf::new(),
-            ca: Some(authority::authority(v, ca, &trust_bundle)),
-            trust_bundle,
-            federated,
-            workload_api: None,
-            crl,
-            require_crl: raw.require_crl,
-        };
+        let files = [("certificate", raw.certificate), ("key", raw.key)];
+        let settings = authority::identity(v, ca, files, raw.trust_bundle);
+        return IdentitySettings { federated, crl, require_crl: raw.require_crl, ..settings };
     }
     IdentitySettings {
         certificate: v.required_path("identity.certificate", raw.certificate),

@@ -1,6 +1,6 @@
 //! `meshgate ca serve`: an authority that signs for who proves who they are.
 //!
-//! The one idea: three questions in this order, and a no to any ends the call. Who is it (a token or a certificate, [`proof`])? Is the
+//! The one idea: three questions in this order, and a no to any ends the call. Who is it (a token or a certificate, `proof`)? Is the
 //! request theirs and for them (`meshgate_identity::ca::SigningRequest`)? May they have one more now (`rates`)? Then it is signed, written
 //! down (`journal`), and only then sent: there is no certificate that the journal does not have.
 //!
