@@ -190,7 +190,6 @@ fn map(labels: &Labels) -> BTreeMap<String, String> {
 mod tests {
     use serde_json::json;
 
-    use super::*;
     use crate::tests::policy;
 
     #[test]
