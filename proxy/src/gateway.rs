@@ -186,13 +186,7 @@ async fn try_serve(
         }
         return Err(ProxyError::new(ErrorKind::TooMany, format!("{id} has too many connections")));
     };
-    connection.place.tell(Told {
-        destination: Some(destination),
-        protocol: Some(connection::Protocol::Http2),
-        peer: Some(id.clone()),
-        tls: Tls::of(accepted.stream.get_ref().1),
-        within: None,
-    });
+    tell(connection, &id, Tls::of(accepted.stream.get_ref().1));
     let caller = Caller { id, cluster, source: connection.remote.ip() };
     let side = Side {
         worker: Rc::clone(worker),
@@ -212,6 +206,12 @@ async fn try_serve(
     };
     tracing::debug!(remote = %connection.remote, caller = ?side.caller, section = door.section, "outer connection");
     run(Rc::new(side), accepted.stream).await
+}
+
+/// Says what has turned out of an outer connection.
+fn tell(connection: &Connection, id: &SpiffeId, tls: Option<Tls>) {
+    let (destination, protocol) = (connection.destination, Some(connection::Protocol::Http2));
+    connection.place.tell(Told { destination, protocol, peer: Some(id.clone()), tls, within: None });
 }
 
 /// Where a connection was going; to a listener of ours, unless something else is known already.

@@ -183,13 +183,8 @@ async fn open(
                 Negotiated::Http2 => Protocol::Http2,
                 Negotiated::Tcp if hint == AppProtocol::Auto => Protocol::Tcp,
                 Negotiated::Tcp | Negotiated::Unstated => {
-                    match drain::before(
-                        worker,
-                        Phase::Draining,
-                        stream.detect(detect::deadline(worker, Some(destination.port()))),
-                    )
-                    .await
-                    {
+                    let detecting = stream.detect(detect::deadline(worker, Some(destination.port())));
+                    match drain::before(worker, Phase::Draining, detecting).await {
                         Some(protocol) => declared(protocol, hint),
                         None => return Ok(None),
                     }

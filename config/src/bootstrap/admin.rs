@@ -1,12 +1,14 @@
 //! What the bootstrap says about the admin endpoint: `admin`.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::Admin;
 use super::validate::Validator;
+
+/// For callers on this machine; 15000 is where Envoy beside Istio has it.
+const ADDRESS: &str = "127.0.0.1:15000";
 
 /// Who follows the live page: a few people, each in a window or two. Each costs a page of JSON a second.
 const EVENT_LISTENERS: usize = 8;
@@ -33,17 +35,18 @@ pub(super) struct RawAdmin {
     request: Option<String>,
 }
 
-/// The settings, of one that listens at `address`.
-pub(super) fn admin(v: &mut Validator<'_>, raw: RawAdmin, address: SocketAddr) -> Admin {
+/// The settings; `None` where it is not known where to listen, which has been said.
+pub(super) fn admin(v: &mut Validator<'_>, raw: RawAdmin) -> Option<Admin> {
+    let address = v.address("admin.address", raw.address.as_deref().unwrap_or(ADDRESS));
     let event_listeners = raw.event_listeners.unwrap_or(EVENT_LISTENERS);
     // Whoever follows the page keeps its connection: probes and scrapers need some besides.
     let least = event_listeners.saturating_add(1);
-    Admin {
+    address.map(|address| Admin {
         address,
         quit: raw.quit,
         event_listeners,
         connections: v.at_least("admin.connections", raw.connections, least, CONNECTIONS.max(least)),
         idle: v.duration("admin.idle", raw.idle, IDLE),
         request: v.duration("admin.request", raw.request, REQUEST),
-    }
+    })
 }

@@ -169,8 +169,8 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let workload = workload(&mut v, raw.workload, trust_domain.as_ref());
     let trust_domain_aliases = aliases(&mut v, &raw.trust_domain_aliases);
     let (identity, directory) = (identity(&mut v, raw.identity), resources(&mut v, raw.resources.directory));
-    let admin_address = v.address("admin.address", raw.admin.address.as_deref().unwrap_or("127.0.0.1:15000"));
-    let admin = admin_address.map(|address| admin::admin(&mut v, raw.admin, address));
+    let admin = admin::admin(&mut v, raw.admin);
+    let admin_address = admin.map(|admin| admin.address);
     let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin_address, raw.role);
     let app_probes = app_probes::app_probes(&mut v, &raw.app_probes, raw.role, admin_address, (&inbound, &outbound));
     let cluster_key = cluster_key(&mut v, raw.cluster_key);

@@ -13,7 +13,7 @@ use meshgate_policy::percent;
 use serde::Serialize;
 
 use super::{TEXT, json, text};
-use crate::connection::Direction;
+use crate::connection::{Direction, Protocol};
 use crate::open::{Found, Place, Tls, Wanted};
 use crate::worker::Shared;
 
@@ -134,7 +134,7 @@ impl Shown {
             state: if told.is_some() { "open" } else { "opening" },
             destination: told.and_then(|told| told.destination),
             principal: told.and_then(|told| told.peer.as_ref()).map(ToString::to_string),
-            protocol: told.and_then(|told| told.protocol).map(|protocol| protocol.name()),
+            protocol: told.and_then(|told| told.protocol).map(Protocol::name),
             tls: told.and_then(|told| told.tls).map(Encryption::of),
             age_seconds: place.begun().elapsed().as_secs(),
             requests: place.requests(),

@@ -92,6 +92,7 @@ fn seconds(query: &str) -> Option<u64> {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "on a thread of its own, which has nothing else to do")]
 fn taken(time: Duration) -> Result<Vec<u8>, String> {
     let builder = ProfilerGuardBuilder::default().frequency(FREQUENCY).blocklist(&BLIND);
     let guard = builder.build().map_err(|error| error.to_string())?;
