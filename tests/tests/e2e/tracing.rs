@@ -259,13 +259,13 @@ fn what_is_refused_says_by_whom_and_what_fails_is_an_error() {
         assert!(is_error(&client) && is_error(&server), "{server:#?}");
         assert_ne!(server.at("response_flags"), "-");
         // A method is the caller's word, and a name is not.
-        let odd = format!("NONSENSE-1 /odd HTTP/1.1\r\nhost: {BACKEND}\r\n\r\n");
+        let odd = format!("PROPFIND /odd HTTP/1.1\r\nhost: {BACKEND}\r\n\r\n");
         assert_eq!(mesh.wire().await.ask(odd).await.status(), 200);
         let (client, _) = collector.pair("/odd").await;
         let method = (client.at("http.request.method"), client.at("http.request.method_original"));
         assert_eq!(
             (client.span.name, method),
-            (format!("HTTP {BACKEND}"), ("_OTHER".to_owned(), "NONSENSE-1".to_owned()))
+            (format!("HTTP {BACKEND}"), ("_OTHER".to_owned(), "PROPFIND".to_owned()))
         );
     });
 }
