@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::support::app::{App, ok};
 use crate::support::backend::{ended, signal};
-use crate::support::collector::{Collector, Otlp, Seen};
+use crate::support::collector::{Asked, Collector, Otlp, Seen};
 use crate::support::mesh::{BACKEND, Mesh, Spec, logged_path, policy};
 use crate::support::pki::{Authority, uri};
 use crate::support::wire::Message;
@@ -98,9 +98,8 @@ fn a_trace_goes_from_the_caller_through_both_sidecars_to_the_application() {
             assert_eq!(seen_request(&mesh, "/items?secret=1").await["trace_id"], TRACE);
             assert_eq!(client.at("network.peer.address"), mesh.backend().inbound().ip().to_string());
             assert_eq!(client.at("url.full"), format!("http://{BACKEND}/items"));
-            let asked = collector.asked();
-            assert!(asked.iter().all(|asked| asked.path == path && asked.headers["x-tenant"] == "shop"), "{asked:?}");
-            drop(asked);
+            let is_right = |asked: &Asked| asked.path == path && asked.headers["x-tenant"] == "shop";
+            assert!(collector.asked().iter().all(is_right), "{:?}", collector.asked());
             // A connection for each sidecar, and no more for a second batch.
             assert_eq!(wire.ask(get("/again", &headers)).await.status(), 200);
             collector.pair("/again").await;
