@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::support::app::{App, ok};
 use crate::support::backend::{ended, signal};
-use crate::support::collector::{Collector, Otlp, Seen};
+use crate::support::collector::{Asked, Collector, Otlp, Seen};
 use crate::support::mesh::{BACKEND, Mesh, Spec, logged_path, policy};
 use crate::support::pki::{Authority, uri};
 use crate::support::wire::Message;
@@ -98,9 +98,8 @@ fn a_trace_goes_from_the_caller_through_both_sidecars_to_the_application() {
             assert_eq!(seen_request(&mesh, "/items?secret=1").await["trace_id"], TRACE);
             assert_eq!(client.at("network.peer.address"), mesh.backend().inbound().ip().to_string());
             assert_eq!(client.at("url.full"), format!("http://{BACKEND}/items"));
-            let asked = collector.asked();
-            assert!(asked.iter().all(|asked| asked.path == path && asked.headers["x-tenant"] == "shop"), "{asked:?}");
-            drop(asked);
+            let is_right = |asked: &Asked| asked.path == path && asked.headers["x-tenant"] == "shop";
+            assert!(collector.asked().iter().all(is_right), "{:?}", collector.asked());
             // A connection for each sidecar, and no more for a second batch.
             assert_eq!(wire.ask(get("/again", &headers)).await.status(), 200);
             collector.pair("/again").await;
@@ -259,13 +258,13 @@ fn what_is_refused_says_by_whom_and_what_fails_is_an_error() {
         assert!(is_error(&client) && is_error(&server), "{server:#?}");
         assert_ne!(server.at("response_flags"), "-");
         // A method is the caller's word, and a name is not.
-        let odd = format!("NONSENSE-1 /odd HTTP/1.1\r\nhost: {BACKEND}\r\n\r\n");
+        let odd = format!("PROPFIND /odd HTTP/1.1\r\nhost: {BACKEND}\r\n\r\n");
         assert_eq!(mesh.wire().await.ask(odd).await.status(), 200);
         let (client, _) = collector.pair("/odd").await;
         let method = (client.at("http.request.method"), client.at("http.request.method_original"));
         assert_eq!(
             (client.span.name, method),
-            (format!("HTTP {BACKEND}"), ("_OTHER".to_owned(), "NONSENSE-1".to_owned()))
+            (format!("HTTP {BACKEND}"), ("_OTHER".to_owned(), "PROPFIND".to_owned()))
         );
     });
 }
