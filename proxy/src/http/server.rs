@@ -317,10 +317,7 @@ fn broke_off(worker: &WorkerRef, activity: &Activity, reporting: &Reporting, err
     }
 }
 
-/// Sees to it that a connection takes no more than what it is at. Says whether it is to rest until it is over.
-///
-/// hyper would end an HTTP/1 connection at once that stands between two messages, or in the next one's head, and its caller
-/// could not tell whether what it sends meanwhile was taken.
+/// Says whether it is to rest until it is over: hyper would end HTTP/1 between two messages at once, and what crosses would be lost.
 fn tell_to_go(activity: &Activity, may_rest: bool, timer: Pin<&mut Sleep>, shutdown: impl FnOnce()) -> bool {
     if !may_rest {
         shutdown();
