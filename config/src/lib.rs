@@ -71,12 +71,12 @@ pub use bootstrap::providers::{
 pub use meshgate_policy::duration;
 
 pub use bootstrap::{
-    AccessLog, Admin, AppCheck, AppProbe, AuthoritySettings, Authorization, Bootstrap, Detection, EndpointLimits, ForwardClientCert,
-    ForwardedFor, GatewaySettings, HandOver, HboneSettings, HeaderSettings, Http2Limits, HttpSettings,
-    IdentitySettings, Inbound, InboundListener, Jwks, Limits, LogFilter, LogFormat, LogSettings, MetricsSettings,
-    Multicluster, OriginalDestination, OtlpProtocol, Outbound, OutboundListener, OutlierDetection, PeerCluster,
-    PeerGateway, ResourceSettings, Retries, Role, Timeouts, TracingSettings, TrafficPolicy, TrustedPeers, TunnelLimits,
-    WorkloadSettings,
+    AccessLog, Admin, AppCheck, AppProbe, AuthoritySettings, Authorization, Bootstrap, Detection, EndpointLimits,
+    ForwardClientCert, ForwardedFor, GatewaySettings, HandOver, HboneSettings, HeaderSettings, Http2Limits,
+    HttpSettings, IdentitySettings, Inbound, InboundListener, Jwks, Limits, LogFilter, LogFormat, LogSettings,
+    MetricsSettings, Multicluster, OriginalDestination, OtlpProtocol, Outbound, OutboundListener, OutlierDetection,
+    PeerCluster, PeerGateway, ResourceSettings, Retries, Role, Timeouts, TracingSettings, TrafficPolicy, TrustedPeers,
+    TunnelLimits, WorkloadSettings,
 };
 pub use clusters::{
     Balancer, CLUSTERSET_DOMAIN, ClusterKey, ClusterKeyError, Discovered, DiscoveredExport, DiscoveredPort, Export,

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 
 use http::Uri;
 use http::uri::Scheme;
-use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::ClientConfig;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;

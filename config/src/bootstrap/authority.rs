@@ -74,7 +74,7 @@ enum RawKey {
 pub(super) fn identity(
     v: &mut Validator<'_>,
     raw: RawAuthority,
-    files: [(&str, Option<String>); 2],
+    files: &[(&str, Option<String>); 2],
     trust_bundle: Option<String>,
 ) -> IdentitySettings {
     for (name, _) in files.iter().filter(|(_, file)| file.is_some()) {

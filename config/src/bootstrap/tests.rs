@@ -87,9 +87,8 @@ fn defaults_are_as_documented() {
     assert_eq!(bootstrap.jwks, Jwks { trust_bundle: None, timeout, refresh });
 }
 
-#[test]
-fn everything_can_be_written() {
-    let text = r#"
+/// Every field that can be written beside others.
+const EVERYTHING: &str = r#"
 role: sidecar
 clusterKey: r/z/g/cluster-1
 trustDomain: example.org
@@ -121,7 +120,10 @@ limits: {connections: 10, connectionsPerListener: 9, connectionsPerPeer: 8, requ
   http2: {controlFrames: 200, resets: 10, headerBlockBytes: 9000}}
 http: {upgrades: [WebSocket, spdy/3.1], expectContinue: 2s}
 "#;
-    let bootstrap = load(text, &[]).unwrap();
+
+#[test]
+fn everything_can_be_written() {
+    let bootstrap = load(EVERYTHING, &[]).unwrap();
     assert_eq!(bootstrap.workload.labels["app"], "backend");
     assert_eq!(bootstrap.workload.labels["version"], "v2", "labels in place override the file's");
     assert_eq!(bootstrap.identity.key, PathBuf::from("/abs/backend-key.pem"));

@@ -169,13 +169,11 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let workload = workload(&mut v, raw.workload, trust_domain.as_ref());
     let trust_domain_aliases = aliases(&mut v, &raw.trust_domain_aliases);
     let (identity, directory) = (identity(&mut v, raw.identity), resources(&mut v, raw.resources.directory));
-    let admin = admin::admin(&mut v, raw.admin);
-    let admin_address = admin.map(|admin| admin.address);
-    let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, admin_address, raw.role);
-    let app_probes = app_probes::app_probes(&mut v, &raw.app_probes, raw.role, admin_address, (&inbound, &outbound));
-    let cluster_key = cluster_key(&mut v, raw.cluster_key);
+    let (admin, cluster_key) = (admin::admin(&mut v, raw.admin), cluster_key(&mut v, raw.cluster_key));
+    let own = admin.map(|admin| admin.address);
+    let (inbound, outbound) = listeners::listeners(&mut v, raw.inbound, raw.outbound, own, raw.role);
+    let app_probes = app_probes::app_probes(&mut v, &raw.app_probes, raw.role, own, (&inbound, &outbound));
     let domains = Domains::of(trust_domain.as_ref(), &identity);
-    let detection = detection::detection(&mut v, raw.detection);
     let multicluster = multicluster::multicluster(&mut v, raw.multicluster, cluster_key.as_ref(), domains);
     let gateway = multicluster::gateway(&mut v, raw.gateway, raw.role);
     let hbone = hbone::hbone(&mut v, &raw.hbone, raw.role, &inbound.listeners);
@@ -184,6 +182,7 @@ pub(super) fn bootstrap(raw: Raw, mut v: Validator<'_>) -> Result<Bootstrap, Vec
     let cluster_domain = cluster_domain(&mut v, raw.cluster_domain);
     let root_namespace = root_namespace(&mut v, raw.root_namespace);
     let (headers, tracing) = (headers::headers(&mut v, &raw.headers), tracing::tracing(&mut v, raw.tracing));
+    let detection = detection::detection(&mut v, raw.detection);
     let extension_providers = providers::read(&mut v, raw.extension_providers);
     let (metrics, access_log) = telemetry::telemetry(&mut v, raw.metrics, &raw.access_log);
     let (jwks, log) = (jwks(&mut v, raw.jwks), log(&mut v, raw.log));
@@ -319,7 +318,7 @@ fn identity(v: &mut Validator<'_>, raw: RawIdentity) -> IdentitySettings {
     }
     if let Some(ca) = raw.ca {
         let files = [("certificate", raw.certificate), ("key", raw.key)];
-        let settings = authority::identity(v, ca, files, raw.trust_bundle);
+        let settings = authority::identity(v, ca, &files, raw.trust_bundle);
         return IdentitySettings { federated, crl, require_crl: raw.require_crl, ..settings };
     }
     IdentitySettings {

@@ -158,7 +158,7 @@ pub(super) fn run(args: Args) -> ExitCode {
         }
         Action::Revoke { dir, certificates, serials, validity, output } => {
             revoke(&dir, (&certificates, &serials), validity, output)
-        },
+        }
         Action::Crl { dir, validity, output } => revoke(&dir, (&[], &[]), validity, output),
         Action::Bundle { roots, out, output } => bundle(&roots, &out, output),
         Action::Serve(args) => serve::run(*args),

@@ -117,7 +117,7 @@ fn an_answer_is_taken_with_the_key_it_was_asked_for_and_without_its_root() {
         };
         let store = crate::IdentityStore::delivered(sources.clone(), delivered).unwrap();
         assert_eq!(store.current().svid().chain().len(), 1);
-        assert_eq!(store.paths(), [sources.trust_bundle.clone()]);
+        assert_eq!(store.paths(), std::slice::from_ref(&sources.trust_bundle));
         // The certificate of another's key.
         let other = PendingSvid::new(&id(FRONTEND), kind).unwrap();
         let error = store.deliver(other.answered(chain.iter().map(String::as_str)).unwrap()).unwrap_err();
