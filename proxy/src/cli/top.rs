@@ -42,8 +42,7 @@ const INTERRUPT: u8 = 3;
 
 /// Options of `meshgate top`.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Keys: q or Ctrl-C quits, s sorts by the next thing.\n\
-    Exit status: 0 done, 2 the arguments are wrong or there is no proxy to ask.")]
+#[command(after_help = "Keys: q or Ctrl-C quits, s sorts by the next thing.")]
 pub(super) struct Args {
     /// The proxy's admin endpoint; of one that listens at every address, loopback is asked
     #[arg(long, value_name = "ADDRESS", env = "MESHGATE_ADMIN_ADDRESS", default_value = "127.0.0.1:15000")]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use meshgate_config::{LogFormat, LogSettings};
 
-use super::duration;
+use super::{DIRECTORY, duration};
 use crate::ca::server::{self, Settings, TokenSettings};
 use crate::cli::print;
 use crate::{descriptors, log, runtime};
@@ -15,7 +15,7 @@ use crate::{descriptors, log, runtime};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where the authority is that `meshgate ca init` has made
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", default_value = DIRECTORY)]
     dir: PathBuf,
     /// Where to listen; istiod's port is 15012
     #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:15012")]

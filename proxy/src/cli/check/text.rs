@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn what_is_marked_is_what_the_message_is_about() {
         let line = "  - to: [{operation: {methds: [GET]}}]";
-        assert_eq!(marked(line, "unknown field `methds`", Some("spec.rules[0]"), None), "21 methds");
+        assert_eq!(marked(line, "unknown field `methds`", Some("spec.rules[0]"), None), "22 methds");
         assert_eq!(marked(line, "not a list", Some("spec.rules[0].to[0].operation"), None), "10 operation");
         assert_eq!(marked("metadata: {name: web}", "odd", Some("MG001"), Some("Kind shop/web")), "17 web");
         assert_eq!(marked("  - from:", "odd `elsewhere`", None, None), "4 from");

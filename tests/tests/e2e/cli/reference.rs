@@ -177,20 +177,26 @@ fn bash_completes_what_is_begun() {
 
 #[test]
 fn every_shell_gets_a_script_that_names_every_command() {
+    let dir = TempDir::new().unwrap();
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let (status, script, errors) = meshgate(Path::new("/"), &["completions", shell]);
         assert_eq!((status, errors.as_str()), (0, ""), "{shell}");
         for command in ["check", "explain", "verify", "validate", "completions"] {
             assert!(script.contains(command), "{shell} has no {command}");
         }
-        let is_there = Command::new(shell).arg("-c").arg("true").output().is_ok_and(|output| output.status.success());
-        if ["fish", "zsh"].contains(&shell) && is_there {
-            let file = TempDir::new().unwrap().keep().join("script");
-            fs::write(&file, &script).unwrap();
-            let read = Command::new(shell).arg("-n").arg(&file).output().unwrap();
-            assert!(read.status.success(), "{shell}: {}", String::from_utf8_lossy(&read.stderr));
-            fs::remove_dir_all(file.parent().unwrap()).unwrap();
+        // Of those that can read one without running it; bash has run its own above.
+        if !["fish", "zsh"].contains(&shell) {
+            continue;
         }
+        let file = dir.path().join(shell);
+        fs::write(&file, &script).unwrap();
+        let Ok(read) = Command::new(shell).arg("-n").arg(&file).output() else {
+            assert!(std::env::var_os("CI").is_none(), "{shell} is not there");
+            let said = format!("\n*** SKIPPED: there is no {shell}: nobody has read its completions ***\n");
+            let _ = std::io::stderr().write_all(said.as_bytes());
+            continue;
+        };
+        assert!(read.status.success(), "{shell}: {}", String::from_utf8_lossy(&read.stderr));
     }
 }
 

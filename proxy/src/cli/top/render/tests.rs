@@ -87,7 +87,7 @@ PROBLEMS  1 in what was read last
 
 WHO TALKS TO WHOM  2, by rate (*: nothing of late, so since the start)
 FROM            TO                         RATE/S   OK%   MTLS    P99ms    P50ms
-default/fronte… backend.default.svc.clus…   25.0  90.0    yes      1.0      0.5
+default/fronte… backend.default.svc.clus…    25.0  90.0    yes      1.0      0.5
 unknown         default/backend               0.0  100*     no     4.0*     3.0*
 
 LAST REFUSALS
