@@ -12,16 +12,18 @@ from .peers.nginx import STREAM_MODULE
 
 # Program -> Debian's package of it.
 PACKAGES = {"nginx": "nginx-light", "wrk": "wrk", "h2load": "nghttp2-client", "curl": "curl", "openssl": "openssl",
-            "taskset": "util-linux", "haproxy": "haproxy", STREAM_MODULE: "libnginx-mod-stream"}  # fmt: skip
+            "taskset": "util-linux", "haproxy": "haproxy", "valgrind": "valgrind", STREAM_MODULE: "libnginx-mod-stream"}  # fmt: skip
 ALWAYS = ("nginx", "wrk", "h2load", "curl", "openssl", "taskset", "haproxy")  # HAProxy is everybody's caller where one side is measured
 
 
-def programs(binary, peers=("meshgate",), may_install=True):
-    """Paths of what is started, by name."""
+def programs(binary, peers=("meshgate",), may_install=True, packages=(), has_load=True):
+    """Paths of what is started, by name. `packages` are programs beyond those that all benchmarks need."""
     if len(os.sched_getaffinity(0)) < 2:
         raise Failure("two cores are needed: one for the proxies, one for load and backend")
-    debian([*ALWAYS, *([STREAM_MODULE] if "nginx" in peers else [])], may_install)
-    found = {"meshgate": meshgate(binary), "load": load()}
+    debian([*ALWAYS, *packages, *([STREAM_MODULE] if "nginx" in peers else [])], may_install)
+    found = {"meshgate": meshgate(binary)}
+    if has_load:
+        found["load"] = load()
     if "envoy" in peers:
         found["envoy"] = envoy(may_install)
     return found

@@ -11,6 +11,7 @@ from .processes import DOOR, ENTRY
 from .proof import caller
 
 AT_ONCE = 32  # connections being opened at a time
+PATIENCE = 60.0  # seconds; a proxy in callgrind on a busy machine takes some
 REQUEST = f"GET {ALLOWED} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
 
 
@@ -52,7 +53,7 @@ def hold(stack, subject, side, connections):
 
 def connect(context, address):
     """A connection, in TLS if there is a context."""
-    plain = socket.create_connection(address, timeout=10)
+    plain = socket.create_connection(address, timeout=PATIENCE)
     return context.wrap_socket(plain) if context else plain
 
 

@@ -217,11 +217,13 @@ def machine(options, programs):
     models = [line.partition(":")[2].strip() for line in read("/proc/cpuinfo").splitlines() if "model name" in line]
     memory = int(re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))[1]) / 1024**2
     commit = captured(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]).stdout.strip()
+    committed = captured(["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]).stdout.strip()
     binary = pathlib.Path(programs["meshgate"])
     sha256 = hashlib.sha256(binary.read_bytes()).hexdigest()
     built = datetime.datetime.fromtimestamp(binary.stat().st_mtime, datetime.timezone.utc)
+    is_stale = committed.isdigit() and binary.stat().st_mtime < int(committed)
     return {
-        "commit": commit,
+        "commit": commit + (", **but the binary is older than that**" if is_stale else ""),
         "machine": f"{os.cpu_count()} cores, {models[0] if models else '?'}, {platform.machine()}, {memory:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
         **{peer.name: peer.version(programs) for peer in options.peers},

@@ -111,7 +111,7 @@ def at_rates(world, options):
             rounds[str(rate)] = rounds[str(rate)] or at(rate, min(options.rounds, 3))
         own = rounds[str(RATE)]
         rows = [
-            Row(f"the same at {RATE:,} requests/s", "us a request", values(own, "cpu_us"), target=32),
+            Row(f"HTTP/1.1 keep-alive, 64 connections, {RATE:,} requests/s", "us a request", values(own, "cpu_us"), target=32),
             Row(f"latency at {RATE:,} requests/s, median", "us", values(own, "p50_us"), 0),
             Row(f"latency at {RATE:,} requests/s, 99 %", "us", values(own, "p99_us"), 0),
         ]
@@ -163,7 +163,7 @@ def many_policies(same_caller, is_default=True):
         for name, figures in rounds[most].items():
             one = statistics.median(figure["cpu_us"] for figure in rounds[least][name])
             growth[name] = [figure["cpu_us"] / one for figure in figures]
-        rows.append(Row(f"the same, of what it takes with {least}", "times", growth, 2, 1.05))
+        rows.append(Row(f"server side with {max(options.policies):,} policies, of what it takes with {least}", "times", growth, 2, 1.05))
         return Outcome(rows, rounds, less)
 
     return Scenario(title, measured, is_default)
@@ -243,7 +243,7 @@ def gateway_rows(title, rounds):
 
 SCENARIOS = {
     "pair": pair("HTTP/1.1 keep-alive, 64 connections, saturated", 13, functools.partial(load.saturated, connections=64)),
-    "rate": Scenario("the same at a rate", at_rates),
+    "rate": Scenario("HTTP/1.1 keep-alive, 64 connections, at a rate", at_rates),
     "http2": pair(
         "HTTP/2, 8 connections x 32 streams, saturated",
         12,
