@@ -16,11 +16,11 @@ PACKAGES = {"nginx": "nginx-light", "wrk": "wrk", "h2load": "nghttp2-client", "c
 ALWAYS = ("nginx", "wrk", "h2load", "curl", "openssl", "taskset", "haproxy")  # HAProxy is everybody's caller where one side is measured
 
 
-def programs(binary, peers=("meshgate",), may_install=True, packages=(), has_load=True):
-    """Paths of what is started, by name. `packages` are programs beyond those that all benchmarks need."""
+def programs(binary, peers=("meshgate",), may_install=True, wanted=ALWAYS, has_load=True):
+    """Paths of what is started, by name. `wanted` are those of Debian's."""
     if len(os.sched_getaffinity(0)) < 2:
         raise Failure("two cores are needed: one for the proxies, one for load and backend")
-    debian([*ALWAYS, *packages, *([STREAM_MODULE] if "nginx" in peers else [])], may_install)
+    debian([*wanted, *([STREAM_MODULE] if "nginx" in peers else [])], may_install)
     found = {"meshgate": meshgate(binary)}
     if has_load:
         found["load"] = load()
