@@ -85,9 +85,14 @@ def grid(place, columns, across, up):
     while y <= up[1] * 1.001:
         at = place(across[0], y)[1]
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{y:,.0f}</text>')
+        parts.append(f'<text x="{LEFT - 8}" y="{at + 4:.1f}" text-anchor="end">{number(y)}</text>')
         y *= 10
     return parts
+
+
+def number(value):
+    """Of a decade: without what floats leave behind."""
+    return f"{value:,.0f}" if value >= 1 else f"{value:.3g}"
 
 
 def names(last):

@@ -137,11 +137,13 @@ def where_we_lose(rows):
 def latencies(outcomes):
     if "rate" not in outcomes:
         return None
-    lines = ["| requests/s | pair | CPU us a request | p50 us | p90 us | p99 us | p99.9 us | answered/s |", "|---:|---|" + "---:|" * 6]
-    for rate, figures in outcomes["rate"].rounds.items():
+    lines = ["| requests/s | pair | CPU us a request | p50 ms | p90 ms | p99 ms | p99.9 ms | answered/s | failed or not sent |", "|---:|---|" + "---:|" * 7]
+    for rate, figures in sorted(outcomes["rate"].rounds.items(), key=lambda item: int(item[0])):
         for name, rounds in figures.items():
-            cells = [f"{middle(rounds, key):,.{digits}f}" for key, digits in
-                     (("cpu_us", 1), ("p50_us", 0), ("p90_us", 0), ("p99_us", 0), ("p999_us", 0), ("rate", 0))]  # fmt: skip
+            cells = [f"{middle(rounds, 'cpu_us'):,.1f}"]
+            cells += [f"{middle(rounds, key) / 1000:,.2f}" for key in ("p50_us", "p90_us", "p99_us", "p999_us")]
+            cells.append(f"{middle(rounds, 'rate'):,.0f}")
+            cells.append(str(sum(figure["failed"] + figure["unsent"] for figure in rounds)))
             lines.append(f"| {int(rate):,} | {name} | {' | '.join(cells)} |")
     return "**Latency at a rate**, from when a request was due (open loop)\n\n" + "\n".join(lines)
 
@@ -208,8 +210,8 @@ def draw(outcomes):
     if "rate" in outcomes:
         rounds = outcomes["rate"].rounds
         rates = sorted(rounds, key=int)
-        series = {name: [(int(rate), middle(rounds[rate][name], "p99_us")) for rate in rates] for name in rounds[rates[0]]}
-        plots["latency"] = chart("Latency through both sides, 99th percentile, by rate", "requests a second (open loop)", "us", series)
+        series = {name: [(int(rate), middle(rounds[rate][name], "p99_us") / 1000) for rate in rates] for name in rounds[rates[0]]}
+        plots["latency"] = chart("Latency through both sides, 99th percentile, by rate", "requests a second (open loop)", "ms", series)
     return plots
 
 
