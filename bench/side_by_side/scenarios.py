@@ -158,12 +158,13 @@ def many_policies(same_caller, is_default=True):
                 rounds[str(count)] = measure(few, subjects, functools.partial(load.saturated, connections=8))
                 less.update(less_of(subjects))
         least, most = str(min(options.policies)), str(max(options.policies))
-        rows = [Row(f"server side with {max(options.policies):,} policies", "us a request", values(rounds[most], "cpu_us"))]
+        what = f"server side with {max(options.policies):,} policies{' for one caller' if same_caller else ''}"
+        rows = [Row(what, "us a request", values(rounds[most], "cpu_us"))]
         growth = {}
         for name, figures in rounds[most].items():
             one = statistics.median(figure["cpu_us"] for figure in rounds[least][name])
             growth[name] = [figure["cpu_us"] / one for figure in figures]
-        rows.append(Row(f"server side with {max(options.policies):,} policies, of what it takes with {least}", "times", growth, 2, 1.05))
+        rows.append(Row(f"{what}, of what it takes with {least}", "times", growth, 2, 1.05))
         return Outcome(rows, rounds, less)
 
     return Scenario(title, measured, is_default)
