@@ -23,9 +23,9 @@ goldens:
 docs:
     RUSTDOCFLAGS=-Dwarnings cargo doc --workspace --no-deps --locked
 
-# Side by side with HAProxy: CPU time per request (needs haproxy, nginx and wrk)
+# Beside Envoy, HAProxy and nginx: CPU time, latency, memory; installs what is missing, takes 20 minutes
 bench *arguments: release
-    bench/pair {{ arguments }}
+    bench/run {{ arguments }}
 
 # Dependencies: advisories, licences, banned crates, origins (needs cargo-deny)
 deny:

@@ -1,7 +1,13 @@
-"""What all parts of the benchmark use: the scenario, and programs and files."""
+"""What all benchmarks use: the setting's names, programs, files, and how a script begins and ends."""
 
+import os
+import pathlib
+import signal
 import subprocess
 import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 
 # What is asked for, and what the policies allow.
 HOST = "backend.default.svc.cluster.local"
@@ -10,11 +16,15 @@ OTHER = "/api/v1/other"
 BODY = "0123456789abcdef" * 64
 
 TRUST_DOMAIN = "cluster.local"
-WORKLOADS = ("frontend", "backend", "other")
+WORKLOADS = ("frontend", "backend", "other", "gateway")
 
 
 class Failure(Exception):
     """Something that makes the measurement worthless; the message says what."""
+
+
+def spiffe_id(account):
+    return f"spiffe://{TRUST_DOMAIN}/ns/default/sa/{account}"
 
 
 def split(address):
@@ -51,3 +61,28 @@ def write(path, text):
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
+
+
+def add_binary(parser):
+    what = "the meshgate to measure (default target/release/meshgate)"
+    parser.add_argument("--binary", type=pathlib.Path, default=TARGET / "release" / "meshgate", help=what)
+
+
+def positive(text):
+    number = int(text)
+    if number < 1:
+        raise ValueError
+    return number
+
+
+def script(main):
+    """Runs `main`, so that what it started is also ended when it is."""
+    # Debian keeps nginx and haproxy where only root's PATH looks.
+    os.environ["PATH"] = os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        main()
+    except Failure as failure:
+        sys.exit(f"{pathlib.Path(sys.argv[0]).name}: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,73 +1,71 @@
-"""Measurement: load, and what the kernel says it cost."""
+"""Rounds: a load, and what the kernel says it cost whom."""
 
 import os
 import time
 
-from .common import ALLOWED, HOST, Failure, read, run, say
-from .peers import LOAD_CPU
+from .common import Failure, read, say, write
+from .peers import empty_logs
 
-WARM_UP = 1  # seconds of load before each measurement, so that pools are full and code is paged in
 QUIET = 0.1  # cores busy with other work beyond which a figure says more about the machine than about the proxies
+SETTLE = 0.1  # seconds after a load until what it left behind has been done
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def measure(arguments, pairs, nginx):
-    """The figures of every round, by pair; who comes first rotates."""
-    figures = {pair.name: [] for pair in pairs}
-    for number in range(arguments.rounds):
-        first = number % len(pairs)
-        for pair in pairs[first:] + pairs[:first]:
-            load(pair, WARM_UP, arguments.connections)
-            figure = measure_once(pair, arguments, nginx)
-            figures[pair.name].append(figure)
-            for log in pair.logs:
-                os.truncate(log, 0)  # a line a request: it is memory that they fill
-            text = f"round {number + 1}, {pair.name}: {figure['cpu_us']:.2f} us, {figure['rps']:.0f} requests/s"
+def measure(options, subjects, load):
+    """The figures of every round, by subject. They take turns, and who comes first rotates: what else the machine does meets all."""
+    figures = {subject.name: [] for subject in subjects}
+    for number in range(options.rounds):
+        first = number % len(subjects)
+        for subject in subjects[first:] + subjects[:first]:
+            if number == 0:
+                load(subject, options.warm_up)  # so that pools are full and code is paged in
+            figure = measure_once(subject, load, options.seconds)
+            figures[subject.name].append(figure)
+            empty_logs(subject)
+            text = f"  round {number + 1}, {subject.name}: {figure['cpu_us']:.1f} us, {figure['rate']:.1f}/s"
             if figure["others_busy"] > QUIET:
                 text += f"; {figure['others_busy']:.2f} cores busy with other work"
             say(text)
     return figures
 
 
-def measure_once(pair, arguments, nginx):
-    def clocks():
-        load_spent = cpu_seconds(nginx.pid) + os.times().children_user + os.times().children_system
-        return time.monotonic(), cpu_seconds(pair.client.pid), cpu_seconds(pair.server.pid), load_spent, busy_seconds()
-
-    before = clocks()
-    requests, rps = load(pair, arguments.seconds, arguments.connections)
-    wall, client, server, load_spent, busy = (b - a for a, b in zip(before, clocks(), strict=True))
+def measure_once(subject, load, seconds):
+    """CPU time in microseconds a unit of the load, all proxies together and by role, and what the load says."""
+    before = clocks(subject)
+    found = load(subject, seconds)
+    time.sleep(SETTLE)
+    after = clocks(subject)
+    wall, busy, beside = (after[key] - before[key] for key in ("wall", "busy", "beside"))
+    by_role = {role: after[role] - before[role] for role in subject.proxies}
+    spent = sum(by_role.values())
+    if not found["units"]:
+        raise Failure(f"{subject.name}: nothing was done")
     return {
-        "cpu_us": 1e6 * (client + server) / requests,
-        "client_cpu_us": 1e6 * client / requests,
-        "server_cpu_us": 1e6 * server / requests,
-        "requests": requests,
-        "rps": rps,
-        "core_busy": (client + server) / wall,
-        "others_busy": max(0.0, busy - client - server - load_spent) / wall,
-        "rss_mib": [rss_mib(process.pid) for process in (pair.client, pair.server)],
+        **found,
+        "cpu_us": 1e6 * spent / found["units"],
+        "by_role_us": {role: 1e6 * own / found["units"] for role, own in by_role.items()},
+        "core_busy": spent / wall,
+        "others_busy": max(0.0, busy - spent - beside) / wall,
+        "rss_mib": {role: resident(process) for role, process in subject.proxies.items()},
     }
 
 
-def load(pair, seconds, connections):
-    """Saturates a pair; (requests answered, requests a second). Anything but 2xx makes the round worthless."""
-    url = f"http://{pair.entry}{ALLOWED}"
-    shape = ["-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Host: {HOST}"]
-    output = run("taskset", "-c", LOAD_CPU, "wrk", *shape, url)
-    for line in output.splitlines():
-        if "Non-2xx" in line or "Socket errors" in line:
-            raise Failure(f"{pair.name}: wrk says: {line.strip()}")
-    words = output.split()
-    requests = int(words[words.index("requests") - 1]) if "requests" in words else 0
-    if requests == 0:
-        raise Failure(f"{pair.name}: wrk made no request:\n{output}")
-    return requests, float(words[words.index("Requests/sec:") + 1])
+def clocks(subject):
+    """Seconds: of the wall, of each proxy, of what serves the measurement, and of all cores."""
+    own = os.times()
+    beside = own.user + own.system + own.children_user + own.children_system
+    return {
+        "wall": time.monotonic(),
+        "busy": busy_seconds(),
+        "beside": beside + sum(cpu_seconds(process) for process in subject.beside),
+        **{role: cpu_seconds(process) for role, process in subject.proxies.items()},
+    }
 
 
-def cpu_seconds(pid):
+def cpu_seconds(process):
     """User and system time of a process: of all threads that it has, to the nanosecond (sched-stats of the kernel's documentation)."""
-    threads = os.listdir(f"/proc/{pid}/task")
-    return sum(int(read(f"/proc/{pid}/task/{thread}/schedstat").split()[0]) for thread in threads) / 1e9
+    tasks = f"/proc/{process.pid}/task"
+    return sum(int(read(f"{tasks}/{thread}/schedstat").split()[0]) for thread in os.listdir(tasks)) / 1e9
 
 
 def busy_seconds():
@@ -76,6 +74,26 @@ def busy_seconds():
     return (sum(fields[:3]) + sum(fields[5:8])) / TICKS
 
 
-def rss_mib(pid):
-    line = next(line for line in read(f"/proc/{pid}/status").splitlines() if line.startswith("VmRSS:"))
+def resident(process):
+    """MiB."""
+    return status_mib(process, "VmRSS")
+
+
+def begin_peak(process):
+    """From here on `peak` is the most since now."""
+    write(f"/proc/{process.pid}/clear_refs", "5")
+
+
+def peak(process):
+    """The most that was resident, in MiB."""
+    return status_mib(process, "VmHWM")
+
+
+def status_mib(process, name):
+    line = next(line for line in read(f"/proc/{process.pid}/status").splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) / 1024
+
+
+def at(ordered, share):
+    """The value below which this share of them is."""
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)]
