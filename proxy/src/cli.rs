@@ -1,6 +1,6 @@
 //! The command line: one module a subcommand.
 //!
-//! What a command ends with is in [`status`], what is said of an error in [`advice`]; `docs/cli.md` has the conventions.
+//! What a command ends with is in `status`, what is said of an error in `advice`; `docs/cli.md` has the conventions.
 
 mod admin;
 mod advice;

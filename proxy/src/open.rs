@@ -2,7 +2,7 @@
 //!
 //! The one idea: a connection has one [`Place`] that its worker alone writes to, by plain stores, and that others may read at any
 //! moment. The list of places is behind a lock that a worker takes when a connection begins and ends; a reader holds it for a piece
-//! of the list at a time ([`PIECE`]). A request takes no lock and touches nothing that it would not touch anyway: the numbers that
+//! of the list at a time (`PIECE`). A request takes no lock and touches nothing that it would not touch anyway: the numbers that
 //! are shown are the ones that the connection works with.
 
 use std::collections::BTreeMap;
