@@ -19,6 +19,10 @@ pub use budget::{Budget, Excess, Role};
 pub use frame::{Frame, Frames};
 pub use meshgate_config::Http2Limits as Limits;
 
+/// Heads of messages that are read before something is written. Of streams that break the rules only our resets are counted, and the
+/// library reads all that there is before it writes one: without a pause now and then, thousands would come in with one look.
+const HEADS_AHEAD: u32 = 200;
+
 /// Who is told what is seen.
 pub trait Watch {
     /// A header block has begun, or the connection, and all that has come so far does not end it; or it has ended.
@@ -47,6 +51,8 @@ pub struct Guarded<I, W> {
     budget: Budget,
     /// The frame that is coming ends a header block.
     ends_block: bool,
+    /// Heads that have come since something was written, or since the last pause.
+    heads: u32,
     excess: Option<Excess>,
     told: bool,
 }
@@ -60,7 +66,7 @@ impl<I, W: Watch> Guarded<I, W> {
             Role::Client => (Frames::of_server(), Frames::of_client()),
         };
         let budget = Budget::new(role, limits, Instant::now());
-        Self { inner, watch, received, sent, budget, ends_block: false, excess: None, told: false }
+        Self { inner, watch, received, sent, budget, ends_block: false, heads: 0, excess: None, told: false }
     }
 
     /// Counts what has come.
@@ -71,6 +77,7 @@ impl<I, W: Watch> Guarded<I, W> {
                 self.budget.block_ended();
             }
             self.budget.received(&frame, Instant::now)?;
+            self.heads += u32::from(frame.kind == frame::HEADERS);
             self.ends_block = Budget::ends_block(&frame);
         }
         if self.ends_block && self.received.is_between() {
@@ -86,6 +93,7 @@ impl<I, W: Watch> Guarded<I, W> {
     }
 
     fn count_sent(&mut self, mut bytes: &[u8]) {
+        self.heads = 0;
         while let Some(frame) = self.sent.next(&mut bytes) {
             if let Err(excess) = self.budget.sent(&frame, Instant::now) {
                 // Told, and ended, when more is to be read: nothing goes on before that.
@@ -123,6 +131,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin, W: Watch + Unpin> AsyncRead for Guarded<
         let this = &mut *self;
         if let Some(excess) = this.excess {
             return Poll::Ready(Err(this.end(cx, excess)));
+        }
+        if this.heads >= HEADS_AHEAD {
+            // What there is to write is written before the next look.
+            this.heads = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
         }
         let before = buf.filled().len();
         let result = Pin::new(&mut this.inner).poll_read(cx, buf);

@@ -51,6 +51,30 @@ async fn a_flood_is_answered_with_goaway_and_nothing_of_its_last_piece_is_read()
 }
 
 #[tokio::test]
+async fn many_heads_in_one_piece_wait_for_what_is_to_be_written_of_those_before_them() {
+    let (mut near, mut guarded, _) = pair(1000);
+    near.write_all(PREFACE).await.unwrap();
+    let mut room = vec![0; 1 << 16];
+    guarded.read(&mut room).await.unwrap();
+    let head = |stream: u32| [&[0, 0, 0, 1, 5][..], &stream.to_be_bytes()].concat();
+    for (streams, waits) in [(1..200, false), (201..601, true)] {
+        for stream in streams {
+            near.write_all(&head(2 * stream + 1)).await.unwrap();
+        }
+        assert!(guarded.read(&mut room).await.unwrap() > 0);
+        near.write_all(&PING).await.unwrap();
+        let looks = std::future::poll_fn(|cx| {
+            Poll::Ready(Pin::new(&mut guarded).poll_read(cx, &mut ReadBuf::new(&mut room)).is_pending())
+        });
+        assert_eq!(looks.await, waits);
+        // Once, and then it goes on by itself.
+        near.write_all(&PING).await.unwrap();
+        assert!(guarded.read(&mut room).await.unwrap() > 0);
+        guarded.write_all(&PING).await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_written_into_a_frame_of_the_library() {
     let (mut near, mut guarded, told) = pair(100);
     guarded.write_all(&PING[..12]).await.unwrap();
