@@ -55,7 +55,7 @@ async fn many_heads_in_one_piece_wait_for_what_is_to_be_written_of_those_before_
     let (mut near, mut guarded, _) = pair(1000);
     near.write_all(PREFACE).await.unwrap();
     let mut room = vec![0; 1 << 16];
-    guarded.read(&mut room).await.unwrap();
+    assert_eq!(guarded.read(&mut room).await.unwrap(), PREFACE.len());
     let head = |stream: u32| [&[0, 0, 0, 1, 5][..], &stream.to_be_bytes()].concat();
     for (streams, waits) in [(1..200, false), (201..601, true)] {
         for stream in streams {
