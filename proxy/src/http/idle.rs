@@ -417,6 +417,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(61)).await;
         assert_eq!(due(&activity), Due::Idle);
     }
+
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_not_waited_for() {
         let activity = Activity::new(&Rc::default(), &Place::testing());

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::{WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
 
@@ -23,17 +23,18 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// There is no such name, nobody listens, or what listens speaks no TLS.
 pub(super) fn by(server: &str) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let addresses = server.to_socket_addrs().with_context(|| format!("{server}: there is no such host"))?;
-    let stream = connect(addresses).with_context(|| format!("{server}: cannot be reached"))?;
+    let mut stream = connect(addresses).with_context(|| format!("{server}: cannot be reached"))?;
     let host = server.rsplit_once(':').map_or(server, |(host, _)| host).trim_matches(['[', ']']);
     let name = ServerName::try_from(host.to_owned()).with_context(|| format!("{server}: not a name for a server"))?;
-    let witness = Arc::new(Witness { provider: aws_lc_rs::default_provider(), seen: Mutex::new(Vec::new()) });
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let provider = aws_lc_rs::default_provider();
+    let algorithms = provider.signature_verification_algorithms;
+    let witness = Arc::new(Witness { algorithms, seen: Mutex::default() });
+    let config = ClientConfig::builder_with_provider(Arc::new(provider))
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::clone(&witness) as _)
         .with_no_client_auth();
     let mut connection = ClientConnection::new(Arc::new(config), name)?;
-    let mut stream = stream;
     let ended = connection.complete_io(&mut stream);
     let seen = witness.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
     if seen.is_empty() {
@@ -61,7 +62,7 @@ fn connect(addresses: impl Iterator<Item = std::net::SocketAddr>) -> io::Result<
 /// Keeps what it is shown, whoever has its key: a wrong signature ends the handshake as it does any other, after the chain was seen.
 #[derive(Debug)]
 struct Witness {
-    provider: CryptoProvider,
+    algorithms: WebPkiSupportedAlgorithms,
     seen: Mutex<Vec<CertificateDer<'static>>>,
 }
 
@@ -85,8 +86,7 @@ impl ServerCertVerifier for Witness {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+        verify_tls12_signature(message, cert, dss, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -95,11 +95,10 @@ impl ServerCertVerifier for Witness {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+        verify_tls13_signature(message, cert, dss, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.algorithms.supported_schemes()
     }
 }
