@@ -4,7 +4,7 @@ mod switch;
 mod version;
 
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -155,7 +155,8 @@ async fn send_http1(
         let pooled = if how.new_connection { None } else { slot.checkout(current) };
         let (mut connection, reused) = match pooled {
             Some(connection) => (connection, true),
-            None => match connect_http1(worker, slot, current).await {
+            // In a future of its own, like everything here that is large and rare: a request is moved with its future.
+            None => match Box::pin(connect_http1(worker, slot, current)).await {
                 Ok(connection) => (connection, false),
                 Err(error) => return Err(Failed::unsent(error, request)),
             },
@@ -167,7 +168,8 @@ async fn send_http1(
             return Err(Failed::unsent(gone(slot, error), request));
         }
         connection.signals.ask(*request.method() == Method::HEAD);
-        let answer = in_time(&how, connection.sender.try_send_request(request)).await;
+        let asked = pin!(connection.sender.try_send_request(request));
+        let answer = in_time(&how, asked).await;
         match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
             Ok(response) => return Ok((response, Lease::whole(slot, connection, how.progress))),
             Err(mut refused) => match refused.take_message() {
@@ -192,7 +194,7 @@ async fn send_http2(
         let (mut sender, lease, reused) = match slot.checkout_h2(current).await {
             CheckoutH2::Ready(sender, lease) => (sender, lease, true),
             CheckoutH2::Refused(error) => return Err(Failed::unsent(error, request)),
-            CheckoutH2::Connect(connecting) => match connect_http2(worker, slot).await {
+            CheckoutH2::Connect(connecting) => match Box::pin(connect_http2(worker, slot)).await {
                 Ok(Some((sender, session))) => {
                     let lease = connecting.done(&sender, Origin::new(current, session));
                     (sender, lease, false)
@@ -204,7 +206,7 @@ async fn send_http2(
                 Ok(None) => {
                     drop(connecting);
                     slot.speaks_http1_alone();
-                    return send_http1(worker, slot, request, how).await;
+                    return Box::pin(send_http1(worker, slot, request, how)).await;
                 }
                 Err(error) => return Err(Failed::unsent(error, request)),
             },
@@ -215,7 +217,8 @@ async fn send_http2(
             }
             return Err(Failed::unsent(gone(slot, error), request));
         }
-        let answer = in_time(&how, sender.try_send_request(request)).await;
+        let asked = pin!(sender.try_send_request(request));
+        let answer = in_time(&how, asked).await;
         match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
             Ok(response) => return Ok((response, lease)),
             Err(mut refused) => match refused.take_message() {
@@ -229,9 +232,8 @@ async fn send_http2(
 
 /// What `asked` comes to; `None` when there is no head of an answer in time. While the upstream waits for the client there is time,
 /// and whenever the request's body has moved on the time begins anew.
-async fn in_time<T>(how: &How, asked: impl Future<Output = T>) -> Option<T> {
+async fn in_time<T>(how: &How, mut asked: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     let Some(within) = how.within else { return Some(asked.await) };
-    let mut asked = pin!(asked);
     let state = || how.progress.as_ref().map(|progress| (progress.bytes.get(), progress.ended.get()));
     loop {
         let before = state();

@@ -34,9 +34,9 @@ pub async fn forward(
     request: Request<Received>,
     mut report: Report,
 ) -> Result<Response<ResponseBody>, Refused> {
-    let coming = request.version() != Version::HTTP_2 && !expect::may_wait(request.headers());
+    let http2 = request.version() == Version::HTTP_2;
     let (mut tries, mut next) = Tries::begin(worker, candidates, terms, request, report.standing());
-    let (mut answered, mut failed, mut unread) = (None::<Answer>, None::<ProxyError>, None::<Incoming>);
+    let (mut answered, mut failed, mut unread) = (None::<Box<Answer>>, None::<ProxyError>, None::<Incoming>);
     while let Some(Turn { candidate, request, mut how }) = next {
         how.upgrade = report.upgrade().is_some();
         // The last one is logged with the report.
@@ -52,7 +52,11 @@ pub async fn forward(
             Poll::Pending => sending.as_mut().poll(cx).map(Ok),
         });
         let sent = match sent.await {
-            Ok(sent) => heed(&candidate, sent).await,
+            Ok(Ok((response, lease))) => match Unserved::told(candidate.slot(), &response) {
+                None => Ok((response, lease)),
+                Some(unserved) => Err(Box::pin(heed(&candidate, unserved, response.into_body(), lease)).await),
+            },
+            Ok(failed) => failed,
             Err(cut) => return Err(cut_off(cut, &candidate, &attempt, report)),
         };
         next = match sent {
@@ -71,17 +75,19 @@ pub async fn forward(
                 attempt.went(Outcome::Answered(proxy_status::status(&response).as_u16()));
                 let answer = Answer { response, held: Held { lease, attempt } };
                 let Some(elsewhere) = tries.next(Ended::Answered(status), &candidate, &mut None) else {
-                    answered.into_iter().for_each(Answer::discard);
+                    answered.into_iter().for_each(|answered| answered.discard());
                     return Ok(answer.give(report));
                 };
-                answered = Some(answer);
+                answered = Some(Box::new(answer));
                 Some(elsewhere)
             }
             Err(client::Failed { error, mut request, ended }) => {
                 attempt.went(Outcome::Failed(error.kind));
                 failed = Some(error);
                 let next = tries.next(ended, &candidate, &mut request);
-                unread = request.filter(|_| coming).and_then(|request| request.into_body().into_rest());
+                // It is on its way, where nobody waits to be told to send it.
+                let coming = request.filter(|request| !http2 && !expect::may_wait(request.headers()));
+                unread = coming.and_then(|request| request.into_body().into_rest());
                 next
             }
         };
@@ -98,21 +104,14 @@ pub async fn forward(
 }
 
 /// An answer in which the upstream's own proxy says that there is none from the application is none.
-async fn heed(
-    candidate: &Candidate,
-    sent: Result<(Response<Incoming>, Lease), client::Failed>,
-) -> Result<(Response<Incoming>, Lease), client::Failed> {
-    let (response, lease) = sent?;
-    let slot = candidate.slot();
-    let Some(unserved) = Unserved::told(slot, &response) else { return Ok((response, lease)) };
+async fn heed(candidate: &Candidate, unserved: Unserved, mut body: Incoming, lease: Lease) -> client::Failed {
     // It is short, and its connection may carry the next request.
-    let mut body = response.into_body();
-    Box::pin(refusal::discard(&mut body)).await;
+    refusal::discard(&mut body).await;
     if body.is_end_stream() {
         lease.release();
     }
-    let (error, ended) = unserved.failed(slot);
-    Err(client::Failed { error, request: None, ended })
+    let (error, ended) = unserved.failed(candidate.slot());
+    client::Failed { error, request: None, ended }
 }
 
 /// The end of a request that had no answer in time, or may not have one any more.

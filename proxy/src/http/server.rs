@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
@@ -131,7 +132,8 @@ pub async fn serve<I, S>(
             let version = request.version();
             let request = request.map(|body| Received::new(body, version, activity.body()));
             let answer = layers.clone().call(Exchange { request, token: None, report, plan: None });
-            last_words(answer, version, Rc::clone(&activity))
+            let activity = Rc::clone(&activity);
+            answer.map(move |answer| answer.map(|answer| last_words(answer, version, &activity)))
         })
     };
     if protocol == Protocol::Http2 {
@@ -184,17 +186,12 @@ async fn http2<I, S>(
 }
 
 /// An answer that says so where it is the last of its connection.
-async fn last_words<B>(
-    answer: impl Future<Output = Result<Response<B>, Closed>>,
-    version: Version,
-    activity: Rc<Activity>,
-) -> Result<Response<B>, Closed> {
-    let mut answer = answer.await?;
+fn last_words<B>(mut answer: Response<B>, version: Version, activity: &Activity) -> Response<B> {
     // A 101 has the last word on its connection anyway.
     if activity.is_last() && version < Version::HTTP_2 && !answer.status().is_informational() {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
-    Ok(answer)
+    answer
 }
 
 /// Serves HTTP/1 until the connection ends, or until it rests: then it comes back, with what was read of it and not used.

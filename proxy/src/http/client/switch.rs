@@ -61,7 +61,8 @@ async fn over<I: AsyncRead + AsyncWrite + Unpin + 'static>(
     headers::prepare_http1(&mut request);
     signals.ask(false);
     let answer = {
-        let mut asked = pin!(in_time(&how, sender.try_send_request(request)));
+        let asked = pin!(sender.try_send_request(request));
+        let mut asked = pin!(in_time(&how, asked));
         let both = poll_fn(|cx| {
             if over.is_none()
                 && let Poll::Ready(result) = connection.poll_without_shutdown(cx)
