@@ -34,7 +34,7 @@ pub async fn forward(
     request: Request<Received>,
     mut report: Report,
 ) -> Result<Response<ResponseBody>, Refused> {
-    let http2 = request.version() == Version::HTTP_2;
+    let coming = request.version() != Version::HTTP_2 && !expect::may_wait(request.headers());
     let (mut tries, mut next) = Tries::begin(worker, candidates, terms, request, report.standing());
     let (mut answered, mut failed, mut unread) = (None::<Box<Answer>>, None::<ProxyError>, None::<Incoming>);
     while let Some(Turn { candidate, request, mut how }) = next {
@@ -52,11 +52,7 @@ pub async fn forward(
             Poll::Pending => sending.as_mut().poll(cx).map(Ok),
         });
         let sent = match sent.await {
-            Ok(Ok((response, lease))) => match Unserved::told(candidate.slot(), &response) {
-                None => Ok((response, lease)),
-                Some(unserved) => Err(Box::pin(heed(&candidate, unserved, response.into_body(), lease)).await),
-            },
-            Ok(failed) => failed,
+            Ok(sent) => heed(&candidate, sent).await,
             Err(cut) => return Err(cut_off(cut, &candidate, &attempt, report)),
         };
         next = match sent {
@@ -85,9 +81,7 @@ pub async fn forward(
                 attempt.went(Outcome::Failed(error.kind));
                 failed = Some(error);
                 let next = tries.next(ended, &candidate, &mut request);
-                // It is on its way, where nobody waits to be told to send it.
-                let coming = request.filter(|request| !http2 && !expect::may_wait(request.headers()));
-                unread = coming.and_then(|request| request.into_body().into_rest());
+                unread = request.filter(|_| coming).and_then(|request| request.into_body().into_rest());
                 next
             }
         };
@@ -104,14 +98,21 @@ pub async fn forward(
 }
 
 /// An answer in which the upstream's own proxy says that there is none from the application is none.
-async fn heed(candidate: &Candidate, unserved: Unserved, mut body: Incoming, lease: Lease) -> client::Failed {
+async fn heed(
+    candidate: &Candidate,
+    sent: Result<(Response<Incoming>, Lease), client::Failed>,
+) -> Result<(Response<Incoming>, Lease), client::Failed> {
+    let (response, lease) = sent?;
+    let slot = candidate.slot();
+    let Some(unserved) = Unserved::told(slot, &response) else { return Ok((response, lease)) };
     // It is short, and its connection may carry the next request.
-    refusal::discard(&mut body).await;
+    let mut body = response.into_body();
+    Box::pin(refusal::discard(&mut body)).await;
     if body.is_end_stream() {
         lease.release();
     }
-    let (error, ended) = unserved.failed(candidate.slot());
-    client::Failed { error, request: None, ended }
+    let (error, ended) = unserved.failed(slot);
+    Err(client::Failed { error, request: None, ended })
 }
 
 /// The end of a request that had no answer in time, or may not have one any more.
