@@ -5,6 +5,7 @@
 //! request's cost is system calls. So a single piece is sent as such, and few small ones are put together first.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -95,21 +96,14 @@ fn write_pieces(
     if second.is_none() {
         return stream.poll_write(cx, first);
     }
-    let mut together = [0; TOGETHER_MAX];
-    match gather(bufs, &mut together) {
-        Some(whole) => stream.poll_write(cx, whole),
-        None => stream.poll_write_vectored(cx, bufs),
+    if bufs.iter().map(|piece| piece.len()).sum::<usize>() > TOGETHER_MAX {
+        return stream.poll_write_vectored(cx, bufs);
     }
-}
-
-/// Copies all pieces into `together`; `None` when they do not fit.
-fn gather<'a>(pieces: &[io::IoSlice<'_>], together: &'a mut [u8]) -> Option<&'a [u8]> {
-    let mut len = 0;
-    for piece in pieces {
-        together.get_mut(len..len + piece.len())?.copy_from_slice(piece);
-        len += piece.len();
-    }
-    together.get(..len)
+    // Not filled with anything first: that would cost more than the pieces.
+    let mut together = [MaybeUninit::uninit(); TOGETHER_MAX];
+    let mut together = ReadBuf::uninit(&mut together);
+    bufs.iter().for_each(|piece| together.put_slice(piece));
+    stream.poll_write(cx, together.filled())
 }
 
 #[cfg(test)]

@@ -53,11 +53,13 @@ impl Unserved {
     /// What the answer of the upstream behind `slot` tells, if it tells anything and can be believed. Inside a tunnel to a workload
     /// it cannot: whoever ends the tunnel may have no look at what is in it.
     pub fn told<B>(slot: &Slot, response: &Response<B>) -> Option<Self> {
+        let proved = matches!(slot.upstream().security, Security::Mtls { .. });
+        if !proved || status(response) != StatusCode::SERVICE_UNAVAILABLE {
+            return None;
+        }
         let mut said = response.headers().get_all(&PROXY_STATUS).iter();
         let only = said.next().filter(|_| said.next().is_none())?;
-        let told = [Self::Unreached, Self::Lost].into_iter().find(|told| told.value() == *only)?;
-        let proved = matches!(slot.upstream().security, Security::Mtls { .. });
-        (proved && status(response) == StatusCode::SERVICE_UNAVAILABLE).then_some(told)
+        [Self::Unreached, Self::Lost].into_iter().find(|told| told.value() == *only)
     }
 
     /// What is to be reported of it, and how its try ended.
@@ -77,8 +79,10 @@ impl Unserved {
 
 /// The status that an answer comes to for whoever is asked next: gRPC says in a head of 200 that nobody is available.
 pub fn status<B>(response: &Response<B>) -> StatusCode {
-    let said = response.headers().get(GRPC_STATUS).filter(|_| headers::is_grpc(response.headers()));
-    if said.is_some_and(|said| said == UNAVAILABLE) { StatusCode::SERVICE_UNAVAILABLE } else { response.status() }
+    let fields = response.headers();
+    // What is asked first of an answer is what most of them are not.
+    let unavailable = headers::is_grpc(fields) && fields.get(GRPC_STATUS).is_some_and(|said| said == UNAVAILABLE);
+    if unavailable { StatusCode::SERVICE_UNAVAILABLE } else { response.status() }
 }
 
 /// Removes the field from an answer that is passed on, where any line of it has our name: what others say of themselves stays.

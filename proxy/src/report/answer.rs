@@ -23,7 +23,9 @@ impl Report {
 
     /// What the upstream says of a gRPC call, in its trailers or in the head of an answer that has nothing else.
     pub fn grpc_status(&mut self, fields: &HeaderMap) {
-        if let Some(status) = fields.get("grpc-status").filter(|_| self.0.grpc) {
+        if self.0.grpc
+            && let Some(status) = fields.get("grpc-status")
+        {
             self.0.grpc_status = Some(metrics::grpc_status(status.as_bytes()));
         }
     }
