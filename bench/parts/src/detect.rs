@@ -10,13 +10,14 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use crate::{Part, Work};
 
 pub(crate) fn parts() -> Vec<Part> {
-    let heads: [(&str, fn() -> Vec<u8>); 4] = [
-        ("detect/client-hello", hello),
-        ("detect/http1", || b"GET /api/v1/data?page=2 HTTP/1.1\r\nHost: backend.default\r\n\r\n".to_vec()),
-        ("detect/http2", || [H2_PREFACE, &[0, 0, 18, 4]].concat()),
-        ("detect/garbage", || (0..=255).rev().collect()),
+    let request = b"GET /api/v1/data?page=2 HTTP/1.1\r\nHost: backend.default\r\n\r\n".to_vec();
+    let heads = [
+        ("detect/client-hello", hello()),
+        ("detect/http1", request),
+        ("detect/http2", [H2_PREFACE, &[0, 0, 18, 4]].concat()),
+        ("detect/garbage", (0..=255).rev().collect()),
     ];
-    heads.map(|(name, bytes)| Part::new(name, move || work(bytes()))).into()
+    heads.map(|(name, bytes)| Part::new(name, move || work(bytes.clone()))).into()
 }
 
 fn work(bytes: Vec<u8>) -> Work {
