@@ -27,6 +27,10 @@ docs:
 bench *arguments: release
     bench/run {{ arguments }}
 
+# Instructions of fixed work against their budgets, as the gate counts them (needs valgrind)
+instructions *arguments: release
+    bench/instructions {{ arguments }}
+
 # Dependencies: advisories, licences, banned crates, origins (needs cargo-deny)
 deny:
     cargo deny --locked check

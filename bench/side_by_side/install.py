@@ -23,7 +23,10 @@ def programs(binary, peers=("meshgate",), may_install=True, wanted=ALWAYS, has_l
     debian([*wanted, *([STREAM_MODULE] if "nginx" in peers else [])], may_install)
     found = {"meshgate": meshgate(binary)}
     if has_load:
-        found["load"] = load()
+        found["load"] = own("meshgate-load")
+    if "floor" in peers:
+        sibling = pathlib.Path(binary).with_name("meshgate-floor")
+        found["floor"] = str(sibling.resolve()) if sibling.exists() else own("meshgate-floor")
     if "envoy" in peers:
         found["envoy"] = envoy(may_install)
     return found
@@ -38,10 +41,21 @@ def meshgate(binary):
     return str(pathlib.Path(binary).resolve())
 
 
-def load():
-    """The generator of requests at a rate; built from the sources beside this."""
-    cargo("--package", "meshgate-load")
-    return str(TARGET / "release" / "meshgate-load")
+def own(package, *options):
+    """A program of the benchmarks; built from the sources beside this."""
+    cargo("--package", package, *options)
+    return str(TARGET / "release" / package)
+
+
+def parts(binary):
+    """Has the product's code in it: where the binary is of an unusual build, it must be of the same."""
+    package = "meshgate-parts"
+    if pathlib.Path(binary) == TARGET / "release" / "meshgate":
+        return own(package, "--no-default-features")
+    found = pathlib.Path(binary).with_name(package)
+    if not found.exists():
+        raise Failure(f"{found} does not exist: build it as {binary} was built")
+    return str(found.resolve())
 
 
 def cargo(*words):

@@ -51,9 +51,9 @@ def hold(stack, subject, side, connections):
     return resting
 
 
-def connect(context, address):
-    """A connection, in TLS if there is a context."""
-    plain = socket.create_connection(address, timeout=PATIENCE)
+def connect(context, address, source=None):
+    """A connection, in TLS if there is a context; from this address, where it matters."""
+    plain = socket.create_connection(address, timeout=PATIENCE, source_address=(source, 0) if source else None)
     return context.wrap_socket(plain) if context else plain
 
 

@@ -16,7 +16,8 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .envoy { stroke: #cf222e; fill: #cf222e; }
 .haproxy { stroke: #1a7f37; fill: #1a7f37; }
 .nginx { stroke: #9a6700; fill: #9a6700; }
-.line.meshgate, .line.envoy, .line.haproxy, .line.nginx { fill: none; }
+.floor { stroke: #6e7781; fill: #6e7781; }
+.line.meshgate, .line.envoy, .line.haproxy, .line.nginx, .line.floor { fill: none; }
 .name { stroke: none; }
 @media (prefers-color-scheme: dark) {
   text { fill: #e6edf3; }
@@ -26,11 +27,12 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
   .envoy { stroke: #ff7b72; fill: #ff7b72; }
   .haproxy { stroke: #56d364; fill: #56d364; }
   .nginx { stroke: #e3b341; fill: #e3b341; }
+  .floor { stroke: #8b949e; fill: #8b949e; }
 }
 """
 
-# A second form of the same peer is told apart by its dashes.
-DASHES = ("", "6 4")
+# Other forms of the same peer are told apart by their dashes.
+DASHES = ("", "6 4", "2 3", "10 3 2 3")
 
 
 def chart(title, across, up, series):

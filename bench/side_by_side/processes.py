@@ -101,12 +101,12 @@ http {{
 """
 
 
-def start(stack, layout, name, cpu, command, addresses):
-    """Starts a program on one CPU, sees to its end, and returns when it listens."""
+def start(stack, layout, name, cpu, command, addresses, patience=START_DEADLINE):
+    """Starts a program on one CPU, sees to its end, and returns when it listens, which must be within this many seconds."""
     log = stack.enter_context(open(layout.path(f"{name}.log"), "ab"))
     process = subprocess.Popen(["taskset", "-c", cpu, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     stack.callback(stop, process)
-    deadline = time.monotonic() + START_DEADLINE
+    deadline = time.monotonic() + patience
     for address in addresses:
         while not listens(address):
             ended = process.poll()

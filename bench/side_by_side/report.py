@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import math
 import os
 import pathlib
 import platform
@@ -16,16 +17,16 @@ from .plot import chart
 
 OUT = ROOT / "bench" / "out"
 PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- written by bench/run --write-docs: begin -->", "<!-- end -->"
-COLUMNS = ("meshgate", "envoy", "haproxy", "nginx")
-BESIDE = ("envoy", "haproxy")  # whom ours is divided by
+BEGIN, END = "<!-- written by {} --write-docs: begin -->", "<!-- end -->"
+COLUMNS = ("meshgate", "envoy", "haproxy", "nginx", "floor")
+BESIDE = ("envoy", "haproxy", "floor")  # whom ours is divided by
 
 
 def write_report(options, programs, outcomes, failures, took, is_for_docs):
     """`outcomes`: scenario -> Outcome; `failures`: scenario -> why it has none. Prints the report, and writes it to bench/out/ and, if asked
     to, into the docs."""
     now = datetime.datetime.now(datetime.timezone.utc)
-    facts = machine(options, programs)
+    facts = machine(options.peers, programs)
     rows = [row for outcome in outcomes.values() for row in outcome.rows]
     losses = where_we_lose(rows)
     plots = draw(outcomes)
@@ -33,7 +34,7 @@ def write_report(options, programs, outcomes, failures, took, is_for_docs):
         head(options, now, facts, outcomes, took),
         *([] if not failures else ["**Not measured**\n\n" + "\n".join(f"- {scenario}: {why.splitlines()[0]}" for scenario, why in failures.items())]),
         main_table(rows),
-        "**Where we lose** (by the medians above)\n\n" + "\n".join(losses or ["- nowhere in this run"]),
+        "**Where we lose, or are not yet where we want to be** (medians of the rounds' ratios)\n\n" + "\n".join(losses or ["- nowhere in this run"]),
         *filter(None, (latencies(outcomes), policy_table(outcomes), gateway_tables(outcomes))),
         "**What a peer does less**\n\n" + "\n".join(less(outcomes)),
         "**The machine**\n\n" + "\n".join(f"- {name}: {fact}" for name, fact in facts.items()),
@@ -57,7 +58,7 @@ def write_report(options, programs, outcomes, failures, took, is_for_docs):
     print(text)
     say(f"written to {OUT / name}.md, .json and .svg")
     if is_for_docs:
-        into_docs(text, plots)
+        into_docs(PAGE, "bench/run", text, plots)
 
 
 def head(options, now, facts, outcomes, took):
@@ -83,16 +84,23 @@ def busy_scenarios(outcomes):
 
 def main_table(rows):
     lines = [
-        "| CPU time of all proxies measured, unless it says otherwise | | " + " | ".join(COLUMNS) + " | of envoy | of haproxy | to reach |",
+        "| CPU time of all proxies measured, unless it says otherwise | | " + " | ".join(COLUMNS) + "".join(f" | of {peer}" for peer in BESIDE) + " | to reach |",
         "|---|---|" + "---:|" * (len(COLUMNS) + len(BESIDE) + 1),
     ]
     for row in rows:
         cells = [figure(row, name) for name in COLUMNS]
         cells[0] = f"**{cells[0]}**" if cells[0] != "-" else "-"
         cells += [ratio_cell(row, peer) for peer in BESIDE]
-        cells.append("-" if row.target is None else f"{row.target:g}")
+        cells.append(to_reach(row))
         lines.append(f"| {row.title} | {row.unit} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def to_reach(row):
+    """Shares of others', of whom the table has a column; where all machines are alike, the figure."""
+    if row.target is not None:
+        return f"{row.target:g}"
+    return ", ".join(f"{row.reach[peer]:g} of {peer}" for peer in BESIDE if peer in row.reach) or "-"
 
 
 def figure(row, name):
@@ -123,9 +131,12 @@ def where_we_lose(rows):
         worse = []
         for peer in row.values:
             found = ratios(row, peer)
-            if peer != "meshgate" and found and statistics.median(found) > 1:
-                sure = "" if min(found) > 1 or len(found) == 1 else ", not in every round"
-                worse.append(f"{statistics.median(found):.2f} of {peer}{sure}")
+            # Nobody is to be faster than the floor unless a row says so.
+            aim = row.reach.get(peer, 1 if peer != "floor" else math.inf)
+            if peer != "meshgate" and found and statistics.median(found) > aim:
+                sure = "" if min(found) > aim or len(found) == 1 else ", not in every round"
+                wanted = f" ({aim:g} is to be reached)" if peer in row.reach else ""
+                worse.append(f"{statistics.median(found):.2f} of {peer}{wanted}{sure}")
         ours = row.values.get("meshgate")
         if ours and row.target and statistics.median(ours) > row.target:
             worse.append(f"{figure(row, 'meshgate')} {row.unit} where {row.target:g} is to be reached")
@@ -215,7 +226,7 @@ def draw(outcomes):
     return plots
 
 
-def machine(options, programs):
+def machine(measured, programs):
     models = [line.partition(":")[2].strip() for line in read("/proc/cpuinfo").splitlines() if "model name" in line]
     memory = int(re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))[1]) / 1024**2
     commit = captured(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]).stdout.strip()
@@ -228,22 +239,22 @@ def machine(options, programs):
         "commit": commit + (", **but the binary is older than that**" if is_stale else ""),
         "machine": f"{os.cpu_count()} cores, {models[0] if models else '?'}, {platform.machine()}, {memory:.0f} GiB",
         "kernel": f"{platform.system()} {platform.release()}",
-        **{peer.name: peer.version(programs) for peer in options.peers},
+        **{peer.name: peer.version(programs) for peer in measured},
         "binary of meshgate": f"built {built:%d %B %Y %H:%M} UTC, SHA-256 {sha256[:16]}",
         "load": f"{first_line('wrk', '-v').partition(' [')[0]}, {first_line('h2load', '--version')}, meshgate-load; the application is nginx",
     }
 
 
-def into_docs(text, plots):
-    page = read(PAGE)
-    before, begin, rest = page.partition(BEGIN)
+def into_docs(page, command, text, plots):
+    """Replaces what this command wrote into the page before, and its pictures beside it."""
+    before, begin, rest = read(page).partition(BEGIN.format(command))
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise Failure(f"{PAGE} has no place between {BEGIN} and {END}")
+        raise Failure(f"{page} has no place between {BEGIN.format(command)} and {END}")
     pictures = []
     for plot, drawn in plots.items():
-        file = PAGE.with_name(f"benchmarks-{plot}.svg")
+        file = page.with_name(f"{page.stem}-{plot}.svg")
         write(file, drawn)
         pictures.append(f"![{plot}]({file.name})")
-    write(PAGE, f"{before}{BEGIN}\n\n{text}\n" + "\n".join([*pictures, ""]) + f"\n{end}{after}")
-    say(f"written into {PAGE}")
+    write(page, f"{before}{begin}\n\n{text}\n" + "\n".join([*pictures, ""]) + f"\n{end}{after}")
+    say(f"written into {page}")

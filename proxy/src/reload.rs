@@ -83,11 +83,11 @@ fn in_force(shared: &Shared, config: &ConfigStore, took: Duration) {
     let names: HashSet<_> = ports().map(|known| (&known.service, known.port)).collect();
     let split = |known: &Arc<ServicePort>| known.split.as_ref().map(|split| (Arc::clone(split), known.port));
     let splits: Vec<_> = ports().filter_map(split).collect();
+    let rules: HashSet<_> =
+        splits.iter().flat_map(|(split, port)| split.rules.iter().map(move |rule| (&rule.name, *port))).collect();
     shared.ledgers.retain(|host, port| hosts.contains(&(host, port)));
     shared.retry_budgets.retain(|service, port| names.contains(&(service, port)));
-    shared.splits.retain(|name, port| {
-        splits.iter().any(|(split, at)| *at == port && split.rules.iter().any(|rule| rule.name == *name))
-    });
+    shared.splits.retain(|name, port| rules.contains(&(name, port)));
     let (generation, problems, took_ms) = (snapshot.generation, snapshot.problems.len(), took.as_millis());
     tracing::info!(generation, problems, took_ms, "configuration in force");
 }

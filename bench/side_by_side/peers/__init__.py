@@ -43,6 +43,7 @@ class Peer:
     # What a caller without a certificate gets: nothing, or a status from before any policy.
     stranger: tuple = (None,)
     versions: tuple = (1, 2)
+    refuses: bool = True  # whoever no policy lets in; what does not is no proxy, and stands beside them as a measure
 
     def start_client(self, stack, layout, job, cpu=PROXY_CPU):
         return start(stack, layout, f"{self.name}-client", cpu, self.client(layout, job), [layout.address(*ENTRY)])
@@ -67,9 +68,9 @@ class Subject:
 
 def find(names):
     """The peers of these names, ours first."""
-    from . import envoy, haproxy, meshgate, nginx
+    from . import envoy, floor, haproxy, meshgate, nginx
 
-    known = {module.PEER.name: module.PEER for module in (meshgate, envoy, haproxy, nginx)}
+    known = {module.PEER.name: module.PEER for module in (meshgate, envoy, haproxy, nginx, floor)}
     if unknown := [name for name in names if name not in known]:
         raise Failure(f"no peer {', '.join(unknown)}; there are {', '.join(known)}")
     return [peer for name, peer in known.items() if name in names]
