@@ -82,6 +82,13 @@ enum Command {
     Version(version::Args),
 }
 
+/// The one command that stays: what it takes to know the others too, their options and help, is not to be resident beside a proxy.
+#[derive(Debug, Parser)]
+#[command(name = "meshgate")]
+enum Alone {
+    Run(run::Args),
+}
+
 /// How a command prints its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
@@ -93,6 +100,12 @@ enum Output {
 
 /// Runs the command line `args`, the program's name first.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let args: Vec<_> = args.into_iter().collect();
+    if args.get(1).is_some_and(|command| command == "run")
+        && let Ok(Alone::Run(args)) = Alone::try_parse_from(&args)
+    {
+        return run::run(&args);
+    }
     let mut command = command();
     let matches = command.try_get_matches_from_mut(args);
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {

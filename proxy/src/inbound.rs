@@ -164,7 +164,7 @@ async fn open(
             tell(connection, protocol, &Peer::default(), None);
             let side =
                 Side::new(worker, &snapshot, connection.clone(), listener, destination, Peer::default(), protocol);
-            Ok(Some((side, Opened::Plain(Stream::new(stream)))))
+            Ok(Some((side, Opened::Plain(stream))))
         }
         Admission::Terminate => {
             let identity = Arc::clone(&worker.identity.borrow());

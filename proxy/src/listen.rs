@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream};
 use crate::connection::{Connection, Direction};
 use crate::drain::Phase;
 use crate::limits::{PeerPermit, Permit, Permits};
-use crate::metrics::{DirectionLabels, OutcomeLabels};
+use crate::metrics::{DirectionLabels, Gauge, OutcomeLabels};
 use crate::open::Entrance;
 use crate::socket;
 use crate::throttle;
@@ -67,7 +67,8 @@ where
     let mut backoff = BACKOFF_MIN;
     let Ok(address) = listener.local_addr() else { return };
     let entrance = Arc::new(Entrance { listener: address, direction });
-    let door = Door { permits: worker.shared.doors.listener(address), direction, entrance };
+    let gauge = worker.shared.metrics.connections.get_or_create(&DirectionLabels { direction: direction.as_str() });
+    let door = Door { permits: worker.shared.doors.listener(address), direction, entrance, gauge };
     loop {
         let accepted = tokio::select! {
             biased;
@@ -99,6 +100,8 @@ struct Door {
     permits: Permits,
     direction: Direction,
     entrance: Arc<Entrance>,
+    /// Those that are open.
+    gauge: Gauge,
 }
 
 impl Door {
@@ -134,15 +137,9 @@ where
 {
     let remote = socket::canonical(remote);
     let Some(permits) = door.admit(worker, remote) else { return };
-    let direction = door.direction;
-    if let Err(error) = socket::configure(&stream) {
-        tracing::debug!(%error, "accepted connection is already gone");
-        return;
-    }
     let open = worker.open.enter(&door.entrance, remote);
     let connection = Connection { remote, destination: None, place: Arc::clone(open.place()) };
-    let labels = DirectionLabels { direction: direction.as_str() };
-    let gauge = worker.shared.metrics.connections.get_or_create(&labels);
+    let gauge = door.gauge.clone();
     gauge.inc();
     let task = serve(Rc::clone(worker), stream, connection);
     let worker = Rc::clone(worker);

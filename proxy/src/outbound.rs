@@ -243,11 +243,11 @@ async fn try_serve(
     let side = Side::new(worker, connection, protocol);
     if protocol == Protocol::Tcp {
         // In a box of its own, so that a connection that speaks HTTP has no room for it.
-        Box::pin(side.run_tcp(Stream::new(stream))).await;
+        Box::pin(side.run_tcp(stream)).await;
     } else {
         let layers = layers::outbound(worker, &side);
         // No policy is asked on this side.
-        server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers, |_| server::Onward::GoOn).await;
+        server::serve(worker, stream, protocol, &side.reporting, layers, |_| server::Onward::GoOn).await;
     }
     Ok(())
 }

@@ -7,18 +7,24 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::timeout;
 
 use crate::connection::Protocol;
 use crate::detect::bytes::Seen;
 use crate::detect::{self, Detected};
 
-/// What is read when a stream wakes up, on the stack: most requests' heads fit.
-const PIECE: usize = 1024;
+/// What is read at a time when a stream wakes up, on the stack: most requests' heads fit, and a ClientHello with post-quantum key
+/// shares (about 1.8 KiB).
+const PIECE: usize = 2 * 1024;
 
-/// A stream with bytes in front. Used where the client did not say by ALPN what it speaks inside TLS: there is no peeking
-/// into a TLS stream.
+/// As many bytes are looked at before what they are counts as what they seem to be. A TLS record may be 16 KiB, and a hello that
+/// long is not a mesh client's.
+const LOOK_MAX: usize = 8 * 1024;
+
+/// A stream with bytes in front. Used where what is spoken has to be seen first; looking at what stays in the socket would cost
+/// a system call more, and there is none of it inside TLS.
+#[derive(Debug)]
 pub struct Rewind<I> {
     prefix: Vec<u8>,
     inner: I,
@@ -40,40 +46,53 @@ impl<I: AsyncRead + Unpin> Rewind<I> {
     /// Returns when there is something to read: bytes, the end or an error. Bytes will be read again, and the end or an error
     /// is met again by whoever serves the stream. Holds no buffer while it waits. Cancel-safe.
     pub async fn readable(&mut self) {
-        std::future::poll_fn(|cx| {
-            if !self.prefix.is_empty() {
-                return Poll::Ready(());
-            }
-            let mut piece = [const { MaybeUninit::uninit() }; PIECE];
-            let mut piece = ReadBuf::uninit(&mut piece);
-            let _ = std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, &mut piece));
-            self.prefix.extend_from_slice(piece.filled());
-            Poll::Ready(())
-        })
-        .await;
+        if self.prefix.is_empty() {
+            // An error or the end will be met again by whoever serves the stream.
+            let _ = self.fill().await;
+        }
     }
 
-    /// Reads until the first bytes say what they are, or the time is over; they will be read again. [`Detected::Closed`] when
-    /// the stream ended or broke before anything came of it.
-    pub async fn look(&mut self, deadline: Duration) -> Detected {
+    /// Reads some, behind what was read already; so many bytes. Holds no buffer while it waits. Cancel-safe.
+    async fn fill(&mut self) -> io::Result<usize> {
+        std::future::poll_fn(|cx| {
+            let mut piece = [const { MaybeUninit::uninit() }; PIECE];
+            let mut piece = ReadBuf::uninit(&mut piece);
+            std::task::ready!(Pin::new(&mut self.inner).poll_read(cx, &mut piece))?;
+            self.prefix.extend_from_slice(piece.filled());
+            Poll::Ready(Ok(piece.filled().len()))
+        })
+        .await
+    }
+
+    /// Reads until the first bytes say what they are by `classify`, or the time is over; they will be read again. [`Detected::Closed`]
+    /// when the stream ended before anything came of it.
+    ///
+    /// # Errors
+    /// The stream's, and `UnexpectedEof` when it ended inside of a ClientHello.
+    pub async fn first(&mut self, deadline: Duration, classify: impl Fn(&[u8]) -> Seen) -> io::Result<Detected> {
         let so_far = Cell::new(Detected::TimedOut);
         let reading = async {
             loop {
-                // An error or the end will be met again by whoever serves the stream.
-                match self.inner.read_buf(&mut self.prefix).await {
-                    Ok(0) | Err(_) => return,
-                    Ok(_) => {}
+                if self.fill().await? == 0 {
+                    return if self.prefix.is_empty() { Ok(Detected::Closed) } else { all_there_is(so_far.get()) };
                 }
-                match detect::in_prefix(&self.prefix) {
-                    Seen::Known(detected) => return so_far.set(detected),
+                match classify(&self.prefix) {
+                    Seen::Known(detected) => return Ok(detected),
+                    Seen::Open(detected) if self.prefix.len() >= LOOK_MAX => return Ok(detected),
                     Seen::Open(detected) => so_far.set(detected),
                 }
             }
         };
         // What has come until then is what there is to go by.
-        match timeout(deadline, reading).await {
-            Ok(()) if self.prefix.is_empty() => Detected::Closed,
-            _ => so_far.get(),
+        timeout(deadline, reading).await.unwrap_or_else(|_| Ok(so_far.get()))
+    }
+
+    /// As [`Rewind::first`], of what came out of TLS. An error or the end will be met again by whoever serves the stream.
+    pub async fn look(&mut self, deadline: Duration) -> Detected {
+        match self.first(deadline, detect::in_prefix).await {
+            Err(_) if self.prefix.is_empty() => Detected::Closed,
+            Err(_) => Detected::Opaque,
+            Ok(detected) => detected,
         }
     }
 
@@ -85,6 +104,15 @@ impl<I: AsyncRead + Unpin> Rewind<I> {
     /// Whether nothing has been read that will be read again.
     pub fn is_empty(&self) -> bool {
         self.prefix.is_empty()
+    }
+}
+
+/// What a client speaks that has ended its direction.
+fn all_there_is(so_far: Detected) -> io::Result<Detected> {
+    match so_far {
+        Detected::Tls { .. } => Err(io::ErrorKind::UnexpectedEof.into()),
+        Detected::TimedOut => Ok(Detected::Opaque),
+        other => Ok(other),
     }
 }
 
@@ -139,7 +167,7 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Rewind<I> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::AsyncWriteExt;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test]
     async fn what_was_looked_at_is_read_again_in_pieces() {

@@ -2,7 +2,6 @@
 //! dead far side, and the source address that the redirection rules know.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -68,12 +67,16 @@ pub fn make_transparent(listener: &std::net::TcpListener) -> io::Result<()> {
     }
 }
 
-/// Starts to listen on a socket made by [`bind`]: from here on connections are completed, and wait until they are accepted.
+/// Starts to listen on a socket made by [`bind`]: from here on connections are completed, and wait until they are accepted. They have
+/// the options of [`configure`] from their first moment on, because Linux gives them all of their listener's: five calls that
+/// need not be made for each.
 ///
 /// # Errors
 /// The operating system's.
 pub fn listen(socket: &std::net::TcpListener) -> io::Result<()> {
-    SockRef::from(socket).listen(BACKLOG)
+    let socket = SockRef::from(socket);
+    configure(&socket)?;
+    socket.listen(BACKLOG)
 }
 
 /// Whether a socket listens.
@@ -97,11 +100,7 @@ pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
 }
 
 /// Options every connection has, accepted or made.
-///
-/// # Errors
-/// The operating system's; the connection is unusable then.
-pub fn configure(stream: &TcpStream) -> io::Result<()> {
-    let socket = SockRef::from(stream);
+fn configure(socket: &SockRef<'_>) -> io::Result<()> {
     // Requests and answers are written whole; waiting to fill a segment would only add latency.
     socket.set_tcp_nodelay(true)?;
     let probes = TcpKeepalive::new().with_time(KEEPALIVE_IDLE).with_interval(KEEPALIVE_INTERVAL);
@@ -118,7 +117,7 @@ pub async fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<
         socket.bind(SocketAddr::new(source, 0))?;
     }
     let stream = socket.connect(address).await?;
-    configure(&stream)?;
+    configure(&SockRef::from(&stream))?;
     Ok(stream)
 }
 
@@ -142,10 +141,23 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// How many bytes, at most `max`, wait to be read; they stay where they are.
-///
-/// # Errors
-/// `WouldBlock` when none do; else the socket's.
-pub fn pending(stream: &TcpStream, max: usize) -> io::Result<usize> {
-    SockRef::from(stream).peek(&mut vec![MaybeUninit::uninit(); max])
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn accepted_connections_have_the_options_of_their_listener() {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        listen(&listener).unwrap();
+        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+        let (client, accepted) = tokio::join!(connect(listener.local_addr().unwrap(), None), listener.accept());
+        for stream in [client.unwrap(), accepted.unwrap().0] {
+            let socket = SockRef::from(&stream);
+            assert!(socket.tcp_nodelay().unwrap());
+            assert!(socket.keepalive().unwrap());
+            assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+            assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+            assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_RETRIES);
+        }
+    }
 }

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::rewind::Rewind;
 use crate::tunnel::TunnelStream;
 
 /// Pieces of up to this many bytes together are copied into one; above it the copy costs more than it saves.
@@ -23,13 +24,18 @@ pub struct Stream(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Socket(TcpStream),
+    Socket(Rewind<TcpStream>),
     Tunnel(Box<TunnelStream>),
 }
 
 impl Stream {
     /// Takes over a socket; nothing of it changes but how it is written to.
     pub fn new(stream: TcpStream) -> Self {
+        Self::rewound(Rewind::new(stream))
+    }
+
+    /// As [`Stream::new`], of a socket whose first bytes were read already.
+    pub fn rewound(stream: Rewind<TcpStream>) -> Self {
         Self(Kind::Socket(stream))
     }
 
@@ -87,7 +93,7 @@ impl AsyncWrite for Stream {
 }
 
 fn write_pieces(
-    stream: Pin<&mut TcpStream>,
+    stream: Pin<&mut Rewind<TcpStream>>,
     cx: &mut Context<'_>,
     bufs: &[io::IoSlice<'_>],
 ) -> Poll<io::Result<usize>> {

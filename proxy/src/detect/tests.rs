@@ -1,14 +1,15 @@
 use super::bytes::H2_PREFACE;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use super::*;
 
-async fn pair() -> (TcpStream, TcpStream) {
+async fn pair() -> (TcpStream, Rewind<TcpStream>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    (client.unwrap(), accepted.unwrap().0)
+    (client.unwrap(), Rewind::new(accepted.unwrap().0))
 }
 
 #[tokio::test]
@@ -19,11 +20,11 @@ async fn waits_for_the_rest_of_a_partial_preface() {
 
 #[tokio::test]
 async fn a_silent_client_is_timed_out_and_a_closed_one_closed() {
-    let (client, server) = pair().await;
-    let (detected, server) = detect(server, Duration::from_millis(20)).await.unwrap();
+    let (client, mut server) = pair().await;
+    let detected = detect(&mut server, Duration::from_millis(20)).await.unwrap();
     assert_eq!(detected, Detected::TimedOut);
     drop(client);
-    assert_eq!(detect(server, Duration::from_secs(5)).await.unwrap().0, Detected::Closed);
+    assert_eq!(detect(&mut server, Duration::from_secs(5)).await.unwrap(), Detected::Closed);
 }
 
 #[tokio::test]
@@ -34,9 +35,9 @@ async fn a_client_that_closes_inside_a_hello_is_an_error_at_once() {
 
 /// Sends pieces, each once the one before it has been looked at, and says what is detected; then that all of it can be read.
 async fn in_pieces(pieces: &[&[u8]], deadline: Duration) -> Detected {
-    let (mut client, server) = pair().await;
+    let (mut client, mut server) = pair().await;
     client.set_nodelay(true).unwrap();
-    let mut detecting = Box::pin(detect(server, deadline));
+    let mut detecting = Box::pin(detect(&mut server, deadline));
     let mut done = None;
     for piece in pieces {
         client.write_all(piece).await.unwrap();
@@ -45,10 +46,11 @@ async fn in_pieces(pieces: &[&[u8]], deadline: Duration) -> Detected {
             done = timeout(Duration::from_millis(5), &mut detecting).await.ok();
         }
     }
-    let (detected, mut server) = match done {
+    let detected = match done {
         Some(done) => done.unwrap(),
-        None => detecting.await.unwrap(),
+        None => detecting.as_mut().await.unwrap(),
     };
+    drop(detecting);
     let sent = pieces.concat();
     let mut whole = vec![0; sent.len()];
     let reading = timeout(Duration::from_secs(5), server.read_exact(&mut whole)).await;
@@ -59,10 +61,10 @@ async fn in_pieces(pieces: &[&[u8]], deadline: Duration) -> Detected {
 
 /// What is detected of a client that says this, and then ends its direction.
 async fn all_of(bytes: &[u8]) -> io::Result<Detected> {
-    let (mut client, server) = pair().await;
+    let (mut client, mut server) = pair().await;
     client.write_all(bytes).await.unwrap();
     client.shutdown().await.unwrap();
-    Ok(detect(server, Duration::from_secs(60)).await?.0)
+    detect(&mut server, Duration::from_secs(60)).await
 }
 
 #[tokio::test]
@@ -103,8 +105,8 @@ async fn a_client_that_has_said_all_it_wants_to_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_hello_without_end_is_not_waited_for_beyond_what_is_peeked() {
+async fn a_hello_without_end_is_not_waited_for_beyond_what_is_looked_at() {
     let mut endless = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc".to_vec();
-    endless.resize(PEEK_MAX, 0);
+    endless.resize(8 * 1024, 0);
     assert_eq!(in_pieces(&[&endless], Duration::from_secs(60)).await, Detected::Tls { mesh: false });
 }

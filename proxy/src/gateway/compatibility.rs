@@ -31,7 +31,6 @@ use crate::http::{headers, view};
 use crate::metrics::{Called, Facts, RequestCounters};
 use crate::open::Told;
 use crate::report;
-use crate::stream::Stream;
 use crate::worker::WorkerRef;
 use crate::{outbound, socket};
 
@@ -92,7 +91,7 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
         // HTTP/1 has no other end in the middle of an answer.
         if ended && protocol != Protocol::Http2 { server::Onward::End } else { server::Onward::GoOn }
     };
-    server::serve(worker, Stream::new(stream), protocol, &side.reporting, layers, onward).await;
+    server::serve(worker, stream, protocol, &side.reporting, layers, onward).await;
     Ok(())
 }
 

@@ -168,7 +168,8 @@ async fn the_workload_sees_the_caller_and_the_gateway_sees_nothing() {
             // What the gateway passes on begins like TLS, and is none of its own.
             let mut first = [0; 3];
             stream.peek(&mut first).await.unwrap();
-            let mut accepted = crate::tls::accept::accept(stream, &cart, LONG).await.unwrap();
+            let mut accepted =
+                crate::tls::accept::accept(crate::stream::Stream::new(stream), &cart, LONG).await.unwrap();
             let mut question = [0; 8];
             accepted.stream.read_exact(&mut question).await.unwrap();
             accepted.stream.write_all(b"answer").await.unwrap();
@@ -206,7 +207,7 @@ async fn the_workload_sees_the_caller_and_the_gateway_sees_nothing() {
         edge.export(&[("cart", &[listener.local_addr().unwrap()], &[])]);
         spawn_local(async move {
             let (stream, _) = listener.accept().await.unwrap();
-            let _ = crate::tls::accept::accept(stream, &cart, LONG).await;
+            let _ = crate::tls::accept::accept(crate::stream::Stream::new(stream), &cart, LONG).await;
         });
         let error = connect::connect(&edge.caller.worker, &wrong, ClientAlpn::Tcp).await.unwrap_err();
         assert_eq!(error.kind, ErrorKind::UpstreamTls, "{error}");

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use meshgate_identity::{Identity, PeerRole, alpn};
 use rustls::server::Acceptor;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -62,10 +61,10 @@ impl From<Failed> for ProxyError {
 ///
 /// # Errors
 /// The handshake failed or took too long; the peer was told by a TLS alert where the protocol has one for it.
-pub async fn accept(stream: TcpStream, identity: &Identity, deadline: Duration) -> Result<Accepted, Failed> {
+pub async fn accept(stream: Stream, identity: &Identity, deadline: Duration) -> Result<Accepted, Failed> {
     let failed = |reason, error| Err(Failed { reason, error });
     let handshake = async {
-        let start = LazyConfigAcceptor::new(Acceptor::default(), Stream::new(stream)).await?;
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
         let offered = alpn::offered(start.client_hello().alpn().into_iter().flatten());
         start.into_stream(identity.server_config()).await.map(|stream| (stream, offered))
     };

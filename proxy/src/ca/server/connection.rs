@@ -14,7 +14,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::call::{self, Caller};
 use super::{Desk, Seat};
-use crate::{socket, throttle};
+use crate::throttle;
 
 /// Calls at once on one connection: a workload has one, an agent of a node one for each of its workloads.
 const STREAMS: u32 = 100;
@@ -31,7 +31,6 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Serves it until it ends; it is counted as long as `_seat` lives.
 pub(super) async fn serve(desk: Rc<Desk>, stream: TcpStream, peer: SocketAddr, _seat: Seat) {
     let handshake = async {
-        socket::configure(&stream)?;
         let (_, config) = desk.tls();
         let stream = TlsAcceptor::from(config).accept(stream).await?;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default().to_vec();

@@ -302,7 +302,8 @@ async fn gateway(edge: &Edge, does: impl Fn(SendResponse<Bytes>) + 'static) -> V
             let (stream, _) = listener.accept().await.unwrap();
             let (identity, does) = (Arc::clone(&identity), Rc::clone(&does));
             spawn_local(async move {
-                let accepted = crate::tls::accept::accept(stream, &identity, LONG).await.unwrap();
+                let accepted =
+                    crate::tls::accept::accept(crate::stream::Stream::new(stream), &identity, LONG).await.unwrap();
                 let mut connection = h2::server::handshake(accepted.stream).await.unwrap();
                 while let Some(Ok((request, respond))) = connection.accept().await {
                     std::mem::forget(request);

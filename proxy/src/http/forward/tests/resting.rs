@@ -18,8 +18,8 @@ fn still<F: Future>(test: F) -> F::Output {
     runtime::local().unwrap().block_on(test)
 }
 
-/// What a connection reads into while it rests; awake it has eight times as much.
-const AT_REST: usize = 1024;
+/// What a connection reads into while it rests; awake it has four times as much.
+const AT_REST: usize = 2 * 1024;
 
 /// One end of a connection, which tells how much room its last reader had.
 struct Told {
