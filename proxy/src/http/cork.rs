@@ -5,7 +5,7 @@
 //! whoever polls it to tell ([`Cork::poll_pending`], [`Driven`]), because it flushes after each of them, too. Nothing waits longer than
 //! the turn it was written in.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -16,6 +16,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes put together at the most: the plaintext of a full TLS record.
 const TOGETHER_MAX: usize = 16 * 1024;
+
+thread_local! {
+    /// Where the next bytes are put together. A connection has it for a turn, and longer only when its peer does not read: at rest
+    /// none holds memory for it, and what is asked for and given back in every turn would be given back to the system as well.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The connection's end: what is written to it waits for [`Cork::poll_pending`], or until there is enough.
 #[derive(Debug)]
@@ -62,8 +68,11 @@ impl<T: AsyncWrite + Unpin> Waiting<T> {
             }
             self.dirty = true;
         }
-        // What is written next may come in an hour.
-        (self.bytes, self.start) = (Vec::new(), 0);
+        self.bytes.clear();
+        self.start = 0;
+        if self.bytes.capacity() > 0 {
+            SPARE.set(std::mem::take(&mut self.bytes));
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -86,6 +95,7 @@ impl<T: AsyncWrite + Unpin> Waiting<T> {
             return Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
         }
         if self.bytes.capacity() == 0 {
+            self.bytes = SPARE.take();
             self.bytes.reserve_exact(TOGETHER_MAX);
         }
         let room = TOGETHER_MAX - self.bytes.len();
