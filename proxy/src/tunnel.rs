@@ -5,7 +5,6 @@
 //! only bytes. Where the workload ends the outer one itself, it has said who it is, and in the tunnel is what its application
 //! gets. This is about the outer one, at both ends; the inner is made as over any socket.
 
-pub mod cork;
 pub mod dial;
 mod incoming;
 pub mod pool;

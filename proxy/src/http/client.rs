@@ -3,6 +3,7 @@
 mod switch;
 mod version;
 
+use std::cell::Cell;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioIo;
 use meshgate_identity::ClientAlpn;
+use tokio::io::AsyncWrite;
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
 use tokio::time::timeout;
@@ -22,6 +24,7 @@ pub use version::as_http1;
 use crate::circuit::Use;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Progress, RequestBody};
+use crate::http::cork::{self, Cork, Corked, Driven};
 use crate::http::guard;
 use crate::http::guard::http1::{Breach, Signals};
 use crate::http::guard::http2::Role;
@@ -29,7 +32,7 @@ use crate::http::headers;
 use crate::http::headers::is_grpc;
 use crate::http::pool::{CheckoutH2, Http1, HttpVersion, Lease, Origin, STREAMS_MAX, Slot};
 use crate::http::retry::Ended;
-use crate::http::server::{HTTP1_BUFFER, HYPER_MAX_HEADERS, LocalExecutor, STREAM_WINDOW, connection_window};
+use crate::http::server::{HTTP1_BUFFER, HYPER_MAX_HEADERS, STREAM_WINDOW, connection_window};
 use crate::sessions::Session;
 use crate::tls::connect::{self, Connected};
 use crate::worker::WorkerRef;
@@ -287,33 +290,66 @@ async fn connect_http2(
     worker: &WorkerRef,
     slot: &Slot,
 ) -> Result<Option<Way<http2::SendRequest<RequestBody>>>, ProxyError> {
-    let mut builder = http2::Builder::new(LocalExecutor);
-    builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(connection_window(STREAMS_MAX));
-    builder
-        .max_header_list_size(u32::try_from(worker.shared.bootstrap.limits.request_header_bytes).unwrap_or(u32::MAX));
     let (connected, held) = connect(worker, slot, ClientAlpn::Http2).await?;
     match connected {
         Connected::Plain(stream) => {
-            let (io, begun) = guarded(worker, stream);
-            let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
+            let (io, cork, begun) = guarded(worker, stream);
+            let (sender, connection) = http2_builder(worker, cork).handshake(io).await.map_err(|e| gone(slot, e))?;
             spawn_local(drive(connection, held));
             // Who says nothing at all may still answer.
             let is_http2 = !matches!(timeout(slot.upstream().connect_timeout, begun).await, Ok(Ok(false)));
             Ok(is_http2.then_some((sender, None)))
         }
         Connected::Tls(stream, session) => {
-            let (io, _) = guarded(worker, stream);
-            let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
+            let (io, cork, _) = guarded(worker, stream);
+            let (sender, connection) = http2_builder(worker, cork).handshake(io).await.map_err(|e| gone(slot, e))?;
             spawn_local(drive_while(Rc::clone(&session), connection, held));
             Ok(Some((sender, Some(session))))
         }
     }
 }
 
-fn guarded<I>(worker: &WorkerRef, stream: I) -> (TokioIo<guard::http2::Guarded<I, Begun>>, oneshot::Receiver<bool>) {
+fn http2_builder<T>(worker: &WorkerRef, cork: Cork<T>) -> http2::Builder<Tasks<T>> {
+    let limits = &worker.shared.bootstrap.limits;
+    let mut builder = http2::Builder::new(Tasks(Rc::new(Cell::new(Some(cork)))));
+    builder.initial_stream_window_size(STREAM_WINDOW).initial_connection_window_size(connection_window(STREAMS_MAX));
+    builder.max_header_list_size(u32::try_from(limits.request_header_bytes).unwrap_or(u32::MAX));
+    builder
+}
+
+/// Starts what a connection consists of, on the worker's own thread. What drives it comes first: hyper starts that in its handshake,
+/// before there is a request.
+struct Tasks<T>(Rc<Cell<Option<Cork<T>>>>);
+
+impl<T> Clone for Tasks<T> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<F: Future + 'static, T: AsyncWrite + Unpin + 'static> hyper::rt::Executor<F> for Tasks<T> {
+    fn execute(&self, future: F) {
+        match self.0.take() {
+            Some(cork) => drop(spawn_local(ended(Driven::new(future, cork)))),
+            None => drop(spawn_local(ended(future))),
+        }
+    }
+}
+
+async fn ended(future: impl Future) {
+    future.await;
+}
+
+/// What a new upstream connection is read from and written to, what ends its turns, and whether it turned out to be HTTP/2.
+type Watched<I> = (TokioIo<Corked<Http2<I>>>, Cork<Http2<I>>, oneshot::Receiver<bool>);
+
+type Http2<I> = guard::http2::Guarded<I, Begun>;
+
+fn guarded<I>(worker: &WorkerRef, stream: I) -> Watched<I> {
     let (watch, begun) = Begun::new(Rc::clone(worker));
     let limits = worker.shared.bootstrap.limits.http2;
-    (TokioIo::new(guard::http2::Guarded::new(stream, Role::Client, &limits, watch)), begun)
+    let (io, cork) = cork::cork(guard::http2::Guarded::new(stream, Role::Client, &limits, watch));
+    (TokioIo::new(io), cork, begun)
 }
 
 /// A connection, and its place among its endpoint's.

@@ -3,6 +3,7 @@
 pub mod authentication;
 pub mod body;
 pub mod client;
+pub mod cork;
 pub mod deadline;
 pub mod expect;
 pub mod forward;

@@ -5,11 +5,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use http::{HeaderValue, Request, Response, Version, header};
+use futures_util::TryFutureExt;
+use http::{HeaderValue, Request, Response, header};
 use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
-use hyper::service::HttpService;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, Sleep, timeout};
@@ -18,6 +18,7 @@ use tower::Service;
 use crate::connection::Protocol;
 use crate::drain::{LAST_CALL, Phase};
 use crate::http::body::{Received, ResponseBody};
+use crate::http::cork::{self, Driven};
 use crate::http::guard;
 use crate::http::guard::http2::{Excess, Role, Watch};
 use crate::http::idle::{Activity, Due, Limits, Watched};
@@ -121,26 +122,31 @@ pub async fn serve<I, S>(
 {
     let switch = Rc::<Switch>::default();
     let activity = Activity::new(&switch, &reporting.place);
-    let service = {
+    let answer = {
         let (activity, worker, reporting) = (Rc::clone(&activity), Rc::clone(worker), Rc::clone(reporting));
         let switch = Rc::clone(&switch);
-        hyper::service::service_fn(move |request: Request<Incoming>| {
+        move |request: Request<Incoming>| {
             switch.request(&request);
             let mut report = Report::begin(&worker, &reporting, &request);
             report.in_flight(activity.request(report.started(), !request.body().is_end_stream()));
             // The layers are always ready: waiting happens in the call, where it is bounded and reported.
             let version = request.version();
             let request = request.map(|body| Received::new(body, version, activity.body()));
-            let answer = layers.clone().call(Exchange { request, token: None, report, plan: None });
-            let activity = Rc::clone(&activity);
-            answer.map(move |answer| answer.map(|answer| last_words(answer, version, &activity)))
-        })
+            layers.clone().call(Exchange { request, token: None, report, plan: None })
+        }
     };
     if protocol == Protocol::Http2 {
         // In a box of its own, so that HTTP/1 has no room for it.
-        Box::pin(http2(worker, &activity, reporting, io, service, &onward)).await;
+        Box::pin(http2(worker, &activity, reporting, io, service_fn(answer), &onward)).await;
         return;
     }
+    let service = {
+        let activity = Rc::clone(&activity);
+        service_fn(move |request| {
+            let activity = Rc::clone(&activity);
+            answer(request).map_ok(move |answer| last_words(answer, &activity))
+        })
+    };
     let mut io = Rewind::new(io);
     loop {
         // In a box of its own, so that a connection that rests has none of it.
@@ -180,15 +186,16 @@ async fn http2<I, S>(
         .max_local_error_reset_streams(LOCAL_RESETS);
     let watch = Downstream { activity: Rc::clone(activity), worker: Rc::clone(worker) };
     let io = Watched::new(io, Rc::clone(activity), false);
-    let io = guard::http2::Guarded::new(io, Role::Server, &limits.http2, watch);
-    let connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    run(worker, activity, reporting, connection, http2::Connection::graceful_shutdown, &onward, false).await;
+    let (io, cork) = cork::cork(guard::http2::Guarded::new(io, Role::Server, &limits.http2, watch));
+    let connection = pin!(Driven::new(builder.serve_connection(TokioIo::new(io), service), cork));
+    let shutdown = |driven: Pin<&mut Driven<http2::Connection<_, _, _>, _>>| driven.connection().graceful_shutdown();
+    run(worker, activity, reporting, connection, shutdown, &onward, false).await;
 }
 
 /// An answer that says so where it is the last of its connection.
-fn last_words<B>(mut answer: Response<B>, version: Version, activity: &Activity) -> Response<B> {
+fn last_words<B>(mut answer: Response<B>, activity: &Activity) -> Response<B> {
     // A 101 has the last word on its connection anyway.
-    if activity.is_last() && version < Version::HTTP_2 && !answer.status().is_informational() {
+    if activity.is_last() && !answer.status().is_informational() {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     answer

@@ -23,9 +23,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_rustls::client::TlsStream;
 
-use super::{Far, Held, Open, TunnelStream, cork, pulse};
+use super::{Far, Held, Open, TunnelStream, pulse};
 use crate::connection::Direction;
 use crate::error::{ErrorKind, ProxyError};
+use crate::http::cork;
 use crate::http::guard::http2::{Guarded, Role as End};
 use crate::http::pool::Via;
 use crate::sessions::Session;

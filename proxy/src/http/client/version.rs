@@ -6,11 +6,15 @@
 use std::cell::Cell;
 
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Request, Uri, Version, header};
+use http::{HeaderName, HeaderValue, Request, Uri, Version, header};
 use tokio::sync::oneshot;
 
 use crate::http::guard::http2::{Excess, Watch};
 use crate::worker::WorkerRef;
+
+/// Never twice the same. The library's header compression would keep each, push out by them what is worth keeping, and compare
+/// each with all that it keeps of its name, if it were not told to leave them alone (RFC 7541, section 6.2.3).
+static ONCE: [HeaderName; 2] = [HeaderName::from_static("x-request-id"), HeaderName::from_static("traceparent")];
 
 /// Watches an upstream connection over HTTP/2, and tells once whether it is one.
 pub(super) struct Begun {
@@ -70,12 +74,24 @@ pub(super) fn as_http2<B>(request: &mut Request<B>) {
             request.headers_mut().remove(header::HOST);
         }
     }
+    for name in &ONCE {
+        if let Some(value) = request.headers_mut().get_mut(name) {
+            value.set_sensitive(true);
+        }
+    }
     *request.version_mut() = Version::HTTP_2;
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_never_twice_the_same_is_not_kept_by_header_compression() {
+        let mut request = Request::get("/").header("x-request-id", "1").header("accept", "2").body(()).unwrap();
+        as_http2(&mut request);
+        assert!(request.headers()["x-request-id"].is_sensitive() && !request.headers()["accept"].is_sensitive());
+    }
 
     #[test]
     fn a_request_says_the_same_in_either_shape() {

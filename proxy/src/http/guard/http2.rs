@@ -8,6 +8,7 @@
 mod budget;
 mod frame;
 
+use std::cell::LazyCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -72,11 +73,13 @@ impl<I, W: Watch> Guarded<I, W> {
     /// Counts what has come.
     fn count(&mut self, mut bytes: &[u8]) -> Result<(), Excess> {
         let was_within = self.budget.is_within_head();
+        // One look at the clock does for all that came in one piece.
+        let now = LazyCell::new(Instant::now);
         while let Some(frame) = self.received.next(&mut bytes) {
             if std::mem::take(&mut self.ends_block) {
                 self.budget.block_ended();
             }
-            self.budget.received(&frame, Instant::now)?;
+            self.budget.received(&frame, || *now)?;
             self.heads += u32::from(frame.kind == frame::HEADERS);
             self.ends_block = Budget::ends_block(&frame);
         }

@@ -117,6 +117,12 @@ impl Frames {
             let skipped = bytes.len().min(self.left as usize);
             self.left -= u32::try_from(skipped).unwrap_or(self.left);
             *bytes = bytes.get(skipped..).unwrap_or_default();
+            // Most heads come whole.
+            if self.have == 0
+                && let Some((head, rest)) = bytes.split_first_chunk()
+            {
+                (self.head, self.have, *bytes) = (*head, HEAD, rest);
+            }
             while self.have < HEAD {
                 let (byte, rest) = bytes.split_first()?;
                 if let Some(place) = self.head.get_mut(self.have) {

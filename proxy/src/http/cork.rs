@@ -1,20 +1,27 @@
-//! What an outer connection writes in one turn, written at once.
+//! What an HTTP/2 connection writes in one turn, written at once.
 //!
-//! HTTP/2 hands down every DATA frame of some size by itself, and below it each such write would be a TLS record and a system call of
+//! The library hands down every DATA frame of some size by itself, and below it each such write would be a TLS record and a system call of
 //! its own. Here they are put together, and go out when the connection has nothing more to say for now: that is for
-//! whoever polls it to tell ([`Cork::poll_pending`]), because HTTP/2 flushes after each of them, too. Nothing waits longer than
+//! whoever polls it to tell ([`Cork::poll_pending`], [`Driven`]), because it flushes after each of them, too. Nothing waits longer than
 //! the turn it was written in.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes put together at the most: the plaintext of a full TLS record.
 const TOGETHER_MAX: usize = 16 * 1024;
+
+thread_local! {
+    /// Where the next bytes are put together. A connection has it for a turn, and longer only when its peer does not read: at rest
+    /// none holds memory for it, and what is asked for and given back in every turn would be given back to the system as well.
+    static SPARE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// The connection's end: what is written to it waits for [`Cork::poll_pending`], or until there is enough.
 #[derive(Debug)]
@@ -32,11 +39,13 @@ struct Waiting<T> {
     start: usize,
     /// Something was written that has not been flushed.
     dirty: bool,
+    /// Why it could not be written, until the connection hears of it.
+    failed: Option<io::Error>,
 }
 
 /// Both ends of a stream.
 pub fn cork<T>(stream: T) -> (Corked<T>, Cork<T>) {
-    let waiting = Rc::new(RefCell::new(Waiting { stream, bytes: Vec::new(), start: 0, dirty: false }));
+    let waiting = Rc::new(RefCell::new(Waiting { stream, bytes: Vec::new(), start: 0, dirty: false, failed: None }));
     (Corked(Rc::clone(&waiting)), Cork(waiting))
 }
 
@@ -61,6 +70,9 @@ impl<T: AsyncWrite + Unpin> Waiting<T> {
         }
         self.bytes.clear();
         self.start = 0;
+        if self.bytes.capacity() > 0 {
+            SPARE.set(std::mem::take(&mut self.bytes));
+        }
         Poll::Ready(Ok(()))
     }
 
@@ -82,6 +94,10 @@ impl<T: AsyncWrite + Unpin> Waiting<T> {
             self.dirty = true;
             return Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
         }
+        if self.bytes.capacity() == 0 {
+            self.bytes = SPARE.take();
+            self.bytes.reserve_exact(TOGETHER_MAX);
+        }
         let room = TOGETHER_MAX - self.bytes.len();
         let mut left = room;
         for piece in pieces {
@@ -95,7 +111,11 @@ impl<T: AsyncWrite + Unpin> Waiting<T> {
 
 impl<T: AsyncRead + Unpin> AsyncRead for Corked<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().stream).poll_read(cx, buf)
+        let waiting = &mut *self.0.borrow_mut();
+        match waiting.failed.take() {
+            Some(error) => Poll::Ready(Err(error)),
+            None => Pin::new(&mut waiting.stream).poll_read(cx, buf),
+        }
     }
 }
 
@@ -128,72 +148,43 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Corked<T> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::task::Waker;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-
-    /// Counts writes.
-    struct Counted<T>(T, Rc<RefCell<usize>>);
-
-    impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
-        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-            *self.1.borrow_mut() += 1;
-            Pin::new(&mut self.0).poll_write(cx, buf)
-        }
-
-        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_flush(cx)
-        }
-
-        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            Pin::new(&mut self.0).poll_shutdown(cx)
-        }
-    }
-
-    #[tokio::test]
-    async fn what_is_written_in_one_turn_goes_out_at_once_and_only_then() {
-        let (stream, mut peer) = duplex(1 << 20);
-        let writes = Rc::new(RefCell::new(0));
-        let (mut corked, cork) = cork(Counted(stream, Rc::clone(&writes)));
-        for piece in [&b"one "[..], b"two ", b"three"] {
-            corked.write_all(piece).await.unwrap();
-            corked.flush().await.unwrap();
-        }
-        assert_eq!(*writes.borrow(), 0);
-        assert!(cork.poll_pending(&mut Context::from_waker(Waker::noop())).is_pending());
-        assert_eq!(*writes.borrow(), 1);
-        let mut got = [0; 13];
-        peer.read_exact(&mut got).await.unwrap();
-        assert_eq!(&got, b"one two three");
-    }
-
-    #[tokio::test]
-    async fn much_goes_out_by_itself_in_order_and_the_rest_before_the_end() {
-        let (stream, mut peer) = duplex(1 << 20);
-        let (mut corked, _cork) = cork(stream);
-        let mut expected = Vec::new();
-        for (mark, size) in [(1, 10), (2, 5000), (3, 12_000), (4, 70_000), (5, TOGETHER_MAX), (6, 7)] {
-            corked.write_all(&vec![mark; size]).await.unwrap();
-            expected.extend(vec![mark; size]);
-        }
-        corked.shutdown().await.unwrap();
-        let mut got = Vec::new();
-        peer.read_to_end(&mut got).await.unwrap();
-        assert!(got == expected);
-    }
-
-    #[test]
-    fn a_peer_that_does_not_read_stops_the_writer() {
-        let (stream, _peer) = duplex(1000);
-        let (mut corked, cork) = cork(stream);
-        let cx = &mut Context::from_waker(Waker::noop());
-        let mut taken = 0;
-        while let Poll::Ready(written) = Pin::new(&mut corked).poll_write(cx, &[0; 900]) {
-            taken += written.unwrap();
-        }
-        assert!(taken <= TOGETHER_MAX + 1000, "{taken}");
-        assert!(cork.poll_pending(cx).is_pending());
+pin_project! {
+    /// A connection over a [`Corked`] stream, whose turns are ended.
+    pub struct Driven<C, T> {
+        #[pin]
+        connection: C,
+        cork: Cork<T>,
     }
 }
+
+impl<C, T> Driven<C, T> {
+    /// Ends the turns of `connection`.
+    pub fn new(connection: C, cork: Cork<T>) -> Self {
+        Self { connection, cork }
+    }
+
+    /// The connection itself.
+    pub fn connection(self: Pin<&mut Self>) -> Pin<&mut C> {
+        self.project().connection
+    }
+}
+
+impl<C: Future, T: AsyncWrite + Unpin> Future for Driven<C, T> {
+    type Output = C::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
+        let mut this = self.project();
+        let ended = this.connection.as_mut().poll(cx);
+        if ended.is_pending()
+            && let Poll::Ready(error) = this.cork.poll_pending(cx)
+        {
+            // It is the connection that says how it ended, when it reads next.
+            this.cork.0.borrow_mut().failed = Some(error);
+            return this.connection.poll(cx);
+        }
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests;
