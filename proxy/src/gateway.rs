@@ -164,6 +164,7 @@ async fn try_serve(
         Detected::Tls { .. } => {}
         _ => return Err(ProxyError::new(ErrorKind::DownstreamTls, "plaintext where tunnels come in")),
     }
+    worker.handshakes.turn().await;
     let identity = Arc::clone(&worker.identity.borrow());
     let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
     let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(()) };

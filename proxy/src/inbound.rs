@@ -167,6 +167,7 @@ async fn open(
             Ok(Some((side, Opened::Plain(stream))))
         }
         Admission::Terminate => {
+            worker.handshakes.turn().await;
             let identity = Arc::clone(&worker.identity.borrow());
             let accepting = tls::accept::accept(stream, &identity, timeouts.tls_handshake);
             let Some(outcome) = drain::before(worker, Phase::Draining, accepting).await else { return Ok(None) };

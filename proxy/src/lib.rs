@@ -61,5 +61,6 @@ pub mod throttle;
 pub mod tls;
 pub mod trace;
 pub mod tunnel;
+pub mod turns;
 pub mod worker;
 pub mod workload_api;

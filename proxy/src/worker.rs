@@ -34,6 +34,7 @@ use crate::sessions::Sessions;
 use crate::tls;
 use crate::trace::Tracer;
 use crate::tunnel::Tunnels;
+use crate::turns::Turns;
 
 /// Between two looks, at the end, at whether other workers have connections left.
 const OTHERS: Duration = Duration::from_millis(20);
@@ -148,6 +149,8 @@ pub struct Worker {
     pub request_ids: RequestIds,
     /// Wakes its connections when the configuration has changed.
     pub changes: Changes,
+    /// When handshakes as the server begin.
+    pub handshakes: Turns,
 }
 
 impl Worker {
@@ -185,6 +188,7 @@ impl Worker {
             residuals: Residuals::default(),
             request_ids: RequestIds::default(),
             changes: Changes::default(),
+            handshakes: Turns::default(),
         }
     }
 

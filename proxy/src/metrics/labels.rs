@@ -1,8 +1,7 @@
 //! The label sets of our own metrics. Values come from configuration, from verified certificates or from this code, never raw from
 //! the wire.
 
-use prometheus_client::encoding::EncodeLabelSet;
-
+use super::exposition::{Labels, Line};
 use super::family::{LabelSet, OVERFLOW};
 
 /// What may stand in a label.
@@ -27,9 +26,15 @@ impl LabelValue for String {
 macro_rules! label_sets {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* })*) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
         pub struct $name {
             $($(#[$field_doc])* pub $field: $kind,)*
+        }
+
+        impl Labels for $name {
+            fn write(&self, line: &mut Line<'_>) {
+                $(line.label(stringify!($field), self.$field.as_ref());)*
+            }
         }
 
         impl LabelSet for $name {
