@@ -255,7 +255,7 @@ impl Metrics {
 }
 
 impl Source for Metrics {
-    fn write(&self, page: &mut Page) -> fmt::Result {
+    fn write(&self, page: &mut Page<'_>) -> fmt::Result {
         istio::write_requests(&self.requests, page)?;
         istio::write_tcp(&self.tcp, page)?;
         let version = env!("CARGO_PKG_VERSION");

@@ -26,7 +26,7 @@ struct Everything {
 }
 
 impl Source for Everything {
-    fn write(&self, page: &mut Page) -> fmt::Result {
+    fn write(&self, page: &mut Page<'_>) -> fmt::Result {
         self.shared.metrics.write(page)?;
         self.endpoints(page)?;
         self.use_of_room(page)?;
@@ -38,13 +38,13 @@ impl Source for Everything {
     }
 }
 
-fn one(page: &mut Page, name: &str, help: &str, value: usize) -> fmt::Result {
+fn one(page: &mut Page<'_>, name: &str, help: &str, value: usize) -> fmt::Result {
     page.gauge(name, help)?.level(value)
 }
 
 impl Everything {
     /// How many endpoints each service port has, ready and not; of as many services as a metric may have series.
-    fn endpoints(&self, page: &mut Page) -> fmt::Result {
+    fn endpoints(&self, page: &mut Page<'_>) -> fmt::Result {
         let most = self.shared.bootstrap.metrics.max_series / 2;
         let (mut rest, mut ports) = ((0, 0), BTreeMap::new());
         for port in self.snapshot.services.iter() {
@@ -69,7 +69,7 @@ impl Everything {
     }
 
     /// How much there is of what there may only be so much of.
-    fn use_of_room(&self, page: &mut Page) -> fmt::Result {
+    fn use_of_room(&self, page: &mut Page<'_>) -> fmt::Result {
         let (connections, requests, pending) = self.shared.circuits.totals();
         let limits = &self.shared.bootstrap.limits;
         one(page, "mesh_upstream_connections", "Open connections to endpoints", connections)?;

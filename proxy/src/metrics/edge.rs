@@ -4,15 +4,15 @@
 //! configuration knows it, else `unknown`.
 
 use std::collections::BTreeMap;
-use std::iter;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::{fmt, iter};
 
 use meshgate_config::{Bootstrap, ServicePort, Snapshot, WorkloadRecord};
 use meshgate_identity::SpiffeId;
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 
 use super::UNKNOWN;
-use super::exposition::{Labels, Line};
 use super::family::OVERFLOW;
 
 /// One end of it.
@@ -243,8 +243,8 @@ impl Edge {
     }
 }
 
-impl Labels for Edge {
-    fn write(&self, line: &mut Line<'_>) {
+impl EncodeLabelSet for Edge {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
         let Facts { reporter, source, destination, service, security } = self.facts();
         let parties = SOURCE.into_iter().zip(source.values()).chain(DESTINATION.into_iter().zip(destination.values()));
         let service = [
@@ -253,7 +253,8 @@ impl Labels for Edge {
             ("destination_service_namespace", &service.namespace),
         ];
         let all = iter::once(("reporter", *reporter)).chain(parties).chain(service);
-        all.chain([("connection_security_policy", *security)]).for_each(|(name, value)| line.label(name, value));
+        all.chain([("connection_security_policy", *security)])
+            .try_for_each(|label| label.encode(encoder.encode_label()))
     }
 }
 

@@ -1,11 +1,17 @@
 //! The page that a scraper reads: OpenMetrics 1.0 for who asks for it, the Prometheus text format 0.0.4 for all others.
 //!
-//! The one idea: a series' labels are written down once and copied to each of its lines, twenty-two for a histogram, so that a page of
-//! thousands of lines costs little more than moving its bytes. The two formats differ in the end of the page and in what a counter's
-//! family is called, see [`Page::counter`]. What is asked for is put on the page by a [`Source`], which looks it up then: nothing is
-//! registered beforehand.
+//! `prometheus-client` writes it: names, escaping and numbers are its business, and ours which metrics there are. It knows OpenMetrics
+//! alone; the two differ in the end of the page and in what a counter's family is called, see [`Metric`]. What is asked for is
+//! put on the page by a [`Source`], which looks it up then: nothing is registered beforehand.
 
-use std::fmt::{self, Write};
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, text,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
 
 use super::series::{BOUNDS, Histogram};
 
@@ -55,119 +61,51 @@ pub trait Source: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// The page cannot be written.
-    fn write(&self, page: &mut Page) -> fmt::Result;
+    fn write(&self, page: &mut Page<'_>) -> fmt::Result;
 }
 
-/// What tells a series from the others of its metric.
-pub trait Labels {
-    /// Writes each of them down.
-    fn write(&self, line: &mut Line<'_>);
-}
-
-/// The labels of a line.
+/// A source as `prometheus-client` asks it.
 #[derive(Debug)]
-pub struct Line<'a>(&'a mut String);
+struct Scrape<S>(Format, S);
 
-impl Line<'_> {
-    /// One more; `name` is one of ours, `value` may be anything.
-    pub fn label(&mut self, name: &str, value: &str) {
-        if !self.0.is_empty() {
-            self.0.push(',');
-        }
-        self.0.push_str(name);
-        self.0.push_str("=\"");
-        // A pass without an early end is one that the compiler vectorises.
-        if value.bytes().fold(false, |found, byte| found | matches!(byte, b'\\' | b'"' | b'\n')) {
-            escape(value, self.0);
-        } else {
-            self.0.push_str(value);
-        }
-        self.0.push('"');
-    }
-}
-
-fn escape(value: &str, out: &mut String) {
-    for letter in value.chars() {
-        match letter {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            other => out.push(other),
-        }
-    }
-}
-
-impl<V: AsRef<str>, const N: usize> Labels for [(&str, V); N] {
-    fn write(&self, line: &mut Line<'_>) {
-        self.iter().for_each(|(name, value)| line.label(name, value.as_ref()));
-    }
-}
-
-/// What stands behind the labels. A whole number that is held as a float keeps its point.
-pub trait Number: Copy {
-    /// Writes it down.
-    fn write(self, out: &mut String);
-}
-
-macro_rules! numbers {
-    ($($kind:ty)*) => {$(
-        impl Number for $kind {
-            fn write(self, out: &mut String) {
-                out.push_str(itoa::Buffer::new().format(self));
-            }
-        }
-    )*};
-}
-numbers!(u32 u64 usize i64);
-
-impl Number for f64 {
-    fn write(self, out: &mut String) {
-        // Writing into a String cannot fail.
-        let _ = write!(out, "{self:?}");
+impl<S: Source> Collector for Scrape<S> {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.1.write(&mut Page { encoder, format: self.0 })
     }
 }
 
 /// The page of a source.
 pub fn page(format: Format, source: impl Source) -> String {
-    let mut page = Page { out: String::with_capacity(ROOM), labels: String::new(), buckets: buckets(), format };
-    let written = source.write(&mut page);
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Scrape(format, source)));
+    let mut out = String::with_capacity(ROOM);
+    let written = match format {
+        Format::Text => text::encode_registry(&mut out, &registry),
+        Format::OpenMetrics => text::encode(&mut out, &registry),
+    };
     // Writing into a String cannot fail.
     debug_assert!(written.is_ok());
-    if format == Format::OpenMetrics {
-        page.out.push_str("# EOF\n");
-    }
-    page.out
-}
-
-/// What the lines of buckets begin with, behind the name of their metric.
-#[allow(clippy::cast_precision_loss)]
-fn buckets() -> Vec<String> {
-    let bounds = BOUNDS.iter().map(|bound| format!("{:?}", *bound as f64 / 1000.0)).chain(["+Inf".to_owned()]);
-    bounds.map(|bound| format!("_bucket{{le=\"{bound}\"")).collect()
+    out
 }
 
 /// A page that is being written.
 #[derive(Debug)]
-pub struct Page {
-    out: String,
-    /// Of the series that is being written, without the brackets.
-    labels: String,
-    buckets: Vec<String>,
+pub struct Page<'a> {
+    encoder: DescriptorEncoder<'a>,
     format: Format,
 }
 
-impl Page {
-    /// Begins a metric that only grows. Its name is given with its `_total`, which in OpenMetrics is on the lines of values alone
-    /// and no part of the family's name.
+impl Page<'_> {
+    /// Begins a metric that only grows. Its name is given with its `_total`.
     ///
     /// # Errors
     /// The page cannot be written.
     pub fn counter<'s>(&'s mut self, name: &'s str, help: &str) -> Result<Metric<'s>, fmt::Error> {
-        let family = match self.format {
+        let name = match self.format {
             Format::OpenMetrics => name.strip_suffix("_total").unwrap_or(name),
             Format::Text => name,
         };
-        self.begin(name, family, help, "counter")
+        self.begin(name, help, MetricType::Counter)
     }
 
     /// Begins a metric that goes up and down.
@@ -175,7 +113,7 @@ impl Page {
     /// # Errors
     /// The page cannot be written.
     pub fn gauge<'s>(&'s mut self, name: &'s str, help: &str) -> Result<Metric<'s>, fmt::Error> {
-        self.begin(name, name, help, "gauge")
+        self.begin(name, help, MetricType::Gauge)
     }
 
     /// Begins a metric that has buckets.
@@ -183,36 +121,20 @@ impl Page {
     /// # Errors
     /// The page cannot be written.
     pub fn histogram<'s>(&'s mut self, name: &'s str, help: &str) -> Result<Metric<'s>, fmt::Error> {
-        self.begin(name, name, help, "histogram")
+        self.begin(name, help, MetricType::Histogram)
     }
 
-    fn begin<'s>(&'s mut self, name: &'s str, family: &str, help: &str, kind: &str) -> Result<Metric<'s>, fmt::Error> {
-        writeln!(self.out, "# HELP {family} {help}.\n# TYPE {family} {kind}")?;
-        self.labels.clear();
-        Ok(Metric { page: self, name })
-    }
-
-    /// A line of the series, from its name to its end.
-    fn line(&mut self, name: &str, suffix: &str, value: impl Number) {
-        let Self { out, labels, .. } = self;
-        out.push_str(name);
-        out.push_str(suffix);
-        if !labels.is_empty() {
-            out.push('{');
-            out.push_str(labels);
-            out.push('}');
-        }
-        out.push(' ');
-        value.write(out);
-        out.push('\n');
+    fn begin<'s>(&'s mut self, name: &'s str, help: &str, kind: MetricType) -> Result<Metric<'s>, fmt::Error> {
+        let encoder = self.encoder.encode_descriptor(name, &format!("{help}."), None, kind)?;
+        Ok(Metric { encoder, format: self.format })
     }
 }
 
 /// A metric that has been begun, or one series of it.
 #[derive(Debug)]
 pub struct Metric<'a> {
-    page: &'a mut Page,
-    name: &'a str,
+    encoder: MetricEncoder<'a>,
+    format: Format,
 }
 
 impl Metric<'_> {
@@ -220,27 +142,28 @@ impl Metric<'_> {
     ///
     /// # Errors
     /// The page cannot be written.
-    pub fn of<'s>(&'s mut self, labels: &impl Labels) -> Result<Metric<'s>, fmt::Error> {
-        self.page.labels.clear();
-        labels.write(&mut Line(&mut self.page.labels));
-        Ok(Metric { page: self.page, name: self.name })
+    pub fn of<'s>(&'s mut self, labels: &'s impl EncodeLabelSet) -> Result<Metric<'s>, fmt::Error> {
+        Ok(Metric { encoder: self.encoder.encode_family(labels)?, format: self.format })
     }
 
-    /// Its value, of one that only grows.
+    /// Its value, of one that only grows. OpenMetrics has the `_total` on the lines of values alone, and `prometheus-client` puts it
+    /// there; in the older text it is part of the name, on lines that look like any gauge's.
     ///
     /// # Errors
     /// The page cannot be written.
-    pub fn count(&mut self, value: impl Number) -> fmt::Result {
-        self.level(value)
+    pub fn count<V: EncodeCounterValue + EncodeGaugeValue + Copy>(&mut self, value: V) -> fmt::Result {
+        match self.format {
+            Format::Text => self.encoder.encode_gauge(&value),
+            Format::OpenMetrics => self.encoder.encode_counter::<NoLabelSet, V, f64>(&value, None),
+        }
     }
 
     /// Its value, of one that goes up and down.
     ///
     /// # Errors
     /// The page cannot be written.
-    pub fn level(&mut self, value: impl Number) -> fmt::Result {
-        self.page.line(self.name, "", value);
-        Ok(())
+    pub fn level(&mut self, value: impl EncodeGaugeValue + Copy) -> fmt::Result {
+        self.encoder.encode_gauge(&value)
     }
 
     /// Its buckets, their number and their sum.
@@ -250,19 +173,13 @@ impl Metric<'_> {
     #[allow(clippy::cast_precision_loss)]
     pub fn buckets(&mut self, histogram: &Histogram) -> fmt::Result {
         let (counts, sum) = histogram.read();
-        self.page.line(self.name, "_sum", sum as f64 / 1000.0);
-        self.page.line(self.name, "_count", counts.iter().sum::<u64>());
-        let Page { out, labels, buckets, .. } = &mut *self.page;
-        let (mut so_far, comma) = (0, if labels.is_empty() { "" } else { "," });
-        for (begin, count) in buckets.iter().zip(counts) {
-            so_far += count;
-            for text in [self.name, begin.as_str(), comma, labels.as_str(), "} "] {
-                out.push_str(text);
-            }
-            so_far.write(out);
-            out.push('\n');
+        let bounds = BOUNDS.iter().map(|bound| *bound as f64 / 1000.0).chain([f64::INFINITY]);
+        let mut buckets = [(0.0, 0); BOUNDS.len() + 1];
+        for (bucket, both) in buckets.iter_mut().zip(bounds.zip(counts)) {
+            *bucket = both;
         }
-        Ok(())
+        let count = counts.iter().sum();
+        self.encoder.encode_histogram::<NoLabelSet>(sum as f64 / 1000.0, count, &buckets, None)
     }
 }
 
@@ -274,7 +191,7 @@ mod tests {
     struct Sample(Histogram);
 
     impl Source for Sample {
-        fn write(&self, page: &mut Page) -> fmt::Result {
+        fn write(&self, page: &mut Page<'_>) -> fmt::Result {
             let mut counter = page.counter("x_total", "Things")?;
             counter.of(&[("a", "x\"} 1\n# \\")])?.count(3_u64)?;
             counter.of(&[("a", "y"), ("b", "")])?.count(4_u64)?;

@@ -9,9 +9,10 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prometheus_client::encoding::EncodeLabelSet;
 use tokio::time::Instant;
 
-use super::exposition::{Labels, Page};
+use super::exposition::Page;
 use super::series::{Counter, Gauge, Metric};
 
 /// What stands in every label of what was one series too many.
@@ -21,7 +22,7 @@ pub const OVERFLOW: &str = "overflow";
 const MAX: usize = 500;
 
 /// The labels that tell a family's series from each other.
-pub trait LabelSet: Labels + Clone + Eq + Hash {
+pub trait LabelSet: EncodeLabelSet + Clone + Eq + Hash {
     /// Of what was one series too many.
     fn overflow() -> Self;
 }
@@ -120,26 +121,26 @@ pub trait Exposed {
     ///
     /// # Errors
     /// The page cannot be written.
-    fn write(&self, name: &str, help: &str, page: &mut Page) -> fmt::Result;
+    fn write(&self, name: &str, help: &str, page: &mut Page<'_>) -> fmt::Result;
 
     /// See [`Family::limit`].
     fn limit(&self, _max: usize) {}
 }
 
 impl Exposed for Counter {
-    fn write(&self, name: &str, help: &str, page: &mut Page) -> fmt::Result {
+    fn write(&self, name: &str, help: &str, page: &mut Page<'_>) -> fmt::Result {
         page.counter(name, help)?.count(self.get())
     }
 }
 
 impl Exposed for Gauge {
-    fn write(&self, name: &str, help: &str, page: &mut Page) -> fmt::Result {
+    fn write(&self, name: &str, help: &str, page: &mut Page<'_>) -> fmt::Result {
         page.gauge(name, help)?.level(self.get())
     }
 }
 
 impl<L: LabelSet> Exposed for Family<L, Counter> {
-    fn write(&self, name: &str, help: &str, page: &mut Page) -> fmt::Result {
+    fn write(&self, name: &str, help: &str, page: &mut Page<'_>) -> fmt::Result {
         let mut metric = page.counter(name, help)?;
         self.all().iter().try_for_each(|(labels, counter)| metric.of(&**labels)?.count(counter.get()))
     }
@@ -150,7 +151,7 @@ impl<L: LabelSet> Exposed for Family<L, Counter> {
 }
 
 impl<L: LabelSet> Exposed for Family<L, Gauge> {
-    fn write(&self, name: &str, help: &str, page: &mut Page) -> fmt::Result {
+    fn write(&self, name: &str, help: &str, page: &mut Page<'_>) -> fmt::Result {
         let mut metric = page.gauge(name, help)?;
         self.all().iter().try_for_each(|(labels, gauge)| metric.of(&**labels)?.level(gauge.get()))
     }

@@ -6,8 +6,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
+
 use super::edge::Edge;
-use super::exposition::{Labels, Line, Page};
+use super::exposition::Page;
 use super::family::{Family, LabelSet, OVERFLOW};
 use super::series::{Histogram, Metric};
 
@@ -32,18 +34,18 @@ impl LabelSet for RequestLabels {
     }
 }
 
-impl Labels for RequestLabels {
-    fn write(&self, line: &mut Line<'_>) {
-        self.edge.write(line);
-        line.label("request_protocol", self.protocol);
+impl EncodeLabelSet for RequestLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        self.edge.encode(encoder)?;
+        ("request_protocol", self.protocol).encode(encoder.encode_label())?;
         match self.code {
-            Some(code) => line.label("response_code", itoa::Buffer::new().format(code)),
-            None => line.label("response_code", OVERFLOW),
+            Some(code) => ("response_code", code).encode(encoder.encode_label())?,
+            None => ("response_code", OVERFLOW).encode(encoder.encode_label())?,
         }
         if let Some(status) = self.grpc {
-            line.label("grpc_response_status", status);
+            ("grpc_response_status", status).encode(encoder.encode_label())?;
         }
-        line.label("response_flags", self.flags);
+        ("response_flags", self.flags).encode(encoder.encode_label())
     }
 }
 
@@ -62,11 +64,12 @@ impl LabelSet for TcpLabels {
     }
 }
 
-impl Labels for TcpLabels {
-    fn write(&self, line: &mut Line<'_>) {
-        self.edge.write(line);
-        line.label("request_protocol", if self.flags == OVERFLOW { OVERFLOW } else { "tcp" });
-        line.label("response_flags", self.flags);
+impl EncodeLabelSet for TcpLabels {
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        self.edge.encode(encoder)?;
+        let protocol = if self.flags == OVERFLOW { OVERFLOW } else { "tcp" };
+        ("request_protocol", protocol).encode(encoder.encode_label())?;
+        ("response_flags", self.flags).encode(encoder.encode_label())
     }
 }
 
@@ -229,7 +232,7 @@ type Of<T> = fn(&RequestSeries) -> &T;
 ///
 /// # Errors
 /// The page cannot be written.
-pub fn write_requests(family: &Family<RequestLabels, Arc<RequestSeries>>, page: &mut Page) -> fmt::Result {
+pub fn write_requests(family: &Family<RequestLabels, Arc<RequestSeries>>, page: &mut Page<'_>) -> fmt::Result {
     let all = family.all();
     let [requests, duration, request_bytes, response_bytes, request_messages, response_messages] = REQUEST_METRICS;
     let histograms: [(_, Of<Histogram>); 3] = [
@@ -264,7 +267,7 @@ pub fn write_requests(family: &Family<RequestLabels, Arc<RequestSeries>>, page: 
 ///
 /// # Errors
 /// The page cannot be written.
-pub fn write_tcp(family: &Family<TcpLabels, Arc<TcpSeries>>, page: &mut Page) -> fmt::Result {
+pub fn write_tcp(family: &Family<TcpLabels, Arc<TcpSeries>>, page: &mut Page<'_>) -> fmt::Result {
     let all = family.all();
     let counters: [fn(&TcpSeries) -> &AtomicU64; 4] =
         [|series| &series.opened, |series| &series.closed, |series| &series.received, |series| &series.sent];

@@ -1,7 +1,8 @@
 //! The label sets of our own metrics. Values come from configuration, from verified certificates or from this code, never raw from
 //! the wire.
 
-use super::exposition::{Labels, Line};
+use prometheus_client::encoding::EncodeLabelSet;
+
 use super::family::{LabelSet, OVERFLOW};
 
 /// What may stand in a label.
@@ -26,15 +27,9 @@ impl LabelValue for String {
 macro_rules! label_sets {
     ($($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $kind:ty,)* })*) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, Hash)]
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
         pub struct $name {
             $($(#[$field_doc])* pub $field: $kind,)*
-        }
-
-        impl Labels for $name {
-            fn write(&self, line: &mut Line<'_>) {
-                $(line.label(stringify!($field), self.$field.as_ref());)*
-            }
         }
 
         impl LabelSet for $name {

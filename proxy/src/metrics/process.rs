@@ -21,7 +21,7 @@ struct Stat {
 ///
 /// # Errors
 /// The page cannot be written.
-pub fn write(page: &mut Page) -> fmt::Result {
+pub fn write(page: &mut Page<'_>) -> fmt::Result {
     let read = |name: &str| fs::read_to_string(format!("/proc/{name}")).ok();
     if let Some(stat) = read("self/stat").as_deref().and_then(parse_stat) {
         let page_size = rustix::param::page_size() as u64;
@@ -75,7 +75,7 @@ mod tests {
     struct Process;
 
     impl exposition::Source for Process {
-        fn write(&self, page: &mut Page) -> fmt::Result {
+        fn write(&self, page: &mut Page<'_>) -> fmt::Result {
             write(page)
         }
     }

@@ -55,7 +55,7 @@ struct Seen {
 }
 
 impl Source for Seen {
-    fn write(&self, page: &mut Page) -> fmt::Result {
+    fn write(&self, page: &mut Page<'_>) -> fmt::Result {
         self.counts.issued.write("mesh_ca_certificates_total", "Certificates by proof", page)?;
         self.counts.refused.write("mesh_ca_refusals_total", "Refusals by reason", page)?;
         let help = "When the certificate that is served with ends";
