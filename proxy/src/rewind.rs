@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::connection::Protocol;
@@ -39,6 +40,13 @@ impl<I> Rewind<I> {
     /// Puts `bytes` in front of everything, to be read next.
     pub fn put_back(&mut self, bytes: &[u8]) {
         self.prefix.splice(..0, bytes.iter().copied());
+    }
+}
+
+impl Rewind<TcpStream> {
+    /// What is below.
+    pub fn socket(&self) -> &TcpStream {
+        &self.inner
     }
 }
 

@@ -45,6 +45,19 @@ impl Stream {
     }
 }
 
+impl Drop for Stream {
+    /// What was read to be looked at, and by nobody else, counts as unread: such a connection is reset, as the kernel would have reset
+    /// it, so that whoever is refused does not take it for an empty answer.
+    fn drop(&mut self) {
+        if let Kind::Socket(stream) = &self.0
+            && !stream.is_empty()
+        {
+            // Where it cannot be, the connection ends all the same.
+            drop(stream.socket().set_zero_linger());
+        }
+    }
+}
+
 impl AsyncRead for Stream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match &mut self.0 {
@@ -118,11 +131,33 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
-    #[tokio::test]
-    async fn pieces_of_any_number_and_size_arrive_in_order() {
+    async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        let (mut stream, mut peer) = (Stream::new(client.unwrap()), accepted.unwrap().0);
+        (client.unwrap(), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn what_was_only_looked_at_is_reset_and_what_was_read_is_not() {
+        for is_read in [false, true] {
+            let (mut client, accepted) = pair().await;
+            client.write_all(b"hello").await.unwrap();
+            let mut looked = Rewind::new(accepted);
+            looked.readable().await;
+            let mut stream = Stream::rewound(looked);
+            if is_read {
+                stream.read_exact(&mut [0; 5]).await.unwrap();
+            }
+            drop(stream);
+            let end = client.read(&mut [0; 1]).await.map_err(|error| error.kind());
+            assert_eq!(end, if is_read { Ok(0) } else { Err(io::ErrorKind::ConnectionReset) });
+        }
+    }
+
+    #[tokio::test]
+    async fn pieces_of_any_number_and_size_arrive_in_order() {
+        let (client, mut peer) = pair().await;
+        let mut stream = Stream::new(client);
         for sizes in [&[][..], &[0], &[5], &[0, 7, 0], &[200, 1024], &[200, 3896], &[200, 3897], &[100, 9000, 1]] {
             let pieces: Vec<Vec<u8>> = (1..).zip(sizes).map(|(mark, size)| vec![mark; *size]).collect();
             let expected = pieces.concat();
