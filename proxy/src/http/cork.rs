@@ -86,11 +86,12 @@ impl<T: AsyncWrite + Unpin> Waiting<T> {
     }
 
     fn poll_take(&mut self, cx: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        if self.bytes.len() >= TOGETHER_MAX {
+        let whole: usize = pieces.iter().map(|piece| piece.len()).sum();
+        // Frames stay whole where they can: in the middle of one, whoever is below has no room for a GOAWAY.
+        if self.bytes.len() + whole > TOGETHER_MAX {
             ready!(self.poll_write_waiting(cx))?;
         }
-        let whole: usize = pieces.iter().map(|piece| piece.len()).sum();
-        if self.bytes.is_empty() && whole >= TOGETHER_MAX {
+        if whole >= TOGETHER_MAX {
             self.dirty = true;
             return Pin::new(&mut self.stream).poll_write_vectored(cx, pieces);
         }
@@ -98,14 +99,10 @@ impl<T: AsyncWrite + Unpin> Waiting<T> {
             self.bytes = SPARE.take();
             self.bytes.reserve_exact(TOGETHER_MAX);
         }
-        let room = TOGETHER_MAX - self.bytes.len();
-        let mut left = room;
         for piece in pieces {
-            let taken = piece.get(..left.min(piece.len())).unwrap_or_default();
-            self.bytes.extend_from_slice(taken);
-            left -= taken.len();
+            self.bytes.extend_from_slice(piece);
         }
-        Poll::Ready(Ok(room - left))
+        Poll::Ready(Ok(whole))
     }
 }
 

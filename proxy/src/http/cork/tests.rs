@@ -54,6 +54,16 @@ async fn much_goes_out_by_itself_in_order_and_the_rest_before_the_end() {
     assert!(got == expected);
 }
 
+#[tokio::test]
+async fn what_is_written_together_goes_out_together() {
+    let (stream, mut peer) = duplex(1 << 20);
+    let (mut corked, _cork) = cork(stream);
+    for _ in 0..2 {
+        assert_eq!(corked.write(&[0; 10_000]).await.unwrap(), 10_000);
+    }
+    assert_eq!(peer.read(&mut [0; 30_000]).await.unwrap(), 10_000);
+}
+
 /// Says nothing, and takes nothing.
 struct Gone;
 
