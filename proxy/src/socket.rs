@@ -68,7 +68,7 @@ pub fn make_transparent(listener: &std::net::TcpListener) -> io::Result<()> {
 }
 
 /// Starts to listen on a socket made by [`bind`]: from here on connections are completed, and wait until they are accepted. They have
-/// the options of [`configure`] from their first moment on, because Linux gives them all of their listener's: five calls that
+/// `TCP_NODELAY` and keepalive from their first moment on, because Linux gives them all of their listener's: five calls that
 /// need not be made for each.
 ///
 /// # Errors
