@@ -21,7 +21,7 @@ const PIECE: usize = 2 * 1024;
 
 /// As many bytes are looked at before what they are counts as what they seem to be. A TLS record may be 16 KiB, and a hello that
 /// long is not a mesh client's.
-const LOOK_MAX: usize = 8 * 1024;
+pub(crate) const LOOK_MAX: usize = 8 * 1024;
 
 /// A stream with bytes in front. Used where what is spoken has to be seen first; looking at what stays in the socket would cost
 /// a system call more, and there is none of it inside TLS.

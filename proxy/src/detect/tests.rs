@@ -107,6 +107,6 @@ async fn a_client_that_has_said_all_it_wants_to_is_not_waited_for() {
 #[tokio::test]
 async fn a_hello_without_end_is_not_waited_for_beyond_what_is_looked_at() {
     let mut endless = b"\x16\x03\x01\x40\x00\x01\x00\x3f\xfc".to_vec();
-    endless.resize(8 * 1024, 0);
+    endless.resize(crate::rewind::LOOK_MAX, 0);
     assert_eq!(in_pieces(&[&endless], Duration::from_secs(60)).await, Detected::Tls { mesh: false });
 }

@@ -1,5 +1,7 @@
 //! Serves one downstream HTTP connection: limits, idleness and drain around hyper, a request at a time to the layers.
 
+mod http2;
+
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +10,7 @@ use std::time::Duration;
 use futures_util::TryFutureExt;
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::{Body, Incoming};
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -18,13 +20,11 @@ use tower::Service;
 use crate::connection::Protocol;
 use crate::drain::{LAST_CALL, Phase};
 use crate::http::body::{Received, ResponseBody};
-use crate::http::cork::{self, Driven};
 use crate::http::guard;
-use crate::http::guard::http2::{Excess, Role, Watch};
 use crate::http::idle::{Activity, Due, Limits, Watched};
 use crate::http::layers::{Closed, Exchange};
 use crate::http::rest;
-use crate::http::stall::{Patience, StreamExecutor};
+use crate::http::stall::Patience;
 use crate::http::standing::InProgress;
 use crate::http::upgrade::{self, Switch};
 use crate::metrics::RequestCounters;
@@ -37,9 +37,6 @@ use crate::worker::WorkerRef;
 /// Flow-control window of an HTTP/2 stream, on either side: what one stream may have in flight, and so the most of a body that
 /// waits in our memory when the other side is slow. It fills 1 Gbit/s at half a millisecond, which is what lies between pods.
 pub const STREAM_WINDOW: u32 = 64 * 1024;
-
-/// Answer bytes of one HTTP/2 stream that wait for the downstream's window.
-const SEND_BUFFER: usize = 64 * 1024;
 
 /// Bytes of one HTTP/1 connection that wait on either side of it: of an answer that its reader does not take, or ahead of a
 /// request body. Two TLS records' worth of each would do; below this, large bodies cost more system calls.
@@ -137,7 +134,7 @@ pub async fn serve<I, S>(
     };
     if protocol == Protocol::Http2 {
         // In a box of its own, so that HTTP/1 has no room for it.
-        Box::pin(http2(worker, &activity, reporting, io, service_fn(answer), &onward)).await;
+        Box::pin(http2::serve(worker, &activity, reporting, io, service_fn(answer), &onward)).await;
         return;
     }
     let service = {
@@ -157,39 +154,6 @@ pub async fn serve<I, S>(
             return;
         }
     }
-}
-
-/// Serves HTTP/2 until the connection ends.
-async fn http2<I, S>(
-    worker: &WorkerRef,
-    activity: &Rc<Activity>,
-    reporting: &Reporting,
-    io: I,
-    service: S,
-    onward: impl Fn(&InProgress) -> Onward,
-) where
-    I: AsyncRead + AsyncWrite + Unpin + 'static,
-    S: HttpService<Incoming, ResBody = ResponseBody> + Unpin,
-    S::Future: 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let limits = &worker.shared.bootstrap.limits;
-    let mut builder = http2::Builder::new(StreamExecutor(Rc::clone(activity.flows())));
-    builder
-        .auto_date_header(false)
-        .max_concurrent_streams(limits.concurrent_streams)
-        .max_header_list_size(u32::try_from(limits.request_header_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(connection_window(limits.concurrent_streams))
-        .max_send_buf_size(SEND_BUFFER)
-        .max_pending_accept_reset_streams(PENDING_RESETS)
-        .max_local_error_reset_streams(LOCAL_RESETS);
-    let watch = Downstream { activity: Rc::clone(activity), worker: Rc::clone(worker) };
-    let io = Watched::new(io, Rc::clone(activity), false);
-    let (io, cork) = cork::cork(guard::http2::Guarded::new(io, Role::Server, &limits.http2, watch));
-    let connection = pin!(Driven::new(builder.serve_connection(TokioIo::new(io), service), cork));
-    let shutdown = |driven: Pin<&mut Driven<http2::Connection<_, _, _>, _>>| driven.connection().graceful_shutdown();
-    run(worker, activity, reporting, connection, shutdown, &onward, false).await;
 }
 
 /// An answer that says so where it is the last of its connection.
@@ -263,22 +227,6 @@ where
         None => {}
     }
     None
-}
-
-/// What the guard of a downstream HTTP/2 connection tells.
-struct Downstream {
-    activity: Rc<Activity>,
-    worker: WorkerRef,
-}
-
-impl Watch for Downstream {
-    fn within_head(&self, is_within: bool) {
-        self.activity.within_head(is_within);
-    }
-
-    fn excess(&self, excess: Excess) {
-        self.worker.shared.metrics.http2_excess("downstream", excess);
-    }
 }
 
 /// Tells a caller why its connection ends, where it takes anything.
