@@ -1,4 +1,7 @@
-//! What the processes hold: resident memory, descriptors, tasks.
+//! What the processes hold: anonymous memory, descriptors, tasks.
+//!
+//! Anonymous, because that is what a leak is in; the pages of the program itself come when code runs for the first time and go when the
+//! kernel wants them back, and have made the memory of a process that did nothing rise, and fall.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -129,7 +132,7 @@ async fn held(sidecar: &Sidecar) -> Held {
     let status =
         fs::read_to_string(format!("{process}/status")).unwrap_or_else(|error| panic!("{}: {error}", sidecar.output()));
     let kib =
-        status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
+        status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.trim().parse().ok());
     let descriptors = fs::read_dir(format!("{process}/fd")).unwrap().count() as u64;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
     let count = async |series| sidecar.metric(series).await.unwrap_or_else(|| panic!("no {series}")) as u64;
