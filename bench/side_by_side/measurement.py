@@ -30,7 +30,7 @@ def measure(options, subjects, load):
 
 
 def measure_once(subject, load, seconds):
-    """CPU time in microseconds a unit of the load, all proxies together and by role, and what the load says."""
+    """CPU time in microseconds a unit of the load, all proxies together and by role, how much of it in the kernel, and what the load says."""
     before = clocks(subject)
     found = load(subject, seconds)
     time.sleep(SETTLE)
@@ -43,6 +43,7 @@ def measure_once(subject, load, seconds):
     return {
         **found,
         "cpu_us": 1e6 * spent / found["units"],
+        "kernel_us": 1e6 * spent * kernel_share(before, after) / found["units"],
         "by_role_us": {role: 1e6 * own / found["units"] for role, own in by_role.items()},
         "core_busy": spent / wall,
         "others_busy": max(0.0, busy - spent - beside) / wall,
@@ -58,8 +59,20 @@ def clocks(subject):
         "wall": time.monotonic(),
         "busy": busy_seconds(),
         "beside": beside + sum(cpu_seconds(process) for process in subject.beside),
+        "ticks": [sum(ticks) for ticks in zip(*map(user_and_kernel, subject.proxies.values()), strict=True)],
         **{role: cpu_seconds(process) for role, process in subject.proxies.items()},
     }
+
+
+def kernel_share(before, after):
+    """Of the proxies' time: in the kernel, on their behalf."""
+    user, kernel = (later - earlier for earlier, later in zip(before["ticks"], after["ticks"], strict=True))
+    return kernel / max(1, user + kernel)
+
+
+def user_and_kernel(process):
+    """Ticks of a process (proc(5), /proc/pid/stat, utime and stime): where the timer's interrupt found it, which is right over seconds."""
+    return [int(field) for field in read(f"/proc/{process.pid}/stat").rpartition(")")[2].split()[11:13]]
 
 
 def cpu_seconds(process):

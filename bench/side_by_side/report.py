@@ -14,6 +14,7 @@ from . import quoted
 from .common import ROOT, Failure, captured, first_line, read, say, write
 from .measurement import QUIET
 from .plot import chart
+from .scenarios import Row
 
 OUT = ROOT / "bench" / "out"
 PAGE = ROOT / "docs" / "benchmarks.md"
@@ -34,6 +35,7 @@ def write_report(options, programs, outcomes, failures, took, is_for_docs):
         head(options, now, facts, outcomes, took),
         *([] if not failures else ["**Not measured**\n\n" + "\n".join(f"- {scenario}: {why.splitlines()[0]}" for scenario, why in failures.items())]),
         main_table(rows),
+        *filter(None, [own_table(outcomes)]),
         "**Where we lose, or are not yet where we want to be** (medians of the rounds' ratios)\n\n" + "\n".join(losses or ["- nowhere in this run"]),
         *filter(None, (latencies(outcomes), policy_table(outcomes), gateway_tables(outcomes))),
         "**What a peer does less**\n\n" + "\n".join(less(outcomes)),
@@ -94,6 +96,26 @@ def main_table(rows):
         cells.append(to_reach(row))
         lines.append(f"| {row.title} | {row.unit} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def own_table(outcomes):
+    """What of a row is not the kernel's, which is nearly the same for all who send as many messages: a proxy's own work."""
+    lines = []
+    for outcome in outcomes.values():
+        for row in outcome.rows:
+            rounds = outcome.rounds.get(row.title, {})
+            if "meshgate" not in rounds or not row.unit.startswith("us"):
+                continue
+            own = {name: [each["cpu_us"] - each["kernel_us"] for each in figures] for name, figures in rounds.items()}
+            one = Row(row.title, "us", own)
+            kernel = statistics.median(each["kernel_us"] / each["cpu_us"] for each in rounds["meshgate"])
+            cells = [figure(one, name) for name in COLUMNS] + [ratio_cell(one, peer) for peer in BESIDE]
+            lines.append(f"| {row.title} | {' | '.join(cells)} | {100 * kernel:.0f} % |")
+    if not lines:
+        return None
+    columns = [*COLUMNS, *(f"of {peer}" for peer in BESIDE), "the kernel's part of ours"]
+    top = f"| outside the kernel, us | {' | '.join(columns)} |\n|---|{'---:|' * len(columns)}\n"
+    return "**A proxy's own part**: of the rows above, what was not spent in the kernel\n\n" + top + "\n".join(lines)
 
 
 def to_reach(row):
