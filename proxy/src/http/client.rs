@@ -4,9 +4,11 @@ mod switch;
 mod version;
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request, Response};
@@ -30,7 +32,7 @@ use crate::http::guard::http1::{Breach, Signals};
 use crate::http::guard::http2::Role;
 use crate::http::headers;
 use crate::http::headers::is_grpc;
-use crate::http::pool::{CheckoutH2, Http1, HttpVersion, Lease, Origin, STREAMS_MAX, Slot};
+use crate::http::pool::{Bell, CheckoutH2, Http1, HttpVersion, Lease, Origin, STREAMS_MAX, Slot};
 use crate::http::retry::Ended;
 use crate::http::server::{HTTP1_BUFFER, HYPER_MAX_HEADERS, STREAM_WINDOW, connection_window};
 use crate::sessions::Session;
@@ -267,22 +269,23 @@ type Way<S> = (S, Option<Rc<Session>>);
 async fn connect_http1(worker: &WorkerRef, slot: &Slot, generation: u64) -> Result<Http1, ProxyError> {
     let builder = http1_builder(worker);
     let signals = Rc::<Signals>::default();
+    let bell = Arc::<Bell>::default();
     let _waits = slot.circuit().wait()?;
     let (connected, held) = connect(worker, slot, ClientAlpn::Http1).await?;
     let (sender, session, task) = match connected {
         Connected::Plain(stream) => {
             let io = TokioIo::new(guard::http1::Guarded::answers(stream, Rc::clone(&signals)));
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
-            (sender, None, spawn_local(drive(connection, held)))
+            (sender, None, spawn_local(drive(ringing(&bell, connection), held)))
         }
         Connected::Tls(stream, session) => {
             let io = TokioIo::new(guard::http1::Guarded::answers(stream, Rc::clone(&signals)));
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
-            let task = spawn_local(drive_while(Rc::clone(&session), connection, held));
+            let task = spawn_local(drive_while(Rc::clone(&session), ringing(&bell, connection), held));
             (sender, Some(session), task)
         }
     };
-    Ok(slot.connected(sender, signals, Origin::new(generation, session), task.abort_handle()))
+    Ok(slot.connected(sender, signals, Origin::new(generation, session), task.abort_handle(), bell))
 }
 
 /// `None` where there is an application without HTTP/2.
@@ -357,6 +360,12 @@ async fn connect(worker: &WorkerRef, slot: &Slot, alpn: ClientAlpn) -> Result<(C
     let circuit = slot.circuit();
     let held = circuit.connection()?;
     circuit.offered(connect::connect(worker, slot.upstream(), alpn).await).map(|connected| (connected, held))
+}
+
+/// A connection that is woken by its bell.
+fn ringing<F: Future + Unpin>(bell: &Arc<Bell>, mut connection: F) -> impl Future<Output = F::Output> + use<F> {
+    let bell = Arc::clone(bell);
+    poll_fn(move |cx| bell.poll(Pin::new(&mut connection), cx))
 }
 
 /// Owns an upstream connection until it ends. How it ended is told to the request that used it; what is left is a matter for
