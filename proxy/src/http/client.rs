@@ -45,7 +45,7 @@ pub struct Failed {
     /// Why.
     pub error: ProxyError,
     /// The request itself, when nothing of it was sent.
-    pub request: Option<Request<RequestBody>>,
+    pub request: Option<Box<Request<RequestBody>>>,
     /// How far it had come.
     pub ended: Ended,
 }
@@ -64,7 +64,7 @@ pub struct How {
 }
 
 impl Failed {
-    fn unsent(error: ProxyError, request: Request<RequestBody>) -> Self {
+    fn unsent(error: ProxyError, request: Box<Request<RequestBody>>) -> Self {
         Self { error, request: Some(request), ended: Ended::Unsent }
     }
 
@@ -122,14 +122,14 @@ fn is_unprocessed(error: &h2::Error) -> bool {
     error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
-/// Sends the request and waits for the head of the answer.
+/// Sends the request and waits for the head of the answer. The request is in a box until it is sent: it is handed on several times.
 ///
 /// # Errors
 /// Connecting failed (the request comes back unsent), or the upstream went away or misbehaved after it was sent.
 pub async fn send(
     worker: &WorkerRef,
     slot: &Rc<Slot>,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let place = match slot.circuit().request() {
@@ -150,7 +150,7 @@ pub async fn send(
 async fn send_http1(
     worker: &WorkerRef,
     slot: &Rc<Slot>,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     as_http1(&mut request);
@@ -173,14 +173,16 @@ async fn send_http1(
             return Err(Failed::unsent(gone(slot, error), request));
         }
         connection.signals.ask(*request.method() == Method::HEAD);
-        let asked = pin!(connection.sender.try_send_request(request));
+        let asked = pin!(connection.sender.try_send_request(*request));
         let answer = in_time(&how, asked).await;
         match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
             Ok(response) => return Ok((response, Lease::whole(slot, connection, how.progress))),
             Err(mut refused) => match refused.take_message() {
                 // An idle connection that the upstream closed meanwhile: nothing was sent, so another one may do.
-                Some(unsent) if reused => request = unsent,
-                Some(unsent) => return Err(Failed::unsent(gone(slot, refused.into_error()), unsent)),
+                Some(unsent) if reused => request = Box::new(unsent),
+                Some(unsent) => {
+                    return Err(Failed::unsent(gone(slot, refused.into_error()), Box::new(unsent)));
+                }
                 None => return Err(Failed::sent(slot, refused.into_error(), reused, connection.signals.breach())),
             },
         }
@@ -190,7 +192,7 @@ async fn send_http1(
 async fn send_http2(
     worker: &WorkerRef,
     slot: &Rc<Slot>,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     version::as_http2(&mut request);
@@ -222,13 +224,15 @@ async fn send_http2(
             }
             return Err(Failed::unsent(gone(slot, error), request));
         }
-        let asked = pin!(sender.try_send_request(request));
+        let asked = pin!(sender.try_send_request(*request));
         let answer = in_time(&how, asked).await;
         match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
             Ok(response) => return Ok((response, lease)),
             Err(mut refused) => match refused.take_message() {
-                Some(unsent) if reused => request = unsent,
-                Some(unsent) => return Err(Failed::unsent(gone(slot, refused.into_error()), unsent)),
+                Some(unsent) if reused => request = Box::new(unsent),
+                Some(unsent) => {
+                    return Err(Failed::unsent(gone(slot, refused.into_error()), Box::new(unsent)));
+                }
                 None => return Err(Failed::sent(slot, refused.into_error(), reused, None)),
             },
         }
