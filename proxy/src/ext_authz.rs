@@ -343,9 +343,9 @@ async fn check(
 async fn send(
     worker: &WorkerRef,
     upstreams: Vec<Rc<Slot>>,
-    mut request: Request<RequestBody>,
+    request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Lease), ProxyError> {
-    let mut failed = None;
+    let (mut request, mut failed) = (Box::new(request), None);
     for slot in upstreams {
         match client::send(worker, &slot, request, How::default()).await {
             Ok(answered) => return Ok(answered),

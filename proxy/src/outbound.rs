@@ -364,8 +364,8 @@ impl Side {
 ///
 /// # Errors
 /// There is no service or endpoint, or none of those tried could be reached.
-pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
-    let Exchange { request, token, mut report, plan } = exchange;
+pub async fn forward(side: Rc<Side>, exchange: Box<Exchange>) -> Result<Response<ResponseBody>, Refused> {
+    let Exchange { request, token, mut report, plan } = *exchange;
     let root = side.route(headers::host(&request).unwrap_or_default());
     let view = root.looks_at_requests().then(|| side.view(&request));
     let (route, split) = root.branch(view.as_ref());

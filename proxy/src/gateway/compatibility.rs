@@ -23,7 +23,7 @@ use crate::detect::{self, Beforehand, Detected};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
-use crate::http::layers::{self, Exchange, Refused};
+use crate::http::layers::{self, Exchange, Refused, Why};
 use crate::http::pool::HttpVersion;
 use crate::http::server::{self, Reporting};
 use crate::http::standing::{Head, InProgress};
@@ -125,17 +125,17 @@ impl Side {
     ///
     /// # Errors
     /// A policy refuses the request.
-    pub fn authorize(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
+    pub fn authorize(&self, exchange: &mut Exchange) -> Result<(), Why> {
         let residual = self.residual(&self.worker.snapshot());
         let view = view::of(&exchange.request, SCHEME, self.connection.remote.ip());
         let decision = unasked(&residual, |residual| residual.decide(&view));
         exchange.report.decision(&decision);
         if !lets_in(&decision) {
-            return Err(Refused::denied(exchange));
+            return Err(Why::Denied);
         }
         let head = Head::keep(&exchange.request, residual.headers(), None, self.connection.remote.ip());
         exchange.report.let_in(head);
-        Ok(exchange)
+        Ok(())
     }
 
     /// Why a request that was let in would no longer be.
@@ -169,12 +169,12 @@ impl Side {
 ///
 /// # Errors
 /// No export has the path, or its workload could not be reached or broke off.
-pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
+pub async fn forward(side: Rc<Side>, exchange: Box<Exchange>) -> Result<Response<ResponseBody>, Refused> {
     let snapshot = side.worker.snapshot();
     let Some(found) = find(&snapshot.exports, exchange.request.uri().path()) else {
-        return Err(Refused::unsent(ProxyError::new(ErrorKind::NotExported, "no export has this path"), exchange));
+        return Err(Refused::unsent(ProxyError::new(ErrorKind::NotExported, "no export has this path"), *exchange));
     };
-    let Exchange { mut request, token, mut report, plan } = exchange;
+    let Exchange { mut request, token, mut report, plan } = *exchange;
     let rewritten = found.rewritten.map_or(Ok(()), |path| rewrite(&side, &mut request, &path));
     let service = outbound::balance(found.port, Family::Any);
     let route = side.worker.routes.route(&side.worker, service, snapshot.generation, side.version);

@@ -13,7 +13,7 @@ use meshgate_policy::{Authentication, Decision, Reason};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::Received;
 use crate::http::headers;
-use crate::http::layers::{Exchange, Refused};
+use crate::http::layers::{Exchange, Why};
 use crate::worker::Worker;
 
 /// Characters of a path that a refusal repeats; Envoy's.
@@ -37,8 +37,8 @@ pub fn authenticate(
     authentication: &Authentication,
     generation: u64,
     scheme: &str,
-    mut exchange: Exchange,
-) -> Result<Exchange, Refused> {
+    exchange: &mut Exchange,
+) -> Result<(), Why> {
     authentication.remove_reserved(exchange.request.headers_mut());
     let request = &exchange.request;
     let asked = Asked { method: request.method(), headers: request.headers(), query: request.uri().query() };
@@ -46,14 +46,12 @@ pub fn authenticate(
     let checked = authentication.check(&asked, &keys, &mut worker.tokens.borrow_mut(), generation, SystemTime::now());
     match checked {
         Ok(passed) => {
-            if let Err(error) = change(&passed, &mut exchange.request) {
-                return Err(Refused::unsent(error, exchange));
-            }
+            change(&passed, &mut exchange.request)?;
             if let Some(principal) = passed.token.as_ref().and_then(|token| token.principal()) {
                 exchange.report.request_principal(principal);
             }
             exchange.token = passed.token;
-            Ok(exchange)
+            Ok(())
         }
         Err(refusal) => {
             if let Some(location) = refusal.outdated {
@@ -61,7 +59,7 @@ pub fn authenticate(
             }
             exchange.report.decision(&Decision::refused(Reason::BadToken, None));
             let challenge = challenge(&exchange.request, scheme);
-            Err(Refused::bad_token(BadToken { rejection: refusal.rejection, challenge }, exchange))
+            Err(Why::BadToken(BadToken { rejection: refusal.rejection, challenge }))
         }
     }
 }

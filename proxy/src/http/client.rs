@@ -4,9 +4,11 @@ mod switch;
 mod version;
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Method, Request, Response};
@@ -30,7 +32,7 @@ use crate::http::guard::http1::{Breach, Signals};
 use crate::http::guard::http2::Role;
 use crate::http::headers;
 use crate::http::headers::is_grpc;
-use crate::http::pool::{CheckoutH2, Http1, HttpVersion, Lease, Origin, STREAMS_MAX, Slot};
+use crate::http::pool::{Bell, CheckoutH2, Http1, HttpVersion, Lease, Origin, STREAMS_MAX, Slot};
 use crate::http::retry::Ended;
 use crate::http::server::{HTTP1_BUFFER, HYPER_MAX_HEADERS, STREAM_WINDOW, connection_window};
 use crate::sessions::Session;
@@ -43,7 +45,7 @@ pub struct Failed {
     /// Why.
     pub error: ProxyError,
     /// The request itself, when nothing of it was sent.
-    pub request: Option<Request<RequestBody>>,
+    pub request: Option<Box<Request<RequestBody>>>,
     /// How far it had come.
     pub ended: Ended,
 }
@@ -62,7 +64,7 @@ pub struct How {
 }
 
 impl Failed {
-    fn unsent(error: ProxyError, request: Request<RequestBody>) -> Self {
+    fn unsent(error: ProxyError, request: Box<Request<RequestBody>>) -> Self {
         Self { error, request: Some(request), ended: Ended::Unsent }
     }
 
@@ -120,14 +122,14 @@ fn is_unprocessed(error: &h2::Error) -> bool {
     error.is_remote() && (error.is_go_away() || error.reason() == Some(h2::Reason::REFUSED_STREAM))
 }
 
-/// Sends the request and waits for the head of the answer.
+/// Sends the request and waits for the head of the answer. The request is in a box until it is sent: it is handed on several times.
 ///
 /// # Errors
 /// Connecting failed (the request comes back unsent), or the upstream went away or misbehaved after it was sent.
 pub async fn send(
     worker: &WorkerRef,
     slot: &Rc<Slot>,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let place = match slot.circuit().request() {
@@ -148,7 +150,7 @@ pub async fn send(
 async fn send_http1(
     worker: &WorkerRef,
     slot: &Rc<Slot>,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     as_http1(&mut request);
@@ -171,14 +173,16 @@ async fn send_http1(
             return Err(Failed::unsent(gone(slot, error), request));
         }
         connection.signals.ask(*request.method() == Method::HEAD);
-        let asked = pin!(connection.sender.try_send_request(request));
+        let asked = pin!(connection.sender.try_send_request(*request));
         let answer = in_time(&how, asked).await;
         match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
             Ok(response) => return Ok((response, Lease::whole(slot, connection, how.progress))),
             Err(mut refused) => match refused.take_message() {
                 // An idle connection that the upstream closed meanwhile: nothing was sent, so another one may do.
-                Some(unsent) if reused => request = unsent,
-                Some(unsent) => return Err(Failed::unsent(gone(slot, refused.into_error()), unsent)),
+                Some(unsent) if reused => request = Box::new(unsent),
+                Some(unsent) => {
+                    return Err(Failed::unsent(gone(slot, refused.into_error()), Box::new(unsent)));
+                }
                 None => return Err(Failed::sent(slot, refused.into_error(), reused, connection.signals.breach())),
             },
         }
@@ -188,7 +192,7 @@ async fn send_http1(
 async fn send_http2(
     worker: &WorkerRef,
     slot: &Rc<Slot>,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     version::as_http2(&mut request);
@@ -220,13 +224,15 @@ async fn send_http2(
             }
             return Err(Failed::unsent(gone(slot, error), request));
         }
-        let asked = pin!(sender.try_send_request(request));
+        let asked = pin!(sender.try_send_request(*request));
         let answer = in_time(&how, asked).await;
         match answer.ok_or_else(|| Failed::timed_out(slot, how.within))? {
             Ok(response) => return Ok((response, lease)),
             Err(mut refused) => match refused.take_message() {
-                Some(unsent) if reused => request = unsent,
-                Some(unsent) => return Err(Failed::unsent(gone(slot, refused.into_error()), unsent)),
+                Some(unsent) if reused => request = Box::new(unsent),
+                Some(unsent) => {
+                    return Err(Failed::unsent(gone(slot, refused.into_error()), Box::new(unsent)));
+                }
                 None => return Err(Failed::sent(slot, refused.into_error(), reused, None)),
             },
         }
@@ -267,22 +273,23 @@ type Way<S> = (S, Option<Rc<Session>>);
 async fn connect_http1(worker: &WorkerRef, slot: &Slot, generation: u64) -> Result<Http1, ProxyError> {
     let builder = http1_builder(worker);
     let signals = Rc::<Signals>::default();
+    let bell = Arc::<Bell>::default();
     let _waits = slot.circuit().wait()?;
     let (connected, held) = connect(worker, slot, ClientAlpn::Http1).await?;
     let (sender, session, task) = match connected {
         Connected::Plain(stream) => {
             let io = TokioIo::new(guard::http1::Guarded::answers(stream, Rc::clone(&signals)));
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
-            (sender, None, spawn_local(drive(connection, held)))
+            (sender, None, spawn_local(drive(ringing(&bell, connection), held)))
         }
         Connected::Tls(stream, session) => {
             let io = TokioIo::new(guard::http1::Guarded::answers(stream, Rc::clone(&signals)));
             let (sender, connection) = builder.handshake(io).await.map_err(|e| gone(slot, e))?;
-            let task = spawn_local(drive_while(Rc::clone(&session), connection, held));
+            let task = spawn_local(drive_while(Rc::clone(&session), ringing(&bell, connection), held));
             (sender, Some(session), task)
         }
     };
-    Ok(slot.connected(sender, signals, Origin::new(generation, session), task.abort_handle()))
+    Ok(slot.connected(sender, signals, Origin::new(generation, session), task.abort_handle(), bell))
 }
 
 /// `None` where there is an application without HTTP/2.
@@ -357,6 +364,12 @@ async fn connect(worker: &WorkerRef, slot: &Slot, alpn: ClientAlpn) -> Result<(C
     let circuit = slot.circuit();
     let held = circuit.connection()?;
     circuit.offered(connect::connect(worker, slot.upstream(), alpn).await).map(|connected| (connected, held))
+}
+
+/// A connection that is woken by its bell.
+fn ringing<F: Future + Unpin>(bell: &Arc<Bell>, mut connection: F) -> impl Future<Output = F::Output> + use<F> {
+    let bell = Arc::clone(bell);
+    poll_fn(move |cx| bell.poll(Pin::new(&mut connection), cx))
 }
 
 /// Owns an upstream connection until it ends. How it ended is told to the request that used it; what is left is a matter for

@@ -34,7 +34,7 @@ pub async fn forward(
     request: Request<Received>,
     mut report: Report,
 ) -> Result<Response<ResponseBody>, Refused> {
-    let coming = request.version() != Version::HTTP_2 && !expect::may_wait(request.headers());
+    let http2 = request.version() == Version::HTTP_2;
     let (mut tries, mut next) = Tries::begin(worker, candidates, terms, request, report.standing());
     let (mut answered, mut failed, mut unread) = (None::<Box<Answer>>, None::<ProxyError>, None::<Incoming>);
     while let Some(Turn { candidate, request, mut how }) = next {
@@ -81,7 +81,8 @@ pub async fn forward(
                 attempt.went(Outcome::Failed(error.kind));
                 failed = Some(error);
                 let next = tries.next(ended, &candidate, &mut request);
-                unread = request.filter(|_| coming).and_then(|request| request.into_body().into_rest());
+                let unsent = request.filter(|request| !http2 && !expect::may_wait(request.headers()));
+                unread = unsent.and_then(|request| request.into_body().into_rest());
                 next
             }
         };

@@ -154,8 +154,8 @@ pub fn prepare_http1<B: Body>(request: &mut Request<B>) {
     if rarely_has_body && !request.body().is_end_stream() && request.body().size_hint().exact().is_none() {
         request.headers_mut().insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    if request.uri().authority().is_none() {
-        request.headers_mut().entry(header::HOST).or_insert(HeaderValue::from_static(""));
+    if request.uri().authority().is_none() && !request.headers().contains_key(header::HOST) {
+        request.headers_mut().insert(header::HOST, HeaderValue::from_static(""));
     }
 }
 

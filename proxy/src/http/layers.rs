@@ -1,16 +1,16 @@
 //! What a request goes through, in reading order. Each layer is a function one can read; the stacks are written out in
 //! [`inbound()`] and [`outbound()`].
 //!
-//! The future of the last layer is in a box: every layer, and the library around them, moves what it is given on, and thousands
-//! of bytes of it would show in a profile.
+//! An exchange is in a box, and so is the future of the last layer: every layer, and the library around them, moves what it is given
+//! on, and thousands of bytes of it would show in a profile. What a layer hands on is that box ([`Coming`]), so that a layer that only
+//! looks costs nothing when the answer is waited for.
 
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::FutureExt;
-use futures_util::future::{Either, Ready, Then, ready};
+use futures_util::future::ready;
 use http::{Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -57,40 +57,44 @@ pub struct Refused {
     unread: Option<Incoming>,
 }
 
+/// Why an exchange ends without an upstream's answer.
 #[derive(Debug)]
-enum Why {
+pub enum Why {
+    /// A policy said no.
     Denied,
+    /// A provider said no.
     Answered(Box<Refusal>),
+    /// Its token is not a good one.
     BadToken(BadToken),
+    /// It failed.
     Failed(ProxyError),
     /// As `Failed`; the caller is to hear how far it came.
     Unserved(ProxyError, Unserved),
+    /// A new configuration ends it.
     Withdrawn,
 }
 
+impl From<ProxyError> for Why {
+    fn from(error: ProxyError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Refused {
+    /// It ended before anything was sent upstream.
+    pub fn unsent(why: impl Into<Why>, exchange: Exchange) -> Self {
+        let (report, unread) = exchange.abandon();
+        Self { why: why.into(), report, unread }
+    }
+
     /// A policy said no.
     pub fn denied(exchange: Exchange) -> Self {
-        let (report, unread) = exchange.abandon();
-        Self { why: Why::Denied, report, unread }
+        Self::unsent(Why::Denied, exchange)
     }
 
     /// A provider said no.
     pub fn answered(refusal: Refusal, exchange: Exchange) -> Self {
-        let (report, unread) = exchange.abandon();
-        Self { why: Why::Answered(Box::new(refusal)), report, unread }
-    }
-
-    /// Its token is not a good one.
-    pub fn bad_token(why: BadToken, exchange: Exchange) -> Self {
-        let (report, unread) = exchange.abandon();
-        Self { why: Why::BadToken(why), report, unread }
-    }
-
-    /// It ended before anything was sent upstream.
-    pub fn unsent(error: ProxyError, exchange: Exchange) -> Self {
-        let (report, unread) = exchange.abandon();
-        Self { why: Why::Failed(error), report, unread }
+        Self::unsent(Why::Answered(Box::new(refusal)), exchange)
     }
 
     /// It had to end before it had an answer.
@@ -139,55 +143,57 @@ impl Exchange {
 pub fn inbound(
     worker: &WorkerRef,
     side: &Rc<inbound::Side>,
-) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static {
+) -> impl Service<Box<Exchange>, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static {
     let (worker, ask) = (Rc::clone(worker), Rc::clone(side));
     let (zeroth, first, second, last) = (Rc::clone(side), Rc::clone(side), Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| {
+        .layer(CheckLayer(move |exchange: &mut Exchange| {
             sanitise(&worker, Some(zeroth.forwarded()), &worker.shared.bootstrap.http.upgrades, exchange)
         }))
         .layer(CheckLayer(admit))
         .layer_fn(move |inner| Ask { side: Rc::clone(&ask), inner })
-        .layer(CheckLayer(move |exchange| first.authenticate(exchange)))
-        .layer(CheckLayer(move |exchange| second.authorize(exchange)))
-        .service_fn(move |exchange| Box::pin(inbound::forward(Rc::clone(&last), exchange)))
+        .layer(CheckLayer(move |exchange: &mut Exchange| first.authenticate(exchange)))
+        .layer(CheckLayer(move |exchange: &mut Exchange| second.authorize(exchange)))
+        .service_fn(move |exchange| -> Coming { Box::pin(inbound::forward(Rc::clone(&last), exchange)) })
 }
 
 /// From the application: made sound, routed, balanced and forwarded.
 pub fn outbound(
     worker: &WorkerRef,
     side: &Rc<outbound::Side>,
-) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static {
+) -> impl Service<Box<Exchange>, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static {
     let (worker, last) = (Rc::clone(worker), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| sanitise(&worker, None, &worker.shared.bootstrap.http.upgrades, exchange)))
+        .layer(CheckLayer(move |exchange: &mut Exchange| {
+            sanitise(&worker, None, &worker.shared.bootstrap.http.upgrades, exchange)
+        }))
         .layer(CheckLayer(admit))
-        .service_fn(move |exchange| Box::pin(outbound::forward(Rc::clone(&last), exchange)))
+        .service_fn(move |exchange| -> Coming { Box::pin(outbound::forward(Rc::clone(&last), exchange)) })
 }
 
 /// Through a gateway without a tunnel: made sound, judged, found by its path and forwarded.
 pub fn compatibility(
     worker: &WorkerRef,
     side: &Rc<compatibility::Side>,
-) -> impl Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static {
+) -> impl Service<Box<Exchange>, Response = Response<ResponseBody>, Error = Closed> + Clone + 'static {
     let (worker, first, last) = (Rc::clone(worker), Rc::clone(side), Rc::clone(side));
     ServiceBuilder::new()
         .layer_fn(Answer)
-        .layer(CheckLayer(move |exchange| sanitise(&worker, None, &[], exchange)))
+        .layer(CheckLayer(move |exchange: &mut Exchange| sanitise(&worker, None, &[], exchange)))
         .layer(CheckLayer(admit))
-        .layer(CheckLayer(move |exchange| first.authorize(exchange)))
-        .service_fn(move |exchange| Box::pin(compatibility::forward(Rc::clone(&last), exchange)))
+        .layer(CheckLayer(move |exchange: &mut Exchange| first.authorize(exchange)))
+        .service_fn(move |exchange| -> Coming { Box::pin(compatibility::forward(Rc::clone(&last), exchange)) })
 }
 
 /// Lets in as many requests as there may be at once. Who comes when it is full hears so at once: waiting for a turn would only
 /// make those late that are in.
-fn admit(exchange: Exchange) -> Result<Exchange, Refused> {
+fn admit(exchange: &mut Exchange) -> Result<(), Why> {
     if exchange.report.is_admitted() {
-        return Ok(exchange);
+        return Ok(());
     }
-    Err(Refused::unsent(ProxyError::new(ErrorKind::Overflow, "limits.requestsInFlight reached"), exchange))
+    Err(ProxyError::new(ErrorKind::Overflow, "limits.requestsInFlight reached").into())
 }
 
 /// Makes the request fit to be judged and forwarded, and puts it into the report as it then is; `forwarded` is what the
@@ -197,8 +203,8 @@ fn sanitise(
     worker: &Worker,
     forwarded: Option<&Forwarded>,
     upgrades: &[String],
-    mut exchange: Exchange,
-) -> Result<Exchange, Refused> {
+    exchange: &mut Exchange,
+) -> Result<(), Why> {
     let bootstrap = &worker.shared.bootstrap;
     let (level, received) = (bootstrap.authorization.path_normalization, forwarded.map(Forwarded::received));
     // Before all that is the hop's own is gone.
@@ -218,50 +224,63 @@ fn sanitise(
     exchange.report.request(&exchange.request);
     // Over HTTP/1 it does not come this far. Crumbs of a cookie are one by now; their bytes had a bound of their own.
     if fields > bootstrap.limits.request_headers {
-        let error = ProxyError::new(ErrorKind::HeadTooLarge, format!("{fields} header fields"));
-        return Err(Refused::unsent(error, exchange));
+        return Err(ProxyError::new(ErrorKind::HeadTooLarge, format!("{fields} header fields")).into());
     }
-    let result = sane.and_then(|()| expect::sanitise(&mut exchange.request)).and(upgrade).map(|upgrade| {
-        if let Some(protocol) = upgrade {
-            upgrade::write(exchange.request.headers_mut(), &protocol);
-            exchange.report.asks_to_upgrade(protocol);
-        }
-    });
-    match result {
-        Ok(()) => Ok(exchange),
-        Err(error) => Err(Refused::unsent(error, exchange)),
+    sane?;
+    expect::sanitise(&mut exchange.request)?;
+    if let Some(protocol) = upgrade? {
+        upgrade::write(exchange.request.headers_mut(), &protocol);
+        exchange.report.asks_to_upgrade(protocol);
     }
+    Ok(())
 }
+
+/// An answer to come.
+pub type Coming = Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Refused>>>>;
 
 /// Whatever happened, the caller gets an answer, or sees the connection end.
 #[derive(Debug, Clone)]
 struct Answer<S>(S);
 
-impl<S> Service<Exchange> for Answer<S>
+impl<S> Service<Box<Exchange>> for Answer<S>
 where
-    S: Service<Exchange, Response = Response<ResponseBody>, Error = Refused>,
+    S: Service<Box<Exchange>, Response = Response<ResponseBody>, Error = Refused, Future = Coming>,
 {
     type Response = Response<ResponseBody>;
     type Error = Closed;
-    type Future = Then<S::Future, Answering, fn(Result<Response<ResponseBody>, Refused>) -> Answering>;
+    type Future = Answering;
 
     /// Always: the layers never wait outside of a call, where waiting is bounded and reported.
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, exchange: Exchange) -> Self::Future {
-        self.0.call(exchange).then(|result| match result {
-            Ok(response) => Either::Left(ready(Ok(response))),
-            Err(refused) => Either::Right(Box::pin(refuse(refused))),
-        })
+    fn call(&mut self, exchange: Box<Exchange>) -> Answering {
+        Answering::Coming(self.0.call(exchange))
     }
 }
 
-type Answering = Either<
-    Ready<Result<Response<ResponseBody>, Closed>>,
-    Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Closed>>>>,
->;
+/// An answer to come, or the one that says why there is none.
+enum Answering {
+    Coming(Coming),
+    Refusing(Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Closed>>>>),
+}
+
+impl Future for Answering {
+    type Output = Result<Response<ResponseBody>, Closed>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match &mut *self {
+                Self::Coming(coming) => match std::task::ready!(coming.as_mut().poll(cx)) {
+                    Ok(response) => return Poll::Ready(Ok(response)),
+                    Err(refused) => *self = Self::Refusing(Box::pin(refuse(refused))),
+                },
+                Self::Refusing(answer) => return answer.as_mut().poll(cx),
+            }
+        }
+    }
+}
 
 /// The answer to a request that gets none from an upstream.
 pub(super) async fn refuse(refused: Refused) -> Result<Response<ResponseBody>, Closed> {
@@ -298,29 +317,29 @@ struct Ask<S> {
     inner: S,
 }
 
-impl<S> Service<Exchange> for Ask<S>
+impl<S> Service<Box<Exchange>> for Ask<S>
 where
-    S: Service<Exchange, Response = Response<ResponseBody>, Error = Refused> + Clone + 'static,
+    S: Service<Box<Exchange>, Response = Response<ResponseBody>, Error = Refused, Future = Coming> + Clone + 'static,
 {
     type Response = Response<ResponseBody>;
     type Error = Refused;
-    type Future = Either<S::Future, Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Refused>>>>>;
+    type Future = Coming;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refused>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut exchange: Exchange) -> Self::Future {
+    fn call(&mut self, mut exchange: Box<Exchange>) -> Coming {
         let Some(question) = self.side.question(&mut exchange) else {
-            return Either::Left(self.inner.call(exchange));
+            return self.inner.call(exchange);
         };
         let (side, mut inner) = (Rc::clone(&self.side), self.inner.clone());
-        Either::Right(Box::pin(async move {
-            let (exchange, added) = side.ask(question, exchange).await?;
-            let mut response = inner.call(exchange).await?;
+        Box::pin(async move {
+            let (exchange, added) = side.ask(question, *exchange).await?;
+            let mut response = inner.call(Box::new(exchange)).await?;
             ext_authz::change(&added, response.headers_mut());
             Ok(response)
-        }))
+        })
     }
 }
 
@@ -342,23 +361,23 @@ struct Check<F, S> {
     inner: S,
 }
 
-impl<F, S> Service<Exchange> for Check<F, S>
+impl<F, S> Service<Box<Exchange>> for Check<F, S>
 where
-    F: Fn(Exchange) -> Result<Exchange, Refused>,
-    S: Service<Exchange, Error = Refused>,
+    F: Fn(&mut Exchange) -> Result<(), Why>,
+    S: Service<Box<Exchange>, Response = Response<ResponseBody>, Error = Refused, Future = Coming>,
 {
-    type Response = S::Response;
+    type Response = Response<ResponseBody>;
     type Error = Refused;
-    type Future = Either<S::Future, Ready<Result<S::Response, Refused>>>;
+    type Future = Coming;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Refused>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, exchange: Exchange) -> Self::Future {
-        match (self.check)(exchange) {
-            Ok(exchange) => Either::Left(self.inner.call(exchange)),
-            Err(refused) => Either::Right(ready(Err(refused))),
+    fn call(&mut self, mut exchange: Box<Exchange>) -> Coming {
+        match (self.check)(&mut exchange) {
+            Ok(()) => self.inner.call(exchange),
+            Err(why) => Box::pin(ready(Err(Refused::unsent(why, *exchange)))),
         }
     }
 }
@@ -368,20 +387,18 @@ mod tests {
     use super::*;
 
     /// Bytes of the future of a stack of layers, which is made of the two.
-    fn size_of_future<A, B, S: Service<Exchange>>(_: fn(A, B) -> S) -> usize {
+    fn size_of_future<A, B, S: Service<Box<Exchange>>>(_: fn(A, B) -> S) -> usize {
         size_of::<S::Future>()
     }
 
     #[test]
     fn what_is_moved_for_each_request_is_small() {
-        // An answer, which is moved anyway, and a little around it.
-        let answer = size_of::<Response<ResponseBody>>();
         for (stack, size) in [
             ("inbound", size_of_future(inbound)),
             ("outbound", size_of_future(outbound)),
             ("compatibility", size_of_future(compatibility)),
         ] {
-            assert!(size <= answer + 128, "{stack}: {size} bytes, an answer has {answer}");
+            assert!(size <= 32, "{stack}: {size} bytes");
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::http::body::RequestBody;
 use crate::http::guard::http1::Signals;
 use crate::tunnel::{Far, HBONE_PORT};
 
-pub use exclusive::{Http1, Origin};
+pub use exclusive::{Bell, Http1, Origin};
 pub use lease::{Footing, Io, Lease, Switched};
 
 /// Idle connections kept per slot and worker; a burst beyond it closes its connections as it ends.
@@ -315,15 +315,16 @@ impl Slot {
         None
     }
 
-    /// A new HTTP/1.1 connection, about to carry its first request; `task` drives it.
+    /// A new HTTP/1.1 connection, about to carry its first request; `task` drives it, and `bell` wakes that.
     pub fn connected(
         &self,
         sender: http1::SendRequest<RequestBody>,
         signals: Rc<Signals>,
         origin: Origin,
         task: AbortHandle,
+        bell: Arc<Bell>,
     ) -> Http1 {
-        Http1 { sender, signals, origin, retires: self.retires(), task, busy: true }
+        Http1 { sender, signals, origin, retires: self.retires(), task, bell, busy: true }
     }
 
     /// Until when a connection made now takes requests.

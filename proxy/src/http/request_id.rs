@@ -4,13 +4,15 @@
 //! none, or none that can stand in a log, it gets a random UUID (RFC 9562, version 4). It is a name and no secret: nothing may be
 //! decided by it.
 
-use http::header::{HeaderMap, HeaderValue};
+use http::header::{Entry, HeaderMap, HeaderValue};
 
 use super::headers::REQUEST_ID;
 use crate::random::Random;
 
 /// Bytes of the longest identifier that is passed on; those of tracing systems have at most 128.
 const LONGEST: usize = 128;
+
+const DASH: u64 = b'-' as u64;
 
 /// Makes identifiers, on one worker.
 #[derive(Debug, Default)]
@@ -19,31 +21,53 @@ pub struct RequestIds(Random);
 impl RequestIds {
     /// Gives a request an identifier that has no usable one.
     pub fn ensure(&self, headers: &mut HeaderMap) {
-        let mut lines = headers.get_all(&REQUEST_ID).iter();
-        if lines.next().is_some_and(is_usable) && lines.next().is_none() {
-            return;
+        let entry = headers.entry(&REQUEST_ID);
+        if let Entry::Occupied(lines) = &entry {
+            let mut lines = lines.iter();
+            if lines.next().is_some_and(is_usable) && lines.next().is_none() {
+                return;
+            }
         }
         // Made of hexadecimal digits, so it can stand in a header.
-        if let Ok(id) = HeaderValue::from_bytes(&self.uuid()) {
-            headers.insert(&REQUEST_ID, id);
+        let Ok(id) = HeaderValue::from_bytes(&self.uuid()) else { return };
+        match entry {
+            Entry::Occupied(mut lines) => drop(lines.insert(id)),
+            Entry::Vacant(none) => drop(none.insert(id)),
         }
     }
 
     fn uuid(&self) -> [u8; 36] {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let bits = u128::from(self.0.next()) << 64 | u128::from(self.0.next());
         // The version, 4, and the variant, binary 10.
-        let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-        let mut text = [b'-'; 36];
-        let mut left = 128;
-        for (at, character) in text.iter_mut().enumerate() {
-            if !matches!(at, 8 | 13 | 18 | 23) {
-                left -= 4;
-                *character = DIGITS.get((bits >> left & 15) as usize).copied().unwrap_or(b'0');
-            }
+        let upper = self.0.next() & !0xf000 | 0x4000;
+        let lower = self.0.next() & !(0x3 << 62) | 0x2 << 62;
+        let (first, second) = (hexadecimal((upper >> 32) as u32), hexadecimal(upper as u32));
+        let (third, fourth) = (hexadecimal((lower >> 32) as u32), hexadecimal(lower as u32));
+        // 8-4-4-4-12 characters, of which eight at a time are put together: one by one they would show in a profile.
+        let text = [
+            first,
+            DASH << 56 | second >> 32 << 24 | DASH << 16 | second >> 16 & 0xffff,
+            second << 48 | DASH << 40 | third >> 32 << 8 | DASH,
+            third << 32 | fourth >> 32,
+            fourth << 32,
+        ];
+        let mut uuid = [0; 36];
+        for (character, one) in uuid.iter_mut().zip(text.map(u64::to_be_bytes).as_flattened()) {
+            *character = *one;
         }
-        text
+        uuid
     }
+}
+
+/// The digits of a number, as eight characters from the upper end.
+fn hexadecimal(number: u32) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let apart = u64::from(number);
+    let apart = (apart | apart << 16) & 0x0000_ffff_0000_ffff;
+    let apart = (apart | apart << 8) & 0x00ff_00ff_00ff_00ff;
+    let apart = (apart | apart << 4) & (EACH * 0xf);
+    // Ten and six are sixteen: what overflows into the upper half of its byte is a letter. Between 9 and a are 0x27 others.
+    let letters = (apart + EACH * 6) >> 4 & EACH;
+    apart + EACH * 0x30 + letters * 0x27
 }
 
 fn is_usable(value: &HeaderValue) -> bool {
@@ -75,6 +99,13 @@ mod tests {
         }
         for lines in [&[][..], &[""], &["a b"], &["a", "a"], &["\u{e9}"], &[&format!("{longest}x")]] {
             assert_eq!(after(lines).len(), 36, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn digits_are_those_of_the_number() {
+        for number in [0, 0x0123_4567, 0x89ab_cdef, 0xdead_beef, u32::MAX] {
+            assert_eq!(hexadecimal(number).to_be_bytes().as_slice(), format!("{number:08x}").as_bytes());
         }
     }
 

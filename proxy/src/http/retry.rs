@@ -139,7 +139,7 @@ pub struct Turn {
     /// Whom to try.
     pub candidate: Rc<Candidate>,
     /// What to send.
-    pub request: Request<RequestBody>,
+    pub request: Box<Request<RequestBody>>,
     /// And how.
     pub how: How,
 }
@@ -198,7 +198,7 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
         let kept = keep.then(|| Kept::new(&parts, tee));
         let waits =
             progress.is_some() && parts.version != Version::HTTP_2 && parts.headers.contains_key(header::EXPECT);
-        let mut request = Request::from_parts(parts, body);
+        let mut request = Box::new(Request::from_parts(parts, body));
         if waits {
             let held = Held::until_told(&mut request, worker.shared.bootstrap.http.expect_continue);
             request.body_mut().hold(held);
@@ -227,7 +227,7 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
         &mut self,
         ended: Ended,
         tried: &Rc<Candidate>,
-        unsent: &mut Option<Request<RequestBody>>,
+        unsent: &mut Option<Box<Request<RequestBody>>>,
     ) -> Option<Turn> {
         self.unserved = worst(self.unserved, ended);
         self.again.ended(if matches!(ended, Ended::Answered(_)) { "answered" } else { "failed" });
@@ -256,7 +256,7 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
             None => {
                 let (request, progress) = self.kept.as_ref()?.request(self.standing.as_ref());
                 self.how.progress = progress;
-                request
+                Box::new(request)
             }
         };
         self.again.reason = Some(ended.reason());
@@ -279,7 +279,7 @@ impl<'a, I: Iterator<Item = Rc<Candidate>>> Tries<'a, I> {
         self.refused
     }
 
-    fn turn(&mut self, candidate: Rc<Candidate>, mut request: Request<RequestBody>) -> Turn {
+    fn turn(&mut self, candidate: Rc<Candidate>, mut request: Box<Request<RequestBody>>) -> Turn {
         self.made += 1;
         *request.version_mut() = match candidate.slot().upstream().version {
             HttpVersion::Http1 => Version::HTTP_11,

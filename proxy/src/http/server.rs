@@ -115,7 +115,7 @@ pub async fn serve<I, S>(
     onward: impl Fn(&InProgress) -> Onward,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + 'static,
-    S: Service<Exchange, Response = Response<ResponseBody>, Error = Closed> + Clone + Unpin + 'static,
+    S: Service<Box<Exchange>, Response = Response<ResponseBody>, Error = Closed> + Clone + Unpin + 'static,
 {
     let switch = Rc::<Switch>::default();
     let activity = Activity::new(&switch, &reporting.place);
@@ -129,7 +129,7 @@ pub async fn serve<I, S>(
             // The layers are always ready: waiting happens in the call, where it is bounded and reported.
             let version = request.version();
             let request = request.map(|body| Received::new(body, version, activity.body()));
-            layers.clone().call(Exchange { request, token: None, report, plan: None })
+            layers.clone().call(Box::new(Exchange { request, token: None, report, plan: None }))
         }
     };
     if protocol == Protocol::Http2 {

@@ -19,7 +19,7 @@ use crate::http::authentication::authenticate;
 use crate::http::body::ResponseBody;
 use crate::http::forward::forward as forward_http;
 use crate::http::forwarded::Forwarded;
-use crate::http::layers::{self, Exchange, Refused};
+use crate::http::layers::{self, Exchange, Refused, Why};
 use crate::http::retry::Terms;
 use crate::http::server::{self, Onward, Reporting};
 use crate::http::standing::{Head, InProgress};
@@ -205,10 +205,10 @@ impl Side {
     ///
     /// # Errors
     /// A token is there and not good.
-    pub fn authenticate(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
+    pub fn authenticate(&self, exchange: &mut Exchange) -> Result<(), Why> {
         let plan = exchange.plan.clone().unwrap_or_else(|| self.plan());
         match &plan.authentication {
-            None => Ok(exchange),
+            None => Ok(()),
             Some(rules) => {
                 exchange.request.body_mut().reserve(rules);
                 authenticate(&self.worker, rules, plan.generation, self.scheme(), exchange)
@@ -220,14 +220,14 @@ impl Side {
     ///
     /// # Errors
     /// A policy, or the mTLS mode, refuses the request.
-    pub fn authorize(&self, mut exchange: Exchange) -> Result<Exchange, Refused> {
+    pub fn authorize(&self, exchange: &mut Exchange) -> Result<(), Why> {
         let plan = exchange.plan.take().unwrap_or_else(|| self.plan());
         if let Some(why) = self.untrusted() {
-            return Err(Refused::unsent(ProxyError::new(ErrorKind::DownstreamTls, why), exchange));
+            return Err(ProxyError::new(ErrorKind::DownstreamTls, why).into());
         }
         if !plan.admitted {
-            let error = ProxyError::new(ErrorKind::DownstreamTls, "mutual TLS has become mandatory on this port");
-            return Err(Refused::unsent(error, exchange));
+            let why = "mutual TLS has become mandatory on this port";
+            return Err(ProxyError::new(ErrorKind::DownstreamTls, why).into());
         }
         let view = self.view(&exchange.request, exchange.token.as_deref());
         let decision = plan.residual.decide(&view);
@@ -237,12 +237,12 @@ impl Side {
                 let (names, remote_ip) = (plan.residual.headers(), view.remote_ip);
                 let token = exchange.token.clone();
                 exchange.report.let_in(Head::keep(&exchange.request, names, token, remote_ip));
-                Ok(exchange)
+                Ok(())
             }
             Verdict::Deny => {
                 let facts = || self.facts(&self.worker.snapshot());
                 exchange.report.nearest(|| plan.residual.nearest(&decision, &facts(), Some(&view)));
-                Err(Refused::denied(exchange))
+                Err(Why::Denied)
             }
         }
     }
@@ -275,9 +275,9 @@ impl Side {
 ///
 /// # Errors
 /// The application could not be reached or broke off.
-pub async fn forward(side: Rc<Side>, exchange: Exchange) -> Result<Response<ResponseBody>, Refused> {
+pub async fn forward(side: Rc<Side>, exchange: Box<Exchange>) -> Result<Response<ResponseBody>, Refused> {
     let application = Rc::clone(&side.application);
-    let (mut request, report) = (exchange.request, exchange.report);
+    let Exchange { mut request, report, .. } = *exchange;
     side.forwarded.tell_address(request.headers_mut());
     // Who has shown a certificate calls for others; to anybody else our errors are answers.
     let terms = Terms { tells: side.peer.id.is_some(), ..Terms::default() };

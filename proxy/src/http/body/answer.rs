@@ -88,7 +88,10 @@ impl Body for ResponseBody {
             }
         }
         let mut frame = match &mut this.source {
-            Source::Upstream { inner, http2, .. } => std::task::ready!(poll_whole(inner, *http2, cx)),
+            Source::Upstream { inner, http2, held } => std::task::ready!(match held {
+                Some(held) => held.lease.take(inner, |inner| poll_whole(inner, *http2, cx)),
+                None => poll_whole(inner, *http2, cx),
+            }),
             Source::Local(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
         };
         sanitise(&mut frame);

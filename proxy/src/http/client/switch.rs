@@ -24,7 +24,7 @@ use crate::worker::WorkerRef;
 pub(super) async fn send(
     worker: &WorkerRef,
     slot: &Rc<Slot>,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let connecting = async {
@@ -47,7 +47,7 @@ async fn over<I: AsyncRead + AsyncWrite + Unpin + 'static>(
     slot: &Rc<Slot>,
     stream: I,
     footing: Footing,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
     how: How,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let signals = Rc::<Signals>::default();
@@ -61,7 +61,7 @@ async fn over<I: AsyncRead + AsyncWrite + Unpin + 'static>(
     headers::prepare_http1(&mut request);
     signals.ask(false);
     let answer = {
-        let asked = pin!(sender.try_send_request(request));
+        let asked = pin!(sender.try_send_request(*request));
         let mut asked = pin!(in_time(&how, asked));
         let both = poll_fn(|cx| {
             if over.is_none()
@@ -96,7 +96,7 @@ async fn over<I: AsyncRead + AsyncWrite + Unpin + 'static>(
             Ok((response, Lease::alone(sender)))
         }
         Err(mut refused) => match refused.take_message() {
-            Some(unsent) => Err(Failed::unsent(gone(slot, refused.into_error()), unsent)),
+            Some(unsent) => Err(Failed::unsent(gone(slot, refused.into_error()), Box::new(unsent))),
             None => Err(Failed::sent(slot, refused.into_error(), false, signals.breach())),
         },
     }

@@ -252,11 +252,11 @@ impl Proxy {
         let reporting = Rc::new(Reporting { prefix: Vec::new(), counters, place });
         tokio::task::spawn_local(async move {
             let own = Rc::clone(&worker);
-            let service = tower::service_fn(move |mut exchange: Exchange| {
+            let service = tower::service_fn(move |mut exchange: Box<Exchange>| {
                 let (worker, candidates, terms) = (Rc::clone(&own), candidates.clone(), Rc::clone(&terms));
                 async move {
                     exchange.report.request(&exchange.request);
-                    let Exchange { request, report, .. } = exchange;
+                    let Exchange { request, report, .. } = *exchange;
                     match forward(&worker, candidates.into_iter(), &terms, request, report).await {
                         Ok(response) => Ok(response),
                         Err(refused) => layers::refuse(refused).await,

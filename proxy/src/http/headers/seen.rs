@@ -24,17 +24,18 @@ pub(super) struct Seen {
 impl Seen {
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let mut seen = Self::default();
-        for name in headers.keys() {
+        // Line by line: what stands in two is seen twice.
+        for (name, _) in headers {
             if *name == header::HOST {
-                seen.hosts = headers.get_all(header::HOST).iter().count();
+                seen.hosts += 1;
             } else if *name == header::COOKIE {
                 seen.cookies = true;
             } else if *name == header::CONNECTION {
                 seen.connection = true;
             } else if *name == header::CONTENT_LENGTH {
-                seen.content_lengths = headers.get_all(header::CONTENT_LENGTH).iter().count();
+                seen.content_lengths += 1;
             } else if *name == header::TRANSFER_ENCODING {
-                seen.transfer_encodings = headers.get_all(header::TRANSFER_ENCODING).iter().count();
+                seen.transfer_encodings += 1;
             } else if *name == header::TE {
                 seen.te = true;
             } else if *name == header::UPGRADE
@@ -89,7 +90,10 @@ fn remove_named_in_connection(headers: &mut HeaderMap) {
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .map(<[u8]>::trim_ascii)
+        // What most answers over HTTP/1 say. The field of that name goes anyway.
+        .filter(|name| !name.eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| {
             let kept = [header::HOST, header::CONTENT_LENGTH, header::AUTHORIZATION, header::COOKIE, header::TE];
             !kept.contains(name) && *name != FORWARDED_FOR

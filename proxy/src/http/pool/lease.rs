@@ -4,6 +4,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -104,6 +105,14 @@ impl Lease {
     #[must_use]
     pub fn counted(self, request: Use) -> Self {
         Self { request: Some(request), ..self }
+    }
+
+    /// Takes a part of its answer.
+    pub fn take<T>(&self, body: &mut Incoming, take: impl FnOnce(&mut Incoming) -> T) -> T {
+        match &self.kind {
+            Kind::Whole { connection, .. } => connection.bell.take(body, take),
+            _ => take(body),
+        }
     }
 
     /// Gives the connection back for the next request. A connection whose request is still going up is closed instead: what

@@ -71,7 +71,7 @@ impl Caller {
             let facts = report::source_facts(&worker, None, &Security::Plaintext);
             let (counters, place) = (Rc::new(RequestCounters::new(facts)), Place::testing());
             let reporting = Rc::new(Reporting { prefix: Vec::new(), counters, place });
-            let service = tower::service_fn(move |exchange: Exchange| {
+            let service = tower::service_fn(move |exchange: Box<Exchange>| {
                 let left = Rc::clone(&left);
                 async move {
                     let (head, body) = exchange.request.into_parts();
