@@ -195,16 +195,15 @@ mod tests {
     use super::*;
     use crate::{inbound, outbound};
 
-    fn size_of_task<'a, L: 'a, F: Future<Output = ()>>(
-        _: impl FnOnce(&'a WorkerRef, TcpStream, Connection, &'a L) -> F,
-    ) -> usize {
+    fn size_of_task<L, F: Future<Output = ()>>(_: impl FnOnce(WorkerRef, TcpStream, Connection, Rc<L>) -> F) -> usize {
         size_of::<Served<F>>()
     }
 
-    /// It is what a resting connection mostly consists of; a tenth more than what it is today.
+    /// It is most of what a resting connection consists of that is ours. With what tokio puts around it, about 110 bytes, and rounded up by
+    /// the allocator it comes to 1,536 and 1,280.
     #[test]
     fn the_task_of_a_connection_is_small() {
-        let tasks = [size_of_task(inbound::serve), size_of_task(outbound::serve)];
-        assert!(tasks.iter().all(|size| *size <= 1), "{tasks:?}");
+        let (inbound, outbound) = (size_of_task(inbound::serve), size_of_task(outbound::serve));
+        assert!(inbound <= 1408 && outbound <= 1168, "{inbound}, {outbound}");
     }
 }

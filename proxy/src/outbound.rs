@@ -206,9 +206,9 @@ struct Last {
 }
 
 /// Serves an accepted connection to its end.
-pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connection, listener: &OutboundListener) {
+pub async fn serve(worker: WorkerRef, stream: TcpStream, mut connection: Connection, listener: Rc<OutboundListener>) {
     // In a box of its own: what it takes to get this far is gone while it is served.
-    let opening = Box::pin(open(worker, stream, &mut connection, listener));
+    let opening = Box::pin(open(&worker, stream, &mut connection, &listener));
     match opening.await {
         Ok(None) => {}
         Ok(Some(Opened { side, protocol: Protocol::Tcp, stream })) => {
@@ -216,11 +216,11 @@ pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connec
             Box::pin(side.run_tcp(stream)).await;
         }
         Ok(Some(Opened { side, protocol, stream })) => {
-            let layers = layers::outbound(worker, &side);
+            let layers = layers::outbound(&worker, &side);
             // No policy is asked on this side.
-            server::serve(worker, stream, protocol, &side.reporting, layers, |_| server::Onward::GoOn).await;
+            server::serve(&worker, stream, protocol, &side.reporting, layers, |_| server::Onward::GoOn).await;
         }
-        Err(error) => report::connection_refused(worker, Direction::Outbound, &connection, &error),
+        Err(error) => report::connection_refused(&worker, Direction::Outbound, &connection, &error),
     }
 }
 
