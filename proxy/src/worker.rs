@@ -40,7 +40,8 @@ use crate::turns::Turns;
 /// Between two looks, at the end, at whether other workers have connections left.
 const OTHERS: Duration = Duration::from_millis(20);
 
-/// Looks at spare upstream connections in the time that they are kept: what one was used at is known as well as that.
+/// As many looks at spare upstream connections in the time that they are kept. When one was last used is known to a look, so it may go
+/// that much sooner.
 const SPARE_LOOKS: u32 = 3;
 
 /// Shared by all threads of the process; everything in it is either fixed or atomic.
