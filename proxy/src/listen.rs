@@ -199,8 +199,8 @@ mod tests {
         size_of::<Served<F>>()
     }
 
-    /// It is most of what a resting connection consists of that is ours. With what tokio puts around it, about 110 bytes, and rounded up by
-    /// the allocator it comes to 1,536 and 1,280.
+    /// It is most of what a resting connection consists of that is ours. With what tokio puts around it, and rounded up by the
+    /// allocator, each comes to 1,536 bytes.
     #[test]
     fn the_task_of_a_connection_is_small() {
         let (inbound, outbound) = (size_of_task(inbound::serve), size_of_task(outbound::serve));
