@@ -40,6 +40,9 @@ const RETURNING: usize = 2;
 /// Emptied line buffers kept for reuse.
 const SPARE_LINES: usize = 64;
 
+/// Bytes that the fields of a connection come to, but for a long name or two.
+const PREFIX: usize = 512;
+
 /// The writer thread; ends when every [`Sink`] is gone.
 #[derive(Debug)]
 pub struct Writer {
@@ -238,9 +241,10 @@ pub struct Line {
 impl Line {
     /// The fields that all lines of a connection share, ready to be copied behind the time.
     pub fn prefix(fill: impl FnOnce(&mut Line)) -> Vec<u8> {
-        let mut line = Line { bytes: Vec::new() };
+        let mut line = Line { bytes: Vec::with_capacity(PREFIX) };
         fill(&mut line);
-        line.bytes
+        // Copied, because it is kept as long as its connection: the allocator would leave it the room that it has.
+        line.bytes.as_slice().to_vec()
     }
 
     /// Adds a text field; `name` is ours and needs no escaping, `value` may be anything.

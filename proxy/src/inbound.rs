@@ -113,14 +113,14 @@ impl Plan {
 ///
 /// # Errors
 /// Why it could not be served; the caller logs it.
-pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connection, listener: &InboundListener) {
+pub async fn serve(worker: WorkerRef, stream: TcpStream, mut connection: Connection, listener: Rc<InboundListener>) {
     // In a box of its own: what it takes to get this far, the configuration of that moment among it, is gone while it is served.
-    let opening = Box::pin(open(worker, stream, &mut connection, listener));
+    let opening = Box::pin(open(&worker, stream, &mut connection, &listener));
     match opening.await {
         Ok(None) => {}
         Ok(Some((side, Opened::Plain(stream)))) => side.run(stream).await,
         Ok(Some((side, Opened::Tls(stream)))) => side.run(stream).await,
-        Err(error) => report::connection_refused(worker, Direction::Inbound, &connection, &error),
+        Err(error) => report::connection_refused(&worker, Direction::Inbound, &connection, &error),
     }
 }
 

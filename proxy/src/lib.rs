@@ -37,6 +37,7 @@ pub mod jwks;
 pub mod limits;
 pub mod listen;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod open;
 pub mod orig_dst;

@@ -206,50 +206,57 @@ struct Last {
 }
 
 /// Serves an accepted connection to its end.
-pub async fn serve(worker: &WorkerRef, stream: TcpStream, mut connection: Connection, listener: &OutboundListener) {
-    if let Err(error) = try_serve(worker, stream, &mut connection, listener).await {
-        report::connection_refused(worker, Direction::Outbound, &connection, &error);
+pub async fn serve(worker: WorkerRef, stream: TcpStream, mut connection: Connection, listener: Rc<OutboundListener>) {
+    // In a box of its own: what it takes to get this far is gone while it is served.
+    let opening = Box::pin(open(&worker, stream, &mut connection, &listener));
+    match opening.await {
+        Ok(None) => {}
+        Ok(Some(Opened { side, protocol: Protocol::Tcp, stream })) => {
+            // In a box of its own, so that a connection that speaks HTTP has no room for it.
+            Box::pin(side.run_tcp(stream)).await;
+        }
+        Ok(Some(Opened { side, protocol, stream })) => {
+            let layers = layers::outbound(&worker, &side);
+            // No policy is asked on this side.
+            server::serve(&worker, stream, protocol, &side.reporting, layers, |_| server::Onward::GoOn).await;
+        }
+        Err(error) => report::connection_refused(&worker, Direction::Outbound, &connection, &error),
     }
 }
 
-async fn try_serve(
+/// All that comes before the first message; `None` when the connection has ended by itself or with the drain.
+async fn open(
     worker: &WorkerRef,
     stream: TcpStream,
     connection: &mut Connection,
     listener: &OutboundListener,
-) -> Result<(), ProxyError> {
+) -> Result<Option<Opened>, ProxyError> {
     let shared = &worker.shared;
     connection.destination = orig_dst::of(&stream, listener.original_destination, &shared.own)?.map(socket::canonical);
     let snapshot = worker.snapshot();
     if connection.destination.is_some_and(|address| split::is_closed(&snapshot, address)) {
-        drop(snapshot);
         // Whatever it would speak, it hears nothing.
         let side = Side::new(worker, connection, Protocol::Tcp);
-        Box::pin(side.run_tcp(Stream::new(stream))).await;
-        return Ok(());
+        return Ok(Some(Opened { side, protocol: Protocol::Tcp, stream: Stream::new(stream) }));
     }
     let known = beforehand(&snapshot, connection.destination, listener);
     let Some((detected, stream)) = detect::first_bytes(worker, Direction::Outbound, stream, known).await? else {
-        return Ok(());
+        return Ok(None);
     };
-    // Not kept for as long as the connection lasts: it would outlive its successors.
-    drop(snapshot);
     let protocol = match detected {
-        Detected::Closed => return Ok(()),
+        Detected::Closed => return Ok(None),
         Detected::Http1 => Protocol::Http1,
         Detected::Http2 => Protocol::Http2,
         Detected::Tls { .. } | Detected::Opaque | Detected::TimedOut => Protocol::Tcp,
     };
-    let side = Side::new(worker, connection, protocol);
-    if protocol == Protocol::Tcp {
-        // In a box of its own, so that a connection that speaks HTTP has no room for it.
-        Box::pin(side.run_tcp(stream)).await;
-    } else {
-        let layers = layers::outbound(worker, &side);
-        // No policy is asked on this side.
-        server::serve(worker, stream, protocol, &side.reporting, layers, |_| server::Onward::GoOn).await;
-    }
-    Ok(())
+    Ok(Some(Opened { side: Side::new(worker, connection, protocol), protocol, stream }))
+}
+
+/// A connection of which it is known what it speaks.
+struct Opened {
+    side: Rc<Side>,
+    protocol: Protocol,
+    stream: Stream,
 }
 
 /// What is said of where a connection is going, a service's address or one of its endpoints'.

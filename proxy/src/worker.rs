@@ -22,6 +22,7 @@ use crate::http::request_id::RequestIds;
 use crate::http::retry::Budgets;
 use crate::jwks::Keys;
 use crate::limits::{Doors, Permits};
+use crate::memory;
 use crate::metrics::{DecisionCounters, Kept, Metrics};
 use crate::open::{Open, Registry};
 use crate::orig_dst::OwnAddresses;
@@ -38,6 +39,10 @@ use crate::turns::Turns;
 
 /// Between two looks, at the end, at whether other workers have connections left.
 const OTHERS: Duration = Duration::from_millis(20);
+
+/// As many looks at spare upstream connections in the time that they are kept. When one was last used is known to a look, so it may go
+/// that much sooner.
+const SPARE_LOOKS: u32 = 3;
 
 /// Shared by all threads of the process; everything in it is either fixed or atomic.
 #[derive(Debug)]
@@ -193,11 +198,12 @@ impl Worker {
     }
 
     /// Runs until the drain is over: no connection left on any worker, or time is. Closes idle upstream connections every `sweep`,
-    /// or more often where they may not become as old as that, and tells the open ones of each new configuration.
+    /// or more often where they may not become as old as that, and spare ones sooner; and tells the open ones of each new configuration.
     pub async fn until_drained(&self, sweep: Duration) {
         let timeouts = &self.shared.bootstrap.timeouts;
         let sweep = timeouts.upstream_age.map_or(sweep, |age| sweep.min(age / 2));
         let mut tick = tokio::time::interval(sweep);
+        let mut spares = tokio::time::interval(timeouts.upstream_spare / SPARE_LOOKS);
         let (mut draining, mut ended) = (self.drain.clone(), self.drain.clone());
         let drained = async {
             draining.reached(Phase::Leaving).await;
@@ -220,6 +226,10 @@ impl Worker {
                 () = drained.as_mut() => break,
                 // Without a sender nothing changes any more; that happens only as the process ends.
                 Ok(()) = config.changed() => self.changes.announce(),
+                _ = spares.tick() => {
+                    self.pool.let_go_of_spares(timeouts.upstream_spare);
+                    memory::give_back();
+                }
                 _ = tick.tick() => {
                     let idle = self.shared.bootstrap.timeouts.upstream_idle;
                     self.pool.sweep(idle);

@@ -33,6 +33,8 @@ pub struct Timeouts {
     pub request: Option<Duration>,
     /// An unused upstream connection is kept for reuse.
     pub upstream_idle: Duration,
+    /// The same, of those beyond the few that are used first.
+    pub upstream_spare: Duration,
     /// Between the end of a peer's certificate and that of the connections made with it.
     pub expired_peer: Duration,
     /// Between being asked to end and ceasing to take connections; may be zero.
@@ -120,6 +122,7 @@ pub(super) struct RawTimeouts {
     pub(super) stream: Option<String>,
     pub(super) request: Option<String>,
     pub(super) upstream_idle: Option<String>,
+    pub(super) upstream_spare: Option<String>,
     pub(super) expired_peer: Option<String>,
     pub(super) drain_delay: Option<String>,
     pub(super) upstream_age: Option<String>,
@@ -170,6 +173,7 @@ pub(super) fn timeouts(v: &mut Validator<'_>, raw: RawTimeouts) -> Timeouts {
         stream: v.duration_or_off("timeouts.stream", raw.stream, Some(seconds(300))),
         request: v.duration_or_off("timeouts.request", raw.request, None),
         upstream_idle: v.duration("timeouts.upstreamIdle", raw.upstream_idle, seconds(30)),
+        upstream_spare: v.duration("timeouts.upstreamSpare", raw.upstream_spare, seconds(3)),
         expired_peer: v.duration("timeouts.expiredPeer", raw.expired_peer, seconds(30)),
         drain_delay: v.pause("timeouts.drainDelay", raw.drain_delay.as_deref(), Duration::ZERO),
         upstream_age: v.duration_or_off("timeouts.upstreamAge", raw.upstream_age, Some(seconds(3600))),

@@ -40,20 +40,16 @@ impl WorkerStart {
         let worker = Rc::new(Worker::new(shared, config, identity, keys, sink, tracer, drain));
         for (socket, listener) in sockets.inbound {
             let listener = Rc::new(listener);
-            let serve = move |worker, stream, connection| {
-                let listener = Rc::clone(&listener);
-                async move { inbound::serve(&worker, stream, connection, &listener).await }
-            };
+            let serve =
+                move |worker, stream, connection| inbound::serve(worker, stream, connection, Rc::clone(&listener));
             let socket = TcpListener::from_std(socket)?;
             let accept = accept_loop(Rc::clone(&worker), socket, Direction::Inbound, Phase::Draining, serve);
             tokio::task::spawn_local(accept);
         }
         for (socket, listener) in sockets.outbound {
             let listener = Rc::new(listener);
-            let serve = move |worker, stream, connection| {
-                let listener = Rc::clone(&listener);
-                async move { outbound::serve(&worker, stream, connection, &listener).await }
-            };
+            let serve =
+                move |worker, stream, connection| outbound::serve(worker, stream, connection, Rc::clone(&listener));
             let socket = TcpListener::from_std(socket)?;
             let accept = accept_loop(Rc::clone(&worker), socket, Direction::Outbound, Phase::Ended, serve);
             tokio::task::spawn_local(accept);

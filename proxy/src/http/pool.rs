@@ -36,6 +36,9 @@ pub use lease::{Footing, Io, Lease, Switched};
 /// Idle connections kept per slot and worker; a burst beyond it closes its connections as it ends.
 const IDLE_MAX: usize = 256;
 
+/// Idle connections of a slot that are no spares: who asks now and then, and who asks twice at once, need no new one.
+const FEW: usize = 2;
+
 /// Streams on one upstream HTTP/2 connection before another is made: what most servers allow at a time, so that requests do
 /// not queue behind others', and few enough that each has its whole flow-control window (see `connection_window`).
 pub const STREAMS_MAX: u32 = 100;
@@ -181,6 +184,20 @@ impl Pool {
     /// HTTP/1 connections that wait for a request.
     pub fn idle(&self) -> usize {
         self.slots.borrow().values().map(|slot| slot.idle.borrow().len()).sum()
+    }
+
+    /// Closes the HTTP/1 connections of each slot that were not needed for as long as `max`, but for a few. The one that was used
+    /// last is used next, so they are those that have been idle for so long.
+    pub fn let_go_of_spares(&self, max: Duration) {
+        let now = Instant::now();
+        self.clock.set(now);
+        let Some(oldest) = now.checked_sub(max) else { return };
+        for slot in self.slots.borrow().values() {
+            let mut idle = slot.idle.borrow_mut();
+            let spare = idle.iter().take_while(|idle| idle.since <= oldest).count();
+            let few = idle.len().saturating_sub(FEW);
+            idle.drain(..spare.min(few));
+        }
     }
 
     /// Closes connections idle for longer than `max`, and forgets slots that nobody holds and that have none.
@@ -389,3 +406,6 @@ impl Drop for Connecting {
         self.slot.connected.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests;

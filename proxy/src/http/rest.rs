@@ -67,7 +67,7 @@ pub(super) async fn rest<I: AsyncRead + AsyncWrite + Unpin>(
             () = timer.as_mut() => break,
         }
     }
-    // Whoever does not take the goodbye in time goes without.
-    drop(timeout(timeouts.request_header, io.shutdown()).await);
+    // Whoever does not take the goodbye in time goes without. In a box, so that what rests has no room for it.
+    drop(Box::pin(timeout(timeouts.request_header, io.shutdown())).await);
     false
 }
