@@ -86,3 +86,18 @@ pub fn verdict(verdict: Verdict) -> &'static str {
         Verdict::Deny => "deny",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use meshgate_policy::ObjectName;
+
+    use super::*;
+
+    #[test]
+    fn a_rule_is_written_as_it_is_displayed() {
+        let policy = ObjectName { namespace: "shop\"".to_owned(), name: "allow".to_owned() };
+        let rule = RuleRef { policy: &policy, rule: 12 };
+        let displayed = Line::prefix(|line| line.display(field!("policy"), rule));
+        assert_eq!(Line::prefix(|line| by(field!("policy"), &rule, line)), displayed);
+    }
+}
