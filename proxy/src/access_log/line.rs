@@ -131,7 +131,7 @@ fn has_escapes(bytes: &[u8]) -> bool {
     let Some(last) = bytes.last_chunk() else { return bytes.iter().any(|byte| needs_escape(*byte)) };
     let (words, _in_last) = bytes.as_chunks();
     let found = words.iter().fold(escapes_among(*last), |found, word| found | escapes_among(*word));
-    found & EACH * 0x80 != 0
+    found & (EACH * 0x80) != 0
 }
 
 /// One in each of eight bytes.
