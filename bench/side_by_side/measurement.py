@@ -1,6 +1,7 @@
 """Rounds: a load, and what the kernel says it cost whom."""
 
 import os
+import pathlib
 import time
 
 from .common import Failure, read, say, write
@@ -79,6 +80,13 @@ def cpu_seconds(process):
     """User and system time of a process: of all threads that it has, to the nanosecond (sched-stats of the kernel's documentation)."""
     tasks = f"/proc/{process.pid}/task"
     return sum(int(read(f"{tasks}/{thread}/schedstat").split()[0]) for thread in os.listdir(tasks)) / 1e9
+
+
+def waited_seconds(process):
+    """How long the workers of one of ours were ready to run, and did not (the same, second field)."""
+    tasks = pathlib.Path(f"/proc/{process.pid}/task")
+    workers = [task for task in tasks.iterdir() if read(task / "comm").startswith("worker-")]
+    return sum(int(read(task / "schedstat").split()[1]) for task in workers) / 1e9
 
 
 def busy_seconds():

@@ -90,6 +90,7 @@ struct Admin {
     identity: watch::Receiver<Arc<Identity>>,
     probes: AppHealth,
     feed: Feed,
+    pages: metrics::Turn,
     visitors: Rc<Visitors>,
 }
 
@@ -109,7 +110,15 @@ pub async fn serve(
     let probes = AppHealth::new(&shared.bootstrap);
     let settings = shared.bootstrap.admin;
     let visitors = Visitors::new(settings.connections, settings.request, &shared.metrics);
-    let admin = Rc::new(Admin { shared, config, identity, probes, feed: Feed::default(), visitors });
+    let admin = Rc::new(Admin {
+        shared,
+        config,
+        identity,
+        probes,
+        feed: Feed::default(),
+        pages: metrics::Turn::default(),
+        visitors,
+    });
     loop {
         let (stream, caller) = match listener.accept().await {
             Ok(accepted) => accepted,
@@ -172,7 +181,7 @@ async fn respond(
             None => listen(admin, visitor, request.method()),
         };
     }
-    let answer = match public(admin, caller, &request) {
+    let answer = match public(admin, caller, &request).await {
         Some(answer) => answer,
         None => match stranger(caller, &request) {
             Some(refusal) => refusal,
@@ -183,7 +192,7 @@ async fn respond(
 }
 
 /// What anybody may ask.
-fn public(admin: &Admin, caller: SocketAddr, request: &Request<Incoming>) -> Option<Answer> {
+async fn public(admin: &Admin, caller: SocketAddr, request: &Request<Incoming>) -> Option<Answer> {
     let shared = &admin.shared;
     let answer = match request.uri().path() {
         "/" | "/live" | "/ready" | "/healthz/ready" | "/version" | "/metrics" | "/stats/prometheus"
@@ -206,7 +215,12 @@ fn public(admin: &Admin, caller: SocketAddr, request: &Request<Incoming>) -> Opt
         "/metrics" | "/stats/prometheus" => {
             let asked = request.headers().get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
             let format = Format::accepted(&asked.collect::<Vec<_>>().join(","));
-            text(StatusCode::OK, format.content_type(), metrics::page(shared, &admin.snapshot(), format))
+            match metrics::page(&admin.pages, shared, admin.snapshot(), format).await {
+                Some(page) => text(StatusCode::OK, format.content_type(), page),
+                None => {
+                    text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the page cannot be written; see the log\n".into())
+                }
+            }
         }
         _ => return None,
     };

@@ -39,7 +39,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::access_log::Line;
+use crate::access_log::{Line, field};
 use crate::clusters::wire;
 use crate::connection::{Connection, Direction};
 use crate::detect::{self, Beforehand, Detected};
@@ -227,12 +227,12 @@ fn came_to(stream: &TcpStream, connection: &Connection) -> Result<SocketAddr, Pr
 
 fn prefix(connection: &Connection, destination: SocketAddr, caller: &Caller) -> Vec<u8> {
     Line::prefix(|line| {
-        line.text("direction", Direction::Gateway.as_str());
-        line.address("downstream_remote_address", connection.remote);
-        line.address("downstream_local_address", destination);
-        line.text("peer", caller.id.as_str());
+        line.text(field!("direction"), Direction::Gateway.as_str());
+        line.address(field!("downstream_remote_address"), connection.remote);
+        line.address(field!("downstream_local_address"), destination);
+        line.text(field!("peer"), caller.id.as_str());
         if let Some(cluster) = &caller.cluster {
-            line.text("peer_cluster", cluster.as_bytes());
+            line.text(field!("peer_cluster"), cluster.as_bytes());
         }
     })
 }

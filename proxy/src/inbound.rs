@@ -15,7 +15,7 @@ use meshgate_policy::{Authentication, ConnectionFacts, MtlsMode, RemoteIp, Resid
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
-use crate::access_log::Line;
+use crate::access_log::{Line, field};
 use crate::connection::{Connection, Direction, Peer, Protocol};
 use crate::detect::{self, Beforehand, Detected};
 use crate::drain::Phase;
@@ -277,14 +277,14 @@ fn counters(
 
 fn prefix(connection: &Connection, destination: SocketAddr, peer: &Peer) -> Vec<u8> {
     Line::prefix(|line| {
-        line.text("direction", Direction::Inbound.as_str());
-        line.address("downstream_remote_address", connection.remote);
-        line.address("downstream_local_address", destination);
+        line.text(field!("direction"), Direction::Inbound.as_str());
+        line.address(field!("downstream_remote_address"), connection.remote);
+        line.address(field!("downstream_local_address"), destination);
         if let Some(peer) = &peer.id {
-            line.text("peer", peer.as_str());
+            line.text(field!("peer"), peer.as_str());
         }
         if let Some(sni) = &peer.sni {
-            line.text("requested_server_name", sni);
+            line.text(field!("requested_server_name"), sni);
         }
     })
 }

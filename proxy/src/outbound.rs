@@ -17,7 +17,7 @@ use meshgate_config::{Endpoint, OriginalDestination, OutboundListener, ServicePo
 use meshgate_policy::SmiMode;
 use tokio::net::TcpStream;
 
-use crate::access_log::Line;
+use crate::access_log::{Line, field};
 use crate::balance::{Caller, Candidate, Family};
 use crate::connection::{Connection, Direction, Protocol};
 use crate::detect::{self, Beforehand, Detected};
@@ -278,10 +278,10 @@ impl Side {
         let nowhere = || report::source_facts(worker, None, &Security::Plaintext);
         let counters = worker.counters.of(under, None, nowhere);
         let prefix = Line::prefix(|line| {
-            line.text("direction", Direction::Outbound.as_str());
-            line.address("downstream_remote_address", connection.remote);
+            line.text(field!("direction"), Direction::Outbound.as_str());
+            line.address(field!("downstream_remote_address"), connection.remote);
             if let Some(destination) = destination {
-                line.address("downstream_local_address", destination);
+                line.address(field!("downstream_local_address"), destination);
             }
         });
         Rc::new(Self {

@@ -18,10 +18,10 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Request, Version, header};
+use http::{HeaderValue, Request, Version};
 use tokio::time::Instant;
 
-use crate::access_log::Line;
+use crate::access_log::{Field, Line, field};
 use crate::balance::Candidate;
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::body::{Messages, Progress};
@@ -47,7 +47,7 @@ pub const NO_FLAGS: &str = "-";
 /// The flag of what a policy refused, or a new configuration ended.
 pub const DENIED: &str = "RBAC";
 /// The field of the endpoints that were not even considered.
-pub const LEFT_OUT: &str = "endpoints_left_out";
+pub const LEFT_OUT: Field = field!("endpoints_left_out");
 
 /// One request's report.
 #[derive(Debug)]
@@ -206,30 +206,31 @@ impl Report {
     /// The request as it will be forwarded (or, when it was refused as malformed, as it came).
     pub fn request<B>(&mut self, request: &Request<B>) {
         let Some(line) = &mut self.0.line else { return };
-        line.text("method", request.method().as_str());
+        line.text(field!("method"), request.method().as_str());
         if let Some(authority) = headers::host(request) {
-            line.text("authority", authority);
+            line.text(field!("authority"), authority);
         }
         let target = request.uri().path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         if request.uri().query().is_some() {
             let authentication = &self.0.worker.config.borrow().authentication;
-            line.text("path", authentication::without_tokens(authentication, target).as_bytes());
+            line.text(field!("path"), authentication::without_tokens(authentication, target).as_bytes());
         } else {
-            line.text("path", target);
+            line.text(field!("path"), target);
         }
-        line.text("protocol", version(request.version()));
+        line.word(field!("protocol"), version(request.version()));
         if let Some(span) = &self.0.span {
-            line.display("trace_id", format_args!("{:032x}", span.trace));
+            line.display(field!("trace_id"), format_args!("{:032x}", span.trace));
         }
-        let known = [
-            ("user_agent", &header::USER_AGENT),
-            ("request_id", &headers::REQUEST_ID),
-            ("x_forwarded_for", &headers::FORWARDED_FOR),
-        ];
-        for (name, header) in known {
-            if let Some(value) = request.headers().get(header) {
-                line.text(name, value);
-            }
+        let names = ["user-agent", "x-request-id", "x-forwarded-for"];
+        let [user_agent, request_id, forwarded_for] = headers::first_lines(request.headers(), names);
+        if let Some(value) = user_agent {
+            line.text(field!("user_agent"), value);
+        }
+        if let Some(value) = request_id {
+            line.text(field!("request_id"), value);
+        }
+        if let Some(value) = forwarded_for {
+            line.text(field!("x_forwarded_for"), value);
         }
     }
 
@@ -247,7 +248,7 @@ impl Report {
     pub fn destination(&mut self, counters: &Rc<RequestCounters>, service: &str) {
         self.0.counters = Rc::clone(counters);
         if let Some(line) = &mut self.0.line {
-            line.text("upstream_cluster", service);
+            line.text(field!("upstream_cluster"), service);
         }
     }
 
@@ -363,7 +364,7 @@ impl Drop for Report {
             describe::upstream(upstream, inner.attempts, &mut line);
         }
         if let Some(detail) = &inner.detail {
-            line.text("response_code_details", detail.as_bytes());
+            line.text(field!("response_code_details"), detail.as_bytes());
         }
         let totals =
             Totals { code: Some(inner.code), grpc: inner.grpc_status, flags: inner.flags, received, sent: inner.sent };

@@ -10,7 +10,7 @@ use meshgate_policy::{Decision, Nearest};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
-use crate::access_log::Line;
+use crate::access_log::{Line, field};
 use crate::balance::{Candidate, Outcome};
 use crate::circuit::Use;
 use crate::copy::{Copy, End};
@@ -56,7 +56,7 @@ impl Report {
     pub fn begin(worker: &WorkerRef, place: &Arc<Place>, prefix: &[u8], counters: &Rc<RequestCounters>) -> Self {
         let mut line = worker.access_log.begin(prefix);
         if let Some(line) = &mut line {
-            line.text("protocol", "TCP");
+            line.text(field!("protocol"), "TCP");
         }
         Self {
             worker: Rc::clone(worker),
@@ -103,14 +103,14 @@ impl Report {
     /// The service it goes to.
     pub fn service(&mut self, host: &str) {
         if let Some(line) = &mut self.line {
-            line.text("upstream_cluster", host);
+            line.text(field!("upstream_cluster"), host);
         }
     }
 
     /// The TrafficSplit by which it goes where it goes.
     pub fn split(&mut self, name: Option<&str>) {
         if let (Some(line), Some(name)) = (&mut self.line, name) {
-            line.text("split", name);
+            line.text(field!("split"), name);
         }
     }
 
@@ -160,7 +160,7 @@ impl Report {
     /// What a tunnel was asked for.
     pub fn authority(&mut self, authority: &str) {
         if let Some(line) = &mut self.line {
-            line.text("authority", authority);
+            line.text(field!("authority"), authority);
         }
     }
 
@@ -173,7 +173,7 @@ impl Report {
     pub fn upstream_address(&mut self, address: SocketAddr) {
         self.place.leads_to(address);
         if let Some(line) = &mut self.line {
-            line.address("upstream_host", address);
+            line.address(field!("upstream_host"), address);
         }
     }
 
@@ -210,7 +210,7 @@ impl Drop for Report {
             describe::upstream(upstream, self.attempts, &mut line);
         }
         if let Some(detail) = &self.detail {
-            line.text("connection_termination_details", detail);
+            line.text(field!("connection_termination_details"), detail);
         }
         let totals =
             Totals { code: self.code, grpc: None, flags: self.flags, received: self.moved.0, sent: self.moved.1 };

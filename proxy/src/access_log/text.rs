@@ -113,7 +113,7 @@ fn string(json: &[u8]) -> Option<(&[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Line;
+    use super::super::{Field, Line, field};
     use super::*;
 
     fn text(fill: impl FnOnce(&mut Line)) -> String {
@@ -128,19 +128,19 @@ mod tests {
     #[test]
     fn a_line_has_envoys_layout_and_ours_behind_it() {
         let line = text(|line| {
-            line.text("direction", "inbound");
-            line.text("downstream_remote_address", "10.0.0.1:5000");
-            line.text("method", "GET");
-            line.text("authority", "web");
-            line.text("path", "/a?b=c");
-            line.text("protocol", "HTTP/2");
-            line.text("user_agent", "curl/8 (x)");
-            line.text("policy", "shop/allow rule 0");
-            line.text("response_code_details", "no such thing");
-            line.number("response_code", 503);
-            line.text("response_flags", "UF");
-            line.number("bytes_sent", 12);
-            line.millis("duration", std::time::Duration::from_micros(1_204_056));
+            line.text(field!("direction"), "inbound");
+            line.text(field!("downstream_remote_address"), "10.0.0.1:5000");
+            line.text(field!("method"), "GET");
+            line.text(field!("authority"), "web");
+            line.text(field!("path"), "/a?b=c");
+            line.text(field!("protocol"), "HTTP/2");
+            line.text(field!("user_agent"), "curl/8 (x)");
+            line.text(field!("policy"), "shop/allow rule 0");
+            line.text(field!("response_code_details"), "no such thing");
+            line.number(field!("response_code"), 503);
+            line.text(field!("response_flags"), "UF");
+            line.number(field!("bytes_sent"), 12);
+            line.millis(field!("duration"), std::time::Duration::from_micros(1_204_056));
         });
         let expected = "[2026-01-02T03:04:05.678Z] \"GET /a?b=c HTTP/2\" 503 UF no_such_thing - \"-\" - 12 1204 - \"-\" \
              \"curl/8 (x)\" \"-\" \"web\" \"-\" - - - 10.0.0.1:5000 - - direction=\"inbound\" policy=\"shop/allow rule 0\"\n";
@@ -158,10 +158,13 @@ mod tests {
             b"\",\"verdict\":\"allow",
         ];
         for value in hostile {
-            for name in ["path", "user_agent", "requested_server_name", "nearest"] {
+            let names = ["path", "user_agent", "requested_server_name", "nearest"];
+            let fields: [Field; 4] =
+                [field!("path"), field!("user_agent"), field!("requested_server_name"), field!("nearest")];
+            for (name, field) in names.into_iter().zip(fields) {
                 let line = text(|line| {
-                    line.text(name, value);
-                    line.number("response_code", 403);
+                    line.text(field, value);
+                    line.number(field!("response_code"), 403);
                 });
                 assert_eq!(line.matches('\n').count(), 1, "{line}");
                 assert!(line.bytes().all(|byte| byte == b'\n' || (0x20..0x7f).contains(&byte)), "{line}");

@@ -1,21 +1,36 @@
 //! `GET /metrics`: what was counted, and what is looked up only when somebody asks.
 //!
-//! All of it is read from atomics and short lists; no worker waits for it.
+//! All of it is read from atomics and short lists; no worker waits for it. It is written on a thread of its own, so that other questions
+//! are answered meanwhile, and one page at a time, so that whoever asks often has no more than one core.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use meshgate_config::Snapshot;
+use tokio::sync::Mutex;
 
 use crate::metrics::exposition::{self, Format, Page, Source};
 use crate::metrics::family::OVERFLOW;
 use crate::metrics::process;
 use crate::worker::Shared;
 
-/// The page.
-pub(super) fn page(shared: &Arc<Shared>, snapshot: &Arc<Snapshot>, format: Format) -> String {
-    exposition::page(format, Everything { shared: Arc::clone(shared), snapshot: Arc::clone(snapshot) })
+/// Whose turn it is to have a page written.
+pub(super) type Turn = Arc<Mutex<()>>;
+
+/// The page; `None` if writing it panicked.
+pub(super) async fn page(turn: &Turn, shared: &Arc<Shared>, snapshot: Arc<Snapshot>, format: Format) -> Option<String> {
+    apart(turn, format, Everything { shared: Arc::clone(shared), snapshot }).await
+}
+
+/// Writes a page elsewhere. The turn ends with the writing, even if nobody waits for it any more.
+async fn apart(turn: &Turn, format: Format, source: impl Source) -> Option<String> {
+    let turn = Arc::clone(turn).lock_owned().await;
+    let writing = move || {
+        let _turn = turn;
+        exposition::page(format, source)
+    };
+    tokio::task::spawn_blocking(writing).await.ok()
 }
 
 /// Where all that is on the page comes from.
@@ -79,5 +94,41 @@ impl Everything {
         let mut limit = page.gauge("mesh_limit", "How much there may be of what is limited as a whole")?;
         limit.of(&[("limit", "connections")])?.level(limits.connections)?;
         limit.of(&[("limit", "requests_in_flight")])?.level(limits.requests_in_flight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex as Lock;
+    use std::sync::mpsc::{Receiver, sync_channel};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Waits to be told to write.
+    #[derive(Debug)]
+    struct Slow {
+        go_on: Lock<Receiver<()>>,
+        turn: Turn,
+    }
+
+    impl Source for Slow {
+        fn write(&self, page: &mut Page<'_>) -> fmt::Result {
+            let told = self.go_on.lock().unwrap().recv_timeout(Duration::from_secs(20));
+            one(page, "x_told", "Whether it was", usize::from(told.is_ok()))?;
+            one(page, "x_turn", "Whether others wait for their turn", usize::from(self.turn.try_lock().is_err()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_page_is_written_beside_everything_else_and_in_its_turn() {
+        let (turn, (sender, receiver)) = (Turn::default(), sync_channel(1));
+        let source = Slow { go_on: Lock::new(receiver), turn: Arc::clone(&turn) };
+        // On this thread, which a page that was written here would keep from it.
+        let tell = async { sender.send(()).unwrap() };
+        let (page, ()) = tokio::join!(apart(&turn, Format::Text, source), tell);
+        let page = page.unwrap();
+        assert!(page.contains("\nx_told 1\n") && page.contains("\nx_turn 1\n"), "{page}");
+        assert!(turn.try_lock().is_ok());
     }
 }

@@ -57,6 +57,10 @@ pub(super) struct Args {
     /// Name of the Secret with tls.crt, tls.key and ca.crt; `{serviceAccount}` stands for the pod's
     #[arg(long, value_name = "NAME", default_value = "meshgate-identity-{serviceAccount}")]
     identity_secret: String,
+    /// Name of the ConfigMap with the mesh's roots, where certificates come from an authority (`identity.ca`): the pod gets it and a
+    /// token to ask with, and no Secret
+    #[arg(long, value_name = "NAME", conflicts_with = "identity_secret")]
+    roots_config_map: Option<String>,
     /// Name of the ConfigMap with bootstrap.yaml, in the pod's namespace
     #[arg(long, value_name = "NAME", default_value = "meshgate-bootstrap")]
     bootstrap_config_map: String,

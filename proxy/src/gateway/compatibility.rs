@@ -16,7 +16,7 @@ use meshgate_policy::Residual;
 use tokio::net::TcpStream;
 
 use super::plan::{lets_in, unasked};
-use crate::access_log::Line;
+use crate::access_log::{Line, field};
 use crate::balance::{Caller, Family};
 use crate::connection::{Connection, Direction, Protocol};
 use crate::detect::{self, Beforehand, Detected};
@@ -98,10 +98,10 @@ async fn try_serve(worker: &WorkerRef, stream: TcpStream, connection: &mut Conne
 impl Side {
     fn new(worker: &WorkerRef, connection: Connection, destination: SocketAddr, protocol: Protocol) -> Self {
         let prefix = Line::prefix(|line| {
-            line.text("direction", Direction::Gateway.as_str());
-            line.address("downstream_remote_address", connection.remote);
-            line.address("downstream_local_address", destination);
-            line.text("peer_identity", UNAUTHENTICATED);
+            line.text(field!("direction"), Direction::Gateway.as_str());
+            line.address(field!("downstream_remote_address"), connection.remote);
+            line.address(field!("downstream_local_address"), destination);
+            line.text(field!("peer_identity"), UNAUTHENTICATED);
         });
         let counters = Rc::new(RequestCounters::new(Facts { security: "none", ..Facts::unknown("gateway") }));
         let reporting = Rc::new(Reporting { prefix, counters, place: Arc::clone(&connection.place) });

@@ -69,6 +69,24 @@ pub fn forwarded_for(headers: &HeaderMap, hops: u32) -> Option<IpAddr> {
     entry.trim().parse().ok()
 }
 
+/// The first line of each of these fields, whose names are in lower case. One pass over what a request has takes less than a look-up for
+/// each name.
+#[inline]
+pub fn first_lines<'a, const N: usize>(
+    headers: &'a HeaderMap,
+    names: [&'static str; N],
+) -> [Option<&'a HeaderValue>; N] {
+    let mut lines = [None; N];
+    for (name, value) in headers {
+        for (line, wanted) in lines.iter_mut().zip(names) {
+            if name.as_str() == wanted && line.is_none() {
+                *line = Some(value);
+            }
+        }
+    }
+    lines
+}
+
 /// Whether the message is gRPC, by its content type (`application/grpc` or `application/grpc+…`).
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     const GRPC: &[u8] = b"application/grpc";

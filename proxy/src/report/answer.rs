@@ -3,13 +3,14 @@
 use http::HeaderMap;
 
 use super::Report;
+use crate::access_log::field;
 use crate::metrics;
 
 impl Report {
     /// The head of the upstream's answer has come.
     pub fn head_came(&mut self) {
         if let (Some(line), Some(asked)) = (&mut self.0.line, self.0.asked) {
-            line.millis("upstream_service_time", asked.elapsed());
+            line.millis(field!("upstream_service_time"), asked.elapsed());
         }
     }
 

@@ -1,5 +1,6 @@
 //! What a report knows of what was decided about its request, and by whom.
 
+use crate::access_log::field;
 use meshgate_policy::{Decision, Nearest, RequestPrincipal};
 
 use super::refusals::By;
@@ -33,14 +34,14 @@ impl Report {
     /// Whom the request's token speaks for.
     pub fn request_principal(&mut self, principal: RequestPrincipal<'_>) {
         if let Some(line) = &mut self.0.line {
-            line.display("request_principal", principal);
+            line.display(field!("request_principal"), principal);
         }
     }
 
     /// The TrafficSplit by which it goes where it goes.
     pub fn split(&mut self, name: Option<&str>) {
         if let (Some(line), Some(name)) = (&mut self.0.line, name) {
-            line.text("split", name);
+            line.text(field!("split"), name);
         }
     }
 

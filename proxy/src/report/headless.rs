@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::access_log::field;
 use crate::connection::{Connection, Direction};
 use crate::error::{ErrorKind, ProxyError};
 use crate::http::guard::http1::Breach;
@@ -14,7 +15,7 @@ pub fn slow_head(worker: &WorkerRef, prefix: &[u8], counters: &RequestCounters) 
     let (code, flags) = (ErrorKind::SlowRequest.status().as_u16(), ErrorKind::SlowRequest.flag());
     counters.count(&worker.shared.metrics, Ending { code, flags, grpc: None }, &Amounts::default());
     let Some(mut line) = worker.access_log.begin(prefix) else { return };
-    line.text("response_code_details", "the head took longer than timeouts.requestHeader");
+    line.text(field!("response_code_details"), "the head took longer than timeouts.requestHeader");
     let totals = Totals { code: Some(code), grpc: None, flags, received: 0, sent: 0 };
     totals.finish(worker, line, Duration::ZERO);
 }
@@ -32,8 +33,8 @@ pub fn unparsed(
     counters.count(&worker.shared.metrics, Ending { code, flags, grpc: None }, &Amounts::default());
     let Some(mut line) = worker.access_log.begin(prefix) else { return };
     match breach {
-        Some(breach) => line.display("response_code_details", format_args!("{error}: {breach}")),
-        None => line.display("response_code_details", error),
+        Some(breach) => line.display(field!("response_code_details"), format_args!("{error}: {breach}")),
+        None => line.display(field!("response_code_details"), error),
     }
     let totals = Totals { code: Some(code), grpc: None, flags, received: 0, sent: 0 };
     totals.finish(worker, line, Duration::ZERO);
@@ -43,12 +44,12 @@ pub fn unparsed(
 pub fn connection_refused(worker: &WorkerRef, direction: Direction, connection: &Connection, error: &ProxyError) {
     error.log();
     let Some(mut line) = worker.access_log.begin(&[]) else { return };
-    line.text("direction", direction.as_str());
-    line.address("downstream_remote_address", connection.remote);
+    line.text(field!("direction"), direction.as_str());
+    line.address(field!("downstream_remote_address"), connection.remote);
     if let Some(destination) = connection.destination {
-        line.address("downstream_local_address", destination);
+        line.address(field!("downstream_local_address"), destination);
     }
-    line.display("connection_termination_details", error);
+    line.display(field!("connection_termination_details"), error);
     let totals = Totals { code: None, grpc: None, flags: error.kind.flag(), received: 0, sent: 0 };
     totals.finish(worker, line, connection.place.begun().elapsed());
 }

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::access_log::{Line, Sink};
+use crate::access_log::{Line, Sink, field};
 use crate::report::NO_FLAGS;
 use crate::worker::WorkerRef;
 
@@ -32,15 +32,15 @@ impl Totals {
             return worker.access_log.discard(line);
         }
         if let Some(status) = self.grpc {
-            line.text("grpc_status", status);
+            line.word(field!("grpc_status"), status);
         }
         if let Some(code) = self.code {
-            line.number("response_code", u64::from(code));
+            line.number(field!("response_code"), u64::from(code));
         }
-        line.text("response_flags", self.flags);
-        line.number("bytes_received", self.received);
-        line.number("bytes_sent", self.sent);
-        line.millis("duration", duration);
+        line.word(field!("response_flags"), self.flags);
+        line.number(field!("bytes_received"), self.received);
+        line.number(field!("bytes_sent"), self.sent);
+        line.millis(field!("duration"), duration);
         Sink::end(Rc::clone(worker), line);
     }
 }

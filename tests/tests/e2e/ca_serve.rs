@@ -10,11 +10,11 @@ use std::fs;
 use std::time::Duration;
 
 use http::Method;
-use meshgate::sandbox::{Application, PodSpec, Sandbox, Sidecar, request, until};
+use meshgate::sandbox::{Application, POD_PORT, PodSpec, Sandbox, Sidecar, request, until};
 use meshgate_tests::run;
 use serde_json::json;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use crate::support::backend::{BACKEND, FRONTEND, HELLO, HOST, counting, mtls, pod, service};
 use served::CaServer;
@@ -132,17 +132,20 @@ fn nothing_listens_before_the_authority_is_there() {
         let address = sandbox.next_address();
         let spec =
             PodSpec { application: Some(application.address()), ca: Some(ca.fields("backend")), ..pod("backend") };
-        let begun = Instant::now();
+        let log = sandbox.path("logs").join("backend.log");
+        let waits = async move || {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            said.contains("no certificate from the authority yet").then_some(())
+        };
         let coming = tokio::task::spawn_local(async move {
-            // Longer than a start takes that does not wait.
-            sleep(Duration::from_secs(2)).await;
+            until("a sidecar that waits", waits).await.unwrap();
+            let refused = TcpStream::connect((address, POD_PORT)).await.is_err();
             ca.restart().await;
-            ca
+            (refused, ca)
         });
         let sidecar = sandbox.start(&spec, address).await.unwrap();
-        assert!(begun.elapsed() >= Duration::from_secs(2));
-        let _ca = coming.await.unwrap();
-        assert!(sidecar.output().contains("no certificate from the authority yet"), "{}", sidecar.output());
+        let (refused, _ca) = coming.await.unwrap();
+        assert!(refused, "{}", sidecar.output());
         TcpStream::connect(sidecar.inbound()).await.unwrap();
     });
 }

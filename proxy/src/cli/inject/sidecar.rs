@@ -29,6 +29,13 @@ const RESOURCES_DIR: &str = "/var/lib/meshgate/resources";
 const IDENTITY_DIR: &str = "/var/lib/meshgate/identity";
 const POD_DIR: &str = "/var/lib/meshgate/pod";
 
+/// Where the proxy looks for the token that it proves itself to an authority with (`identity.ca.tokenFile`): Istio's place, name and audience.
+const TOKEN_DIR: &str = "/var/run/secrets/tokens";
+const TOKEN: &str = "istio-token";
+const TOKEN_AUDIENCE: &str = "istio-ca";
+/// Seconds: half a day, as Istio's injector has it. The kubelet writes a new one when four fifths of it are over.
+const TOKEN_LIFE: u32 = 12 * 60 * 60;
+
 /// Where xtables, which some nodes' kernels need, keeps its lock: the one place that can be written under a read-only root.
 const XTABLES_LOCK: &str = "/dev/shm/xtables.lock";
 
@@ -175,6 +182,9 @@ fn mounts(args: &Args) -> Vec<Value> {
     };
     let mut mounts =
         vec![mount(BOOTSTRAP, BOOTSTRAP_DIR), mount(RESOURCES, RESOURCES_DIR), mount(IDENTITY, IDENTITY_DIR)];
+    if args.roots_config_map.is_some() {
+        mounts.push(mount(IDENTITY, TOKEN_DIR));
+    }
     if args.labels == Labels::DownwardApi {
         mounts.push(mount(POD, POD_DIR));
     }
@@ -188,12 +198,10 @@ pub(super) fn volumes(settings: &Settings, args: &Args) -> Vec<Value> {
         let source = Value::map([("name", name.into()), ("optional", false.into())]);
         Value::map([("name", volume.into()), ("configMap", source)])
     };
-    let secret = args.identity_secret.replace("{serviceAccount}", &settings.service_account);
-    let secret = Value::map([("secretName", secret.into()), ("optional", false.into())]);
     let mut volumes = vec![
         config_map(BOOTSTRAP, &args.bootstrap_config_map),
         config_map(RESOURCES, &args.resources_config_map),
-        Value::map([("name", IDENTITY.into()), ("secret", secret)]),
+        identity(settings, args),
     ];
     if args.labels == Labels::DownwardApi {
         let field = Value::map([("fieldPath", "metadata.labels".into())]);
@@ -201,4 +209,21 @@ pub(super) fn volumes(settings: &Settings, args: &Args) -> Vec<Value> {
         volumes.push(Value::map([("name", POD.into()), ("downwardAPI", Value::map([("items", items)]))]));
     }
     volumes
+}
+
+/// The certificate and its key; or what it takes to get them from an authority: a token, and the roots that it is told by.
+fn identity(settings: &Settings, args: &Args) -> Value {
+    let Some(roots) = &args.roots_config_map else {
+        let secret = args.identity_secret.replace("{serviceAccount}", &settings.service_account);
+        let secret = Value::map([("secretName", secret.into()), ("optional", false.into())]);
+        return Value::map([("name", IDENTITY.into()), ("secret", secret)]);
+    };
+    let token = Value::map([
+        ("path", TOKEN.into()),
+        ("audience", TOKEN_AUDIENCE.into()),
+        ("expirationSeconds", TOKEN_LIFE.into()),
+    ]);
+    let roots = Value::map([("name", roots.as_str().into()), ("optional", false.into())]);
+    let sources = vec![Value::map([("serviceAccountToken", token)]), Value::map([("configMap", roots)])];
+    Value::map([("name", IDENTITY.into()), ("projected", Value::map([("sources", Value::List(sources))]))])
 }

@@ -142,3 +142,20 @@ fn other_flags_take_the_place_of_the_earlier_ones() {
     assert_eq!(other, injected(&["--native-sidecar", "--labels", "literal"], &source));
     assert_eq!(injected(&[], &other), once);
 }
+
+#[test]
+fn a_workload_that_asks_an_authority_gets_a_token_and_the_roots_and_no_secret() {
+    let source = pod("", APP);
+    let text = injected(&["--roots-config-map", "meshgate-root"], &source);
+    let at = |mount: &str| {
+        text.contains(&format!("    - name: meshgate-identity\n      mountPath: {mount}\n      readOnly: true\n"))
+    };
+    assert!(at("/var/lib/meshgate/identity") && at("/var/run/secrets/tokens"), "{text}");
+    let volume = "  - name: meshgate-identity\n    projected:\n      sources:\n      - serviceAccountToken:\n          path: istio-token\n\
+        \u{20}         audience: istio-ca\n          expirationSeconds: 43200\n      - configMap:\n          name: meshgate-root\n\
+        \u{20}         optional: false\n";
+    assert!(text.contains(volume), "{text}");
+    assert!(!text.contains("secretName"), "{text}");
+    assert_eq!(injected(&["--uninject"], &text), source);
+    assert!(Command::try_parse_from(["inject", "--roots-config-map", "a", "--identity-secret", "b"]).is_err());
+}

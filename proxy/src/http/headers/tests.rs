@@ -271,3 +271,13 @@ fn crumbs_of_a_cookie_are_joined_without_the_empty_ones() {
         assert_eq!(lines, [expected], "{crumbs:?}");
     }
 }
+
+#[test]
+fn of_each_field_that_is_asked_for_the_first_line_is_found() {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [("x-a", "1"), ("x-b", "2"), ("x-b", "3"), ("user-agent", "4")] {
+        headers.append(name, HeaderValue::from_static(value));
+    }
+    let found = first_lines(&headers, ["x-b", "user-agent", "x-c"]).map(|line| line.map(HeaderValue::as_bytes));
+    assert_eq!(found, [Some(&b"2"[..]), Some(b"4"), None]);
+}
