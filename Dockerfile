@@ -9,12 +9,11 @@ ARG PROXY_IMAGE=scratch
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 COPY . .
-# Statically linked, for there is no libc in the images; only the last link differs from any other release build. What
-# was downloaded and compiled stays with the builder: a change to the sources compiles no dependency again.
+# Statically linked, for there is no libc in the images, and optimised by the profile in release/. What was downloaded and
+# compiled stays with the builder: a change to the sources compiles no dependency again.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo rustc --release --locked --package meshgate --bin meshgate -- -C target-feature=+crt-static \
- && install -D target/release/meshgate /out/meshgate
+    release/build && install -D target/release/meshgate /out/meshgate
 
 # Both rule tools, for the node's kernel decides which works, with their libraries and without the distribution.
 FROM ${TOOLS_IMAGE} AS tools

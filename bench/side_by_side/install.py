@@ -37,13 +37,13 @@ def meshgate(binary):
         if pathlib.Path(binary) != TARGET / "release" / "meshgate":
             raise Failure(f"{binary} does not exist")
         say("building meshgate")
-        cargo("--package", "meshgate", "--bin", "meshgate")
+        build()
     return str(pathlib.Path(binary).resolve())
 
 
 def own(package, *options):
     """A program of the benchmarks; built from the sources beside this."""
-    cargo("--package", package, *options)
+    build("--package", package, *options)
     return str(TARGET / "release" / package)
 
 
@@ -58,8 +58,9 @@ def parts(binary):
     return str(found.resolve())
 
 
-def cargo(*words):
-    run("cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", str(ROOT / "Cargo.toml"), *words)
+def build(*words):
+    """As it ships: what stands beside the product is compiled like it."""
+    run(str(ROOT / "release" / "build"), *words)
 
 
 def debian(wanted, may_install):

@@ -2,6 +2,7 @@
 
 use std::hint::black_box;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hyper_util::rt::TokioIo;
 use meshgate::http::body::RequestBody;
@@ -41,5 +42,5 @@ fn connection(slot: &Slot) -> Http1 {
     // As long as the process: who drops it says that the connection has ended.
     std::mem::forget((connection, other));
     let task = runtime.spawn(std::future::pending::<()>());
-    slot.connected(sender, Rc::default(), Origin::new(GENERATION, None), task.abort_handle())
+    slot.connected(sender, Rc::default(), Origin::new(GENERATION, None), task.abort_handle(), Arc::default())
 }

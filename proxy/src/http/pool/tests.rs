@@ -14,7 +14,7 @@ async fn connection(slot: &Slot) -> (Http1, (Driver, DuplexStream)) {
     let (sender, driver) = http1::handshake(TokioIo::new(io)).await.unwrap();
     let task = tokio::spawn(std::future::pending::<()>());
     let origin = Origin::new(GENERATION, None);
-    (slot.connected(sender, Rc::default(), origin, task.abort_handle()), (driver, other))
+    (slot.connected(sender, Rc::default(), origin, task.abort_handle(), Arc::default()), (driver, other))
 }
 
 #[tokio::test(start_paused = true)]
