@@ -105,12 +105,12 @@ impl Line {
     }
 }
 
-/// A field's name with all that stands around it, which is put together when this is compiled: see [`field!`].
+/// A field's name with all that stands around it, which is put together when this is compiled: see `field!`.
 #[derive(Debug, Clone, Copy)]
 pub struct Field(&'static str);
 
 impl Field {
-    /// As [`field!`] makes it: from the comma before the name to the quote before the value.
+    /// As `field!` makes it: from the comma before the name to the quote before the value.
     pub const fn new(opening: &'static str) -> Self {
         Self(opening)
     }
