@@ -19,6 +19,7 @@ from .scenarios import Row
 OUT = ROOT / "bench" / "out"
 PAGE = ROOT / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- written by {} --write-docs: begin -->", "<!-- end -->"
+BUILT_FROM = ("Cargo.toml", "Cargo.lock", "identity", "policy", "config", "iptables", "proxy", "release")  # the binary
 COLUMNS = ("meshgate", "envoy", "haproxy", "nginx", "floor")
 BESIDE = ("envoy", "haproxy", "floor")  # whom ours is divided by
 
@@ -252,7 +253,7 @@ def machine(measured, programs):
     models = [line.partition(":")[2].strip() for line in read("/proc/cpuinfo").splitlines() if "model name" in line]
     memory = int(re.search(r"MemTotal:\s+(\d+) kB", read("/proc/meminfo"))[1]) / 1024**2
     commit = captured(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]).stdout.strip()
-    committed = captured(["git", "-C", str(ROOT), "log", "-1", "--format=%ct"]).stdout.strip()
+    committed = captured(["git", "-C", str(ROOT), "log", "-1", "--format=%ct", "--", *BUILT_FROM]).stdout.strip()
     binary = pathlib.Path(programs["meshgate"])
     sha256 = hashlib.sha256(binary.read_bytes()).hexdigest()
     built = datetime.datetime.fromtimestamp(binary.stat().st_mtime, datetime.timezone.utc)
