@@ -59,7 +59,7 @@ pods: release
 release:
     release/build
 
-# A new profile for it, by which it is optimised: before a release, or when much has changed; takes 20 minutes
+# A new profile for it, by which it is optimised: before a release, or when much has changed; takes 12 minutes
 train:
     release/train
 

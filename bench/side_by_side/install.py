@@ -12,7 +12,7 @@ from .peers.nginx import STREAM_MODULE
 
 # Program -> Debian's package of it.
 PACKAGES = {"nginx": "nginx-light", "wrk": "wrk", "h2load": "nghttp2-client", "curl": "curl", "openssl": "openssl",
-            "taskset": "util-linux", "haproxy": "haproxy", "valgrind": "valgrind", STREAM_MODULE: "libnginx-mod-stream"}  # fmt: skip
+            "taskset": "util-linux", "xz": "xz-utils", "haproxy": "haproxy", "valgrind": "valgrind", STREAM_MODULE: "libnginx-mod-stream"}  # fmt: skip
 ALWAYS = ("nginx", "wrk", "h2load", "curl", "openssl", "taskset", "haproxy")  # HAProxy is everybody's caller where one side is measured
 
 
@@ -20,7 +20,8 @@ def programs(binary, peers=("meshgate",), may_install=True, wanted=ALWAYS, has_l
     """Paths of what is started, by name. `wanted` are those of Debian's."""
     if len(os.sched_getaffinity(0)) < 2:
         raise Failure("two cores are needed: one for the proxies, one for load and backend")
-    debian([*wanted, *([STREAM_MODULE] if "nginx" in peers else [])], may_install)
+    # xz: what is built here is built by a profile that is packed with it.
+    debian(["xz", *wanted, *([STREAM_MODULE] if "nginx" in peers else [])], may_install)
     found = {"meshgate": meshgate(binary)}
     if has_load:
         found["load"] = own("meshgate-load")

@@ -4,6 +4,7 @@
 //! without a look-up. Two requests may share a connection only when address, protocol, expected identity, server name and
 //! source address are all equal ([`Upstream`]), and connections made under an older own certificate are not used again.
 
+mod connecting;
 mod exclusive;
 mod lease;
 
@@ -30,6 +31,7 @@ use crate::http::body::RequestBody;
 use crate::http::guard::http1::Signals;
 use crate::tunnel::{Far, HBONE_PORT};
 
+pub use connecting::Connecting;
 pub use exclusive::{Bell, Http1, Origin};
 pub use lease::{Footing, Io, Lease, Switched};
 
@@ -283,12 +285,6 @@ pub enum CheckoutH2 {
     Refused(ProxyError),
 }
 
-/// The right to make a slot's HTTP/2 connection. Dropped without a connection, it wakes the next who waits.
-pub struct Connecting {
-    slot: Rc<Slot>,
-    _waits: Use,
-}
-
 impl Slot {
     /// What this slot connects to.
     pub fn upstream(&self) -> &Upstream {
@@ -380,30 +376,6 @@ impl Slot {
             waits = Some(waiting);
             connected.await;
         }
-    }
-}
-
-impl Connecting {
-    /// Shares the connection that was made.
-    pub fn done(self, sender: &http2::SendRequest<RequestBody>, origin: Origin) -> Lease {
-        let streams = Rc::new(());
-        let lease = Lease::stream(&streams);
-        let generation = origin.generation;
-        let (slot, sender) = (&self.slot, sender.clone());
-        let shared = SharedH2 { sender, origin, retires: slot.retires(), used: slot.clock.get(), streams };
-        let mut all = slot.shared.borrow_mut();
-        // Those of an older certificate end with their last stream.
-        all.retain(|known| known.origin.generation == generation && !known.sender.is_closed());
-        all.push(shared);
-        drop(all);
-        lease
-    }
-}
-
-impl Drop for Connecting {
-    fn drop(&mut self) {
-        self.slot.connecting.set(false);
-        self.slot.connected.notify_waiters();
     }
 }
 
