@@ -82,6 +82,9 @@ const INDEX: &str = "meshgate admin\n\n\
 
 type Answer = Response<Full<Bytes>>;
 
+/// An answer's body that is more than can be written at once.
+type Long = Either<metrics::Pieces, Events>;
+
 /// What answers are made of.
 #[derive(Debug)]
 struct Admin {
@@ -174,14 +177,18 @@ async fn respond(
     visitor: &Rc<Visitor>,
     caller: SocketAddr,
     request: Request<Incoming>,
-) -> Response<Either<Full<Bytes>, Events>> {
-    if request.uri().path() == "/events" && reads(request.method()) {
-        return match stranger(caller, &request) {
-            Some(refusal) => refusal.map(Either::Left),
-            None => listen(admin, visitor, request.method()),
-        };
+) -> Response<Either<Full<Bytes>, Long>> {
+    match request.uri().path() {
+        "/metrics" | "/stats/prometheus" if reads(request.method()) => return scrape(admin, request.headers()).await,
+        "/events" if reads(request.method()) => {
+            return match stranger(caller, &request) {
+                Some(refusal) => refusal.map(Either::Left),
+                None => listen(admin, visitor, request.method()),
+            };
+        }
+        _ => {}
     }
-    let answer = match public(admin, caller, &request).await {
+    let answer = match public(admin, caller, &request) {
         Some(answer) => answer,
         None => match stranger(caller, &request) {
             Some(refusal) => refusal,
@@ -192,7 +199,7 @@ async fn respond(
 }
 
 /// What anybody may ask.
-async fn public(admin: &Admin, caller: SocketAddr, request: &Request<Incoming>) -> Option<Answer> {
+fn public(admin: &Admin, caller: SocketAddr, request: &Request<Incoming>) -> Option<Answer> {
     let shared = &admin.shared;
     let answer = match request.uri().path() {
         "/" | "/live" | "/ready" | "/healthz/ready" | "/version" | "/metrics" | "/stats/prometheus"
@@ -212,19 +219,22 @@ async fn public(admin: &Admin, caller: SocketAddr, request: &Request<Incoming>) 
             }
         }
         "/version" => json(&status::version()),
-        "/metrics" | "/stats/prometheus" => {
-            let asked = request.headers().get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
-            let format = Format::accepted(&asked.collect::<Vec<_>>().join(","));
-            match metrics::page(&admin.pages, shared, admin.snapshot(), format).await {
-                Some(page) => text(StatusCode::OK, format.content_type(), page),
-                None => {
-                    text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "the page cannot be written; see the log\n".into())
-                }
-            }
-        }
         _ => return None,
     };
     Some(answer)
+}
+
+/// What a scraper gets, in the format that it asks for.
+async fn scrape(admin: &Admin, headers: &HeaderMap) -> Response<Either<Full<Bytes>, Long>> {
+    let asked = headers.get_all(header::ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let format = Format::accepted(&asked.collect::<Vec<_>>().join(","));
+    match metrics::page(&admin.pages, &admin.shared, admin.snapshot(), format).await {
+        Some(page) => answer(StatusCode::OK, format.content_type(), Either::Right(Either::Left(page))),
+        None => {
+            let why = "the page cannot be written; see the log\n";
+            text(StatusCode::INTERNAL_SERVER_ERROR, TEXT, why.into()).map(Either::Left)
+        }
+    }
 }
 
 /// What callers on this machine may ask.
@@ -268,7 +278,7 @@ fn view(admin: &Admin, snapshot: &Snapshot, path: &str) -> Option<Answer> {
 }
 
 /// Events for one more listener, if there may be one.
-fn listen(admin: &Rc<Admin>, visitor: &Rc<Visitor>, method: &Method) -> Response<Either<Full<Bytes>, Events>> {
+fn listen(admin: &Rc<Admin>, visitor: &Rc<Visitor>, method: &Method) -> Response<Either<Full<Bytes>, Long>> {
     if method == Method::HEAD {
         return text(StatusCode::OK, EVENTS, String::new()).map(Either::Left);
     }
@@ -277,8 +287,7 @@ fn listen(admin: &Rc<Admin>, visitor: &Rc<Visitor>, method: &Method) -> Response
         let why = "as many listen as admin.eventListeners lets\n";
         return text(StatusCode::SERVICE_UNAVAILABLE, TEXT, why.into()).map(Either::Left);
     };
-    let mut response = Response::new(Either::Right(events));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENTS));
+    let mut response = answer(StatusCode::OK, EVENTS, Either::Right(Either::Right(events)));
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
@@ -351,7 +360,11 @@ fn json(page: &impl Serialize) -> Answer {
 }
 
 fn text(status: StatusCode, content_type: &'static str, body: String) -> Answer {
-    let mut response = Response::new(Full::from(body));
+    answer(status, content_type, Full::from(body))
+}
+
+fn answer<B>(status: StatusCode, content_type: &'static str, body: B) -> Response<B> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));

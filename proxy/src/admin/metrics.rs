@@ -3,10 +3,15 @@
 //! All of it is read from atomics and short lists; no worker waits for it. It is written on a thread of its own, so that other questions
 //! are answered meanwhile, and one page at a time, so that whoever asks often has no more than one core.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
 use meshgate_config::Snapshot;
 use tokio::sync::Mutex;
 
@@ -18,19 +23,52 @@ use crate::worker::Shared;
 /// Whose turn it is to have a page written.
 pub(super) type Turn = Arc<Mutex<()>>;
 
+/// A page that is sent piece by piece; what is sent is let go of.
+#[derive(Debug)]
+pub(super) struct Pieces {
+    rest: VecDeque<Bytes>,
+    length: u64,
+}
+
 /// The page; `None` if writing it panicked.
-pub(super) async fn page(turn: &Turn, shared: &Arc<Shared>, snapshot: Arc<Snapshot>, format: Format) -> Option<String> {
+pub(super) async fn page(turn: &Turn, shared: &Arc<Shared>, snapshot: Arc<Snapshot>, format: Format) -> Option<Pieces> {
     apart(turn, format, Everything { shared: Arc::clone(shared), snapshot }).await
 }
 
 /// Writes a page elsewhere. The turn ends with the writing, even if nobody waits for it any more.
-async fn apart(turn: &Turn, format: Format, source: impl Source) -> Option<String> {
+async fn apart(turn: &Turn, format: Format, source: impl Source) -> Option<Pieces> {
     let turn = Arc::clone(turn).lock_owned().await;
     let writing = move || {
         let _turn = turn;
-        exposition::page(format, source)
+        exposition::pieces(format, source)
     };
-    tokio::task::spawn_blocking(writing).await.ok()
+    tokio::task::spawn_blocking(writing).await.ok().map(Pieces::from)
+}
+
+impl From<Vec<String>> for Pieces {
+    fn from(pieces: Vec<String>) -> Self {
+        let length = pieces.iter().map(|piece| piece.len() as u64).sum();
+        Self { rest: pieces.into_iter().map(Bytes::from).collect(), length }
+    }
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let piece = self.rest.pop_front();
+        self.length -= piece.as_ref().map_or(0, |piece| piece.len() as u64);
+        Poll::Ready(piece.map(|piece| Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.length)
+    }
 }
 
 /// Where all that is on the page comes from.
@@ -103,6 +141,8 @@ mod tests {
     use std::sync::mpsc::{Receiver, sync_channel};
     use std::time::Duration;
 
+    use http_body_util::BodyExt;
+
     use super::*;
 
     /// Waits to be told to write.
@@ -128,6 +168,9 @@ mod tests {
         let tell = async { sender.send(()).unwrap() };
         let (page, ()) = tokio::join!(apart(&turn, Format::Text, source), tell);
         let page = page.unwrap();
+        let length = page.size_hint().exact();
+        let page = String::from_utf8(page.collect().await.unwrap().to_bytes().to_vec()).unwrap();
+        assert_eq!(length, Some(page.len() as u64));
         assert!(page.contains("\nx_told 1\n") && page.contains("\nx_turn 1\n"), "{page}");
         assert!(turn.try_lock().is_ok());
     }

@@ -4,24 +4,24 @@
 //! alone; the two differ in the end of the page and in what a counter's family is called, see [`Metric`]. What is asked for is
 //! put on the page by a [`Source`], which looks it up then: nothing is registered beforehand.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, text,
+    DescriptorEncoder, EncodeCounterValue, EncodeGaugeValue, EncodeLabelSet, LabelSetEncoder, MetricEncoder,
+    NoLabelSet, text,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::series::{BOUNDS, Histogram};
 
-/// What a page takes that is not much used: it grows from there.
-const ROOM: usize = 64 * 1024;
-
-/// After so many bytes others may have the core, which is a tenth of a millisecond of work. Linux (EEVDF) lets a thread that runs finish its
-/// slice, of one to three milliseconds, before one that wakes up, and that may be a worker whose request has come. A core that is busy
-/// throughout goes on for a slice each time: so a page of eight megabytes takes less than a second there.
-const PIECE: usize = 32 * 1024;
+/// A page is made of pieces of about this size. After each others may have the core, which is after less than a tenth of a millisecond of
+/// work. Linux (EEVDF) lets a thread that runs finish its slice, of one to three milliseconds, before one that wakes up, and that may be a
+/// worker whose request has come. A core that is busy throughout goes on for a slice each time: so a page of nine megabytes takes less than
+/// half a second there.
+const PIECE: usize = 64 * 1024;
 
 /// How the page is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,35 +79,76 @@ impl<S: Source> Collector for Scrape<S> {
     }
 }
 
-/// The page of a source.
+/// The page of a source, in one piece.
 pub fn page(format: Format, source: impl Source) -> String {
+    pieces(format, source).concat()
+}
+
+/// The page of a source, in pieces: a page of megabytes that grows as one text is copied again and again, and each of its parts goes back
+/// to the allocator as soon as it is sent.
+pub fn pieces(format: Format, source: impl Source) -> Vec<String> {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape(format, source)));
-    let mut out = Patient { text: String::with_capacity(ROOM), until: PIECE };
+    let mut out = Patient { done: Vec::new(), piece: String::new() };
     let written = match format {
         Format::Text => text::encode_registry(&mut out, &registry),
         Format::OpenMetrics => text::encode(&mut out, &registry),
     };
     // Writing into a String cannot fail.
     debug_assert!(written.is_ok());
-    out.text
+    out.done.push(out.piece);
+    out.done
 }
 
 /// A text that is written with rests, for others who want the core.
 #[derive(Debug)]
 struct Patient {
-    text: String,
-    until: usize,
+    done: Vec<String>,
+    piece: String,
 }
 
 impl fmt::Write for Patient {
     fn write_str(&mut self, more: &str) -> fmt::Result {
-        self.text.push_str(more);
-        if self.text.len() >= self.until {
-            self.until = self.text.len() + PIECE;
+        if self.piece.len() + more.len() > PIECE {
+            self.done.push(std::mem::replace(&mut self.piece, String::with_capacity(PIECE)));
             std::thread::yield_now();
         }
+        self.piece.push_str(more);
         Ok(())
+    }
+}
+
+/// Labels as they stand on the page, for who has many lines of the same: some twenty labels are written and looked at for what has to
+/// be escaped once, and copied from then on.
+#[derive(Debug)]
+pub struct Written(String);
+
+impl Written {
+    /// These labels, as `prometheus-client` writes them.
+    pub fn of<L: EncodeLabelSet + fmt::Debug + Send + Sync + 'static>(labels: Arc<L>) -> Self {
+        let text = page(Format::Text, Labelled(labels));
+        let braces = text.rsplit_once('}').and_then(|(line, _)| line.split_once('{'));
+        Self(braces.map(|(_, inside)| inside.to_owned()).unwrap_or_default())
+    }
+}
+
+impl EncodeLabelSet for Written {
+    /// All is one key, behind which no value is begun: that leaves it as it is.
+    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        encoder.encode_label().encode_label_key()?.write_str(&self.0)
+    }
+}
+
+/// A page with nothing but one series of these labels.
+#[derive(Debug)]
+struct Labelled<L>(Arc<L>);
+
+impl<L: EncodeLabelSet + fmt::Debug + Send + Sync + 'static> Source for Labelled<L> {
+    fn write(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.gauge("labels", "Labels")?.of(&*self.0)?.level(0_u64)
     }
 }
 
@@ -271,16 +312,37 @@ mod tests {
     impl Source for Many {
         fn write(&self, page: &mut Page<'_>) -> fmt::Result {
             let mut counter = page.counter("x_total", "Things")?;
-            (0..5000_u64).try_for_each(|number| counter.of(&[("a", number)])?.count(number))
+            (0..10_000_u64).try_for_each(|number| counter.of(&[("a", number)])?.count(number))
         }
     }
 
     #[test]
     fn a_page_that_is_written_with_rests_is_whole() {
-        let text = page(Format::Text, Many);
-        assert!(text.len() > 3 * PIECE, "{}", text.len());
-        let expected = (0..5000).map(|number| format!("x_total{{a=\"{number}\"}} {number}\n"));
+        let pieces = pieces(Format::Text, Many);
+        assert!(pieces.len() > 3 && pieces.iter().all(|piece| piece.len() <= PIECE), "{}", pieces.len());
+        let text = pieces.concat();
+        let expected = (0..10_000).map(|number| format!("x_total{{a=\"{number}\"}} {number}\n"));
         assert_eq!(text, format!("# HELP x_total Things.\n# TYPE x_total counter\n{}", expected.collect::<String>()));
+    }
+
+    #[derive(Debug)]
+    struct Twice<L>(L);
+
+    impl<L: EncodeLabelSet + fmt::Debug + Send + Sync + 'static> Source for Twice<L> {
+        fn write(&self, page: &mut Page<'_>) -> fmt::Result {
+            page.counter("x_total", "Things")?.of(&self.0)?.count(3_u64)?;
+            page.histogram("x_bytes", "Sizes")?.of(&self.0)?.buckets(&Histogram::default())
+        }
+    }
+
+    #[test]
+    fn labels_that_were_written_once_stand_as_they_would_have_been_written_each_time() {
+        let hostile = [("a", "x\"} 1\n# \\"), ("b", "{}"), ("c", "")];
+        for format in [Format::Text, Format::OpenMetrics] {
+            assert_eq!(page(format, Twice(Written::of(Arc::new(hostile)))), page(format, Twice(hostile)));
+            let none: [(&str, &str); 0] = [];
+            assert_eq!(page(format, Twice(Written::of(Arc::new(none)))), page(format, Twice(none)));
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use prometheus_client::encoding::{EncodeLabel, EncodeLabelSet, LabelSetEncoder};
 
 use super::edge::Edge;
-use super::exposition::Page;
+use super::exposition::{Page, Written};
 use super::family::{Family, LabelSet, OVERFLOW};
 use super::series::{Histogram, Metric};
 
@@ -233,7 +233,7 @@ type Of<T> = fn(&RequestSeries) -> &T;
 /// # Errors
 /// The page cannot be written.
 pub fn write_requests(family: &Family<RequestLabels, Arc<RequestSeries>>, page: &mut Page<'_>) -> fmt::Result {
-    let all = family.all();
+    let all: Vec<_> = family.all().into_iter().map(|(labels, series)| (Written::of(labels), series)).collect();
     let [requests, duration, request_bytes, response_bytes, request_messages, response_messages] = REQUEST_METRICS;
     let histograms: [(_, Of<Histogram>); 3] = [
         (duration, |series| &series.duration),
@@ -250,14 +250,14 @@ pub fn write_requests(family: &Family<RequestLabels, Arc<RequestSeries>>, page: 
         for (labels, series) in &all {
             let value = of(series).load(Ordering::Relaxed);
             if value > 0 || !only_some {
-                metric.of(&**labels)?.count(value)?;
+                metric.of(labels)?.count(value)?;
             }
         }
     }
     for ((name, help), of) in histograms {
         let mut metric = page.histogram(name, help)?;
         for (labels, series) in &all {
-            metric.of(&**labels)?.buckets(of(series))?;
+            metric.of(labels)?.buckets(of(series))?;
         }
     }
     Ok(())
