@@ -7,6 +7,7 @@ worthless.
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 
@@ -15,6 +16,7 @@ from .measurement import at
 from .processes import DOOR, LOAD_CPU, stop
 
 TOO_LONG = "30s"  # wrk gives up on an answer after that; by itself after two seconds, which a peer with 10,000 policies may take
+HOURS = 86400  # seconds of a load that is ended when it is no longer wanted
 GIB = 1024**3
 
 # wrk rounds what it says.
@@ -45,15 +47,48 @@ def downloads(subject, seconds, connections):
 
 
 def wrk(subject, seconds, connections, *more):
+    return summed_up(subject, run(*wrk_command(subject, seconds, connections, *more)))
+
+
+def wrk_command(subject, seconds, connections, *more):
     script = subject.layout.path("exactly.lua")
     write(script, EXACTLY)
     shape = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", TOO_LONG, "-s", script, "-H", f"Host: {HOST}", *more]
-    output = run("taskset", "-c", LOAD_CPU, "wrk", *shape, f"http://{subject.entry}{ALLOWED}")
+    return ["taskset", "-c", LOAD_CPU, "wrk", *shape, f"http://{subject.entry}{ALLOWED}"]
+
+
+def summed_up(subject, output):
+    """Requests, bytes and seconds that wrk says there were."""
     found = re.search(r"^exactly (\d+) (\d+) (\d+) (\d+)$", output, re.MULTILINE)
     requests, size, duration, errors = map(int, found.groups()) if found else (0, 0, 0, 1)
     if errors or not size:
         raise Failure(f"{subject.name}: wrk says:\n{output}")
     return requests, size, duration / 1e6
+
+
+class Paused:
+    """The load of `saturated`, which goes on where it was left: it costs nothing to begin, and every slice of it is as warm as the last."""
+
+    def __init__(self, subject, connections, stack):
+        self.subject = subject
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        self.process = subprocess.Popen(wrk_command(subject, HOURS, connections), **pipes)
+        stack.callback(self.end)
+
+    def pause(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def end(self):
+        """Sees that nothing failed in all that time."""
+        if self.process.returncode is not None:
+            return
+        self.go_on()  # first: of a stopped process any thread may get the signal, and it is for the one that waits for the end
+        self.process.send_signal(signal.SIGINT)
+        output, _ = self.process.communicate(timeout=30)
+        summed_up(self.subject, output)
 
 
 def saturated_http2(subject, seconds, connections, streams):
@@ -80,9 +115,11 @@ def at_rate(subject, seconds, connections, rate, may_fail=False):
     return {**found, "units": found["answered"], "rate": found["answered"] / seconds}
 
 
-def start_at_rate(layout, entry, seconds, connections, rate, stack=None):
-    """The same in the background; returns what waits for its end and says what was found."""
+def start_at_rate(layout, entry, seconds, connections, rate, stack=None, each=None):
+    """The same in the background; returns what waits for its end and says what was found. In a file `each`, where one is named, are the
+    answers, see `answers`."""
     shape = ["--rate", str(rate), "--seconds", str(seconds), "--connections", str(connections)]
+    shape += ["--each", each] if each else []
     command = [layout.programs["load"], "--address", entry, "--host", HOST, "--path", ALLOWED, *shape]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
     process = subprocess.Popen(["taskset", "-c", LOAD_CPU, *command], **pipes)
@@ -96,6 +133,12 @@ def start_at_rate(layout, entry, seconds, connections, rate, stack=None):
         return json.loads(output)
 
     return end
+
+
+def answers(found, each):
+    """When each answered request was due (seconds since 1970), and its latency in milliseconds."""
+    lines = (line.split() for line in read(each).splitlines())
+    return [(found["begin_unix"] + int(due) / 1e6, int(took) / 1000) for due, took in lines]
 
 
 def start_http2_at_rate(layout, entry, seconds, connections, rate, stack, host=HOST):

@@ -1,11 +1,13 @@
 """Rounds: a load, and what the kernel says it cost whom."""
 
+import math
 import os
 import pathlib
 import time
 
 from .common import Failure, read, say, write
 from .peers import empty_logs
+from .processes import served
 
 QUIET = 0.1  # cores busy with other work beyond which a figure says more about the machine than about the proxies
 SETTLE = 0.1  # seconds after a load until what it left behind has been done
@@ -50,6 +52,37 @@ def measure_once(subject, load, seconds):
         "others_busy": max(0.0, busy - spent - beside) / wall,
         "rss_mib": {role: resident(process) for role, process in subject.proxies.items()},
     }
+
+
+def slices(subjects, loads, count, seconds):
+    """CPU time in microseconds a request, of each of so many slices, by subject. They take turns of a fraction of a second, so that
+    what slows the machine meets neighbours alike; what a slice leaves behind is done before the next."""
+    figures = {subject.name: [] for subject in subjects}
+    for load in loads:
+        load.pause()
+    for number in range(count):
+        turns = list(zip(subjects, loads, strict=True))
+        for subject, load in turns if number % 2 == 0 else reversed(turns):
+            before = spent(subject)
+            load.go_on()
+            time.sleep(seconds)
+            load.pause()
+            time.sleep(SETTLE)
+            cpu, answered = (after - earlier for after, earlier in zip(spent(subject), before, strict=True))
+            requests = answered - 1  # whoever asks how many is one of them
+            if requests < 100:
+                raise Failure(f"{subject.name}: {requests} requests in {seconds} s")
+            figures[subject.name].append(1e6 * cpu / requests)
+        if number % 10 == 0:
+            for subject in subjects:
+                empty_logs(subject)
+            say(f"  slice {number} of {count}: " + ", ".join(f"{name} {took[-1]:.1f} us" for name, took in figures.items()))
+    return figures
+
+
+def spent(subject):
+    """CPU seconds of the proxies, and how many requests the application has answered."""
+    return sum(map(cpu_seconds, subject.proxies.values())), served(subject.layout)
 
 
 def clocks(subject):
@@ -113,6 +146,13 @@ def peak(process):
 def status_mib(process, name):
     line = next(line for line in read(f"/proc/{process.pid}/status").splitlines() if line.startswith(f"{name}:"))
     return int(line.split()[1]) / 1024
+
+
+def confidence(ordered):
+    """Between which of these, sorted, the median of all that there could be is with 95 % confidence (order statistics: no shape assumed)."""
+    count = len(ordered)
+    apart = 1.96 * math.sqrt(count) / 2
+    return ordered[max(0, math.floor(count / 2 - apart) - 1)], ordered[min(count - 1, math.ceil(count / 2 + apart))]
 
 
 def at(ordered, share):

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import urllib.request
 
 from . import certificates
 from .common import ALLOWED, BODY, Failure, read, split, write
@@ -99,6 +100,12 @@ http {{
   }}
 }}
 """
+
+
+def served(layout):
+    """How many requests the application has answered (nginx's stub_status), this one among them."""
+    with urllib.request.urlopen(f"http://{layout.address(*APPLICATION)}/served", timeout=5) as answer:
+        return int(answer.read().split()[9])
 
 
 def start(stack, layout, name, cpu, command, addresses, patience=START_DEADLINE):

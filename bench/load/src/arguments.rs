@@ -1,6 +1,7 @@
 //! What is asked for: flags with a value each.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 /// What to send, where to, and how often.
 #[derive(Debug)]
@@ -12,6 +13,8 @@ pub(crate) struct Arguments {
     pub(crate) rate: f64,
     pub(crate) seconds: f64,
     pub(crate) connections: usize,
+    /// Where each answered request is to be written to: when it was due, and its latency.
+    pub(crate) each: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -24,6 +27,7 @@ impl Arguments {
             rate: 1000.0,
             seconds: 5.0,
             connections: 20,
+            each: None,
         };
         while let Some(flag) = words.next() {
             let value = words.next().ok_or_else(|| format!("{flag} wants a value"))?;
@@ -33,10 +37,11 @@ impl Arguments {
                 "--path" => read.path = value,
                 "--rate" => read.rate = positive(&flag, &value)?,
                 "--seconds" => read.seconds = positive(&flag, &value)?,
+                "--each" => read.each = Some(value.into()),
                 "--connections" => read.connections = number(&flag, &value)?,
                 _ => {
                     return Err(format!(
-                        "{flag}: there are --address, --host, --path, --rate, --seconds and --connections"
+                        "{flag}: there are --address, --host, --path, --rate, --seconds, --connections and --each"
                     ));
                 }
             }

@@ -17,10 +17,11 @@ mod arguments;
 mod connection;
 mod tally;
 
-use std::io::{Error, Write};
+use std::fs::File;
+use std::io::{BufWriter, Error, Write};
 use std::process::ExitCode;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arguments::Arguments;
 use connection::Connection;
@@ -50,6 +51,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
     // it cannot be changed, all latencies are that much longer.
     let _ = std::fs::write("/proc/self/timerslack_ns", "1");
     let begin = Instant::now() + HEAD_START;
+    let begin_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + HEAD_START;
     let tally = thread::scope(|scope| {
         let threads = (0..arguments.connections).map(|number| {
             let builder = thread::Builder::new().stack_size(STACK);
@@ -63,7 +65,16 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         }
         Ok::<_, String>(all)
     })?;
-    writeln!(std::io::stdout(), "{}", tally.json(arguments.seconds)).map_err(|error| error.to_string())
+    if let Some(path) = &arguments.each {
+        let written = File::create(path).and_then(|file| {
+            let mut out = BufWriter::new(file);
+            tally.write(&mut out)?;
+            out.flush()
+        });
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    let line = tally.json(arguments.seconds, begin_unix);
+    writeln!(std::io::stdout(), "{line}").map_err(|error| error.to_string())
 }
 
 /// Every n-th request, n being the number of connections, from the one with this `number` on.
@@ -81,7 +92,7 @@ fn ask(arguments: &Arguments, number: usize, begin: Instant) -> Tally {
         }
         thread::sleep(due.saturating_duration_since(now));
         match connection.ask() {
-            Ok(200..=299) => tally.answered(due.elapsed()),
+            Ok(200..=299) => tally.answered(due.saturating_duration_since(begin), due.elapsed()),
             Ok(_) | Err(_) => tally.failed += 1,
         }
     }

@@ -1,11 +1,12 @@
 //! What became of the requests.
 
+use std::io::{Result, Write};
 use std::time::Duration;
 
-/// Each answered request's latency, and how many others there were.
+/// Each answered request: when it was due since the beginning, and its latency; and how many others there were.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
-    latencies: Vec<Duration>,
+    answered: Vec<(Duration, Duration)>,
     /// Without an answer, or with one that is no 2xx.
     pub(crate) failed: u64,
     /// Not sent at all: those before them took too long.
@@ -13,26 +14,34 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn answered(&mut self, latency: Duration) {
-        self.latencies.push(latency);
+    pub(crate) fn answered(&mut self, due: Duration, latency: Duration) {
+        self.answered.push((due, latency));
     }
 
     pub(crate) fn add(&mut self, other: Self) {
-        self.latencies.extend(other.latencies);
+        self.answered.extend(other.answered);
         self.failed += other.failed;
         self.unsent += other.unsent;
     }
 
-    /// One line; latencies in microseconds, counted from when a request was due.
-    pub(crate) fn json(mut self, seconds: f64) -> String {
-        self.latencies.sort_unstable();
+    /// Each that was answered on a line of its own, in microseconds.
+    pub(crate) fn write(&self, out: &mut impl Write) -> Result<()> {
+        self.answered
+            .iter()
+            .try_for_each(|(due, latency)| writeln!(out, "{}\t{}", due.as_micros(), latency.as_micros()))
+    }
+
+    /// One line; latencies in microseconds, counted from when a request was due. The first was due at `begin_unix`.
+    pub(crate) fn json(mut self, seconds: f64, begin_unix: Duration) -> String {
+        self.answered.sort_unstable_by_key(|(_, latency)| *latency);
         let at = |share: f64| self.at(share).as_secs_f64() * 1e6;
         format!(
-            "{{\"answered\": {}, \"failed\": {}, \"unsent\": {}, \"seconds\": {seconds}, \"p50_us\": {:.1}, \"p90_us\": {:.1}, \
+            "{{\"answered\": {}, \"failed\": {}, \"unsent\": {}, \"seconds\": {seconds}, \"begin_unix\": {:.6}, \"p50_us\": {:.1}, \"p90_us\": {:.1}, \
              \"p99_us\": {:.1}, \"p999_us\": {:.1}, \"max_us\": {:.1}}}",
-            self.latencies.len(),
+            self.answered.len(),
             self.failed,
             self.unsent,
+            begin_unix.as_secs_f64(),
             at(0.5),
             at(0.9),
             at(0.99),
@@ -43,8 +52,8 @@ impl Tally {
 
     /// The least latency that this share of all that were answered did not exceed; of sorted ones.
     fn at(&self, share: f64) -> Duration {
-        let rank = (self.latencies.len() as f64 * share).ceil() as usize;
-        self.latencies.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+        let rank = (self.answered.len() as f64 * share).ceil() as usize;
+        self.answered.get(rank.saturating_sub(1)).map_or(Duration::ZERO, |(_, latency)| *latency)
     }
 }
 
@@ -56,14 +65,18 @@ mod tests {
     fn a_percentile_is_a_latency_that_was_measured() {
         let mut tally = Tally::default();
         for number in (1..=100).rev() {
-            tally.answered(Duration::from_micros(number));
+            tally.answered(Duration::from_millis(number), Duration::from_micros(number));
         }
         tally.failed = 2;
-        let json = tally.json(1.5);
+        let mut each = Vec::new();
+        tally.write(&mut each).unwrap();
+        assert!(each.starts_with(b"100000\t100\n99000\t99\n"));
+        let json = tally.json(1.5, Duration::from_millis(7));
         for part in [
             "\"answered\": 100",
             "\"failed\": 2",
             "\"seconds\": 1.5",
+            "\"begin_unix\": 0.007000",
             "\"p50_us\": 50.0",
             "\"p99_us\": 99.0",
             "\"max_us\": 100.0",
@@ -74,6 +87,6 @@ mod tests {
 
     #[test]
     fn nothing_answered_has_no_latency() {
-        assert!(Tally::default().json(1.0).contains("\"p99_us\": 0.0"));
+        assert!(Tally::default().json(1.0, Duration::ZERO).contains("\"p99_us\": 0.0"));
     }
 }
