@@ -238,7 +238,7 @@ async fn private(admin: &Admin, request: Request<Incoming>) -> Answer {
         "/drain_listeners" => end(shared, || shared.drain_listeners.notify_one()),
         "/logging" if reads(method) || method == Method::PUT => logging::answer(request).await,
         "/logging" => only("GET and PUT"),
-        "/connections" if !reads(method) => only("GET"),
+        "/connections" | "/events" if !reads(method) => only("GET"),
         "/connections" => connections::answer(shared, request.uri().query().unwrap_or_default()),
         #[cfg(feature = "pprof")]
         profile::PATH if !reads(method) => only("GET"),
@@ -258,7 +258,7 @@ fn view(admin: &Admin, snapshot: &Snapshot, path: &str) -> Option<Answer> {
     let answer = match path {
         "/clusters" => json(&clusters::page(shared, snapshot, usize::MAX)),
         "/config_dump" => json(&config_dump::page(shared, snapshot, &admin.identity.borrow())),
-        "/certs" => json(&certs::page(&admin.identity.borrow())),
+        "/certs" => json(&certs::page(&admin.identity.borrow(), &admin.shared.metrics)),
         "/policies" => json(&policies::page(&shared.metrics, snapshot)),
         "/edges" => json(&edges::page(&shared.metrics)),
         "/refusals" => json(&shared.refusals.all()),
