@@ -198,7 +198,7 @@ async fn public(admin: &Admin, caller: SocketAddr, request: &Request<Incoming>) 
         "/" | "/live" | "/ready" | "/healthz/ready" | "/version" | "/metrics" | "/stats/prometheus"
             if !reads(request.method()) =>
         {
-            only("GET")
+            only("GET, HEAD")
         }
         "/" if page::is_wanted(request.headers()) && unknown_caller(caller, request).is_none() => page::answer(),
         "/" => text(StatusCode::OK, TEXT, INDEX.into()),
@@ -237,15 +237,15 @@ async fn private(admin: &Admin, request: Request<Incoming>) -> Answer {
         "/quitquitquit" => end(shared, || shared.quit.notify_one()),
         "/drain_listeners" => end(shared, || shared.drain_listeners.notify_one()),
         "/logging" if reads(method) || method == Method::PUT => logging::answer(request).await,
-        "/logging" => only("GET and PUT"),
-        "/connections" | "/events" if !reads(method) => only("GET"),
+        "/logging" => only("GET, HEAD, PUT"),
+        "/connections" | "/events" if !reads(method) => only("GET, HEAD"),
         "/connections" => connections::answer(shared, request.uri().query().unwrap_or_default()),
         #[cfg(feature = "pprof")]
-        profile::PATH if !reads(method) => only("GET"),
+        profile::PATH if !reads(method) => only("GET, HEAD"),
         #[cfg(feature = "pprof")]
         profile::PATH => profile::answer(request.uri().query().unwrap_or_default()).await,
         path => match view(admin, &snapshot, path) {
-            Some(_) if !reads(method) => only("GET"),
+            Some(_) if !reads(method) => only("GET, HEAD"),
             Some(view) => view,
             None => text(StatusCode::NOT_FOUND, TEXT, "no such page; see /\n".into()),
         },
@@ -341,8 +341,11 @@ fn reads(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
 
-fn only(methods: &str) -> Answer {
-    text(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("only {methods}\n"))
+/// With what there is (RFC 9110, section 15.5.6).
+fn only(methods: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("only {methods}\n"));
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    answer
 }
 
 fn json(page: &impl Serialize) -> Answer {

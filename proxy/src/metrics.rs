@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use meshgate_config::MetricsSettings;
-use meshgate_identity::Identity;
+use meshgate_identity::{Identity, Lost};
 use tokio::time::Instant;
 
 use crate::connection::Direction;
@@ -136,7 +136,27 @@ impl Metrics {
         metrics.requests.limit(settings.max_series);
         metrics.tcp.limit(settings.max_series);
         metrics.each(|_, _, metric| metric.limit(settings.max_series));
+        metrics.begin();
         metrics
+    }
+
+    /// Series of which few can be are there before anything is counted: of one that begins with 1 Prometheus sees no increase.
+    fn begin(&self) {
+        for result in ["ok", "error"] {
+            let labels = ResultLabels { result };
+            let read = [&self.config_reloads, &self.identity_reloads, &self.certificate_requests, &self.jwks_fetches];
+            for family in read {
+                family.get_or_create(&labels);
+            }
+        }
+        for result in ["exported", "rejected", "failed", "queue_full"] {
+            self.spans.get_or_create(&ResultLabels { result });
+        }
+        for direction in [Direction::Inbound, Direction::Outbound].map(Direction::as_str) {
+            for outcome in [Lost::Expired, Lost::Untrusted, Lost::Revoked].map(Lost::as_str) {
+                self.sessions_ended.get_or_create(&OutcomeLabels { direction, outcome });
+            }
+        }
     }
 
     /// Whether traffic is counted.
