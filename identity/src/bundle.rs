@@ -32,7 +32,7 @@ pub struct Root {
     /// The one cluster of whose workloads that is so; `None` = the trust domain's.
     pub cluster: Option<Arc<str>>,
     /// SHA-256 of the certificate, in lower-case hexadecimal without separators.
-    pub sha256: String,
+    pub sha256: Arc<str>,
     /// From when it is valid.
     pub not_before: SystemTime,
     /// Until when, included.
@@ -45,7 +45,7 @@ pub(crate) struct ClusterBundle {
     pub(crate) bundle: Bundle,
 }
 
-/// The roots of one trust domain; several while an old and a new one overlap. The four lists run side by side, because
+/// The roots of one trust domain; several while an old and a new one overlap. The five lists run side by side, because
 /// webpki wants the anchors as a slice.
 pub(crate) struct Bundle {
     certificates: Vec<CertificateDer<'static>>,
@@ -53,6 +53,8 @@ pub(crate) struct Bundle {
     validity: Vec<(SystemTime, SystemTime)>,
     /// The revocation lists of each.
     revocation: Vec<Vec<Arc<RevocationList>>>,
+    /// The fingerprint of each, as [`Root::sha256`] has it.
+    fingerprints: Vec<Arc<str>>,
 }
 
 impl TrustBundles {
@@ -105,14 +107,14 @@ impl TrustBundles {
         let domains = self.bundles.iter().map(|(domain, bundle)| (domain, None, bundle));
         let clusters = self.clusters.iter().map(|(key, of)| (&of.trust_domain, Some(Arc::clone(key)), &of.bundle));
         let roots = |(trust_domain, cluster, bundle): (&TrustDomain, Option<Arc<str>>, &Bundle)| -> Vec<Root> {
-            let root = |(der, (not_before, not_after)): (&CertificateDer<'_>, &(SystemTime, SystemTime))| Root {
+            let root = |(sha256, (not_before, not_after)): (&Arc<str>, &(SystemTime, SystemTime))| Root {
                 trust_domain: trust_domain.clone(),
                 cluster: cluster.clone(),
-                sha256: certificate::sha256(der),
+                sha256: Arc::clone(sha256),
                 not_before: *not_before,
                 not_after: *not_after,
             };
-            bundle.certificates.iter().zip(&bundle.validity).map(root).collect()
+            bundle.fingerprints.iter().zip(&bundle.validity).map(root).collect()
         };
         domains.chain(clusters).flat_map(roots).collect()
     }
@@ -160,7 +162,21 @@ impl Bundle {
             lists.check_origin(&root)?;
             revocation.push(lists.of(&root));
         }
-        Ok(Self { certificates, anchors, validity, revocation })
+        let fingerprints = certificates.iter().map(|der| certificate::sha256(der).into()).collect();
+        Ok(Self { certificates, anchors, validity, revocation, fingerprints })
+    }
+
+    /// The fingerprint of the root that an anchor is of. Of several by one name and key, which no chain tells apart, it is the one that
+    /// is valid at the time and ends last: nothing depends on those before it.
+    pub(crate) fn fingerprint(&self, anchor: &TrustAnchor<'_>, now: UnixTime) -> Option<Arc<str>> {
+        let now = UNIX_EPOCH + Duration::from_secs(now.as_secs());
+        let same = |known: &TrustAnchor<'_>| {
+            known.subject == anchor.subject && known.subject_public_key_info == anchor.subject_public_key_info
+        };
+        let all = self.anchors.iter().zip(&self.validity).zip(&self.fingerprints);
+        let last =
+            all.filter(|((known, (start, _)), _)| *start <= now && same(known)).max_by_key(|((_, (_, end)), _)| *end);
+        last.map(|(_, fingerprint)| Arc::clone(fingerprint))
     }
 
     /// When the first of the anchors that are valid at the time ends.

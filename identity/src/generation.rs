@@ -82,7 +82,7 @@ pub struct Identity {
     cluster: Option<Arc<str>>,
     peers: Arc<PeerVerifier>,
     revoked: bool,
-    root: Option<Arc<str>>,
+    root: Option<(Arc<str>, Arc<str>)>,
     server: Arc<ServerConfig>,
     clients: ClientConfigs,
 }
@@ -122,7 +122,8 @@ impl Identity {
         let server = Arc::new(tls::server_config(&svid, &peers, true, &provider).map_err(tls)?);
         let clients = ClientConfigs::new(&svid, Arc::clone(&peers), &provider).map_err(tls)?;
         let cluster = sources.cluster.as_deref().map(Arc::from);
-        let root = peers.root_of(svid.chain(), KeyUsage::server_auth(), UnixTime::now()).map(Arc::from);
+        let root = peers.root_of(svid.chain(), KeyUsage::server_auth(), UnixTime::now());
+        let root = root.map(|(key, fingerprint)| (Arc::from(key), fingerprint));
         Ok(Self { generation, svid, cluster, peers, revoked, root, server, clients })
     }
 
@@ -155,7 +156,12 @@ impl Identity {
     ///
     /// Who was shown a certificate of another root believes us no longer than that one stands in its bundle.
     pub fn root(&self) -> Option<&Arc<str>> {
-        self.root.as_ref()
+        self.root.as_ref().map(|(key, _)| key)
+    }
+
+    /// The fingerprint of that root, as [`Root::sha256`](crate::Root::sha256) has it.
+    pub fn root_fingerprint(&self) -> Option<&Arc<str>> {
+        self.root.as_ref().map(|(_, fingerprint)| fingerprint)
     }
 
     /// Who a caller is whose chain (leaf first) was found good in a handshake by [`Identity::server_config`]: as [`peer_identity`](crate::peer_identity)

@@ -8,13 +8,14 @@
 //!
 //! What this does not do: hold connections, or know when to look. It says until when its answer holds.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustls_pki_types::{CertificateDer, UnixTime};
-use webpki::KeyUsage;
+use rustls_pki_types::CertificateDer;
 
+use crate::verified::Found;
 use crate::verify::PeerVerifier;
-use crate::{Expected, Identity, PeerError, PeerIdentityError, RevocationList, certificate};
+use crate::{Expected, Identity, PeerError, PeerIdentityError, RevocationList, TrustDomain, certificate};
 
 /// Until when an answer holds that nothing in sight ends.
 const FAR: Duration = Duration::from_secs(24 * 60 * 60);
@@ -113,7 +114,7 @@ impl Identity {
             return Standing::Good { until: self.next_end(chain, now) };
         }
         match self.peers().vouch_again(chain, earlier) {
-            Ok(()) => {
+            Ok(_) => {
                 let end = self.next_end(chain, earlier);
                 Standing::Expired { until: end.checked_add(grace).unwrap_or(end) }
             }
@@ -121,6 +122,17 @@ impl Identity {
             Err(error) if error.is_revoked() => Standing::Over(Lost::Revoked),
             Err(_) => Standing::Over(Lost::Untrusted),
         }
+    }
+
+    /// Of which trust domain a peer is, and the fingerprint of the root by which it is believed ([`Root::sha256`](crate::Root::sha256)); `None`
+    /// when it is not believed.
+    ///
+    /// Right after a handshake, or after [`Identity::standing`], that is known; else signatures are verified.
+    pub fn root_behind(&self, chain: &PeerChain, now: SystemTime) -> Option<(TrustDomain, Arc<str>)> {
+        let is_caller = matches!(chain.role, PeerRole::Caller);
+        let known = self.peers().known(&chain.certificates, is_caller, certificate::unix_time(now));
+        let found = known.or_else(|| self.peers().vouch_again(chain, now).ok())?;
+        Some((found.peer.trust_domain(), found.root?))
     }
 
     /// The first moment after `now` at which one of the chain's certificates, or a root that may be one of its, has ended.
@@ -134,18 +146,15 @@ impl Identity {
 }
 
 impl PeerVerifier {
-    fn vouch_again(&self, chain: &PeerChain, at: SystemTime) -> Result<(), PeerError> {
-        let at = UnixTime::since_unix_epoch(at.duration_since(UNIX_EPOCH).unwrap_or_default());
+    fn vouch_again(&self, chain: &PeerChain, at: SystemTime) -> Result<Found, PeerError> {
+        let at = certificate::unix_time(at);
         let Some((leaf, intermediates)) = chain.certificates.split_first() else {
             return Err(PeerIdentityError::Malformed("there is none".to_owned()).into());
         };
         match &chain.role {
-            PeerRole::Caller => self.verify_caller(leaf, intermediates, at)?,
-            PeerRole::Server(expected) => {
-                self.verify(leaf, intermediates, KeyUsage::server_auth(), at, expected.cluster.as_ref())?
-            }
-        };
-        Ok(())
+            PeerRole::Caller => self.verify_caller(leaf, intermediates, at),
+            PeerRole::Server(expected) => self.verify_server(leaf, intermediates, at, expected.cluster.as_ref()),
+        }
     }
 }
 

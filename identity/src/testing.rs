@@ -59,9 +59,17 @@ impl Signer {
     }
 
     pub(crate) fn root_with(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        Self::self_signed(name, KeyPair::generate().unwrap(), change)
+    }
+
+    /// The same root by the same key, in another certificate.
+    pub(crate) fn renewed(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Self {
+        Self::self_signed(name, KeyPair::try_from(self.issuer.key().serialize_der()).unwrap(), change)
+    }
+
+    fn self_signed(name: &str, key: KeyPair, change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut params = signer_params(name);
         change(&mut params);
-        let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Self {
             issuer: Issuer::new(params, key),

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 
@@ -27,10 +27,19 @@ const CHAIN_MAX: usize = 4096;
 pub(crate) struct Verified(Mutex<HashMap<Box<[u8]>, Entry>>);
 
 struct Entry {
-    peer: SpiffeId,
-    /// When it was judged, and when something on its path ends; in both seconds it is still good.
+    found: Found,
+    /// When it was judged.
     from: UnixTime,
-    until: UnixTime,
+}
+
+/// What was found of a chain that is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Found {
+    pub(crate) peer: SpiffeId,
+    /// The fingerprint of the root that it ends in.
+    pub(crate) root: Option<Arc<str>>,
+    /// When something on its path ends, or some time before that; in that second it is still good.
+    pub(crate) until: UnixTime,
 }
 
 /// All that a caller showed, as one: each certificate with its length before it. `None` for what is too long to be kept.
@@ -49,20 +58,20 @@ pub(crate) fn shown(leaf: &CertificateDer<'_>, intermediates: &[CertificateDer<'
 }
 
 impl Verified {
-    /// Who showed this chain, if it was found good and still is.
-    pub(crate) fn find(&self, shown: &[u8], now: UnixTime) -> Option<SpiffeId> {
+    /// What was found of this chain, if it was found good and still is.
+    pub(crate) fn find(&self, shown: &[u8], now: UnixTime) -> Option<Found> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let entry = kept.get(shown)?;
-        (entry.from <= now && now <= entry.until).then(|| entry.peer.clone())
+        (entry.from <= now && now <= entry.found.until).then(|| entry.found.clone())
     }
 
-    /// Keeps a chain that was found good at `from`, and is until `until`.
-    pub(crate) fn keep(&self, shown: Vec<u8>, peer: SpiffeId, from: UnixTime, until: UnixTime) {
+    /// Keeps a chain that was found good at `from`.
+    pub(crate) fn keep(&self, shown: Vec<u8>, found: Found, from: UnixTime) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() >= KEPT_MAX {
             kept.clear();
         }
-        kept.insert(shown.into_boxed_slice(), Entry { peer, from, until });
+        kept.insert(shown.into_boxed_slice(), Entry { found, from });
     }
 }
 

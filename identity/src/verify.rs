@@ -28,7 +28,7 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use crate::bundle::Bundle;
 use crate::crl::RevocationLists;
-use crate::verified::{self, Verified};
+use crate::verified::{self, Found, Verified};
 use crate::{Expected, PeerError, PeerIdentityError, SpiffeId, TrustBundles, peer_identity};
 
 use shown::{Lists, Shown};
@@ -44,6 +44,8 @@ pub(crate) struct PeerVerifier {
     algorithms: WebPkiSupportedAlgorithms,
     /// Of callers, by these bundles.
     verified: Verified,
+    /// What was found of servers. Each handshake with one verifies all of it again: this only tells which root it was.
+    servers: Verified,
 }
 
 /// Who vouches for a chain.
@@ -57,7 +59,7 @@ pub(crate) enum Voucher<'a> {
 
 impl PeerVerifier {
     pub(crate) fn new(bundles: TrustBundles, lists: RevocationLists, algorithms: WebPkiSupportedAlgorithms) -> Self {
-        Self { bundles, lists, algorithms, verified: Verified::default() }
+        Self { bundles, lists, algorithms, verified: Verified::default(), servers: Verified::default() }
     }
 
     pub(crate) fn bundles(&self) -> &TrustBundles {
@@ -68,7 +70,7 @@ impl PeerVerifier {
         &self.lists
     }
 
-    /// The verified ID of the workload that `leaf` belongs to, in `cluster` if that is one with roots of its own: they alone
+    /// What is found of the workload that `leaf` belongs to, in `cluster` if that is one with roots of its own: they alone
     /// are asked then. Else the bundle of the trust domain is, and no cluster's roots are.
     pub(crate) fn verify(
         &self,
@@ -77,7 +79,7 @@ impl PeerVerifier {
         usage: KeyUsage,
         now: UnixTime,
         cluster: Option<&Arc<str>>,
-    ) -> Result<SpiffeId, PeerError> {
+    ) -> Result<Found, PeerError> {
         let peer = peer_identity(leaf)?;
         let own = cluster.and_then(|key| Some((key, self.bundles.of_cluster(key)?)));
         if let Some((cluster, roots)) = own
@@ -89,11 +91,10 @@ impl PeerVerifier {
         let bundle = own.map(|(_, roots)| &roots.bundle).or_else(|| self.bundles.of(peer.trust_domain_str()));
         let Some(bundle) = bundle else { return Err(PeerError::UnknownTrustDomain { peer }) };
         let shown = self.shown(&peer, leaf, intermediates, usage, now)?;
-        shown.leads_to(bundle, own.map(|(key, _)| key)).map(drop)?;
-        Ok(peer)
+        shown.leads_to(bundle, own.map(|(key, _)| key))
     }
 
-    /// The verified ID of a caller. Nothing says beforehand which cluster it is in, so the bundle of its trust domain may vouch
+    /// What is found of a caller. Nothing says beforehand which cluster it is in, so the bundle of its trust domain may vouch
     /// for it, or a cluster of that trust domain: each is asked by itself, so that no chain is ever made of what two of them
     /// would each let pass in part. A chain that was found good is not gone through again while it stays so, see `verified.rs`.
     pub(crate) fn verify_caller(
@@ -101,26 +102,48 @@ impl PeerVerifier {
         leaf: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
-    ) -> Result<SpiffeId, PeerError> {
+    ) -> Result<Found, PeerError> {
         let chain = verified::shown(leaf, intermediates);
-        if let Some(peer) = chain.as_deref().and_then(|chain| self.verified.find(chain, now)) {
-            return Ok(peer);
+        if let Some(found) = chain.as_deref().and_then(|chain| self.verified.find(chain, now)) {
+            return Ok(found);
         }
         let peer = peer_identity(leaf)?;
-        let end = self.vouched(&self.shown(&peer, leaf, intermediates, KeyUsage::client_auth(), now)?)?;
+        let found = self.vouched(&self.shown(&peer, leaf, intermediates, KeyUsage::client_auth(), now)?)?;
         if let Some(chain) = chain {
-            self.verified.keep(chain, peer.clone(), now, end);
+            self.verified.keep(chain, found.clone(), now);
         }
-        Ok(peer)
+        Ok(found)
+    }
+
+    /// The same of a server, in `cluster` if that is one with roots of its own. It is gone through each time; what was found is kept for
+    /// [`PeerVerifier::known`].
+    pub(crate) fn verify_server(
+        &self,
+        leaf: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+        cluster: Option<&Arc<str>>,
+    ) -> Result<Found, PeerError> {
+        let found = self.verify(leaf, intermediates, KeyUsage::server_auth(), now, cluster)?;
+        if let Some(chain) = verified::shown(leaf, intermediates) {
+            self.servers.keep(chain, found.clone(), now);
+        }
+        Ok(found)
+    }
+
+    /// What was found of a chain that was found good, as a caller's or a server's, if it is still known.
+    pub(crate) fn known(&self, chain: &[CertificateDer<'_>], is_caller: bool, now: UnixTime) -> Option<Found> {
+        let (leaf, intermediates) = chain.split_first()?;
+        let kept = if is_caller { &self.verified } else { &self.servers };
+        kept.find(&verified::shown(leaf, intermediates)?, now)
     }
 
     /// Who showed a chain that has been found good.
     pub(crate) fn caller(&self, chain: &[CertificateDer<'_>]) -> Result<SpiffeId, PeerIdentityError> {
-        let Some((leaf, intermediates)) = chain.split_first() else {
+        let Some(leaf) = chain.first() else {
             return Err(PeerIdentityError::Malformed("there is none".to_owned()));
         };
-        let known = verified::shown(leaf, intermediates).and_then(|shown| self.verified.find(&shown, UnixTime::now()));
-        known.map_or_else(|| peer_identity(leaf), Ok)
+        self.known(chain, true, UnixTime::now()).map_or_else(|| peer_identity(leaf), |found| Ok(found.peer))
     }
 
     /// Whether a caller's chain is one that need not be gone through again.
@@ -129,12 +152,12 @@ impl PeerVerifier {
         verified::shown(leaf, intermediates).is_some_and(|chain| self.verified.find(&chain, now).is_some())
     }
 
-    /// Until when somebody vouches for it.
-    fn vouched(&self, shown: &Shown<'_>) -> Result<UnixTime, PeerError> {
+    /// By whose word it is good, and until when.
+    fn vouched(&self, shown: &Shown<'_>) -> Result<Found, PeerError> {
         let mut failed = PeerError::UnknownTrustDomain { peer: shown.peer.clone() };
         for (cluster, bundle) in self.candidates(shown.peer.trust_domain_str()) {
             match shown.leads_to(bundle, cluster) {
-                Ok(end) => return Ok(end),
+                Ok(found) => return Ok(found),
                 // Of several, the first that knew the chain's issuer has more to say than those that did not.
                 Err(error) => {
                     let unknown = matches!(failed, PeerError::UnknownTrustDomain { .. });
@@ -167,13 +190,18 @@ impl PeerVerifier {
             .collect()
     }
 
-    /// The root that a chain ends in, by the bundle of its trust domain: the SHA-256 of the root's public key. Revocation lists have no say.
-    pub(crate) fn root_of(&self, chain: &[CertificateDer<'_>], usage: KeyUsage, now: UnixTime) -> Option<String> {
+    /// The root that a chain ends in, by the bundle of its trust domain: the SHA-256 of the root's public key, and the root's fingerprint.
+    /// Revocation lists have no say.
+    pub(crate) fn root_of(
+        &self,
+        chain: &[CertificateDer<'_>],
+        usage: KeyUsage,
+        now: UnixTime,
+    ) -> Option<(String, Arc<str>)> {
         let (leaf, intermediates) = chain.split_first()?;
         let peer = peer_identity(leaf).ok()?;
-        let anchors = self.bundles.of(peer.trust_domain_str())?.anchors_at(now);
-        let shown = self.shown(&peer, leaf, intermediates, usage, now).ok()?;
-        shown.root(&anchors)
+        let bundle = self.bundles.of(peer.trust_domain_str())?;
+        self.shown(&peer, leaf, intermediates, usage, now).ok()?.root(bundle)
     }
 
     /// Whoever may vouch for callers of a trust domain.
@@ -282,7 +310,7 @@ impl ServerCertVerifier for ServerVerifier {
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
         let cluster = self.expected.cluster.as_ref();
-        let found = self.peers.verify(end_entity, intermediates, KeyUsage::server_auth(), now, cluster)?;
+        let found = self.peers.verify_server(end_entity, intermediates, now, cluster)?.peer;
         if !self.expected.who.includes(&found) {
             let expected = Box::new(self.expected.clone());
             return Err(PeerError::UnexpectedServer { expected, found }.into());

@@ -205,7 +205,7 @@ fn public(admin: &Admin, caller: SocketAddr, request: &Request<Incoming>) -> Opt
         "/" | "/live" | "/ready" | "/healthz/ready" | "/version" | "/metrics" | "/stats/prometheus"
             if !reads(request.method()) =>
         {
-            only("GET")
+            only("GET, HEAD")
         }
         "/" if page::is_wanted(request.headers()) && unknown_caller(caller, request).is_none() => page::answer(),
         "/" => text(StatusCode::OK, TEXT, INDEX.into()),
@@ -247,15 +247,15 @@ async fn private(admin: &Admin, request: Request<Incoming>) -> Answer {
         "/quitquitquit" => end(shared, || shared.quit.notify_one()),
         "/drain_listeners" => end(shared, || shared.drain_listeners.notify_one()),
         "/logging" if reads(method) || method == Method::PUT => logging::answer(request).await,
-        "/logging" => only("GET and PUT"),
-        "/connections" if !reads(method) => only("GET"),
+        "/logging" => only("GET, HEAD, PUT"),
+        "/connections" | "/events" if !reads(method) => only("GET, HEAD"),
         "/connections" => connections::answer(shared, request.uri().query().unwrap_or_default()),
         #[cfg(feature = "pprof")]
-        profile::PATH if !reads(method) => only("GET"),
+        profile::PATH if !reads(method) => only("GET, HEAD"),
         #[cfg(feature = "pprof")]
         profile::PATH => profile::answer(request.uri().query().unwrap_or_default()).await,
         path => match view(admin, &snapshot, path) {
-            Some(_) if !reads(method) => only("GET"),
+            Some(_) if !reads(method) => only("GET, HEAD"),
             Some(view) => view,
             None => text(StatusCode::NOT_FOUND, TEXT, "no such page; see /\n".into()),
         },
@@ -268,7 +268,7 @@ fn view(admin: &Admin, snapshot: &Snapshot, path: &str) -> Option<Answer> {
     let answer = match path {
         "/clusters" => json(&clusters::page(shared, snapshot, usize::MAX)),
         "/config_dump" => json(&config_dump::page(shared, snapshot, &admin.identity.borrow())),
-        "/certs" => json(&certs::page(&admin.identity.borrow())),
+        "/certs" => json(&certs::page(&admin.identity.borrow(), &admin.shared.metrics)),
         "/policies" => json(&policies::page(&shared.metrics, snapshot)),
         "/edges" => json(&edges::page(&shared.metrics)),
         "/refusals" => json(&shared.refusals.all()),
@@ -350,8 +350,11 @@ fn reads(method: &Method) -> bool {
     method == Method::GET || method == Method::HEAD
 }
 
-fn only(methods: &str) -> Answer {
-    text(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("only {methods}\n"))
+/// With what there is (RFC 9110, section 15.5.6).
+fn only(methods: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, TEXT, format!("only {methods}\n"));
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(methods));
+    answer
 }
 
 fn json(page: &impl Serialize) -> Answer {

@@ -11,6 +11,7 @@ pub mod istio;
 pub mod kept;
 pub mod labels;
 pub mod process;
+pub mod roots;
 pub mod series;
 
 use std::fmt;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use meshgate_config::MetricsSettings;
-use meshgate_identity::Identity;
+use meshgate_identity::{Identity, Lost};
 use tokio::time::Instant;
 
 use crate::connection::Direction;
@@ -34,6 +35,7 @@ pub use labels::{
     ClusterLabels, DecisionLabels, DirectionLabels, HandshakeLabels, Http2Labels, OutcomeLabels, PortLabels,
     ProbeLabels, ProviderLabels, ReasonLabels, ResultLabels, RetryLabels, StateLabels,
 };
+pub use roots::{RootSeries, Roots};
 pub use series::{Counter, Gauge};
 
 /// What a label is when the fact is not known; Istio's dashboards expect the word.
@@ -69,6 +71,8 @@ pub struct Metrics {
     pub handshakes: Family<HandshakeLabels, Counter>,
     /// TLS sessions that ended because their peer's certificate is no longer good: by direction, `expired` or `untrusted`.
     pub sessions_ended: Family<OutcomeLabels, Counter>,
+    /// What rests on which root.
+    pub by_root: Roots,
     /// Connections refused or lost at accept.
     pub accept_errors: Family<OutcomeLabels, Counter>,
     /// Open downstream connections.
@@ -132,7 +136,27 @@ impl Metrics {
         metrics.requests.limit(settings.max_series);
         metrics.tcp.limit(settings.max_series);
         metrics.each(|_, _, metric| metric.limit(settings.max_series));
+        metrics.begin();
         metrics
+    }
+
+    /// Series of which few can be are there before anything is counted: of one that begins with 1 Prometheus sees no increase.
+    fn begin(&self) {
+        for result in ["ok", "error"] {
+            let labels = ResultLabels { result };
+            let read = [&self.config_reloads, &self.identity_reloads, &self.certificate_requests, &self.jwks_fetches];
+            for family in read {
+                family.get_or_create(&labels);
+            }
+        }
+        for result in ["exported", "rejected", "failed", "queue_full"] {
+            self.spans.get_or_create(&ResultLabels { result });
+        }
+        for direction in [Direction::Inbound, Direction::Outbound].map(Direction::as_str) {
+            for outcome in [Lost::Expired, Lost::Untrusted, Lost::Revoked].map(Lost::as_str) {
+                self.sessions_ended.get_or_create(&OutcomeLabels { direction, outcome });
+            }
+        }
     }
 
     /// Whether traffic is counted.
@@ -152,6 +176,7 @@ impl Metrics {
         self.tcp.forget_idle(now, idle);
         self.decisions.forget_idle(now, idle);
         self.detection_timeouts.forget_idle(now, idle);
+        self.by_root.forget_idle(now, idle);
     }
 
     /// Notes the identity in force.
@@ -161,6 +186,7 @@ impl Metrics {
         let bundles = identity.bundles();
         self.roots.set(bundles.ends().count() as u64);
         self.root_expiry.set(bundles.ends().min().map_or(0, seconds));
+        self.by_root.identity(identity);
     }
 
     /// Notes how the last reading of the resources went.
@@ -199,6 +225,7 @@ impl Metrics {
         with("mesh_detection_timeouts_total", "Connections that said nothing in time", &self.detection_timeouts);
         with("mesh_tls_handshakes_total", "TLS handshakes by result", &self.handshakes);
         with("mesh_tls_sessions_ended_total", "TLS sessions whose peer is not good any more", &self.sessions_ended);
+        self.by_root.each(&mut with);
         with("mesh_accept_errors_total", "Connections refused or lost at accept", &self.accept_errors);
         with("mesh_connections", "Open downstream connections", &self.connections);
         with(

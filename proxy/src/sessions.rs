@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use crate::connection::Direction;
-use crate::metrics::{Metrics, OutcomeLabels};
+use crate::metrics::{Metrics, OutcomeLabels, RootSeries};
 use crate::worker::{Worker, WorkerRef};
 
 /// Between two looks at the wall clock: a certificate ends by it, and a timer does not see it being set.
@@ -66,10 +66,30 @@ pub struct Session {
     /// Our own certificate is of another root by now. The caller is told to go while the one it believes us by still stands, so that
     /// nothing is in progress on the connection when that one is taken out of the bundles.
     outdated: Cell<bool>,
+    /// The root by which the peer is believed; where it is not any more, the last one.
+    rests: RefCell<Option<Rests>>,
     changed: Notify,
 }
 
+/// Counts a session among those that rest on a root, for as long as it is there.
+#[derive(Debug)]
+struct Rests {
+    root: Arc<str>,
+    series: RootSeries,
+}
+
+impl Drop for Rests {
+    fn drop(&mut self) {
+        self.series.sessions.dec();
+    }
+}
+
 impl Session {
+    fn new(kind: Kind, standing: Standing) -> Self {
+        let (standing, outdated) = (Cell::new(standing), Cell::new(false));
+        Self { kind, standing, outdated, rests: RefCell::default(), changed: Notify::new() }
+    }
+
     /// Whether new work may be begun on it.
     pub fn is_good(&self) -> bool {
         matches!(self.standing.get(), Standing::Good { .. }) && !self.outdated.get()
@@ -111,6 +131,24 @@ impl Session {
         }
     }
 
+    fn direction(&self) -> Direction {
+        match self.kind.chain.role() {
+            PeerRole::Caller => Direction::Inbound,
+            PeerRole::Server(_) => Direction::Outbound,
+        }
+    }
+
+    /// Notes by which root the peer is believed, if it is.
+    fn rest(&self, identity: &Identity, metrics: &Metrics) {
+        let Some((domain, root)) = identity.root_behind(&self.kind.chain, SystemTime::now()) else { return };
+        let mut rests = self.rests.borrow_mut();
+        if rests.as_ref().is_none_or(|rests| rests.root != root) {
+            let series = metrics.by_root.series(self.direction(), &domain, &root);
+            series.sessions.inc();
+            *rests = Some(Rests { root, series });
+        }
+    }
+
     fn is_due(&self, now: SystemTime) -> bool {
         match self.standing.get() {
             Standing::Good { until } | Standing::Expired { until } => until <= now,
@@ -127,12 +165,11 @@ impl Session {
         self.standing.set(standing);
         self.outdated.set(self.kind.ours.is_some() && self.kind.ours.as_ref() != identity.root());
         if let Standing::Over(lost) = standing {
-            let direction = match self.kind.chain.role() {
-                PeerRole::Caller => Direction::Inbound,
-                PeerRole::Server(_) => Direction::Outbound,
-            };
-            let labels = OutcomeLabels { direction: direction.as_str(), outcome: lost.as_str() };
+            let labels = OutcomeLabels { direction: self.direction().as_str(), outcome: lost.as_str() };
             metrics.sessions_ended.get_or_create(&labels).inc();
+        }
+        if let Standing::Good { .. } = standing {
+            self.rest(identity, metrics);
         }
         let changed = was_good != self.is_good() || self.over().is_some();
         if changed {
@@ -158,6 +195,9 @@ impl Sessions {
         let known = self.open.borrow().get(&kind).and_then(Weak::upgrade);
         let known = known.filter(|known| known.over().is_none());
         let session = known.unwrap_or_else(|| self.begin(worker, identity, kind));
+        if let Some(rests) = &*session.rests.borrow() {
+            rests.series.handshakes.inc();
+        }
         if !session.is_good() {
             self.untold.set(true);
             self.look_at(SystemTime::now() + TOLD_AFTER);
@@ -167,8 +207,9 @@ impl Sessions {
 
     fn begin(&self, worker: &Worker, identity: &Identity, kind: Kind) -> Rc<Session> {
         let now = SystemTime::now();
-        let standing = Cell::new(Standing::Good { until: identity.next_end(&kind.chain, now) });
-        let session = Rc::new(Session { kind, standing, outdated: Cell::new(false), changed: Notify::new() });
+        let standing = Standing::Good { until: identity.next_end(&kind.chain, now) };
+        let session = Rc::new(Session::new(kind, standing));
+        session.rest(identity, &worker.shared.metrics);
         // Those that are known have been looked at since; this one was verified by what is out of force by now.
         let current = worker.identity.borrow();
         if current.generation() != identity.generation() {
@@ -282,9 +323,7 @@ mod tests {
     fn session(number: usize) -> Rc<Session> {
         let certificate = CertificateDer::from(number.to_be_bytes().to_vec());
         let chain = Rc::new(PeerChain::new(&[certificate], PeerRole::Caller));
-        let standing = Cell::new(Standing::Good { until: SystemTime::now() });
-        let kind = Kind { chain, ours: None };
-        Rc::new(Session { kind, standing, outdated: Cell::new(false), changed: Notify::new() })
+        Rc::new(Session::new(Kind { chain, ours: None }, Standing::Good { until: SystemTime::now() }))
     }
 
     #[test]

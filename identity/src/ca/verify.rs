@@ -39,5 +39,7 @@ pub fn verify(certificate: &Path, bundle: &Path, lists: &[PathBuf]) -> Result<Re
     let now = UnixTime::now();
     // Both ends show the same certificate, and it must do for both.
     let as_server = peers.verify(leaf, intermediates, KeyUsage::server_auth(), now, None);
-    Ok(as_server.and_then(|_| peers.verify(leaf, intermediates, KeyUsage::client_auth(), now, None)))
+    Ok(as_server
+        .and_then(|_| peers.verify(leaf, intermediates, KeyUsage::client_auth(), now, None))
+        .map(|found| found.peer))
 }

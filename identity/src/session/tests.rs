@@ -91,3 +91,36 @@ fn what_cannot_be_read_is_over() {
         assert_eq!(us.standing(&chain, now(), GRACE), Standing::Over(Lost::Untrusted));
     }
 }
+
+#[test]
+fn the_root_behind_a_peer_is_known_after_the_handshake_and_found_out_where_it_is_not() {
+    let (old, new) = (Signer::root("root"), Signer::root("root"));
+    let us = new.workload(BACKEND).identity(&[&old, &new], &[]);
+    let fingerprint = |signer: &Signer| -> Arc<str> { Arc::from(certificate::sha256(&signer.der)) };
+    for signer in [&old, &new] {
+        for role in [PeerRole::Caller, PeerRole::Server(Expected::from(id(FRONTEND)))] {
+            let chain = PeerChain::new(&signer.workload(FRONTEND).chain, role);
+            let is_caller = chain.role == PeerRole::Caller;
+            let known = || us.peers().known(&chain.certificates, is_caller, certificate::unix_time(now())).is_some();
+            assert!(!known());
+            for _ in 0..2 {
+                assert_eq!(us.root_behind(&chain, now()), Some((id(FRONTEND).trust_domain(), fingerprint(signer))));
+                assert!(known());
+            }
+        }
+    }
+    assert_eq!(us.root_fingerprint(), Some(&fingerprint(&new)));
+    let stranger = caller(&Signer::root("root").workload(FRONTEND));
+    assert_eq!(us.root_behind(&stranger, now()), None);
+}
+
+#[test]
+fn of_two_roots_by_one_key_the_one_that_ends_last_is_behind_a_peer() {
+    let old = Signer::root("root");
+    let new = old.renewed("root", |params| params.not_after += time::Duration::days(1));
+    for roots in [[&old, &new], [&new, &old]] {
+        let us = old.workload(BACKEND).identity(&roots, &[]);
+        let (_, root) = us.root_behind(&caller(&old.workload(FRONTEND)), now()).unwrap();
+        assert_eq!(*root, *certificate::sha256(&new.der));
+    }
+}

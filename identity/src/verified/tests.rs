@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use crate::crl::RevocationLists;
 use crate::testing::*;
 use crate::tls::provider;
+use crate::verified::Found;
 use crate::verify::{ClientVerifier, PeerVerifier};
 use crate::{PeerError, TrustBundles};
 
@@ -111,7 +112,7 @@ fn a_full_list_begins_anew() {
     let list = super::Verified::default();
     let now = UnixTime::now();
     for number in 0..=super::KEPT_MAX {
-        list.keep(number.to_be_bytes().to_vec(), id(FRONTEND), now, now);
+        list.keep(number.to_be_bytes().to_vec(), Found { peer: id(FRONTEND), root: None, until: now }, now);
     }
     assert_eq!(list.0.lock().unwrap().len(), 1);
 }

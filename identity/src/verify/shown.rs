@@ -13,6 +13,7 @@ use webpki::{
 
 use crate::bundle::Bundle;
 use crate::crl::RevocationLists;
+use crate::verified::Found;
 use crate::{PeerError, RevocationList, SpiffeId, certificate};
 
 /// What a peer showed, and what it is to be good for.
@@ -35,22 +36,22 @@ pub(super) struct Lists<'a> {
 }
 
 impl Shown<'_> {
-    /// Whether a chain of it ends in a root of this bundle, which is `cluster`'s own or that of the trust domain; and until when
-    /// it does, or some time before that.
-    pub(super) fn leads_to(&self, bundle: &Bundle, cluster: Option<&Arc<str>>) -> Result<UnixTime, PeerError> {
+    /// Whether a chain of it ends in a root of this bundle, which is `cluster`'s own or that of the trust domain; in which, and until
+    /// when.
+    pub(super) fn leads_to(&self, bundle: &Bundle, cluster: Option<&Arc<str>>) -> Result<Found, PeerError> {
         let anchors = bundle.anchors_at(self.now);
         if anchors.is_empty() {
             return Err(PeerError::NoValidRoot { peer: self.peer.clone() });
         }
         let chain = |source| PeerError::Chain { peer: self.peer.clone(), cluster: cluster.cloned(), source };
         if self.lists.all.are_of_no_matter() {
-            return self.end_of(bundle, &self.path(&anchors, None).map_err(chain)?);
+            return self.found(bundle, &self.path(&anchors, None).map_err(chain)?);
         }
         let mut failed = webpki::Error::UnknownIssuer;
         // One by one: of two roots of one name each has lists of its own.
         for (anchor, of_root) in bundle.each_at(self.now) {
             match self.unrevoked_path(anchor, of_root) {
-                Ok(path) => return self.end_of(bundle, &path),
+                Ok(path) => return self.found(bundle, &path),
                 // A root of that name by another key has less to say than the one that signed.
                 Err(webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey)
                     if failed != webpki::Error::UnknownIssuer => {}
@@ -91,13 +92,15 @@ impl Shown<'_> {
         self.leaf.verify_for_usage(algorithms, anchors, self.intermediates, self.now, usage, revocation, None)
     }
 
-    /// Which of these roots a chain of it ends in, by the SHA-256 of the root's public key.
-    pub(super) fn root(&self, anchors: &[TrustAnchor<'static>]) -> Option<String> {
-        let path = self.path(anchors, None).ok()?;
-        Some(certificate::sha256(&path.anchor().subject_public_key_info))
+    /// Which root of this bundle a chain of it ends in: the SHA-256 of the root's public key, and the root's fingerprint.
+    pub(super) fn root(&self, bundle: &Bundle) -> Option<(String, Arc<str>)> {
+        let anchors = bundle.anchors_at(self.now);
+        let path = self.path(&anchors, None).ok()?;
+        let key = certificate::sha256(&path.anchor().subject_public_key_info);
+        Some((key, bundle.fingerprint(path.anchor(), self.now)?))
     }
 
-    fn end_of(&self, bundle: &Bundle, path: &VerifiedPath<'_>) -> Result<UnixTime, PeerError> {
+    fn found(&self, bundle: &Bundle, path: &VerifiedPath<'_>) -> Result<Found, PeerError> {
         let lists = self.lists.all.iter().filter_map(RevocationList::next_update).map(certificate::unix_time);
         let lists = lists.filter(|end| *end >= self.now).min();
         let mut end = bundle.first_end(self.now).min(end(self.der).unwrap_or(self.now));
@@ -109,7 +112,7 @@ impl Shown<'_> {
             }
             end = end.min(self::end(&der).unwrap_or(self.now));
         }
-        Ok(end)
+        Ok(Found { peer: self.peer.clone(), root: bundle.fingerprint(path.anchor(), self.now), until: end })
     }
 }
 

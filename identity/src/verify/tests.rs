@@ -367,7 +367,9 @@ fn verify_pem(leaf: &[u8], root: &str, now: UnixTime) -> Result<SpiffeId, PeerEr
     let bundles = TrustBundles::of_one(HOME, root);
     let algorithms = crate::tls::provider().signature_verification_algorithms;
     let leaf = CertificateDer::from_pem_slice(leaf).unwrap();
-    PeerVerifier::new(bundles, RevocationLists::default(), algorithms).verify_caller(&leaf, &[], now)
+    PeerVerifier::new(bundles, RevocationLists::default(), algorithms)
+        .verify_caller(&leaf, &[], now)
+        .map(|found| found.peer)
 }
 
 #[test]
@@ -422,7 +424,7 @@ fn no_byte_of_a_certificate_can_be_changed_or_cut() {
     let algorithms = crate::tls::provider().signature_verification_algorithms;
     let verifier = PeerVerifier::new(TrustBundles::of_one(HOME, &root.pem), RevocationLists::default(), algorithms);
     let verify = |der: Vec<u8>| verifier.verify_caller(&CertificateDer::from(der), &[], UnixTime::now());
-    assert_eq!(verify(leaf.clone()), Ok(id(FRONTEND)));
+    assert_eq!(verify(leaf.clone()).map(|found| found.peer), Ok(id(FRONTEND)));
     for at in 0..leaf.len() {
         for bit in [0x01, 0x20, 0x80] {
             let mut changed = leaf.clone();

@@ -71,7 +71,7 @@ impl AppHealth {
     pub(super) async fn answer<B>(&self, local: SocketAddr, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         let slot = self.probes.get(request.uri().path())?;
         if !reads(request.method()) {
-            return Some(only("GET"));
+            return Some(only("GET, HEAD"));
         }
         let address = SocketAddr::new(pod_address(local.ip()), slot.probe.port);
         let source = self.is_redirected.then(|| socket::inbound_source(address.ip()));

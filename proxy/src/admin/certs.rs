@@ -6,6 +6,8 @@ use meshgate_identity::{Identity, Root};
 use serde::Serialize;
 
 use crate::access_log::rfc3339;
+use crate::connection::Direction;
+use crate::metrics::Metrics;
 
 /// The page. No key is known here.
 #[derive(Serialize)]
@@ -20,6 +22,9 @@ struct Certificate {
     id: String,
     /// Lower-case hexadecimal.
     serial: String,
+    /// Fingerprint of the root that vouches for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    root: Option<String>,
     /// Certificates that are shown to peers, the leaf included.
     chain: usize,
     #[serde(flatten)]
@@ -34,8 +39,16 @@ struct ShownRoot {
     cluster: Option<String>,
     /// Fingerprint of the certificate, lower-case hexadecimal.
     sha256: String,
+    /// Peers with open connections that are believed by it, each counted once for each worker.
+    sessions: Sessions,
     #[serde(flatten)]
     life: Life,
+}
+
+#[derive(Serialize)]
+struct Sessions {
+    inbound: i64,
+    outbound: i64,
 }
 
 #[derive(Serialize)]
@@ -61,12 +74,17 @@ impl Life {
 }
 
 /// The page.
-pub(super) fn page(identity: &Identity) -> Page {
+pub(super) fn page(identity: &Identity, metrics: &Metrics) -> Page {
     let (svid, now) = (identity.svid(), SystemTime::now());
+    let sessions = |root: &Root| {
+        let of = |direction| metrics.by_root.series(direction, &root.trust_domain, &root.sha256).sessions.get();
+        Sessions { inbound: of(Direction::Inbound), outbound: of(Direction::Outbound) }
+    };
     let root = |root: Root| ShownRoot {
+        sessions: sessions(&root),
         trust_domain: root.trust_domain.to_string(),
         cluster: root.cluster.map(|cluster| cluster.to_string()),
-        sha256: root.sha256,
+        sha256: root.sha256.to_string(),
         life: Life::new(root.not_before, root.not_after, now),
     };
     Page {
@@ -74,6 +92,7 @@ pub(super) fn page(identity: &Identity) -> Page {
         certificate: Certificate {
             id: svid.id().to_string(),
             serial: svid.serial().to_owned(),
+            root: identity.root_fingerprint().map(ToString::to_string),
             chain: svid.chain().len(),
             life: Life::new(svid.not_before(), svid.not_after(), now),
         },

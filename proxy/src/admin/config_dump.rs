@@ -151,7 +151,7 @@ pub(super) fn page(shared: &Shared, snapshot: &Snapshot, identity: &Identity) ->
         generation: snapshot.generation,
         loaded_at: rfc3339(snapshot.loaded_at),
         listeners: listeners(shared),
-        identity: certs::page(identity),
+        identity: certs::page(identity, &shared.metrics),
         inbound: policies::page(&shared.metrics, snapshot),
         policies: snapshot.policies.iter().map(|one| policy(one)).collect(),
         peer_authentications: snapshot.peer_authentications.iter().map(|one| one.body()).collect(),

@@ -80,7 +80,7 @@ impl State {
             at: rfc3339(SystemTime::now()),
             process: status::status(shared, snapshot),
             mtls: policies::mtls(snapshot),
-            certs: certs::page(&admin.identity.borrow()),
+            certs: certs::page(&admin.identity.borrow(), &shared.metrics),
             edges,
             edges_left_out,
             refusals,

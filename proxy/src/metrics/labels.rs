@@ -40,6 +40,11 @@ macro_rules! label_sets {
     )*};
 }
 
+/// Of a root's fingerprint (SHA-256) what tells it from any other: its first 16 hexadecimal digits.
+pub fn root_label(fingerprint: &str) -> &str {
+    fingerprint.get(..16).unwrap_or(fingerprint)
+}
+
 label_sets! {
     /// Labels of the decision counter.
     DecisionLabels {
@@ -68,6 +73,22 @@ label_sets! {
         /// Why not: `timeout`, `closed`, `no_certificate`, `expired`, `untrusted`, `revoked`, `identity`, `alert` or `protocol`; `-` of those
         /// that went well.
         reason: &'static str,
+    }
+
+    /// Labels of what is counted by the root that vouches for a peer.
+    RootLabels {
+        /// `inbound`: it called us; `outbound`: we called it.
+        direction: &'static str,
+        /// Of the peer.
+        trust_domain: String,
+        /// The start of the root's fingerprint, see [`root_label`].
+        root: String,
+    }
+
+    /// Labels of what is said of our own certificate.
+    OwnRootLabels {
+        /// The start of its root's fingerprint, see [`root_label`].
+        root: String,
     }
 
     /// Labels of the counter of connections that said nothing in time.

@@ -1,9 +1,10 @@
 //! The last refusals, for whoever looks at a running proxy: who was refused what, and by which policy.
 //!
-//! The one idea: each worker keeps a few of its own, behind a lock that only a reader ever contends for; who is let in pays nothing. It is no log:
-//! the access log has every one of them.
+//! The one idea: each worker keeps a few of its own, behind a lock that only a reader ever contends for; who is let in pays nothing. What is
+//! refused again and again is kept once and counted, so that one who never tires does not push out all others. It is no log: the access
+//! log has every one of them.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -16,7 +17,7 @@ use super::DENIED;
 use crate::access_log::rfc3339;
 use crate::metrics::Facts;
 
-/// Refusals that each worker keeps: a screen full of them, and some tens of kilobytes.
+/// Different refusals that each worker keeps: a screen full of them, and some tens of kilobytes.
 const KEPT: usize = 64;
 
 /// Bytes that are kept of why, of a path and of a method: what came from the wire is in it.
@@ -40,13 +41,26 @@ impl By {
     }
 }
 
-/// One refusal.
+/// One refusal, and how often there was one like it.
 #[derive(Debug, Clone, Serialize)]
 pub struct Refused {
-    /// Which of the process's refusals it is, from 0.
+    /// Which of the process's refusals the last of them is, from 0.
     number: u64,
+    /// When that was.
     #[serde(serialize_with = "time")]
     at: SystemTime,
+    /// When the first was.
+    #[serde(serialize_with = "time")]
+    since: SystemTime,
+    /// How many there were.
+    times: u64,
+    #[serde(flatten)]
+    what: What,
+}
+
+/// Who was refused what, and why.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+struct What {
     /// As the metrics have it.
     reporter: &'static str,
     source_namespace: String,
@@ -127,15 +141,23 @@ impl By {
     }
 }
 
+impl Refused {
+    /// What another worker knows of the same.
+    fn add(&mut self, other: &Self) {
+        self.number = self.number.max(other.number);
+        self.at = self.at.max(other.at);
+        self.since = self.since.min(other.since);
+        self.times += other.times;
+    }
+}
+
 impl Ring {
     /// Keeps it, if it is one.
     pub fn note(&self, facts: &Facts, end: End<'_>) {
         if !is_refusal(end.flags) {
             return;
         }
-        let refused = Refused {
-            number: self.count.fetch_add(1, Ordering::Relaxed),
-            at: SystemTime::now(),
+        let what = What {
             reporter: facts.reporter,
             source_namespace: facts.source.namespace.clone(),
             source_workload: facts.source.workload.clone(),
@@ -150,11 +172,14 @@ impl Ring {
             policy: end.by.and_then(|by| by.policy.clone()),
             details: end.details.map(cut),
         };
+        let (number, at) = (self.count.fetch_add(1, Ordering::Relaxed), SystemTime::now());
         let mut kept = self.locked();
+        let known = kept.iter().position(|refused| refused.what == what).and_then(|index| kept.remove(index));
         if kept.len() >= KEPT {
             kept.pop_front();
         }
-        kept.push_back(refused);
+        let (since, times) = known.map_or((at, 0), |known| (known.since, known.times));
+        kept.push_back(Refused { number, at, since, times: times + 1, what });
     }
 
     fn locked(&self) -> MutexGuard<'_, VecDeque<Refused>> {
@@ -173,7 +198,11 @@ impl Refusals {
     /// All that are kept, the last first.
     pub fn all(&self) -> Vec<Refused> {
         let rings = self.rings.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut all: Vec<_> = rings.iter().flat_map(|ring| ring.locked().iter().cloned().collect::<Vec<_>>()).collect();
+        let mut all = HashMap::<What, Refused>::new();
+        for refused in rings.iter().flat_map(|ring| ring.locked().iter().cloned().collect::<Vec<_>>()) {
+            all.entry(refused.what.clone()).and_modify(|known| known.add(&refused)).or_insert(refused);
+        }
+        let mut all: Vec<_> = all.into_values().collect();
         all.sort_by_key(|refused| std::cmp::Reverse(refused.number));
         all
     }
@@ -214,9 +243,27 @@ mod tests {
         rings[1].note(&Facts::unknown("destination"), end("JWT", "the last"));
         let all = refusals.all();
         assert_eq!(all.len(), KEPT + 1);
-        assert_eq!(all[0].details.as_deref(), Some("the last"));
-        assert!(all.iter().any(|refused| refused.details.as_deref() == Some("191")));
-        assert!(!all.iter().any(|refused| refused.details.as_deref() == Some("127")));
+        assert_eq!(all[0].what.details.as_deref(), Some("the last"));
+        assert!(all.iter().any(|refused| refused.what.details.as_deref() == Some("191")));
+        assert!(!all.iter().any(|refused| refused.what.details.as_deref() == Some("127")));
+    }
+
+    #[test]
+    fn one_who_never_tires_is_counted_and_pushes_nobody_out() {
+        let refusals = Refusals::default();
+        let rings = [refusals.ring(), refusals.ring()];
+        rings[0].note(&Facts::unknown("destination"), end(DENIED, "rare"));
+        for _ in 0..KEPT * 3 {
+            rings.iter().for_each(|ring| ring.note(&Facts::unknown("destination"), end(DENIED, "often")));
+        }
+        let told: Vec<_> = refusals
+            .all()
+            .iter()
+            .map(|refused| (refused.what.details.clone().unwrap(), refused.times, refused.number))
+            .collect();
+        let times = 2 * 3 * KEPT as u64;
+        assert_eq!(told, [("often".to_owned(), times, times), ("rare".to_owned(), 1, 0)]);
+        assert!(refusals.all().iter().all(|refused| refused.since <= refused.at));
     }
 
     #[test]
@@ -224,7 +271,7 @@ mod tests {
         let refusals = Refusals::default();
         let ring = refusals.ring();
         ring.note(&Facts::unknown("destination"), end("DPE", &"\u{20ac}".repeat(10_000)));
-        let details = refusals.all()[0].details.clone().unwrap();
+        let details = refusals.all()[0].what.details.clone().unwrap();
         assert!((WHY_MAX - 3..=WHY_MAX).contains(&details.len()), "{}", details.len());
     }
 }

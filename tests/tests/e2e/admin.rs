@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::support::app::App;
 use super::support::mesh::{BACKEND, Mesh, Spec, policy};
+use super::support::wire::Wire;
 
 /// What only callers on this machine get, and nobody under another name or for another site's page.
 const PRIVATE: [&str; 9] =
@@ -151,6 +152,10 @@ fn other_names_and_other_sites_pages_get_only_what_everybody_gets() {
             status(&request_with(admin, host, method.clone(), path, fields).await)
         };
         for path in PRIVATE {
+            let answer =
+                Wire::connect(admin).await.ask(&format!("DELETE {path} HTTP/1.1\r\nhost: {own}\r\n\r\n")).await;
+            let allowed = if path == "/logging" { "GET, HEAD, PUT" } else { "GET, HEAD" };
+            assert_eq!((answer.status(), answer.field("allow")), (405, Some(allowed)), "{path}");
             assert_eq!(ask(&Method::GET, path, "evil.example", &[]).await, 403, "{path}");
             assert_eq!(ask(&Method::GET, path, &own, &[("sec-fetch-site", "cross-site")]).await, 403, "{path}");
             assert_eq!(ask(&Method::GET, path, &own, &[("origin", "http://evil.example")]).await, 403, "{path}");
@@ -228,7 +233,7 @@ fn the_log_level_changes_while_it_runs() {
         let put = async |level: &str| {
             let text =
                 format!("PUT /logging HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n\r\n{level}", level.len());
-            super::support::wire::Wire::connect(admin).await.ask(&text).await.status()
+            Wire::connect(admin).await.ask(&text).await.status()
         };
         assert_eq!(mesh.backend().admin_page("/logging").await.unwrap(), "info\n");
         mesh.get("/").await;

@@ -126,6 +126,15 @@ fn the_live_page_shows_who_talks_to_whom_and_each_refusal_with_its_policy() {
         request(town.other.outbound(), BACKEND, Method::GET, "/secret/2").await;
         browser.until("document.querySelectorAll('#refusals li').length === 2").await;
         assert_eq!(browser.value("document.querySelectorAll('#refusals [aria-expanded=true]').length").await, 1);
+        // The same again is counted, not listed.
+        for _ in 0..2 {
+            request(town.other.outbound(), BACKEND, Method::GET, "/secret/2").await;
+        }
+        browser.until(&format!("{}.includes('3 times since')", text("#refusals"))).await;
+        assert_eq!(browser.value("document.querySelectorAll('#refusals li').length").await, 2);
+        // Which root the connections rest on.
+        assert!(browser.value(&text("#certs")).await.as_str().unwrap().contains("open connections rest on it"));
+        assert_eq!(browser.value("document.getElementById('broken').hidden").await, true);
         browser.value("document.querySelector('#refusals [aria-expanded=true]').click()").await;
         browser.picture("light.png").await;
         is_unharmed(&mut browser, &origin).await;
@@ -169,6 +178,11 @@ fn what_comes_from_the_wire_or_a_file_is_text_on_the_live_page() {
             browser.value("document.querySelector('#problems').textContent.includes('broken.yaml:')").await,
             true
         );
+        // At the top as well, from where it is one step to it.
+        assert_eq!(
+            browser.value("document.getElementById('broken').textContent").await,
+            "1 problem in the configuration"
+        );
         browser.picture("dark.png").await;
         is_unharmed(&mut browser, &origin).await;
         // Even a page with a mistake in it could not make markup of a string.
@@ -209,6 +223,50 @@ fn the_live_page_fits_a_phone() {
         );
         browser.picture("phone.png").await;
         is_unharmed(&mut browser, &origin).await;
+    });
+}
+
+#[test]
+fn of_many_edges_those_that_matter_now_are_shown_first_and_a_lost_connection_is_told() {
+    run(async {
+        let Some(mut browser) = Browser::start().await else { return };
+        let app = App::ok().await;
+        let mut mesh = Mesh::of(app.address()).await;
+        // A service that rests, and more of them than there is room for, which have nobody to answer.
+        mesh.get("/").await;
+        let host = |number: usize| format!("service-{number}.default.svc.cluster.local");
+        let service = |number| {
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: service-{number}, namespace: default}}\n\
+                 spec: {{ports: [{{name: http, port: 80}}]}}\n---\n"
+            )
+        };
+        mesh.sandbox.write_resource("many.yaml", &(0..20).map(service).collect::<String>()).unwrap();
+        let generation = |generation| generation >= 2.0;
+        mesh.frontend.until_metric("mesh_config_generation", generation).await.unwrap();
+        let outbound = mesh.frontend.outbound();
+        browser.size(1200, 900).await;
+        browser.colours("light").await;
+        browser.open(&format!("http://{}/", mesh.frontend.admin())).await;
+        browser.until("document.getElementById('live').textContent === 'Live'").await;
+        for number in 0..20 {
+            request(outbound, &host(number), Method::GET, "/").await;
+        }
+        let shown = "[...document.querySelectorAll('#edges tbody tr')].filter((one) => one.offsetHeight > 0)";
+        browser.until("document.querySelectorAll('#edges tbody tr').length === 21").await;
+        browser
+            .until(&format!("{shown}.length === 12 && {shown}.every((one) => one.textContent.includes('service-'))"))
+            .await;
+        assert_eq!(browser.value("document.querySelectorAll('#graph .node:not(.own)').length").await, 12);
+        let more = "document.getElementById('graph-more').textContent";
+        assert!(browser.value(more).await.as_str().unwrap().starts_with("9 more"));
+        browser.picture("many.png").await;
+        browser.value("document.getElementById('all-edges').click()").await;
+        assert_eq!(browser.value(&format!("{shown}.length")).await, 21);
+        mesh.frontend.kill();
+        browser
+            .until("document.getElementById('live').textContent.startsWith('Not connected, all of this is of ')")
+            .await;
     });
 }
 

@@ -4,7 +4,6 @@
 const graph = (() => {
   const SVG = "http://www.w3.org/2000/svg";
   const BOX = { height: 46, gap: 26 };
-  const MOST = 24; // nodes on a side; the rest is in the table
 
   const el = (name, attributes, ...children) => {
     const made = document.createElementNS(SVG, name);
@@ -104,12 +103,12 @@ const graph = (() => {
 
   // `edges`: {from, to, own: "to" | "from" | "", rate, bad, security, short, words}; nodes: {name, sub}
   const draw = (target, own, edges) => {
-    const callers = edges.filter((edge) => edge.own === "to").slice(0, MOST).map((edge) => ({ node: edge.from, edge }));
-    const called = edges.filter((edge) => edge.own === "from").slice(0, MOST).map((edge) => ({ node: edge.to, edge }));
+    const callers = edges.filter((edge) => edge.own === "to").map((edge) => ({ node: edge.from, edge }));
+    const called = edges.filter((edge) => edge.own === "from").map((edge) => ({ node: edge.to, edge }));
     if (!callers.length && !called.length) return target.replaceChildren();
     const total = Math.max(280, target.clientWidth);
     const { parts, width: w, height: h } = (total < 640 ? narrow : wide)({ own, callers, called }, total);
-    const told = edges.slice(0, MOST).map((edge) => `${edge.from.name} to ${edge.to.name}: ${edge.words}`).join("; ");
+    const told = edges.map((edge) => `${edge.from.name} to ${edge.to.name}: ${edge.words}`).join("; ");
     target.replaceChildren(el("svg", { viewBox: `0 0 ${w} ${h}`, width: w, height: h, role: "img", "aria-label": `Graph. ${told}` },
       ...parts.edges, ...parts.boxes, ...parts.labels));
   };

@@ -158,7 +158,7 @@ const showTiles = (edges) => {
     ["p99", millis(quantile(buckets, state.edges.bounds_ms, 0.99)), ""],
     ["Refused", String(sum((m) => m.lately.refused)), "in 10 s", sum((m) => m.lately.refused) > 0],
     ["Connections", count(state.process.connections[0]), `of ${count(state.process.connections[1])}`],
-    ["Certificate", ...short(left.seconds_left), left.seconds_left * 5 < left.seconds_in_all],
+    ["Certificate", ...short(left.seconds_left), left.seconds_left * 10 < left.seconds_in_all],
   ];
   sync($("tiles"), tiles, (tile) => tile[0], (tile) => {
     const made = make("div");
@@ -176,7 +176,7 @@ const showTiles = (edges) => {
 const edgeRow = row(["From", "To", "Protection", "Rate", "Success", "p50", "p99", "Refused", "Total", "Bytes"], [3, 4, 5, 6, 7, 8, 9]);
 const showEdges = () => {
   const own = { name: state.process.workload.split("/").pop(), sub: state.process.workload.split("/")[0] };
-  const oldest = history[0], seconds = Math.max(1, history.length - 1);
+  const oldest = history[0], seconds = Math.max(1, (Date.parse(state.at) - Date.parse(oldest.at)) / 1000);
   const old = new Map(oldest.edges.edges.map((edge) => [keyOf(edge), edge]));
   const known = history.length > 1 ? (edge) => old.get(keyOf(edge)) || { requests: ZERO, tcp: ZERO, latency: { buckets: Array(20).fill(0) } } : () => null;
   const edges = state.edges.edges.map((edge) => {
@@ -189,13 +189,23 @@ const showEdges = () => {
       words: `${rate(m.rate)} ${m.what}, ${share(m.success)} successful, ${protection}` };
   });
   edges.sort((a, b) => b.m.total - a.m.total);
+  // Where not all have room, what fails now comes before what only works, and what works before what rests; the order stays.
+  const urgent = (one) => (one.m.failed || one.m.lately.refused ? 2 : 0) + (one.m.recent ? 1 : 0);
+  const most = (list, room) => new Set([...list].sort((a, b) => urgent(b) - urgent(a)).slice(0, room));
   show($("no-edges"), !edges.length);
   show($("edges"), edges.length > 0);
   // A gateway is neither end: it stands between each caller and what is called.
   const drawn = edges.flatMap((one) => one.own ? [one] : [{ ...one, own: "to" }, { ...one, own: "from" }]);
-  graph.draw($("graph"), own, merged(drawn));
-  sync($("edges").tBodies[0], edges, (one) => keyOf(one.edge), edgeRow, (tr, { edge, m, from, to }) => {
+  const nodes = merged(drawn), sides = ["to", "from"].map((side) => nodes.filter((one) => one.own === side));
+  const inGraph = sides.flatMap((side) => { const best = most(side, DRAWN); return side.filter((one) => best.has(one)); });
+  graph.draw($("graph"), own, inGraph);
+  show($("graph-more"), inGraph.length < nodes.length);
+  put($("graph-more"), `${nodes.length - inGraph.length} more are in the table only; those that fail or talk are drawn first.`);
+  const inTable = most(edges, shownEdges.all ? edges.length : ROWS);
+  sync($("edges").tBodies[0], edges, (one) => keyOf(one.edge), edgeRow, (tr, one) => {
+    const { edge, m, from, to } = one;
     const [text, className] = PROTECTION[edge.security] || PROTECTION.unknown;
+    show(tr, inTable.has(one));
     cell(tr, 0, from.name, from.sub);
     cell(tr, 1, to.name, `${to.sub} · seen by the ${edge.reporter}`);
     cell(tr, 2, text, "", className);
@@ -207,9 +217,14 @@ const showEdges = () => {
     cell(tr, 8, count(m.total), [...edge.protocols].join(", "));
     cell(tr, 9, bytes(edge.bytes.received + edge.bytes.sent));
   });
+  show($("all-edges"), edges.length > ROWS);
+  put($("all-edges"), shownEdges.all ? `Show ${ROWS}` : `Show all ${edges.length}`);
+  $("all-edges").setAttribute("aria-expanded", String(shownEdges.all));
   more("edges-more", state.edges_left_out, "edges", "/edges");
   return edges;
 };
+const DRAWN = 12, ROWS = 12; // nodes on a side of the graph, and rows until somebody asks for all
+const shownEdges = { all: false };
 const ZERO = { total: 0, ok: 0, client_errors: 0, server_errors: 0, unanswered: 0, refused: 0, opened: 0 };
 // One line for each neighbour: what goes through a gateway from one caller to several services is one caller.
 const merged = (edges) => {
@@ -266,19 +281,21 @@ const showEndpoints = () => {
 
 const showCerts = () => {
   const own = { ...state.certs.certificate, title: "This workload's certificate", sub: state.certs.certificate.id, id: `serial ${state.certs.certificate.serial}` };
-  const roots = state.certs.roots.map((root) => ({ ...root, title: `Root of ${root.cluster || root.trust_domain}`, sub: "", id: `SHA-256 ${root.sha256}` }));
+  const roots = state.certs.roots.map((root) => ({ ...root, title: `Root of ${root.cluster || root.trust_domain}`,
+    sub: [root.sha256 === own.root ? "vouches for this workload" : "", root.sessions.inbound + root.sessions.outbound ? "open connections rest on it" : "nothing open rests on it"].filter(Boolean).join(" · "), id: `SHA-256 ${root.sha256}` }));
   sync($("certs"), [own, ...roots], (one) => `${one.title}${one.id}`, (one) => {
     const made = make("li"), line = make("div", "row"), life = make("progress");
     line.append(make("b", "", one.title), make("span"));
     life.setAttribute("aria-label", `Remaining life: ${one.title}`);
-    made.append(line, life, make("small", "", one.sub), make("small", "mono", one.id), make("small"));
+    made.append(line, life, make("small"), make("small", "mono", one.id), make("small"));
     return made;
   }, (made, one) => {
     const left = one.seconds_in_all ? one.seconds_left / one.seconds_in_all : 0, life = made.children[1];
     put(made.firstChild.lastChild, one.seconds_left > 0 ? `${span(one.seconds_left)} left` : "ended");
     life.max = Math.max(1, one.seconds_in_all);
     life.value = one.seconds_left;
-    life.className = left <= 0.05 ? "bad" : left < 0.2 ? "warn" : "";
+    life.className = left < 0.1 ? "bad" : left < 1 / 3 ? "warn" : ""; // in the last third a renewal is late
+    put(made.children[2], one.sub);
     put(made.lastChild, `valid ${one.not_before} to ${one.not_after}`);
   });
 };
@@ -292,6 +309,10 @@ const showProblems = () => {
     made.append(head, make("span", "", one.message), make("small", "", [one.object, one.field].filter(Boolean).join(" · ")));
     return made;
   }, () => {});
+  const all = state.problems.length + state.problems_left_out, errors = state.problems.some((one) => one.severity === "error");
+  show($("broken"), all > 0);
+  put($("broken"), `${all} ${all === 1 ? "problem" : "problems"} in the configuration`);
+  $("broken").className = `pill ${errors ? "bad" : "warn"}`;
   more("problems-more", state.problems_left_out, "problems", "/config_dump");
 };
 
@@ -320,7 +341,8 @@ const follow = () => {
   };
   source.onerror = () => {
     leave();
-    live("Not connected: trying again", false);
+    live(`Not connected${state ? `, all of this is of ${clock(state.at)}` : ""}: trying again`, false);
+    $("live").className = "dot lost";
     again = setTimeout(follow, 3000);
   };
 };
@@ -341,6 +363,10 @@ $("pause").addEventListener("click", () => {
 $("all-refusals").addEventListener("click", () => {
   shownRefusals.all = !shownRefusals.all;
   shorten();
+});
+$("all-edges").addEventListener("click", () => {
+  shownEdges.all = !shownEdges.all;
+  showEdges();
 });
 let width = innerWidth;
 addEventListener("resize", () => { if (innerWidth !== width && state && !paused && history.length) { width = innerWidth; showEdges(); } });

@@ -5,12 +5,15 @@ const who = (refused) => is(refused.source_workload) ? `${refused.source_namespa
   : is(refused.source_principal) ? account(refused.source_principal) : "unknown caller";
 const asked = (refused) => refused.path ? `${refused.method} ${refused.path}` : "a connection";
 const why = (refused) => refused.policy ? `policy ${refused.policy}` : refused.reason || refused.details || refused.flags;
+const clock = (at) => new Date(at).toLocaleTimeString([], { hour12: false });
+// The same again is the same line, with another time and one more.
+const lineOf = ({ number, at, since, times, ...what }) => JSON.stringify(what);
 const newestSeen = { number: -1, first: true };
 
 const showRefusals = () => {
   const all = state.refusals;
   show($("no-refusals"), !all.length);
-  sync($("refusals"), all, (one) => one.number, (one) => refusal(one, one.number > newestSeen.number && !newestSeen.first), () => {});
+  sync($("refusals"), all, lineOf, (one) => refusal(one, !newestSeen.first), repeat);
   const fresh = all.filter((one) => one.number > newestSeen.number);
   if (fresh.length && !newestSeen.first) {
     const [last] = fresh;
@@ -36,12 +39,12 @@ const refusal = (one, isNew) => {
   panel.id = `refusal-${one.number}`;
   button.setAttribute("aria-controls", panel.id);
   panel.hidden = true;
-  const time = make("time", "", new Date(one.at).toLocaleTimeString([], { hour12: false }));
-  time.dateTime = one.at;
   const left = make("span", "who", who(one)), right = make("span", "why", why(one));
   left.append(make("small", "mono", asked(one)));
   right.append(make("small", "", [one.policy ? one.reason : "", is(one.destination_service) ? `at ${one.destination_service}` : ""].filter(Boolean).join(" · ")));
-  button.append(time, left, right, make("span", "code", one.code ? `${one.code} ${one.flags}` : one.flags));
+  const code = make("span", "code", one.code ? `${one.code} ${one.flags}` : one.flags);
+  code.append(make("small"));
+  button.append(make("time"), left, right, code);
   button.addEventListener("click", () => {
     panel.hidden = !panel.hidden;
     button.setAttribute("aria-expanded", String(!panel.hidden));
@@ -49,6 +52,12 @@ const refusal = (one, isNew) => {
   });
   item.append(button, panel);
   return item;
+};
+const repeat = (item, one) => {
+  const [time, , , code] = item.firstChild.children;
+  put(time, clock(one.at));
+  time.dateTime = one.at;
+  put(code.lastChild, one.times > 1 ? `${count(one.times)} times since ${clock(one.since)}` : "");
 };
 const explain = async (one, panel) => {
   const facts = [["Caller", one.source_principal], ["Asked for", asked(one)], ["Service", one.destination_service],

@@ -2,8 +2,9 @@
 
 use super::state::{Refused, State};
 use super::text::{Line, Style};
-use super::traffic::Row;
+use super::traffic::{self, Row};
 use super::{Sort, Trouble};
+use crate::metrics::labels::root_label;
 
 /// Lines of the screen that a section gets however many others there are.
 const LEAST: usize = 3;
@@ -182,17 +183,23 @@ fn refusal(refused: &Refused) -> Line {
     // Of 2026-01-01T12:34:56.789Z the time of day.
     let time = refused.at.split('T').nth(1).and_then(|time| time.get(..8)).unwrap_or(&refused.at);
     let mut line = Line::of(Style::Faint, &format!("  {time} "));
-    let who = match refused.source_principal.as_str() {
-        "unknown" | "" => refused.source_workload.as_str(),
-        principal => principal.strip_prefix("spiffe://").unwrap_or(principal),
-    };
-    let what = [refused.method.as_deref(), refused.path.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let (principal, parts) = (&refused.source_principal, [refused.method.as_deref(), refused.path.as_deref()]);
+    let who = traffic::caller(&refused.source_namespace, &refused.source_workload, principal);
+    let what = [Some(who.as_str())].into_iter().chain(parts).flatten().collect::<Vec<_>>().join(" ");
     let code = refused.code.filter(|code| *code > 0).map(|code| format!("{code} ")).unwrap_or_default();
     line.push(Style::Bad, &format!("{code}{} ", refused.flags));
-    let by = refused.policy.as_deref().map(|policy| format!("by {policy} ")).unwrap_or_default();
+    if refused.times > 1 {
+        line.push(Style::Plain, &format!("{}x ", refused.times));
+    }
+    // In the order of what is missed most where there is no room.
+    line.push(Style::Plain, &format!("{what} "));
+    let by = refused.policy.as_deref().map(|policy| format!(" by {policy}")).unwrap_or_default();
     let why = refused.reason.as_deref().or(refused.details.as_deref()).unwrap_or_default();
-    line.push(Style::Warn, &format!("{by}{why}  "));
-    line.push(Style::Plain, &format!("{who} -> {} {what}", refused.destination_service));
+    line.push(Style::Warn, &format!("{by} {why}"));
+    line.push(Style::Plain, &format!("  -> {}", refused.destination_service));
+    if let Some(whole) = principal.strip_prefix("spiffe://") {
+        line.push(Style::Faint, &format!("  from {whole}"));
+    }
     line
 }
 
@@ -257,8 +264,10 @@ fn certificates(view: &View<'_>) -> Section {
     let mut lines = vec![line];
     for root in &certs.roots {
         let (style, text) = life(root.seconds_left, root.seconds_in_all);
-        let mut line = Line::of(Style::Plain, &format!("  root of {}", root.trust_domain));
+        let mut line = Line::of(Style::Plain, &format!("  root of {} {}", root.trust_domain, root_label(&root.sha256)));
         line.push(style, &text);
+        let rests = root.sessions.inbound + root.sessions.outbound > 0;
+        line.push(Style::Faint, if rests { "  connections rest on it" } else { "  nothing open rests on it" });
         lines.push(line);
     }
     Section { title: title("CERTIFICATES", ""), lines }

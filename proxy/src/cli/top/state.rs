@@ -63,8 +63,18 @@ pub(super) struct Certificate {
 #[serde(default)]
 pub(super) struct Root {
     pub(super) trust_domain: String,
+    pub(super) sha256: String,
+    pub(super) sessions: Sessions,
     pub(super) seconds_left: u64,
     pub(super) seconds_in_all: u64,
+}
+
+/// Peers with open connections that are believed by it.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Sessions {
+    pub(super) inbound: i64,
+    pub(super) outbound: i64,
 }
 
 /// Who talks to whom.
@@ -136,6 +146,8 @@ pub(super) struct Tcp {
 #[serde(default)]
 pub(super) struct Refused {
     pub(super) at: String,
+    pub(super) times: u64,
+    pub(super) source_namespace: String,
     pub(super) source_workload: String,
     pub(super) source_principal: String,
     pub(super) destination_service: String,

@@ -121,7 +121,7 @@ impl Row {
         let shown = late.as_ref().unwrap_or(all);
         let requests = shown.requests;
         Self {
-            from: from(edge),
+            from: caller(&edge.source.namespace, &edge.source.workload, &edge.source.principal),
             to: to(edge),
             security: edge.security.clone(),
             rate,
@@ -136,10 +136,9 @@ impl Row {
 }
 
 /// Who calls: its workload, else the last part of its identity.
-fn from(edge: &Edge) -> String {
-    let Source { namespace, workload, principal, .. } = &edge.source;
+pub(super) fn caller(namespace: &str, workload: &str, principal: &str) -> String {
     let account = principal.rsplit('/').next().unwrap_or_default();
-    match (workload.as_str(), account) {
+    match (workload, account) {
         ("unknown" | "", "unknown" | "") => "unknown".to_owned(),
         ("unknown" | "", account) => format!("{namespace}/{account}"),
         (workload, _) => format!("{namespace}/{workload}"),

@@ -6,6 +6,7 @@ use std::{fs, iter};
 
 use http_body_util::BodyExt;
 use meshgate::sandbox::{PodSpec, Sidecar, until};
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
@@ -36,6 +37,20 @@ async fn meshgate(folder: &Path, arguments: &str) {
     assert!(output.status.success(), "{arguments}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// The fingerprints of a sidecar's roots, and of the one that vouches for its own certificate.
+async fn fingerprints(sidecar: &Sidecar) -> (Vec<String>, String) {
+    let page: Value = serde_json::from_str(&sidecar.admin_page("/certs").await.unwrap()).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let roots = page["roots"].as_array().unwrap();
+    (roots.iter().map(|root| text(&root["sha256"])).collect(), text(&page["certificate"]["root"]))
+}
+
+/// What is counted of a root.
+fn by_root(what: &str, direction: &str, root: &str) -> String {
+    let root = &root[..16];
+    format!("mesh_tls_{what}{{direction=\"{direction}\",trust_domain=\"cluster.local\",root=\"{root}\"}}")
+}
+
 async fn until_roots(sidecars: [&Sidecar; 2], count: f64) {
     for sidecar in sidecars {
         sidecar.until_metric("mesh_trust_roots", |roots| roots == count).await.unwrap();
@@ -58,9 +73,16 @@ fn a_new_root_takes_the_place_of_the_old_one_under_load_without_a_failed_request
         let another = Authority::in_folder(&folder.join("new")).issue(OTHER);
         let steady = Steady::on(frontend.outbound());
         steady.more(60).await;
+        let old = fingerprints(&backend.sidecar).await.1;
 
         meshgate(&folder, "ca bundle old/ca.pem new/ca.pem --out ca/ca.pem").await;
         until_roots(sidecars, 2.0).await;
+        let new = fingerprints(&frontend).await.0.into_iter().find(|root| *root != old).unwrap();
+        let ways = [(&backend.sidecar, "inbound"), (&frontend, "outbound")];
+        for (sidecar, way) in ways {
+            assert!(sidecar.metric(&by_root("sessions_by_root", way, &old)).await.unwrap() >= 1.0);
+            assert_eq!(sidecar.metric(&by_root("sessions_by_root", way, &new)).await, Some(0.0), "{way}: there, and 0");
+        }
         let mut idle = mesh(backend.sidecar.inbound(), &another, MESH_HTTP1).await;
         steady.more(60).await;
 
@@ -74,13 +96,27 @@ fn a_new_root_takes_the_place_of_the_old_one_under_load_without_a_failed_request
         // It was shown the old certificate, and had nothing to ask: the last of those that go.
         soon("the end of what rests on the old root", idle.read(&mut [0])).await.unwrap();
 
+        // Nobody depends on the old root any more, and that can be seen.
+        for (sidecar, way) in ways {
+            assert_eq!(fingerprints(sidecar).await.1, new);
+            let own = format!("mesh_certificate_root{{root=\"{}\"}}", &new[..16]);
+            assert_eq!(sidecar.metric(&own).await, Some(1.0));
+            sidecar.until_metric(&by_root("sessions_by_root", way, &old), |left| left == 0.0).await.unwrap();
+            assert!(sidecar.metric(&by_root("sessions_by_root", way, &new)).await.unwrap() >= 1.0);
+            assert!(sidecar.metric(&by_root("handshakes_by_root_total", way, &new)).await.unwrap() >= 1.0);
+        }
+        let handshakes = by_root("handshakes_by_root_total", "inbound", &old);
+        let before = backend.sidecar.metric(&handshakes).await.unwrap();
+        steady.more(60).await;
+        assert_eq!(backend.sidecar.metric(&handshakes).await, Some(before));
+
         meshgate(&folder, "ca bundle new/ca.pem --out ca/ca.pem").await;
         until_roots(sidecars, 1.0).await;
         steady.more(60).await;
         assert_eq!(steady.kept(), 4, "connections of the caller's application ended");
         steady.all_answered().await;
         for (sidecar, cut) in sidecars.into_iter().flat_map(|sidecar| iter::repeat(sidecar).zip(CUT)) {
-            assert_eq!(sidecar.metric(cut).await, None, "{cut}");
+            assert_eq!(sidecar.metric(cut).await, Some(0.0), "{cut}");
         }
     });
 }

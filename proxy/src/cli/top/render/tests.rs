@@ -20,7 +20,7 @@ fn state(total: u64, refused: u64) -> Value {
         "mtls": {"mode": "STRICT"},
         "certs": {
             "certificate": {"id": "spiffe://cluster.local/ns/default/sa/backend", "seconds_left": 3700, "seconds_in_all": 86400},
-            "roots": [{"trust_domain": "cluster.local", "seconds_left": 864_000, "seconds_in_all": 1_000_000}]
+            "roots": [{"trust_domain": "cluster.local", "sha256": "c842f844ac1c69bea60e47b71773c4fe", "sessions": {"inbound": 2, "outbound": 0}, "seconds_left": 864_000, "seconds_in_all": 1_000_000}]
         },
         "edges": {
             "bounds_ms": [1.0, 2.0, 4.0],
@@ -44,7 +44,7 @@ fn state(total: u64, refused: u64) -> Value {
             ]
         },
         "refusals": [{
-            "at": "2026-01-02T03:04:04.000Z", "source_workload": "frontend", "source_principal": FRONTEND,
+            "at": "2026-01-02T03:04:04.000Z", "times": 7, "source_namespace": "default", "source_workload": "frontend", "source_principal": FRONTEND,
             "destination_service": "backend.default.svc.cluster.local", "method": "GET", "path": "/secret", "code": 403,
             "flags": "RBAC", "reason": "deny_rule", "policy": "default/none rule 0"
         }],
@@ -91,7 +91,7 @@ default/fronte… backend.default.svc.clus…    25.0  90.0    yes      1.0     
 unknown         default/backend               0.0  100*     no     4.0*     3.0*
 
 LAST REFUSALS
-  03:04:04 403 RBAC by default/none rule 0 deny_rule  cluster.local/ns/default/…
+  03:04:04 403 RBAC 7x default/frontend GET /secret  by default/none rule 0 den…
 
 ENDPOINTS  healthy of all
   gateway default/default/default/c2  down  no answer
@@ -100,7 +100,7 @@ ENDPOINTS  healthy of all
 
 CERTIFICATES
   spiffe://cluster.local/ns/default/sa/backend  1h1m left of 1d0h
-  root of cluster.local  10d0h left of 11d13h";
+  root of cluster.local c842f844ac1c69be  10d0h left of 11d13h  connections res…";
     assert_eq!(lines.join("\n"), expected, "\n{}\n", lines.join("\n"));
 }
 
@@ -119,7 +119,8 @@ fn whatever_the_width_nothing_is_wider_and_the_most_important_is_there() {
         "default/frontend ",
         "backend.default.svc.cluster.local ",
         "REFUSED     TOTAL",
-        "cluster.local/ns/default/sa/frontend -> backend.default.svc.cluster.local GET /secret",
+        "default/frontend GET /secret  by default/none rule 0 deny_rule  -> backend.default.svc.cluster.local",
+        "  from cluster.local/ns/default/sa/frontend",
         "10.0.0.3:80 ejected: 5 failures in a row",
         "q quits",
     ] {
