@@ -297,3 +297,13 @@ fn it_ends_when_it_is_asked_to_and_its_callers_hear_of_it() {
         timeout(Duration::from_secs(5), open.closed()).await.unwrap();
     });
 }
+
+#[test]
+fn the_manifest_that_comes_with_it_starts_it() {
+    run(async {
+        let (sandbox, mut server) = served(&[]).await;
+        server.restart_as_deployed().await;
+        assert!(sandbox.path("issued.jsonl").exists(), "{}", server.log());
+        assert!(server.log().contains("signing for tokens and certificates"), "{}", server.log());
+    });
+}
