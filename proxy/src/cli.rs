@@ -186,6 +186,13 @@ fn hint(advice: impl Display) {
     complain(format_args!("hint: {advice}"));
 }
 
+/// Says that standard input is read, to who sits before a terminal and would see nothing happen.
+fn await_input() {
+    if std::io::stdin().is_terminal() {
+        complain("reading from standard input; Ctrl-D ends it");
+    }
+}
+
 /// Writes a line to standard error; a closed one is nobody's loss.
 fn complain(line: impl Display) {
     let _ = writeln!(std::io::stderr(), "{line}");

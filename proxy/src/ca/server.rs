@@ -253,7 +253,7 @@ pub async fn run(settings: Settings, bound: impl FnOnce(SocketAddr)) -> Result<(
     let (trust_domain, ends) = (desk.authority.trust_domain(), rfc3339(desk.authority.not_after()));
     match &desk.settings.tokens {
         Some(tokens) => {
-            tracing::info!(%trust_domain, ends, issuer = tokens.issuer, "signing for tokens and certificates")
+            tracing::info!(%trust_domain, ends, issuer = tokens.issuer, "signing for tokens and certificates");
         }
         None => tracing::info!(%trust_domain, ends, "signing for certificates alone: there is no --token-jwks"),
     }
