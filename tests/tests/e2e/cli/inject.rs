@@ -174,14 +174,14 @@ fn wait_says_what_is_in_the_way() {
     let address = listener.local_addr().unwrap().to_string();
     let answers = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let body = "not ready: listeners\n";
+        let body = "is not ready after 100ms: listeners\n";
         let head = format!("HTTP/1.1 503 Service Unavailable\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         std::io::Read::read(&mut stream, &mut [0; 1024]).unwrap();
         std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
     });
     let (status, _, errors) = meshgate(Path::new("/"), &["wait", "--admin", &address, "--timeout", "100ms"]);
     answers.join().unwrap();
-    assert!(status == 1 && errors.contains("not ready: listeners"), "{errors}");
+    assert!(status == 1 && errors.contains("is not ready after 100ms: listeners"), "{errors}");
     let (status, _, errors) = meshgate(Path::new("/"), &["wait", "--admin", "nowhere"]);
     assert!(status == 2 && errors.starts_with("error: --admin: `nowhere` is no address"), "{errors}");
 }
