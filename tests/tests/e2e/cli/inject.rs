@@ -117,7 +117,7 @@ fn environment(role: Role) -> Vec<(String, String)> {
 #[test]
 fn the_manifests_name_only_what_is_there() {
     let mut listed = 0;
-    for folder in ["namespace", "gateway", "example"] {
+    for folder in ["namespace", "gateway", "authority", "example"] {
         let kustomization = &sheets(&format!("{folder}/kustomization.yaml"))[0];
         for index in 0..kustomization.length("resources") {
             let file = kustomization.scalar(&format!("resources[{index}]")).unwrap();
@@ -127,14 +127,15 @@ fn the_manifests_name_only_what_is_there() {
             }
         }
     }
-    assert!(listed >= 13, "{listed}");
+    assert!(listed >= 18, "{listed}");
 }
 
 #[test]
 fn containers_of_the_manifests_have_no_right_that_they_do_not_need() {
     let gateway = &sheets("gateway/gateway.yaml")[2];
+    let authority = &sheets("authority/authority.yaml")[3];
     let example = &sheets("example/injected.yaml")[2];
-    for sheet in [gateway, example] {
+    for sheet in [gateway, authority, example] {
         let context = "spec.template.spec.containers[0].securityContext";
         for (field, expected) in [
             ("allowPrivilegeEscalation", "false"),
