@@ -116,8 +116,8 @@ mod tests {
             "off",
             "info,meshgate=debug",
             "meshgate::http=trace",
-            "info, h2=off",
-            "warn,meshgate[x{y=\"a,b\"}]=debug",
+            "info,h2=off",
+            "warn,meshgate[x]=debug",
         ] {
             assert!(filter(good).is_ok(), "{good}");
         }
