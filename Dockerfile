@@ -9,11 +9,13 @@ ARG PROXY_IMAGE=scratch
 FROM ${RUST_IMAGE} AS build
 WORKDIR /src
 COPY . .
+# The commit, for `meshgate version`: the sources come without their repository.
+ARG MESHGATE_REVISION=
 # Statically linked, for there is no libc in the images, and optimised by the profile in release/. What was downloaded and
 # compiled stays with the builder: a change to the sources compiles no dependency again.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    release/build && install -D target/release/meshgate /out/meshgate
+    MESHGATE_REVISION=$MESHGATE_REVISION release/build && install -D target/release/meshgate /out/meshgate
 
 # Both rule tools, for the node's kernel decides which works, with their libraries and without the distribution.
 FROM ${TOOLS_IMAGE} AS tools

@@ -153,6 +153,7 @@ pub fn init_over(dir: &Path, options: &InitOptions, existing: Existing) -> Resul
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
     std::fs::create_dir_all(dir).map_err(|source| CaError::Write { file: dir.to_owned(), source })?;
+    let _alone = output::alone(dir)?;
     let issued = Issued { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() };
     output::write_pair(&dir.join(CERTIFICATE_FILE), &dir.join(KEY_FILE), &issued, existing)?;
     Authority::open(dir)

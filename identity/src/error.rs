@@ -33,7 +33,7 @@ pub enum IdentityError {
         limit: u64,
     },
     /// A file is not PEM, or was cut in the middle of a section.
-    #[error("{}: it is not PEM: {source}", file.display())]
+    #[error("{}: it is not PEM: {}", file.display(), words_of(source))]
     Pem {
         /// Which one.
         file: PathBuf,
@@ -346,5 +346,17 @@ fn chain_fault(error: &webpki::Error, cluster: Option<&str>) -> String {
         webpki::Error::UnknownRevocationStatus => "an issuer of it has no revocation list here".to_owned(),
         webpki::Error::RequiredEkuNotFoundContext(_) => "its extended key usage is not that of a workload".to_owned(),
         other => format!("{other:?}"),
+    }
+}
+
+/// What the PEM reader met; it shows names of sections as lists of bytes.
+fn words_of(error: &pem::Error) -> String {
+    match error {
+        pem::Error::MissingSectionEnd { end_marker } => {
+            format!("the line -----END {}----- is missing, is it cut?", String::from_utf8_lossy(end_marker))
+        }
+        // The line itself may be of a key.
+        pem::Error::IllegalSectionStart { .. } => "a line -----BEGIN is not whole".to_owned(),
+        error => error.to_string(),
     }
 }

@@ -142,11 +142,14 @@ fn command() -> clap::Command {
 
 fn iptables(args: &meshgate_iptables::cli::IptablesCommand) -> ExitCode {
     let progress = Progress::new("working on the rules");
-    let result = meshgate_iptables::cli::run(args, &mut std::io::stdout());
+    let mut output = Vec::new();
+    let result = meshgate_iptables::cli::run(args, &mut output);
     drop(progress);
-    match result {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => fail(error),
+    let printed = print_all(&output);
+    match (result, printed) {
+        (Ok(status), Ok(())) => ExitCode::from(status),
+        (Err(error), _) => fail(error),
+        (_, Err(error)) => fail(format_args!("cannot write the output: {error}")),
     }
 }
 
@@ -166,9 +169,28 @@ fn fail_advising(error: impl Display, advice: impl Display) -> ExitCode {
     ExitCode::from(BAD_INPUT)
 }
 
+/// An error with its causes. Some say their cause themselves, and it is not said twice.
+fn whole(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
+}
+
 /// What to do about what was said last.
 fn hint(advice: impl Display) {
     complain(format_args!("hint: {advice}"));
+}
+
+/// Says that standard input is read, to who sits before a terminal and would see nothing happen.
+fn await_input() {
+    if std::io::stdin().is_terminal() {
+        complain("reading from standard input; Ctrl-D ends it");
+    }
 }
 
 /// Writes a line to standard error; a closed one is nobody's loss.
@@ -179,9 +201,22 @@ fn complain(line: impl Display) {
 /// Writes a line to standard output.
 ///
 /// # Errors
-/// When it is closed, as by `| head`.
+/// When it cannot be written, as to a full disk.
 fn print(line: impl Display) -> std::io::Result<()> {
-    writeln!(std::io::stdout(), "{line}")
+    print_all(format!("{line}\n").as_bytes())
+}
+
+/// Writes to standard output.
+///
+/// # Errors
+/// As [`print`].
+fn print_all(bytes: &[u8]) -> std::io::Result<()> {
+    let mut out = std::io::stdout();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        // Who reads no further, as `| head`, has what he wanted; the exit status still says what was found.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
 }
 
 /// Whether standard output takes colours: a terminal that knows them, and nobody asked for none (no-color.org).

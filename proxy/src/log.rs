@@ -9,7 +9,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use meshgate_config::{LogFormat, LogSettings};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError};
 
 /// What takes another filter into use; the type of what it reaches depends on the format.
 type Replace = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
@@ -26,16 +26,36 @@ struct Log {
 pub enum LevelError {
     /// It is none.
     Parse(ParseError),
+    /// A word that is no level. The library would take it for a part of the program that is to say everything, and all else would be silent.
+    Word(String),
     /// This process has no log of ours, as in a test.
     NoLog,
 }
+
+impl std::error::Error for LevelError {}
 
 impl fmt::Display for LevelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Parse(error) => error.fmt(f),
+            Self::Word(word) => {
+                write!(f, "`{word}` is no level: expected {LEVELS}, or for a part of it such as meshgate=debug")
+            }
             Self::NoLog => f.write_str("this process has no log whose level could be changed"),
         }
+    }
+}
+
+/// Says it to people.
+const LEVELS: &str = "error, warn, info, debug, trace or off";
+
+/// The filter of a level as it is written: `info`, `info,meshgate=debug`.
+fn filter(level: &str) -> Result<EnvFilter, LevelError> {
+    let is_level = |word: &str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
+    let words = level.split(',').map(str::trim).filter(|word| !word.contains(['=', '[', ']', '{', '}', '"']));
+    match words.into_iter().find(|word| !is_level(word)) {
+        Some(word) => Err(LevelError::Word(word.to_owned())),
+        None => EnvFilter::try_new(level).map_err(LevelError::Parse),
     }
 }
 
@@ -43,8 +63,8 @@ impl fmt::Display for LevelError {
 ///
 /// # Errors
 /// The level is none.
-pub fn start(settings: &LogSettings) -> Result<(), ParseError> {
-    let filter = EnvFilter::try_new(&settings.level)?;
+pub fn start(settings: &LogSettings) -> Result<(), LevelError> {
+    let filter = filter(&settings.level)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let (replace, begun): (Replace, _) = match settings.format {
         LogFormat::Text => {
@@ -74,7 +94,7 @@ pub fn level() -> Option<String> {
 /// # Errors
 /// It is none, and the level before stays.
 pub fn set_level(level: &str) -> Result<(), LevelError> {
-    let filter = EnvFilter::try_new(level).map_err(LevelError::Parse)?;
+    let filter = filter(level)?;
     let log = LOG.get().ok_or(LevelError::NoLog)?;
     let mut current = log.level.lock().unwrap_or_else(PoisonError::into_inner);
     if !(log.replace)(filter) {
@@ -82,4 +102,28 @@ pub fn set_level(level: &str) -> Result<(), LevelError> {
     }
     level.clone_into(&mut current);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_no_level_is_not_taken_for_one() {
+        for good in [
+            "info",
+            "WARN",
+            "off",
+            "info,meshgate=debug",
+            "meshgate::http=trace",
+            "info,h2=off",
+            "warn,meshgate[x]=debug",
+        ] {
+            assert!(filter(good).is_ok(), "{good}");
+        }
+        for wrong in ["loud", "info,meshgate", "verbose,info", "meshgate=loud"] {
+            assert!(filter(wrong).is_err(), "{wrong}");
+        }
+        assert!(filter("info,loud").unwrap_err().to_string().starts_with("`loud` is no level: expected error, warn"));
+    }
 }

@@ -28,6 +28,13 @@ pub enum CaError {
         /// Which one.
         file: PathBuf,
     },
+    /// A file of that name is an authority's own, or a key where a certificate is to be written, or the other way round. It stays, whatever was
+    /// said.
+    #[error("{}: that is the name of another file of the folder's, which is not overwritten", file.display())]
+    Taken {
+        /// Which one.
+        file: PathBuf,
+    },
     /// The name for files is not one.
     #[error("{name:?} cannot be used in a file name")]
     FileName {
@@ -91,6 +98,12 @@ pub enum CaError {
     /// Something to be revoked, or the last list, is by somebody else.
     #[error("{}: it was not issued by this authority", file.display())]
     NotOurs {
+        /// Which file.
+        file: PathBuf,
+    },
+    /// The authority's own certificate is to be revoked.
+    #[error("{}: it is the authority itself, and no list of its own takes it back", file.display())]
+    Itself {
         /// Which file.
         file: PathBuf,
     },

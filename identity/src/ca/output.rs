@@ -2,9 +2,9 @@
 //!
 //! The one idea: a key file has its mode from the moment it exists, and no key or certificate is written over unless someone said so in
 //! as many words. So there is no instant at which others could open a key, and no command that destroys one by the way. Revocation
-//! lists are replaced by their successors.
+//! lists are replaced by their successors, and one command at a time changes a directory ([`alone`]).
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -46,18 +46,40 @@ pub fn write_svid(dir: &Path, name: &str, issued: &Issued) -> Result<SvidFiles, 
 /// As [`write_svid`], and says what becomes of files that are there already.
 ///
 /// # Errors
-/// As [`write_svid`]; with [`Existing::Replace`] a file that exists is none, unless it is an authority's own.
+/// As [`write_svid`]; with [`Existing::Replace`] a file that exists is none, unless it is an authority's own, or a key where the certificate is to
+/// be, or the other way round.
 pub fn write_svid_over(dir: &Path, name: &str, issued: &Issued, existing: Existing) -> Result<SvidFiles, CaError> {
     let mut components = Path::new(name).components();
     if !matches!((components.next(), components.next()), (Some(Component::Normal(only)), None) if only == name) {
         return Err(CaError::FileName { name: name.to_owned() });
     }
     let files = SvidFiles { certificate: dir.join(format!("{name}.pem")), key: dir.join(format!("{name}-key.pem")) };
-    if files.certificate.file_name().is_some_and(|file| file == super::CERTIFICATE_FILE) && files.key.exists() {
-        return Err(CaError::Exists { file: files.certificate });
+    let _alone = alone(dir)?;
+    let is_own = |file: &Path| {
+        let own = [super::CERTIFICATE_FILE, super::KEY_FILE, super::REVOCATION_LIST_FILE];
+        own.iter().any(|own| file.ends_with(own)) && dir.join(super::KEY_FILE).exists()
+    };
+    // `a-key` would be given the name of the key of `a`.
+    let others = [(&files.certificate, "PRIVATE KEY-----"), (&files.key, "-----BEGIN CERTIFICATE-----")];
+    for (file, other) in others {
+        if is_own(file) || existing == Existing::Replace && holds(file, other) {
+            return Err(CaError::Taken { file: file.clone() });
+        }
     }
     write_pair(&files.certificate, &files.key, issued, existing)?;
     Ok(files)
+}
+
+/// Keeps other commands out that change files in a directory, until it is dropped or the process ends, however it ends. Without it, of two that
+/// write the next revocation list the second would undo what the first has revoked.
+pub(super) fn alone(dir: &Path) -> Result<File, CaError> {
+    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let locked = File::open(dir).and_then(|open| open.lock().map(|()| open));
+    locked.map_err(|source| CaError::Write { file: dir.to_owned(), source })
+}
+
+fn holds(file: &Path, section: &str) -> bool {
+    fs::read(file).is_ok_and(|bytes| bytes.windows(section.len()).any(|part| part == section.as_bytes()))
 }
 
 /// Writes the key, then the certificate; if the second fails, the first is taken back. What is replaced changes certificate first, each
@@ -89,7 +111,8 @@ pub(super) fn replace(file: &Path, text: &str) -> Result<(), CaError> {
 
 /// What is to take a file's place, beside it.
 fn staged(file: &Path, mode: u32, text: &str) -> Result<PathBuf, CaError> {
-    let staged = file.with_extension("new");
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let staged = file.with_file_name(format!(".{name}.new"));
     // What an interrupted call has left behind.
     discard(&staged);
     write_new(&staged, mode, text)?;
@@ -98,7 +121,11 @@ fn staged(file: &Path, mode: u32, text: &str) -> Result<PathBuf, CaError> {
 
 fn swap(staged: &Path, file: &Path) -> Result<(), CaError> {
     let renamed = fs::rename(staged, file).map_err(|source| CaError::Write { file: file.to_owned(), source });
-    renamed.inspect_err(|_| discard(staged))
+    renamed.inspect_err(|_| discard(staged))?;
+    // What was said to be revoked is so after a power cut, too; a file system that cannot promise that says so with an error of no use.
+    let directory = file.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let _ = File::open(directory).and_then(|directory| directory.sync_all());
+    Ok(())
 }
 
 /// Removes a file that this call made. When even that fails, the error that led here says more than this one would.

@@ -13,7 +13,7 @@ use super::{Authority, BACKDATE, CERTIFICATE_FILE, CaError, output};
 use crate::certificate;
 use crate::crl::{self, RevocationList};
 use crate::files::Contents;
-use crate::tls;
+use crate::{IdentityError, tls};
 
 /// The authority's revocation list, in its directory.
 pub const REVOCATION_LIST_FILE: &str = "ca-crl.pem";
@@ -47,6 +47,7 @@ impl Authority {
         validity: Duration,
     ) -> Result<WrittenList, CaError> {
         let file = dir.join(REVOCATION_LIST_FILE);
+        let _alone = output::alone(dir)?;
         let root = Contents::read(&dir.join(CERTIFICATE_FILE))?;
         let (mut revoked, number) = if file.exists() { last(&file, &root)? } else { (Vec::new(), 0) };
         let now = OffsetDateTime::now_utc();
@@ -105,7 +106,10 @@ fn serial(file: &Path, root: &Contents) -> Result<SerialNumber, CaError> {
     let contents = Contents::read(file)?;
     let (certificates, roots) = (contents.certificates()?, root.certificates()?);
     let not_ours = || CaError::NotOurs { file: file.to_owned() };
-    let parsed = certificates.first().ok_or_else(not_ours)?;
+    let parsed = certificates.first().ok_or_else(|| IdentityError::NoCertificate { file: file.to_owned() })?;
+    if roots.first() == Some(parsed) {
+        return Err(CaError::Itself { file: file.to_owned() });
+    }
     let parsed = certificate::parse(parsed).map_err(|reason| contents.malformed(1, reason))?;
     let authority = roots.first().and_then(|der| certificate::parse(der).ok()).ok_or_else(not_ours)?;
     let signed = (parsed.tbs_certificate.as_ref(), parsed.signature_value.data.as_ref());

@@ -18,7 +18,7 @@ use crate::{TrustDomain, bundle, certificate};
 pub fn write_bundle(files: &[PathBuf], out: &Path) -> Result<usize, CaError> {
     let beside = out.parent().unwrap_or(Path::new(""));
     if out.file_name().is_some_and(|name| name == CERTIFICATE_FILE) && beside.join(KEY_FILE).exists() {
-        return Err(CaError::Exists { file: out.to_owned() });
+        return Err(CaError::Taken { file: out.to_owned() });
     }
     let mut roots = Vec::new();
     let mut named: Option<TrustDomain> = None;
@@ -48,6 +48,7 @@ pub fn write_bundle(files: &[PathBuf], out: &Path) -> Result<usize, CaError> {
         }
     }
     let text: String = roots.iter().map(|der| section("CERTIFICATE", der)).collect();
+    let _alone = output::alone(beside)?;
     output::replace(out, &text)?;
     Ok(roots.len())
 }

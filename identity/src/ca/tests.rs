@@ -402,7 +402,7 @@ fn a_bundle_is_of_roots_of_one_trust_domain_and_never_an_authority() {
     let key = error(&[root.clone(), files.key], &out);
     assert!(key.contains("there is no certificate in it"), "{key}");
     let own = error(std::slice::from_ref(&root), &root);
-    assert!(own.contains("it exists, and is not overwritten"), "{own}");
+    assert!(own.contains("which is not overwritten"), "{own}");
     assert!(!out.exists());
     Authority::open(dir.path()).unwrap();
 }
@@ -418,7 +418,61 @@ fn a_renewed_certificate_takes_the_place_of_the_last_and_its_key_stays_secret() 
     assert!(before[0] != fs::read(&second.certificate).unwrap() && before[1] != fs::read(&second.key).unwrap());
     assert_eq!((mode(&second.key), mode(&second.certificate)), (0o600, 0o644));
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 4);
-    // By whatever name: the authority itself is not renewed so.
-    assert!(matches!(write_svid_over(dir.path(), "ca", &issued(), Existing::Replace), Err(CaError::Exists { .. })));
     Authority::open(dir.path()).unwrap();
+}
+
+#[test]
+fn no_name_writes_over_the_authoritys_own_files_or_the_key_of_another() {
+    let (dir, authority) = authority();
+    authority.revoke(dir.path(), &[], &["40".to_owned()], DEFAULT_LIST_VALIDITY).unwrap();
+    let issued = authority.issue(&IssueOptions::new(id(FRONTEND))).unwrap();
+    let (a, key) = (write_svid(dir.path(), "a", &issued).unwrap(), write_svid(dir.path(), "b-key", &issued).unwrap());
+    let own = [CERTIFICATE_FILE, KEY_FILE, REVOCATION_LIST_FILE].map(|file| dir.path().join(file));
+    let files: Vec<_> = own.into_iter().chain([a.certificate, a.key, key.certificate, key.key]).collect();
+    let read = || files.iter().map(|file| fs::read(file).unwrap()).collect::<Vec<_>>();
+    let before = read();
+    for name in ["ca", "ca-crl", "ca-key", "a-key", "b"] {
+        let error = write_svid_over(dir.path(), name, &issued, Existing::Replace).unwrap_err();
+        assert!(matches!(error, CaError::Taken { .. }), "{name}: {error}");
+    }
+    assert!(before == read());
+    // The first list is not in anybody's way either.
+    fs::remove_file(dir.path().join(REVOCATION_LIST_FILE)).unwrap();
+    assert!(matches!(write_svid(dir.path(), "ca-crl", &issued), Err(CaError::Taken { .. })));
+    // Where there is no authority, its names are as good as others.
+    let elsewhere = TempDir::new().unwrap();
+    for name in ["ca-crl", "ca-crl", "ca"] {
+        write_svid_over(elsewhere.path(), name, &issued, Existing::Replace).unwrap();
+    }
+}
+
+#[test]
+fn what_is_revoked_at_once_by_many_is_revoked() {
+    let (dir, authority) = authority();
+    let serials: Vec<_> = (1..=16).map(|number| format!("40{number:02}")).collect();
+    std::thread::scope(|scope| {
+        for serial in &serials {
+            let (dir, authority) = (dir.path(), &authority);
+            scope.spawn(move || {
+                authority.revoke(dir, &[], std::slice::from_ref(serial), DEFAULT_LIST_VALIDITY).unwrap();
+            });
+        }
+    });
+    assert_eq!(authority.revoke(dir.path(), &[], &[], DEFAULT_LIST_VALIDITY).unwrap().revoked, serials.len());
+    let own = dir.path().join(CERTIFICATE_FILE);
+    assert!(matches!(authority.revoke(dir.path(), &[own], &[], DEFAULT_LIST_VALIDITY), Err(CaError::Itself { .. })));
+}
+
+#[test]
+fn what_lies_beside_is_not_touched() {
+    let (dir, authority) = authority();
+    let root = dir.path().join(CERTIFICATE_FILE);
+    for name in ["bundle.new", "ca-crl.new"] {
+        fs::write(dir.path().join(name), "mine").unwrap();
+    }
+    write_bundle(&[root], &dir.path().join("bundle.pem")).unwrap();
+    authority.revoke(dir.path(), &[], &[], DEFAULT_LIST_VALIDITY).unwrap();
+    for name in ["bundle.new", "ca-crl.new"] {
+        assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"mine");
+    }
 }

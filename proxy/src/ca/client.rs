@@ -99,11 +99,15 @@ pub(crate) async fn first(settings: &AuthoritySettings, sources: &Sources) -> Id
 pub(crate) async fn follow(shared: &Arc<Shared>, identity: &Arc<IdentityStore>, settings: &AuthoritySettings) {
     let id = identity.current().svid().id().clone();
     let mut backoff = Backoff::new(PAUSE_MAX);
+    // An authority that takes our certificate no more, because it has ended or its root is another's now, may still take our token.
+    let mut is_hidden = false;
     let mut due = renewal(identity.current().svid().not_after());
     loop {
         until(due).await;
         let current = identity.current();
-        let asked = ask(settings, &id, Some(&current)).await;
+        let shown = settings.mutual_tls && !(is_hidden && token(&settings.token_file).is_ok());
+        let asked = ask(settings, &id, shown.then_some(&*current)).await;
+        is_hidden = asked.is_err() && !is_hidden;
         let result = if asked.is_ok() { "ok" } else { "error" };
         shared.metrics.certificate_requests.get_or_create(&ResultLabels { result }).inc();
         let taken = match asked {
@@ -143,10 +147,10 @@ async fn until(due: SystemTime) {
     }
 }
 
-/// Asks once; `current` is shown where the settings say so.
-async fn ask(settings: &AuthoritySettings, id: &SpiffeId, current: Option<&Identity>) -> Result<Delivered, Failure> {
+/// Asks once, and shows the certificate of `shown`.
+async fn ask(settings: &AuthoritySettings, id: &SpiffeId, shown: Option<&Identity>) -> Result<Delivered, Failure> {
     let pending = PendingSvid::new(id, settings.key)?;
-    let asking = call(settings, pending.request_pem().to_owned(), current.filter(|_| settings.mutual_tls));
+    let asking = call(settings, pending.request_pem().to_owned(), shown);
     let answer = timeout(settings.timeout, asking).await.map_err(|_| Failure::Silent(settings.timeout))??;
     pending.answered(answer.cert_chain.iter().map(String::as_str)).map_err(Failure::Answer)
 }

@@ -30,6 +30,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
+use crate::access_log::rfc3339;
 use crate::{signal, socket};
 use journal::Journal;
 use observe::Counts;
@@ -249,6 +250,13 @@ pub async fn run(settings: Settings, bound: impl FnOnce(SocketAddr)) -> Result<(
         tokio::task::spawn_local(observe::serve(self::listener(address)?, Rc::clone(&desk)));
     }
     bound(listener.local_addr()?);
+    let (trust_domain, ends) = (desk.authority.trust_domain(), rfc3339(desk.authority.not_after()));
+    match &desk.settings.tokens {
+        Some(tokens) => {
+            tracing::info!(%trust_domain, ends, issuer = tokens.issuer, "signing for tokens and certificates");
+        }
+        None => tracing::info!(%trust_domain, ends, "signing for certificates alone: there is no --token-jwks"),
+    }
     let mut connections = JoinSet::new();
     let mut look = interval(LOOK);
     loop {

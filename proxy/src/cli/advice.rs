@@ -14,6 +14,10 @@ pub(super) fn of_system(error: &str) -> Option<String> {
         },
         // EPERM, EACCES
         1 | 13 => "the user who runs this may not: `id` says who that is, `ls -ld` who may".to_owned(),
+        // EEXIST, ENOTDIR
+        17 | 20 => "a folder is wanted there, and it, or something above it, is a file".to_owned(),
+        // EISDIR
+        21 => "it is a folder, and a file is wanted".to_owned(),
         // ENOSPC
         28 => "make room on the disk: `df -h` says which is full".to_owned(),
         // EROFS

@@ -16,7 +16,8 @@ use meshgate_identity::ca::{self, Authority, CaError, Existing, InitOptions, Iss
 use meshgate_identity::{SpiffeId, TrustDomain};
 use serde_json::json;
 
-use crate::cli::{Output, fail, fail_advising, print};
+use crate::ca::server::ServeError;
+use crate::cli::{Output, complain, fail, fail_advising, print, whole};
 use whose::Whose;
 
 /// Where an authority is unless somebody says otherwise.
@@ -173,9 +174,13 @@ pub(super) fn run(args: Args) -> ExitCode {
 
 /// Says what is wrong, and what to do about it.
 fn refused(error: &anyhow::Error) -> ExitCode {
-    match error.downcast_ref().and_then(advice::about) {
-        Some(advice) => fail_advising(format_args!("{error:#}"), advice),
-        None => fail(format_args!("{error:#}")),
+    let of_authority = match error.downcast_ref() {
+        Some(ServeError::Authority(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
+    match of_authority.and_then(advice::about) {
+        Some(advice) => fail_advising(whole(error), advice),
+        None => fail(whole(error)),
     }
 }
 
@@ -211,6 +216,9 @@ fn init(
 fn issue(dir: &Path, issue: Issue, output: Output) -> anyhow::Result<()> {
     let authority = Authority::open(dir)?;
     let Issue { whose, out, name, validity, dns_names, existing } = issue;
+    if SystemTime::now().checked_add(validity).is_none_or(|until| until > authority.not_after()) {
+        complain("note: it is valid for less than was asked for: the authority itself ends before");
+    }
     let options = IssueOptions { id: whose.of(authority.trust_domain())?, validity, dns_names };
     let name = name.or_else(|| options.id.service_account().map(str::to_owned)).unwrap_or_else(|| "workload".into());
     let issued = authority.issue(&options)?;

@@ -3,17 +3,21 @@
 mod sarif;
 mod text;
 
-use std::path::PathBuf;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use meshgate_config::check::{Checked, Own, is_known, look};
-use meshgate_config::{Problem, Severity};
+use meshgate_config::{Bootstrap, Problem, Severity};
+use meshgate_identity::IdentityError;
 use meshgate_policy::lint::CATALOGUE;
 use serde_json::json;
 
+use crate::app::StartError;
 use crate::cli::progress::Progress;
-use crate::cli::{BAD_INPUT, NO, Perspective, colours, fail, hint, print};
+use crate::cli::{BAD_INPUT, NO, Perspective, colours, complain, fail, hint, print};
+use crate::source;
 
 /// Options of `meshgate check`.
 #[derive(Debug, clap::Args)]
@@ -64,7 +68,11 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let progress = Progress::new(format!("checking {}", seen.directory.display()));
     let mut checked = look(&seen.directory, &seen.settings, own.as_ref());
     drop(progress);
+    let identity = seen.bootstrap.as_ref().map_or(Identity::Elsewhere, identity);
     let problems = &mut checked.problems;
+    if let (Identity::Wrong(error), Some(bootstrap)) = (&identity, &args.perspective.bootstrap) {
+        problems.insert(0, Problem::error(bootstrap, format!("identity: {error}")));
+    }
     problems.retain(|problem| code(problem).is_none_or(|code| !args.allow.iter().any(|allowed| allowed == code)));
     problems.extend(args.allow.iter().filter(|code| !is_known(code)).map(|code| {
         Problem::warning("--allow", format!("`{code}` is not the code of a finding: see `meshgate check --list`"))
@@ -79,6 +87,12 @@ pub(super) fn run(args: &Args) -> ExitCode {
             seen.directory.display()
         ));
     }
+    if let Identity::Absent(file) = identity {
+        complain(format_args!("note: {} is not here, so the identity was not looked at", file.display()));
+    }
+    if let Some(file) = problems.iter().find_map(bootstrap_among) {
+        hint(format_args!("{} looks like a bootstrap: `meshgate check --bootstrap` reads that", file.display()));
+    }
     if problems.iter().any(Problem::is_error) {
         ExitCode::from(BAD_INPUT)
     } else if args.strict && !problems.is_empty() {
@@ -86,6 +100,38 @@ pub(super) fn run(args: &Args) -> ExitCode {
     } else {
         ExitCode::SUCCESS
     }
+}
+
+/// What there is to say of the bootstrap's own certificate, key and bundles.
+enum Identity {
+    /// They are good, or come from elsewhere while it runs.
+    Elsewhere,
+    /// A file is on another machine, as where CI checks what is run there.
+    Absent(PathBuf),
+    /// A proxy would not start with them.
+    Wrong(StartError),
+}
+
+fn identity(bootstrap: &Bootstrap) -> Identity {
+    if bootstrap.identity.workload_api.is_some() || bootstrap.identity.ca.is_some() {
+        return Identity::Elsewhere;
+    }
+    match source::open(bootstrap) {
+        Ok(_) => Identity::Elsewhere,
+        Err(StartError::Identity(IdentityError::Read { file, source })) if source.kind() == ErrorKind::NotFound => {
+            Identity::Absent(file)
+        }
+        Err(error) => Identity::Wrong(error),
+    }
+}
+
+/// The file of a problem, if what it is instead of an object is a bootstrap.
+fn bootstrap_among(problem: &Problem) -> Option<&Path> {
+    let file = problem.file.as_path();
+    let sections = ["workload:", "identity:", "resources:"];
+    let is_bootstrap = |text: String| sections.iter().all(|section| text.lines().any(|line| line.starts_with(section)));
+    (problem.message.contains("missing field `apiVersion`") && std::fs::read_to_string(file).is_ok_and(is_bootstrap))
+        .then_some(file)
 }
 
 /// The code of a finding; errors and other warnings have none.

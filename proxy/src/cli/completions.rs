@@ -1,11 +1,10 @@
 //! `meshgate completions`: what a shell needs to complete our command line. Made of what clap knows, so that it is never behind.
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap_complete::{Shell, generate};
 
-use crate::cli::{command, fail};
+use crate::cli::{command, fail, print_all};
 
 /// Options of `meshgate completions`.
 #[derive(Debug, clap::Args)]
@@ -26,8 +25,5 @@ pub(super) fn run(args: &Args) -> ExitCode {
     // Into memory first: clap_complete panics when its output is closed, as by `| head`.
     let mut script = Vec::new();
     generate(args.shell, &mut command(), "meshgate", &mut script);
-    match std::io::stdout().write_all(&script) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(error),
-    }
+    print_all(&script).map_or_else(fail, |()| ExitCode::SUCCESS)
 }

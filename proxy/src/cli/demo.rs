@@ -62,6 +62,9 @@ enum Stopped {
     /// A result differed from what was expected; it has been reported.
     #[error("step {0} differs")]
     Differs(&'static str),
+    /// Somebody did not wait for the end.
+    #[error("stopped before all was tried")]
+    Interrupted,
     /// The mesh itself failed.
     #[error(transparent)]
     Sandbox(#[from] sandbox::SandboxError),
@@ -76,6 +79,10 @@ pub(super) fn run(args: &Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Stopped::Differs(step)) => {
             crate::cli::complain(format_args!("step {step} differs from what was expected"));
+            ExitCode::from(crate::cli::NO)
+        }
+        Err(error @ Stopped::Interrupted) => {
+            crate::cli::complain(error);
             ExitCode::from(crate::cli::NO)
         }
         Err(error) => fail(error),
@@ -118,6 +125,6 @@ async fn walk(args: &Args) -> Result<(), Stopped> {
     tokio::select! {
         result = steps => result,
         // The sidecars are killed and the files removed as the mesh is dropped.
-        _ = stop.next() => Ok(()),
+        _ = stop.next() => if reporter.is_over() { Ok(()) } else { Err(Stopped::Interrupted) },
     }
 }

@@ -121,7 +121,12 @@ pub(super) fn run(args: Args) -> ExitCode {
 }
 
 fn source(path: &Path) -> Result<Source, Problem> {
-    if path == Path::new("-") { Source::read("standard input", std::io::stdin().lock()) } else { Source::open(path) }
+    if path == Path::new("-") {
+        crate::cli::await_input();
+        Source::read("standard input", std::io::stdin().lock())
+    } else {
+        Source::open(path)
+    }
 }
 
 /// The cases of a file, and whether the file is one for many.

@@ -17,7 +17,7 @@ use meshgate_policy::Settings;
 use serde_json::{Value, json};
 
 use crate::cli::progress::Progress;
-use crate::cli::{NO, Output, Perspective, complain, fail, print};
+use crate::cli::{NO, Output, Perspective, complain, fail, print, whole};
 use crate::clusters::wire::Exported;
 use crate::runtime;
 use target::{FromFiles, FromGateway, HostPort};
@@ -81,7 +81,7 @@ struct Complaints {
 pub(super) fn run(args: Args) -> ExitCode {
     match import(args) {
         Ok(status) => status,
-        Err(error) => fail(format_args!("{error:#}")),
+        Err(error) => fail(whole(&error)),
     }
 }
 

@@ -15,7 +15,6 @@ mod settings;
 mod sidecar;
 mod sources;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -137,10 +136,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     if report.lines.is_empty() {
         complain("note: there is no workload in it that a sidecar could be put into; it is printed as it came");
     }
-    match std::io::stdout().write_all(output.as_bytes()).and_then(|()| std::io::stdout().flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => crate::cli::fail(error),
-    }
+    crate::cli::print_all(output.as_bytes()).map_or_else(crate::cli::fail, |()| ExitCode::SUCCESS)
 }
 
 /// Puts a file's documents behind those of the files before it.

@@ -1,7 +1,7 @@
 //! `meshgate man`: the manual, a page a command, made of what clap knows and of what it does not: exit statuses, files, variables.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, italic, roman};
 
-use crate::cli::{Cli, fail, markdown, print, status, surroundings};
+use crate::cli::{Cli, fail, markdown, print, print_all, status, surroundings};
 
 /// Options of `meshgate man`.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
         }
         (None, true) => print(markdown::page(&root).trim_end()),
         (None, false) => match find(&root, &args.words) {
-            Some(command) => page(command).and_then(|page| io::stdout().write_all(&page)),
+            Some(command) => page(command).and_then(|page| print_all(&page)),
             None => {
                 return fail(format_args!(
                     "there is no command `{}`: `meshgate help` lists them",
@@ -76,13 +76,14 @@ fn find<'a>(root: &'a Command, words: &[String]) -> Option<&'a Command> {
 }
 
 fn write_all(root: &Command, dir: &Path) -> io::Result<usize> {
-    fs::create_dir_all(dir)?;
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: cannot be written: {error}", dir.display()));
+    fs::create_dir_all(dir).map_err(named)?;
     let mut left = vec![root];
     let mut count = 0;
     while let Some(command) = left.pop() {
         let name = title(command);
-        fs::write(dir.join(format!("{name}.{SECTION}")), page(command)?)
-            .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", dir.display())))?;
+        fs::write(dir.join(format!("{name}.{SECTION}")), page(command)?).map_err(named)?;
         count += 1;
         left.extend(below(command));
     }

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
 
 /// What to do about it, where that is not the operating system's to say.
 fn advice(error: &StartError) -> Option<String> {
-    use IdentityError::{Expired, KeyMismatch, NotSvid, NotYetValid, Untrusted, WrongWorkload};
+    use IdentityError::{Expired, KeyMismatch, NotSvid, NotYetValid, Read, Untrusted, WrongWorkload};
     let shown = |file: &Path| format!("`meshgate ca show {}` says what is in it", file.display());
     match error {
         StartError::Bind { source, address, .. } if source.kind() == io::ErrorKind::PermissionDenied => Some(format!(
@@ -59,6 +59,10 @@ fn advice(error: &StartError) -> Option<String> {
             file.display(),
             bundle.display()
         )),
+        StartError::Identity(Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Some(
+            "its name in the bootstrap starts at the bootstrap's folder; `meshgate ca init` and `meshgate ca issue` make identities for trying out"
+                .to_owned(),
+        ),
         StartError::Identity(KeyMismatch { certificate, .. }) => {
             Some(format!("both must be of one issue; {}", shown(certificate)))
         }

@@ -42,7 +42,7 @@ pub(super) const TABLE: &[Row] = &[
         "demo",
         &[
             (DONE, "every step is as expected"),
-            (NO, "a step differs"),
+            (NO, "a step differs, or it was stopped before the last"),
             (BAD_INPUT, "the arguments are wrong, or the mesh cannot be started here"),
         ],
     ),
@@ -51,7 +51,7 @@ pub(super) const TABLE: &[Row] = &[
         &[
             (DONE, "no problems, or warnings only"),
             (NO, "warnings, where --strict counts them as a no"),
-            (BAD_INPUT, "errors, or there is nothing to read"),
+            (BAD_INPUT, "errors, or what is to be checked cannot be read"),
         ],
     ),
     (

@@ -61,8 +61,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
         }
     }
     let Some(last) = reason else { return ExitCode::SUCCESS };
+    let last = last.strip_prefix("not ready: ").unwrap_or(&last);
     complain(format_args!("the proxy at {address} is not ready after {:?}: {last}", args.timeout));
-    advice::of_system(&last).iter().for_each(hint);
+    advice::of_system(last).iter().for_each(hint);
     ExitCode::from(NO)
 }
 

@@ -103,7 +103,7 @@ fn yaml_and_json_are_what_they_are_shown_as() {
 #[test]
 fn manifests_that_come_with_it_are_yaml() {
     let mut wrong = Vec::new();
-    for folder in ["deploy", "deploy/example", "deploy/gateway", "deploy/namespace"] {
+    for folder in ["deploy", "deploy/authority", "deploy/example", "deploy/gateway", "deploy/namespace"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "yaml") {

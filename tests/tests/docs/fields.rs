@@ -2,7 +2,7 @@
 //!
 //! What there is, the reader itself says: asked for a field that it does not know, it lists those that it does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use meshgate_config::Bootstrap;
@@ -125,4 +125,92 @@ fn settings_that_the_guide_names_exist() {
         }
     }
     none_wrong(&wrong);
+}
+
+/// A bootstrap with these fields, as YAML.
+fn document(fields: &BTreeMap<String, String>) -> String {
+    let mut sections = BTreeMap::<&str, BTreeMap<String, String>>::new();
+    let mut text = String::new();
+    for (path, value) in fields {
+        match path.split_once('.') {
+            Some((section, rest)) => drop(sections.entry(section).or_default().insert(rest.to_owned(), value.clone())),
+            None => text += &format!("{path}: {value}, "),
+        }
+    }
+    for (section, fields) in sections {
+        text += &format!("{section}: {}, ", document(&fields));
+    }
+    format!("{{{text}}}")
+}
+
+/// What has to be there for a field to have a meaning.
+fn around(path: &str) -> BTreeMap<String, String> {
+    let own = [
+        ("workload.namespace", "default"),
+        ("workload.serviceAccount", "backend"),
+        ("identity.trustBundle", "r.pem"),
+        ("resources.directory", "."),
+    ];
+    let more: &[(&str, &str)] = match path.split('.').next().unwrap() {
+        "gateway" => &[("role", "gateway")],
+        "hbone" => &[("hbone.listeners", "['0.0.0.0:15008']")],
+        "tracing" => &[("tracing.endpoint", "'http://collector:4318'")],
+        _ => &[],
+    };
+    let identity: &[(&str, &str)] = match path.starts_with("identity.ca.") {
+        true => &[("identity.ca.address", "'ca:15012'")],
+        false => &[("identity.certificate", "c.pem"), ("identity.key", "k.pem")],
+    };
+    own.iter().chain(more).chain(identity).map(|(path, value)| ((*path).to_owned(), (*value).to_owned())).collect()
+}
+
+/// The settings that these fields make, in full.
+fn settings(dir: &TempDir, fields: &BTreeMap<String, String>) -> Result<String, String> {
+    let file = dir.path().join("bootstrap.yaml");
+    fs::write(&file, document(fields)).unwrap();
+    let loaded = Bootstrap::load(&file, []);
+    loaded.map(|bootstrap| format!("{bootstrap:?}")).map_err(|problems| format!("{problems:?}"))
+}
+
+/// Setting a field to its documented default is as good as leaving it out.
+#[test]
+fn settings_have_the_defaults_that_are_documented() {
+    let dir = TempDir::new().unwrap();
+    let pages = pages();
+    let page = pages.iter().find(|page| page.path == "docs/configuration.md").unwrap();
+    let (aside, value) = (pattern(r"\([^)]*\)"), pattern(r"^(?:[\w.:/-]+|\[.*\]|\{\}|.off.)$"));
+    // The default of these is what another one has.
+    let others = ["identity.ca.trustBundle", "identity.ca.serverName"];
+    let (mut wrong, mut compared) = (Vec::new(), 0);
+    for (names, line) in rows(page) {
+        let cell = aside.replace_all(line.split('|').nth(2).unwrap(), "").trim().to_owned();
+        let spans: Vec<_> = cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let values = if cell.parse::<u64>().is_ok() { vec![cell] } else { spans };
+        // What is not one value each is told in words.
+        if values.len() != names.len() {
+            continue;
+        }
+        for (name, default) in names.iter().zip(values) {
+            let is_told = others.contains(&name.as_str())
+                || name.contains("[]")
+                || name.starts_with("workload.")
+                || default.starts_with('<');
+            if is_told || !value.is_match(&default) {
+                continue;
+            }
+            let default = if default.contains([':', '/']) { format!("'{default}'") } else { default };
+            let without = around(name);
+            let mut with = without.clone();
+            if with.insert(name.clone(), default.clone()).is_some() {
+                continue;
+            }
+            compared += 1;
+            let (without, with) = (settings(&dir, &without), settings(&dir, &with));
+            if with.is_err() || without != with {
+                wrong.push(format!("{name} is not {default} where nothing is said: {:?}", with.err()));
+            }
+        }
+    }
+    none_wrong(&wrong);
+    assert!(compared > 60, "{compared}");
 }

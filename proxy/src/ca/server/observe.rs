@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use meshgate_identity::RevocationList;
 use tokio::net::TcpListener;
 use tokio::time::{sleep, timeout};
 
@@ -52,6 +53,7 @@ struct Seen {
     counts: Counts,
     own_ends: u64,
     authority_ends: u64,
+    list_ends: Option<u64>,
 }
 
 impl Source for Seen {
@@ -60,7 +62,9 @@ impl Source for Seen {
         self.counts.refused.write("mesh_ca_refusals_total", "Refusals by reason", page)?;
         let help = "When the certificate that is served with ends";
         page.gauge("mesh_certificate_expiry_timestamp_seconds", help)?.level(self.own_ends)?;
-        page.gauge("mesh_ca_root_expiry_timestamp_seconds", "When the authority ends")?.level(self.authority_ends)
+        page.gauge("mesh_ca_root_expiry_timestamp_seconds", "When the authority ends")?.level(self.authority_ends)?;
+        let Some(list_ends) = self.list_ends else { return Ok(()) };
+        page.gauge("mesh_revocation_list_expiry_timestamp_seconds", "When its revocation list ends")?.level(list_ends)
     }
 }
 
@@ -87,9 +91,11 @@ impl Desk {
             ("/ready", None) => (StatusCode::OK, "ready\n".to_owned()),
             ("/live", _) => (StatusCode::OK, "live\n".to_owned()),
             ("/metrics", _) => {
-                let own_ends = seconds(self.tls().0.svid().not_after());
+                let (identity, _) = self.tls();
+                let own_ends = seconds(identity.svid().not_after());
                 let authority_ends = seconds(self.authority.not_after());
-                let seen = Seen { counts: self.counts.clone(), own_ends, authority_ends };
+                let list_ends = identity.revocation_lists().filter_map(RevocationList::next_update).min().map(seconds);
+                let seen = Seen { counts: self.counts.clone(), own_ends, authority_ends, list_ends };
                 (StatusCode::OK, exposition::page(Format::Text, seen))
             }
             _ => (StatusCode::NOT_FOUND, "there are /ready, /live and /metrics\n".to_owned()),

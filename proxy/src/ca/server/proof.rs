@@ -34,7 +34,7 @@ pub struct TokenSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum TokensError {
     /// The key set cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: cannot be read: {source}", path.display())]
     Read {
         /// Which file.
         path: PathBuf,

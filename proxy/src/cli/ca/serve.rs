@@ -76,7 +76,8 @@ fn positive(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     anyhow::ensure!(args.max_ttl.as_secs() > 0, "--max-ttl: a certificate is valid for whole seconds, one at least");
-    log::start(&LogSettings { level: args.log_level, format: LogFormat::default() })?;
+    let settings = LogSettings { level: args.log_level, format: LogFormat::default() };
+    log::start(&settings).map_err(|error| anyhow::anyhow!("--log-level: {error}"))?;
     let journal = args.journal.unwrap_or_else(|| server::default_journal(&args.dir));
     let tokens = args.token_jwks.zip(args.token_issuer);
     let settings = Settings {

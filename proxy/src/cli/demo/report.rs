@@ -13,6 +13,7 @@ pub(super) struct Reporter {
     json: bool,
     colours: bool,
     done: Cell<usize>,
+    is_over: Cell<bool>,
 }
 
 /// One thing that was tried.
@@ -29,7 +30,7 @@ pub(super) struct Tried {
 
 impl Reporter {
     pub(super) fn new(json: bool) -> Self {
-        Self { json, colours: !json && colours(), done: Cell::new(0) }
+        Self { json, colours: !json && colours(), done: Cell::new(0), is_over: Cell::new(false) }
     }
 
     /// A line for people only.
@@ -60,7 +61,14 @@ impl Reporter {
 
     /// The last line.
     pub(super) fn summary(&self) -> io::Result<()> {
-        self.note(&format!("\n{} results, all as expected", self.done.get()))
+        self.is_over.set(true);
+        let done = self.done.get();
+        self.note(&format!("\n{done} result{}, all as expected", if done == 1 { "" } else { "s" }))
+    }
+
+    /// Whether the last line was written: nothing more is tried.
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over.get()
     }
 
     fn bold(&self, text: &str) -> String {

@@ -26,6 +26,7 @@ pub(super) fn read(files: &[PathBuf]) -> Result<Vec<Source>, Vec<Problem>> {
 fn named(file: &Path) -> Result<Vec<Source>, Problem> {
     if file.as_os_str() == "-" {
         let name = PathBuf::from("<stdin>");
+        crate::cli::await_input();
         let text = manifest::read_from(std::io::stdin().lock(), &name)?;
         return Ok(vec![Source { name, text }]);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use meshgate::sandbox::{Sandbox, until};
-use meshgate_identity::peer_identity;
+use meshgate_identity::{ca as authority, peer_identity};
 use meshgate_tests::run;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, CertificateSigningRequestDer};
@@ -295,5 +295,26 @@ fn it_ends_when_it_is_asked_to_and_its_callers_hear_of_it() {
         assert!(server.terminate().await.success());
         assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
         timeout(Duration::from_secs(5), open.closed()).await.unwrap();
+    });
+}
+
+#[test]
+fn the_manifest_that_comes_with_it_starts_it() {
+    run(async {
+        let (sandbox, mut server) = served(&[]).await;
+        server.restart_as_deployed().await;
+        assert!(sandbox.path("issued.jsonl").exists(), "{}", server.log());
+        assert!(server.log().contains("signing for tokens and certificates"), "{}", server.log());
+        // Its metrics are those that the guide names.
+        let made = authority::Authority::open(&sandbox.path("ca")).unwrap();
+        made.revoke(&sandbox.path("ca"), &[], &[], authority::DEFAULT_LIST_VALIDITY).unwrap();
+        let page = until("a revocation list in force", async || {
+            server.page("/metrics").await.filter(|page| page.contains("mesh_revocation_list_expiry_timestamp_seconds "))
+        });
+        let page = page.await.unwrap();
+        let names: Vec<_> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+        assert_eq!(names.len(), 5, "{page}");
+        let guide = include_str!("../../../../docs/certificate-authority.md");
+        assert!(names.iter().all(|name| guide.contains(&format!("`{name}"))), "{page}");
     });
 }

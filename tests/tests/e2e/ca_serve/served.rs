@@ -83,6 +83,30 @@ impl CaServer {
         Self { child, address, folder, arguments, issuer }
     }
 
+    /// Starts it again, with the authority that is in another folder of the sandbox's.
+    pub(super) async fn restart_in(&mut self, dir: &str) {
+        let at = self.arguments.iter().position(|argument| argument == "--dir").unwrap();
+        self.arguments[at + 1] = self.folder.join(dir).display().to_string();
+        self.restart().await;
+    }
+
+    /// Starts it again as the manifest in `deploy` does, but for where files and ports are.
+    pub(super) async fn restart_as_deployed(&mut self) {
+        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/authority/authority.yaml");
+        let text = fs::read_to_string(manifest).unwrap();
+        let args = text.split_once("        args:\n").unwrap().1.split_once("        ports:").unwrap().0;
+        let here = self.folder.display().to_string();
+        let places = [
+            ("/var/lib/meshgate/ca", format!("{here}/ca")),
+            ("/var/lib/meshgate/journal", here.clone()),
+            ("/var/lib/meshgate/tokens", here),
+            ("0.0.0.0", self.address.to_string()),
+        ];
+        let placed = |word: &str| places.iter().fold(word.to_owned(), |word, (there, here)| word.replace(there, here));
+        self.arguments = args.lines().filter_map(|line| line.trim().strip_prefix("- ")).map(placed).collect();
+        self.restart().await;
+    }
+
     /// Starts it again where it was.
     pub(super) async fn restart(&mut self) {
         self.kill();
@@ -130,7 +154,8 @@ impl CaServer {
 
     /// What it has issued.
     pub(super) fn journal(&self) -> Vec<Value> {
-        let text = fs::read_to_string(self.folder.join("ca/issued.jsonl")).unwrap_or_default();
+        let at = self.arguments.iter().position(|argument| argument == "--dir").unwrap();
+        let text = fs::read_to_string(Path::new(&self.arguments[at + 1]).join("issued.jsonl")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 

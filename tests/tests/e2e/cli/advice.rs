@@ -27,6 +27,13 @@ fn prepared() -> TempDir {
     write("stranger.yml", &BOOTSTRAP.replace("trustBundle: ca/", "trustBundle: other/"));
     write("somebody.yml", &BOOTSTRAP.replace("serviceAccount: frontend", "serviceAccount: backend"));
     write("no-key.yml", &BOOTSTRAP.replace("frontend-key.pem", "no-key.pem"));
+    write("web.yaml", BOOTSTRAP);
+    fs::create_dir(dir.path().join("locked")).unwrap();
+    let root = fs::read_to_string(dir.path().join("ca/ca.pem")).unwrap();
+    write("cut.pem", &root[..root.len() - 40]);
+    write("locked/ca.pem", &root);
+    write("locked/ca-key.pem", "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAAA\n-----END ENCRYPTED PRIVATE KEY-----\n");
+    fs::write(dir.path().join("plain.der"), [0x30, 0x82, 1, 0]).unwrap();
     write("plain.yaml", "kind: ConfigMap\napiVersion: v1\nmetadata: {name: a}\n");
     dir
 }
@@ -39,7 +46,9 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("run --bootstrap unknown.yml", &["error: unknown.yml:1: wokload: unknown field", "did you mean `workload`?"]),
     ("run --bootstrap stranger.yml", &["is not trusted by", "hint: `meshgate ca verify"]),
     ("run --bootstrap somebody.yml", &["this workload is", "hint: `meshgate ca show"]),
-    ("run --bootstrap no-key.yml", &["no-key.pem: cannot be read", "hint: "]),
+    ("run --bootstrap no-key.yml", &["no-key.pem: cannot be read", "hint: its name in the bootstrap starts at"]),
+    ("check --bootstrap stranger.yml", &["stranger.yml: error: identity: ", "is not trusted by", "1 error"]),
+    ("check web.yaml", &["missing field `apiVersion`", "hint: web.yaml looks like a bootstrap"]),
     ("check", &["--resources DIR", "--bootstrap FILE"]),
     ("check nowhere", &["nowhere: error: the folder cannot be read", "1 error"]),
     ("explain --resources nowhere", &["error: nowhere: the folder cannot be read", "hint: "]),
@@ -70,6 +79,16 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ),
     ("ca issue spiffe://a.b/ns/c/sa/d", &["not of this authority's trust domain", "hint: this authority signs for"]),
     ("ca show ca/frontend-key.pem", &["there is no certificate in it", "hint: it is a private key"]),
+    ("ca issue default/ca --force", &["which is not overwritten", "hint: --name or --out"]),
+    ("ca revoke ca/ca.pem", &["it is the authority itself", "hint: a root is taken back by"]),
+    ("ca show ca", &["ca: cannot be read: Is a directory", "hint: it is a folder, and a file is wanted"]),
+    ("ca show cut.pem", &["the line -----END CERTIFICATE----- is missing"]),
+    ("ca show plain.der", &["there is no certificate in it", "hint: it looks like DER"]),
+    ("ca issue default/x --dir locked", &["hint: it is encrypted, and no password is asked for"]),
+    ("ca init --dir plain.yaml", &["cannot be written", "hint: a folder is wanted there"]),
+    ("ca serve --dns x --dir nowhere", &["nowhere/ca.pem: cannot be read", "hint: --dir says where the authority is"]),
+    ("ca serve --dns x --log-level loud", &["--log-level: `loud` is no level: expected error, warn"]),
+    ("man --dir /proc/nowhere", &["error: /proc/nowhere: cannot be written"]),
     ("ca show bad.yml", &["there is no certificate in it", "hint: expected a PEM file"]),
     ("ca show nowhere.pem", &["nowhere.pem: cannot be read", "hint: relative paths"]),
     ("ca revoke nowhere.pem", &["nowhere.pem: cannot be read", "hint: relative paths"]),
@@ -87,12 +106,54 @@ fn every_mistake_says_where_it_is_and_what_to_do() {
         let words_of: Vec<_> = arguments.split(' ').collect();
         let (status, text, errors) = meshgate(dir.path(), &words_of);
         let said = format!("{text}{errors}");
+        // Nothing is said twice.
+        let twice = |line: &str| line.rsplit_once(": ").is_some_and(|(rest, last)| rest.ends_with(last));
+        assert!(!said.lines().any(twice), "{said}");
         let missing: Vec<_> = words.iter().filter(|word| !said.contains(**word)).collect();
         if !missing.is_empty() || (status == 0) != (*arguments == "inject plain.yaml") {
             poor.push(format!("$ meshgate {arguments}\n{said}=> {status}, without {missing:?}"));
         }
     }
     assert!(poor.is_empty(), "{}", poor.join("\n\n"));
+}
+
+#[test]
+fn where_the_identity_is_elsewhere_that_is_said_and_no_mistake() {
+    let dir = prepared();
+    let (status, text, errors) = meshgate(dir.path(), &["check", "--bootstrap", "no-key.yml"]);
+    assert_eq!(status, 0, "{text}{errors}");
+    assert!(
+        errors.contains("note: ") && errors.contains("no-key.pem is not here, so the identity was not looked at"),
+        "{errors}"
+    );
+    let (status, _, errors) = meshgate(dir.path(), &["check", "--bootstrap", "web.yaml"]);
+    assert_eq!((status, errors.contains("identity")), (0, false), "{errors}");
+}
+
+#[test]
+fn who_reads_no_further_is_told_nothing_and_a_full_disk_is_an_error() {
+    let dir = prepared();
+    for (command, status) in [
+        (&["version"][..], 0),
+        (&["completions", "bash"], 0),
+        (&["man", "--markdown"], 0),
+        (&["check", "--list"], 0),
+        (&["ca", "show", "ca/ca.pem"], 0),
+        (&["ca", "verify", "ca/ca.pem"], 1),
+        (&["iptables", "print"], 0),
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let run = |out: std::process::Stdio| {
+            let mut process = std::process::Command::new(crate::binary());
+            let output = process.current_dir(dir.path()).args(command).stdout(out).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stderr).unwrap())
+        };
+        let (code, errors) = run(writer.into());
+        assert!(code == Some(status) && !errors.contains("pipe"), "{command:?}: {code:?} {errors}");
+        let (code, errors) = run(fs::File::options().write(true).open("/dev/full").unwrap().into());
+        assert!(code == Some(2) && errors.contains("No space left on device"), "{command:?}: {code:?} {errors}");
+    }
 }
 
 #[test]

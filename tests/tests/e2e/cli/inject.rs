@@ -117,7 +117,7 @@ fn environment(role: Role) -> Vec<(String, String)> {
 #[test]
 fn the_manifests_name_only_what_is_there() {
     let mut listed = 0;
-    for folder in ["namespace", "gateway", "example"] {
+    for folder in ["namespace", "gateway", "authority", "example"] {
         let kustomization = &sheets(&format!("{folder}/kustomization.yaml"))[0];
         for index in 0..kustomization.length("resources") {
             let file = kustomization.scalar(&format!("resources[{index}]")).unwrap();
@@ -127,14 +127,15 @@ fn the_manifests_name_only_what_is_there() {
             }
         }
     }
-    assert!(listed >= 13, "{listed}");
+    assert!(listed >= 18, "{listed}");
 }
 
 #[test]
 fn containers_of_the_manifests_have_no_right_that_they_do_not_need() {
     let gateway = &sheets("gateway/gateway.yaml")[2];
+    let authority = &sheets("authority/authority.yaml")[3];
     let example = &sheets("example/injected.yaml")[2];
-    for sheet in [gateway, example] {
+    for sheet in [gateway, authority, example] {
         let context = "spec.template.spec.containers[0].securityContext";
         for (field, expected) in [
             ("allowPrivilegeEscalation", "false"),
@@ -174,14 +175,14 @@ fn wait_says_what_is_in_the_way() {
     let address = listener.local_addr().unwrap().to_string();
     let answers = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        let body = "not ready: listeners\n";
+        let body = "is not ready after 100ms: listeners\n";
         let head = format!("HTTP/1.1 503 Service Unavailable\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         std::io::Read::read(&mut stream, &mut [0; 1024]).unwrap();
         std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
     });
     let (status, _, errors) = meshgate(Path::new("/"), &["wait", "--admin", &address, "--timeout", "100ms"]);
     answers.join().unwrap();
-    assert!(status == 1 && errors.contains("not ready: listeners"), "{errors}");
+    assert!(status == 1 && errors.contains("is not ready after 100ms: listeners"), "{errors}");
     let (status, _, errors) = meshgate(Path::new("/"), &["wait", "--admin", "nowhere"]);
     assert!(status == 2 && errors.starts_with("error: --admin: `nowhere` is no address"), "{errors}");
 }

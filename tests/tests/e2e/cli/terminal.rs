@@ -39,6 +39,10 @@ fn colours_are_for_terminals_that_want_them() {
 #[test]
 fn what_takes_long_says_what_it_waits_for_on_a_terminal_only() {
     let dir = folder("");
+    if let Some(text) = shown(dir.path(), "inject", &[]) {
+        assert!(text.contains("reading from standard input; Ctrl-D ends it"), "{text:?}");
+    }
+    assert!(!meshgate(dir.path(), &["inject"]).2.contains("Ctrl-D"));
     let wait = "wait --admin 127.0.0.1:1 --timeout 1500ms";
     let Some(text) = shown(dir.path(), wait, &[]) else { return };
     let line = "\r\u{1b}[Kwaiting for the proxy at 127.0.0.1:1 (1 s)\r\u{1b}[K";
