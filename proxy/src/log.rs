@@ -59,6 +59,14 @@ fn filter(level: &str) -> Result<EnvFilter, LevelError> {
     }
 }
 
+/// Whether a level can be taken.
+///
+/// # Errors
+/// It is none.
+pub fn check(level: &str) -> Result<(), LevelError> {
+    filter(level).map(drop)
+}
+
 /// Begins it, on standard error. A second one in one process (as in tests) leaves the first in place.
 ///
 /// # Errors

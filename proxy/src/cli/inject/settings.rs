@@ -11,6 +11,7 @@ use super::annotations::{self, FLAGS, RESOURCES, WITHOUT_EFFECT};
 use super::object::Object;
 use super::probes::{self, Rewrite};
 use super::{Args, Report};
+use crate::log;
 
 /// The settings of one workload's sidecar.
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl Settings {
         Ok(Settings {
             redirection: redirection(sheet, object, args)?,
             proxy_image: scalar(annotations::PROXY_IMAGE).unwrap_or_else(|| args.proxy_image.clone()),
-            log_level: scalar(annotations::LOG_LEVEL),
+            log_level: log_level(sheet, object)?,
             resources: resources(sheet, object, args)?,
             hold: hold(sheet, object)?,
             service_account,
@@ -112,6 +113,19 @@ fn parse(flags: &[String]) -> Result<Options, String> {
         text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned()
     })?;
     Ok(parsed.options)
+}
+
+/// A level in our words. Two of Envoy's have another name here.
+fn log_level(sheet: &Sheet, object: &Object) -> Result<Option<String>, Problem> {
+    let path = object.annotation(annotations::LOG_LEVEL);
+    let Some(level) = sheet.scalar(&path) else { return Ok(None) };
+    let level = match level {
+        "warning" => "warn",
+        "critical" => "error",
+        other => other,
+    };
+    log::check(level).map_err(|why| object.problem(sheet, &path, why.to_string()))?;
+    Ok(Some(level.to_owned()))
 }
 
 type Quantities = BTreeMap<&'static str, BTreeMap<&'static str, String>>;

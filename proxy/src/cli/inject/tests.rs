@@ -116,11 +116,12 @@ fn annotations_become_the_flags_of_the_init_container() {
 #[test]
 fn annotations_set_what_the_proxy_is_like() {
     let annotations = ", annotations: {sidecar.istio.io/proxyImage: \"other:1\", config.linkerd.io/proxy-cpu-request: 1500m, \
-        proxy.istio.io/config: \"holdApplicationUntilProxyStarts: false\"}";
+        proxy.istio.io/config: \"holdApplicationUntilProxyStarts: false\", sidecar.istio.io/logLevel: warning}";
     let text = injected(&["--memory-limit", "", "--cpu-limit", "", "--memory-request", ""], &pod(annotations, APP));
     assert!(text.contains("    image: other:1\n"), "{text}");
     assert!(text.contains("    resources:\n      requests:\n        cpu: \"1500m\"\n    security"), "{text}");
     assert!(!text.contains("postStart"), "{text}");
+    assert!(text.contains("    - name: MESHGATE_LOG_LEVEL\n      value: warn\n"), "{text}");
 }
 
 #[test]

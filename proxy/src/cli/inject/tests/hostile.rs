@@ -63,6 +63,7 @@ fn bad_annotations_are_refused_by_name() {
         ("config.linkerd.io/skip-inbound-ports: \"0\"", "\"0\" is not a port"),
         ("sidecar.istio.io/inject: maybe", "`maybe` is neither"),
         ("linkerd.io/inject: perhaps", "`perhaps` is none of"),
+        ("sidecar.istio.io/logLevel: loud", "`loud` is no level: expected error, warn"),
         ("sidecar.istio.io/proxyCPU: much", "`much` is not a quantity"),
         ("proxy.istio.io/config: \"holdApplicationUntilProxyStarts: 3\"", "holdApplicationUntilProxyStarts: `3`"),
     ] {
