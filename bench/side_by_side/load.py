@@ -16,7 +16,7 @@ from .measurement import at
 from .processes import DOOR, LOAD_CPU, stop
 
 TOO_LONG = "30s"  # wrk gives up on an answer after that; by itself after two seconds, which a peer with 10,000 policies may take
-HOURS = 86400  # seconds of a load that is ended when it is no longer wanted
+DAY = 86400  # seconds: of a load that is ended when it is no longer wanted
 GIB = 1024**3
 
 # wrk rounds what it says.
@@ -72,7 +72,7 @@ class Paused:
     def __init__(self, subject, connections, stack):
         self.subject = subject
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        self.process = subprocess.Popen(wrk_command(subject, HOURS, connections), **pipes)
+        self.process = subprocess.Popen(wrk_command(subject, DAY, connections), **pipes)
         stack.callback(self.end)
 
     def pause(self):
