@@ -10,7 +10,8 @@ use std::sync::Arc;
 use meshgate_config::{EndpointIdentity, ServicePort, Snapshot, Split, SplitBackend};
 use meshgate_policy::{ObjectName, RequestView, SmiMode};
 
-use super::{Plan, Side, balance, out_of_reach};
+use super::plan::{balance, out_of_reach};
+use super::{Plan, Side};
 use crate::balance::Family;
 use crate::error::ErrorKind;
 use crate::http::view;

@@ -1,6 +1,6 @@
 use meshgate_config::TrafficPolicy;
 
-use crate::outbound::tests::{snapshot_with, words};
+use crate::outbound::plan::tests::{snapshot_with, words};
 use crate::outbound::{Wanted, plan, split};
 
 const MESH: &str = r#"

@@ -3,6 +3,7 @@ use std::fs;
 use meshgate_config::{Bootstrap, ConfigStore, EndpointIdentity};
 
 use super::*;
+use crate::http::pool::Security;
 
 const MESH: &str = r#"
 apiVersion: v1
@@ -60,7 +61,7 @@ fn snapshot() -> Arc<Snapshot> {
     snapshot_with("")
 }
 
-pub(super) fn snapshot_with(more: &str) -> Arc<Snapshot> {
+pub(in crate::outbound) fn snapshot_with(more: &str) -> Arc<Snapshot> {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("resources")).unwrap();
     fs::write(dir.path().join("resources/mesh.yaml"), MESH).unwrap();
@@ -71,7 +72,7 @@ pub(super) fn snapshot_with(more: &str) -> Arc<Snapshot> {
 }
 
 /// A plan in a few words, for tables.
-pub(super) fn words(plan: &Plan) -> String {
+pub(in crate::outbound) fn words(plan: &Plan) -> String {
     let hop = |hop: &Hop| match &hop.security {
         Security::Plaintext => format!("{} plaintext", hop.address),
         Security::Mtls { expected, .. } => {
