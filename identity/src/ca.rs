@@ -8,6 +8,7 @@
 //! Keys are P-256: every TLS stack has it, and of what they all have its signatures are the cheapest.
 
 use std::fmt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -188,6 +189,15 @@ impl Authority {
         let issuer = Issuer::from_ca_cert_der(der, key_pair)?;
         let pem = delivered::section("CERTIFICATE", der);
         Ok(Self { file, pem, trust_domain, not_before, not_after, issuer })
+    }
+
+    /// The file of the key in a directory, if it is one that everybody may read. Its group may: that is how Kubernetes gives a secret to
+    /// a process that is not root.
+    pub fn exposed_key(dir: &Path) -> Option<PathBuf> {
+        const READ_BY_OTHERS: u32 = 0o004;
+        let file = dir.join(KEY_FILE);
+        let mode = std::fs::metadata(&file).ok()?.permissions().mode();
+        (mode & READ_BY_OTHERS != 0).then_some(file)
     }
 
     /// The trust domain it signs for.

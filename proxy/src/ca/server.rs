@@ -250,6 +250,10 @@ pub async fn run(settings: Settings, bound: impl FnOnce(SocketAddr)) -> Result<(
         tokio::task::spawn_local(observe::serve(self::listener(address)?, Rc::clone(&desk)));
     }
     bound(listener.local_addr()?);
+    if let Some(key) = Authority::exposed_key(&desk.settings.dir) {
+        let key = key.display();
+        tracing::warn!(%key, "the key is readable for everybody, and whoever has read it can be anybody in the mesh");
+    }
     let (trust_domain, ends) = (desk.authority.trust_domain(), rfc3339(desk.authority.not_after()));
     match &desk.settings.tokens {
         Some(tokens) => {

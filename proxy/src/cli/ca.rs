@@ -213,8 +213,20 @@ fn init(
     Ok(())
 }
 
-fn issue(dir: &Path, issue: Issue, output: Output) -> anyhow::Result<()> {
+/// The authority in a folder; of a key that is no secret it is said so.
+fn opened(dir: &Path) -> anyhow::Result<Authority> {
     let authority = Authority::open(dir)?;
+    if let Some(key) = Authority::exposed_key(dir) {
+        let key = key.display();
+        complain(format_args!(
+            "warning: {key} is readable for everybody, and whoever has read it can be anybody in the mesh: chmod 600 {key}"
+        ));
+    }
+    Ok(authority)
+}
+
+fn issue(dir: &Path, issue: Issue, output: Output) -> anyhow::Result<()> {
+    let authority = opened(dir)?;
     let Issue { whose, out, name, validity, dns_names, existing } = issue;
     if SystemTime::now().checked_add(validity).is_none_or(|until| until > authority.not_after()) {
         complain("note: it is valid for less than was asked for: the authority itself ends before");
@@ -252,7 +264,7 @@ fn revoke(
     output: Output,
 ) -> anyhow::Result<()> {
     let validity = validity.unwrap_or(ca::DEFAULT_LIST_VALIDITY);
-    let list = Authority::open(dir)?.revoke(dir, certificates, serials, validity)?;
+    let list = opened(dir)?.revoke(dir, certificates, serials, validity)?;
     let (file, until) = (&list.file, time(list.next_update));
     if output == Output::Json {
         return Ok(print(json!({ "list": file, "revoked": list.revoked, "nextUpdate": until }))?);

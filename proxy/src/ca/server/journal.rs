@@ -1,14 +1,14 @@
 //! What was issued: a file with a line of JSON for each certificate, which is there before the certificate is.
 //!
 //! The one idea: the file is opened for each line, so that whoever moves it away (logrotate) needs to tell nobody. What is written is on the
-//! disk when [`Journal::write`] returns; a line that could not be written whole is taken back.
+//! disk when [`Journal::write`] returns; a line that could not be written whole is taken back. The file is locked for each line, so several
+//! authorities may share it.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use meshgate_identity::ca::Signed;
@@ -24,15 +24,13 @@ const MODE: u32 = 0o600;
 #[derive(Debug, Clone)]
 pub(super) struct Journal {
     path: PathBuf,
-    /// One line at a time.
-    writing: Arc<Mutex<()>>,
 }
 
 impl Journal {
     /// Finds out whether it can be written.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         open(path)?;
-        Ok(Self { path: path.to_owned(), writing: Arc::default() })
+        Ok(Self { path: path.to_owned() })
     }
 
     /// Writes a line, away from this thread, and waits until it is on the disk.
@@ -43,8 +41,9 @@ impl Journal {
     }
 
     fn append(&self, line: &str) -> io::Result<()> {
-        let _alone = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut file = open(&self.path)?;
+        // One line at a time, ours and other processes': what is taken back must be the end of the file.
+        file.lock()?;
         let before = file.metadata()?.len();
         let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
         written.inspect_err(|_| {
@@ -103,6 +102,22 @@ mod tests {
             "notAfter": "2027-01-15T09:00:00Z", "proof": "token", "peer": "10.0.0.1:5000",
         });
         assert_eq!(value, expected);
+    }
+
+    #[tokio::test]
+    async fn a_line_waits_until_whoever_writes_another_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("issued.jsonl");
+        let journal = Journal::open(&path).unwrap();
+        let mut other = open(&path).unwrap();
+        other.lock().unwrap();
+        let mut waiting = tokio::spawn(async move { journal.write("ours\n".to_owned()).await });
+        // It cannot be proven that it waits for ever, but without the lock it is done by then.
+        assert!(tokio::time::timeout(Duration::from_millis(200), &mut waiting).await.is_err());
+        other.write_all(b"other's\n").unwrap();
+        drop(other);
+        waiting.await.unwrap().unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "other's\nours\n");
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@ use meshgate_config::{LogFormat, LogSettings};
 
 use super::{DIRECTORY, duration};
 use crate::ca::server::{self, Settings, TokenSettings};
-use crate::cli::print;
+use crate::cli::{Output, print};
 use crate::{descriptors, log, runtime};
 
 /// Options of `meshgate ca serve`.
@@ -65,6 +65,9 @@ pub(super) struct Args {
     /// What is logged: error, warn, info, debug
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log_level: String,
+    /// A line of text, or an object of JSON for each
+    #[arg(long, value_name = "FORMAT", value_enum, default_value = "text")]
+    log_format: Output,
 }
 
 fn positive(text: &str) -> Result<Duration, String> {
@@ -76,7 +79,11 @@ fn positive(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     anyhow::ensure!(args.max_ttl.as_secs() > 0, "--max-ttl: a certificate is valid for whole seconds, one at least");
-    let settings = LogSettings { level: args.log_level, format: LogFormat::default() };
+    let format = match args.log_format {
+        Output::Text => LogFormat::Text,
+        Output::Json => LogFormat::Json,
+    };
+    let settings = LogSettings { level: args.log_level, format };
     log::start(&settings).map_err(|error| anyhow::anyhow!("--log-level: {error}"))?;
     let journal = args.journal.unwrap_or_else(|| server::default_journal(&args.dir));
     let tokens = args.token_jwks.zip(args.token_issuer);

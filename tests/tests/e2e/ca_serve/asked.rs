@@ -1,6 +1,7 @@
 //! What the authority says to whoever asks it, in the right way and in every other.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -295,6 +296,22 @@ fn it_ends_when_it_is_asked_to_and_its_callers_hear_of_it() {
         assert!(server.terminate().await.success());
         assert!(begun.elapsed() < Duration::from_secs(9), "{:?}", begun.elapsed());
         timeout(Duration::from_secs(5), open.closed()).await.unwrap();
+    });
+}
+
+#[test]
+fn its_log_is_of_json_where_that_is_wanted_and_tells_of_a_key_for_everybody() {
+    run(async {
+        let (sandbox, mut server) = served(&["--log-format", "json"]).await;
+        assert!(!server.log().contains("readable for everybody"), "{}", server.log());
+        fs::set_permissions(sandbox.path("ca/ca-key.pem"), fs::Permissions::from_mode(0o644)).unwrap();
+        server.restart().await;
+        let log = server.log();
+        let lines = log.lines().filter(|line| line.starts_with('{'));
+        let lines: Vec<serde_json::Value> = lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told = lines.iter().find(|line| line["level"] == "WARN").unwrap_or_else(|| panic!("{log}"));
+        assert!(told["fields"]["key"].as_str().unwrap().ends_with("/ca-key.pem"), "{told}");
+        assert!(lines.iter().any(|line| line["fields"]["message"] == "signing for tokens and certificates"), "{log}");
     });
 }
 

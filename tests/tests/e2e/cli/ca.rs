@@ -32,6 +32,20 @@ fn ca_writes_keys_for_their_owner_only_and_never_over_anything() {
 }
 
 #[test]
+fn a_key_that_everybody_may_read_is_told_by_whoever_uses_it_and_not_one_for_a_group() {
+    let dir = TempDir::new().unwrap();
+    meshgate(dir.path(), &["ca", "init"]);
+    for (mode, is_told) in [(0o600, false), (0o440, false), (0o444, true), (0o644, true)] {
+        fs::set_permissions(dir.path().join("ca/ca-key.pem"), fs::Permissions::from_mode(mode)).unwrap();
+        for command in [&["ca", "issue", "shop/cart", "--force", "--output", "json"][..], &["ca", "crl"]] {
+            let (status, _, errors) = meshgate(dir.path(), command);
+            assert_eq!(status, 0, "{errors}");
+            assert_eq!(errors.contains("chmod 600 ca/ca-key.pem"), is_told, "{mode:o} {command:?}: {errors}");
+        }
+    }
+}
+
+#[test]
 fn ca_shows_what_it_issued() {
     let dir = TempDir::new().unwrap();
     meshgate(dir.path(), &["ca", "init", "--dir", "."]);
