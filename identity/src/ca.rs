@@ -20,10 +20,12 @@ use rustls_pki_types::DnsName;
 use time::OffsetDateTime;
 use x509_parser::certificate::X509Certificate;
 
+use self::lock::Lock;
 use crate::files::Contents;
 use crate::{SpiffeId, TrustDomain, certificate, delivered, tls};
 
 mod error;
+mod lock;
 mod output;
 mod request;
 mod revoke;
@@ -154,7 +156,7 @@ pub fn init_over(dir: &Path, options: &InitOptions, existing: Existing) -> Resul
     let key = KeyPair::generate()?;
     let certificate = params.self_signed(&key)?;
     std::fs::create_dir_all(dir).map_err(|source| CaError::Write { file: dir.to_owned(), source })?;
-    let _alone = output::alone(dir)?;
+    let _alone = Lock::of(dir)?;
     let issued = Issued { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() };
     output::write_pair(&dir.join(CERTIFICATE_FILE), &dir.join(KEY_FILE), &issued, existing)?;
     Authority::open(dir)

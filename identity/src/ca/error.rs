@@ -35,6 +35,12 @@ pub enum CaError {
         /// Which one.
         file: PathBuf,
     },
+    /// Another command has been changing the directory for as long as this one waits.
+    #[error("{}: another command is at work in it, and does not come to its end", dir.display())]
+    Busy {
+        /// Which one.
+        dir: PathBuf,
+    },
     /// The name for files is not one.
     #[error("{name:?} cannot be used in a file name")]
     FileName {

@@ -2,13 +2,14 @@
 //!
 //! The one idea: a key file has its mode from the moment it exists, and no key or certificate is written over unless someone said so in
 //! as many words. So there is no instant at which others could open a key, and no command that destroys one by the way. Revocation
-//! lists are replaced by their successors, and one command at a time changes a directory ([`alone`]).
+//! lists are replaced by their successors, and one command at a time changes a directory ([`Lock`]).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::lock::Lock;
 use super::{CaError, Issued};
 
 /// Read and write for the owner, nothing for anyone else.
@@ -54,7 +55,7 @@ pub fn write_svid_over(dir: &Path, name: &str, issued: &Issued, existing: Existi
         return Err(CaError::FileName { name: name.to_owned() });
     }
     let files = SvidFiles { certificate: dir.join(format!("{name}.pem")), key: dir.join(format!("{name}-key.pem")) };
-    let _alone = alone(dir)?;
+    let _alone = Lock::of(dir)?;
     let is_own = |file: &Path| {
         let own = [super::CERTIFICATE_FILE, super::KEY_FILE, super::REVOCATION_LIST_FILE];
         own.iter().any(|own| file.ends_with(own)) && dir.join(super::KEY_FILE).exists()
@@ -68,14 +69,6 @@ pub fn write_svid_over(dir: &Path, name: &str, issued: &Issued, existing: Existi
     }
     write_pair(&files.certificate, &files.key, issued, existing)?;
     Ok(files)
-}
-
-/// Keeps other commands out that change files in a directory, until it is dropped or the process ends, however it ends. Without it, of two that
-/// write the next revocation list the second would undo what the first has revoked.
-pub(super) fn alone(dir: &Path) -> Result<File, CaError> {
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
-    let locked = File::open(dir).and_then(|open| open.lock().map(|()| open));
-    locked.map_err(|source| CaError::Write { file: dir.to_owned(), source })
 }
 
 fn holds(file: &Path, section: &str) -> bool {

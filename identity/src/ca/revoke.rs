@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use rcgen::{CertificateRevocationListParams, KeyIdMethod, RevokedCertParams, SerialNumber};
 use time::OffsetDateTime;
 
+use super::lock::Lock;
 use super::{Authority, BACKDATE, CERTIFICATE_FILE, CaError, output};
 use crate::certificate;
 use crate::crl::{self, RevocationList};
@@ -47,7 +48,7 @@ impl Authority {
         validity: Duration,
     ) -> Result<WrittenList, CaError> {
         let file = dir.join(REVOCATION_LIST_FILE);
-        let _alone = output::alone(dir)?;
+        let _alone = Lock::of(dir)?;
         let root = Contents::read(&dir.join(CERTIFICATE_FILE))?;
         let (mut revoked, number) = if file.exists() { last(&file, &root)? } else { (Vec::new(), 0) };
         let now = OffsetDateTime::now_utc();

@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::lock::Lock;
 use super::{CERTIFICATE_FILE, CaError, KEY_FILE, output};
 use crate::delivered::section;
 use crate::files::Contents;
@@ -48,7 +49,7 @@ pub fn write_bundle(files: &[PathBuf], out: &Path) -> Result<usize, CaError> {
         }
     }
     let text: String = roots.iter().map(|der| section("CERTIFICATE", der)).collect();
-    let _alone = output::alone(beside)?;
+    let _alone = Lock::of(beside)?;
     output::replace(out, &text)?;
     Ok(roots.len())
 }

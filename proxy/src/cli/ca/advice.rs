@@ -22,7 +22,8 @@ pub(super) fn about(error: &CaError) -> Option<String> {
             let dir = file.parent().map(shown).unwrap_or_default();
             format!("--dir says where the authority is; `meshgate ca init --dir {dir}` makes one there")
         }
-        CaError::Taken { .. } => "--name or --out puts the new ones under another name or into another folder".to_owned(),
+        CaError::Busy { .. } => "it may be stopped: `ps -C meshgate` lists those there are; with it ended, try again".to_owned(),
+        CaError::Taken { .. } => "--out puts it into another place; `ca issue` has --name as well".to_owned(),
         CaError::Itself { .. } => {
             "a root is taken back by taking it out of every trust bundle: `meshgate ca bundle` makes one of those that stay".to_owned()
         }
