@@ -5,14 +5,17 @@
 //! authorities may share it.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use meshgate_identity::ca::Signed;
 use serde_json::json;
+use tokio::sync::{Mutex, oneshot};
+use tokio::time::timeout;
 
 use super::proof::Proven;
 use crate::access_log::rfc3339;
@@ -20,41 +23,63 @@ use crate::access_log::rfc3339;
 /// Who calls from where is not everybody's business.
 const MODE: u32 = 0o600;
 
+/// How long a line waits for others, ours and other processes'; each takes as long as the disk.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The file.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Journal {
     path: PathBuf,
+    patience: Duration,
+    /// One of our own lines at a time waits for other processes, so that one thread does.
+    turn: Arc<Mutex<()>>,
 }
 
 impl Journal {
     /// Finds out whether it can be written.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         open(path)?;
-        Ok(Self { path: path.to_owned() })
+        Ok(Self { path: path.to_owned(), patience: PATIENCE, turn: Arc::default() })
     }
 
     /// Writes a line, away from this thread, and waits until it is on the disk.
     pub(super) async fn write(&self, line: String) -> io::Result<()> {
-        let journal = self.clone();
-        let writing = tokio::task::spawn_blocking(move || journal.append(&line));
-        writing.await.unwrap_or_else(|error| Err(io::Error::other(error)))
+        let writing = async {
+            let turn = Arc::clone(&self.turn).lock_owned().await;
+            let (answer, written) = oneshot::channel();
+            let path = self.path.clone();
+            tokio::task::spawn_blocking(move || {
+                let _turn = turn;
+                let written = append(&path, &line, || !answer.is_closed());
+                let _ = answer.send(written);
+            });
+            written.await.map_err(io::Error::other)?
+        };
+        timeout(self.patience, writing).await.unwrap_or_else(|_| Err(too_late()))
     }
+}
 
-    fn append(&self, line: &str) -> io::Result<()> {
-        let mut file = open(&self.path)?;
-        // One line at a time, ours and other processes': what is taken back must be the end of the file.
-        file.lock()?;
-        let before = file.metadata()?.len();
-        let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
-        written.inspect_err(|_| {
-            // If that fails too, the line is one too many or a torn one; what it would have been about is not given out.
-            let _ = file.set_len(before);
-        })
+fn append(path: &Path, line: &str, is_waited_for: impl Fn() -> bool) -> io::Result<()> {
+    let mut file = open(path)?;
+    // What is taken back must be the end of the file.
+    file.lock()?;
+    if !is_waited_for() {
+        return Err(too_late());
     }
+    let before = file.metadata()?.len();
+    let written = file.write_all(line.as_bytes()).and_then(|()| file.sync_data());
+    written.inspect_err(|_| {
+        // If that fails too, the line is one too many or a torn one; what it would have been about is not given out.
+        let _ = file.set_len(before);
+    })
 }
 
 fn open(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(MODE).open(path)
+}
+
+fn too_late() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "another process has locked it, or the disk is too slow")
 }
 
 /// What is written of a certificate.
@@ -75,7 +100,7 @@ pub(super) fn line(signed: &Signed, proven: &Proven, peer: SocketAddr, now: Syst
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
-    use std::time::{Duration, UNIX_EPOCH};
+    use std::time::UNIX_EPOCH;
 
     use super::*;
 
@@ -105,18 +130,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_waits_until_whoever_writes_another_is_done() {
+    async fn a_line_waits_for_whoever_has_the_file_and_not_for_ever() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("issued.jsonl");
-        let journal = Journal::open(&path).unwrap();
+        let mut journal = Journal::open(&path).unwrap();
         let mut other = open(&path).unwrap();
         other.lock().unwrap();
-        let mut waiting = tokio::spawn(async move { journal.write("ours\n".to_owned()).await });
-        // It cannot be proven that it waits for ever, but without the lock it is done by then.
-        assert!(tokio::time::timeout(Duration::from_millis(200), &mut waiting).await.is_err());
-        other.write_all(b"other's\n").unwrap();
-        drop(other);
-        waiting.await.unwrap().unwrap();
+        journal.patience = Duration::from_millis(20);
+        assert_eq!(journal.write("lost\n".to_owned()).await.unwrap_err().kind(), ErrorKind::TimedOut);
+        journal.patience = PATIENCE;
+        let ours = journal.write("ours\n".to_owned());
+        let others = async {
+            other.write_all(b"other's\n").unwrap();
+            drop(other);
+        };
+        tokio::join!(ours, others).0.unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "other's\nours\n");
     }
 
