@@ -1,23 +1,21 @@
 //! `meshgate check`: what a reload would say, and what it would let pass and should not.
 
 mod sarif;
+mod start;
 mod text;
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use meshgate_config::check::{Checked, Own, is_known, look};
-use meshgate_config::{Bootstrap, Problem, Severity};
-use meshgate_identity::IdentityError;
+use meshgate_config::{Problem, Severity};
 use meshgate_policy::lint::CATALOGUE;
 use serde_json::json;
 
-use crate::app::StartError;
+use self::start::Start;
 use crate::cli::progress::Progress;
 use crate::cli::{BAD_INPUT, NO, Perspective, colours, complain, fail, hint, print};
-use crate::source;
 
 /// Options of `meshgate check`.
 #[derive(Debug, clap::Args)]
@@ -68,10 +66,10 @@ pub(super) fn run(args: &Args) -> ExitCode {
     let progress = Progress::new(format!("checking {}", seen.directory.display()));
     let mut checked = look(&seen.directory, &seen.settings, own.as_ref());
     drop(progress);
-    let identity = seen.bootstrap.as_ref().map_or(Identity::Elsewhere, identity);
+    let start = seen.bootstrap.as_ref().map(Start::of).unwrap_or_default();
     let problems = &mut checked.problems;
-    if let (Identity::Wrong(error), Some(bootstrap)) = (&identity, &args.perspective.bootstrap) {
-        problems.insert(0, Problem::error(bootstrap, format!("identity: {error}")));
+    if let Some(bootstrap) = &args.perspective.bootstrap {
+        problems.splice(..0, start.wrong.iter().map(|wrong| Problem::error(bootstrap, wrong)));
     }
     problems.retain(|problem| code(problem).is_none_or(|code| !args.allow.iter().any(|allowed| allowed == code)));
     problems.extend(args.allow.iter().filter(|code| !is_known(code)).map(|code| {
@@ -87,8 +85,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
             seen.directory.display()
         ));
     }
-    if let Identity::Absent(file) = identity {
-        complain(format_args!("note: {} is not here, so the identity was not looked at", file.display()));
+    for why in start.unseen {
+        complain(format_args!("note: {why} was not looked at"));
     }
     if let Some(file) = problems.iter().find_map(bootstrap_among) {
         hint(format_args!("{} looks like a bootstrap: `meshgate check --bootstrap` reads that", file.display()));
@@ -99,29 +97,6 @@ pub(super) fn run(args: &Args) -> ExitCode {
         ExitCode::from(NO)
     } else {
         ExitCode::SUCCESS
-    }
-}
-
-/// What there is to say of the bootstrap's own certificate, key and bundles.
-enum Identity {
-    /// They are good, or come from elsewhere while it runs.
-    Elsewhere,
-    /// A file is on another machine, as where CI checks what is run there.
-    Absent(PathBuf),
-    /// A proxy would not start with them.
-    Wrong(StartError),
-}
-
-fn identity(bootstrap: &Bootstrap) -> Identity {
-    if bootstrap.identity.workload_api.is_some() || bootstrap.identity.ca.is_some() {
-        return Identity::Elsewhere;
-    }
-    match source::open(bootstrap) {
-        Ok(_) => Identity::Elsewhere,
-        Err(StartError::Identity(IdentityError::Read { file, source })) if source.kind() == ErrorKind::NotFound => {
-            Identity::Absent(file)
-        }
-        Err(error) => Identity::Wrong(error),
     }
 }
 

@@ -79,6 +79,7 @@ fn positive(text: &str) -> Result<Duration, String> {
 
 pub(super) fn run(args: Args) -> anyhow::Result<()> {
     anyhow::ensure!(args.max_ttl.as_secs() > 0, "--max-ttl: a certificate is valid for whole seconds, one at least");
+    anyhow::ensure!(args.min_ttl <= args.max_ttl, "--max-ttl is less than --min-ttl");
     let format = match args.log_format {
         Output::Text => LogFormat::Text,
         Output::Json => LogFormat::Json,

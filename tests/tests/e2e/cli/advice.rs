@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 
 use tempfile::TempDir;
 
@@ -27,6 +29,12 @@ fn prepared() -> TempDir {
     write("stranger.yml", &BOOTSTRAP.replace("trustBundle: ca/", "trustBundle: other/"));
     write("somebody.yml", &BOOTSTRAP.replace("serviceAccount: frontend", "serviceAccount: backend"));
     write("no-key.yml", &BOOTSTRAP.replace("frontend-key.pem", "no-key.pem"));
+    write("no-root.yml", &BOOTSTRAP.replace("/ca.pem", "/no-root.pem"));
+    let more = |name: &str, more: &str| write(name, &format!("{BOOTSTRAP}{more}\n"));
+    more("loud.yml", "log: {level: loud}");
+    more("keys.yml", "jwks: {trustBundle: nowhere.pem}");
+    more("traces.yml", "tracing: {endpoint: 'https://127.0.0.1:4318', trustBundle: nowhere.pem}");
+    write("away.yml", &BOOTSTRAP.replace("/frontend", "/away"));
     write("web.yaml", BOOTSTRAP);
     fs::create_dir(dir.path().join("locked")).unwrap();
     let root = fs::read_to_string(dir.path().join("ca/ca.pem")).unwrap();
@@ -47,6 +55,11 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("run --bootstrap stranger.yml", &["is not trusted by", "hint: `meshgate ca verify"]),
     ("run --bootstrap somebody.yml", &["this workload is", "hint: `meshgate ca show"]),
     ("run --bootstrap no-key.yml", &["no-key.pem: cannot be read", "hint: its name in the bootstrap starts at"]),
+    ("check --bootstrap no-key.yml", &["no-key.yml: error: identity: ", "no-key.pem: cannot be read", "1 error"]),
+    ("check --bootstrap no-root.yml", &["no-root.yml: error: identity: ", "no-root.pem: cannot be read", "1 error"]),
+    ("check --bootstrap loud.yml", &["loud.yml: error: log.level: `loud` is no level", "1 error"]),
+    ("check --bootstrap keys.yml", &["keys.yml: error: jwks.trustBundle: ", "nowhere.pem", "1 error"]),
+    ("check --bootstrap traces.yml", &["traces.yml: error: tracing.trustBundle: ", "nowhere.pem", "1 error"]),
     ("check --bootstrap stranger.yml", &["stranger.yml: error: identity: ", "is not trusted by", "1 error"]),
     ("check web.yaml", &["missing field `apiVersion`", "hint: web.yaml looks like a bootstrap"]),
     ("check", &["--resources DIR", "--bootstrap FILE"]),
@@ -79,7 +92,9 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ),
     ("ca issue spiffe://a.b/ns/c/sa/d", &["not of this authority's trust domain", "hint: this authority signs for"]),
     ("ca show ca/frontend-key.pem", &["there is no certificate in it", "hint: it is a private key"]),
-    ("ca issue default/ca --force", &["which is not overwritten", "hint: --name or --out"]),
+    ("ca bundle ca/ca.pem --out ca/ca.pem", &["which is not overwritten", "hint: --out puts it"]),
+    ("ca serve --dns x --max-ttl 1m", &["error: --max-ttl", "--min-ttl"]),
+    ("ca issue default/ca --force", &["which is not overwritten", "hint: --out puts it"]),
     ("ca revoke ca/ca.pem", &["it is the authority itself", "hint: a root is taken back by"]),
     ("ca show ca", &["ca: cannot be read: Is a directory", "hint: it is a folder, and a file is wanted"]),
     ("ca show cut.pem", &["the line -----END CERTIFICATE----- is missing"]),
@@ -107,7 +122,10 @@ fn every_mistake_says_where_it_is_and_what_to_do() {
         let (status, text, errors) = meshgate(dir.path(), &words_of);
         let said = format!("{text}{errors}");
         // Nothing is said twice.
-        let twice = |line: &str| line.rsplit_once(": ").is_some_and(|(rest, last)| rest.ends_with(last));
+        let twice = |line: &str| {
+            let parts: Vec<_> = line.split(": ").collect();
+            parts.windows(2).any(|parts| parts[0].ends_with(parts[1]))
+        };
         assert!(!said.lines().any(twice), "{said}");
         let missing: Vec<_> = words.iter().filter(|word| !said.contains(**word)).collect();
         if !missing.is_empty() || (status == 0) != (*arguments == "inject plain.yaml") {
@@ -120,14 +138,30 @@ fn every_mistake_says_where_it_is_and_what_to_do() {
 #[test]
 fn where_the_identity_is_elsewhere_that_is_said_and_no_mistake() {
     let dir = prepared();
-    let (status, text, errors) = meshgate(dir.path(), &["check", "--bootstrap", "no-key.yml"]);
+    let (status, text, errors) = meshgate(dir.path(), &["check", "--bootstrap", "away.yml"]);
     assert_eq!(status, 0, "{text}{errors}");
     assert!(
-        errors.contains("note: ") && errors.contains("no-key.pem is not here, so the identity was not looked at"),
+        errors.contains("note: ") && errors.contains("away.pem is not here, so the identity was not looked at"),
         "{errors}"
     );
     let (status, _, errors) = meshgate(dir.path(), &["check", "--bootstrap", "web.yaml"]);
     assert_eq!((status, errors.contains("identity")), (0, false), "{errors}");
+}
+
+#[test]
+fn a_key_for_another_user_is_told_and_no_mistake() {
+    const NOBODY: u32 = 65534;
+    let dir = prepared();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut process = std::process::Command::new(crate::binary());
+    process.current_dir(dir.path()).uid(NOBODY).gid(NOBODY).args(["check", "--bootstrap", "web.yaml"]);
+    let output = process.output().unwrap();
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{errors}");
+    assert!(
+        errors.contains("frontend-key.pem is not for this user to read, so the identity was not looked at"),
+        "{errors}"
+    );
 }
 
 #[test]
