@@ -132,6 +132,16 @@ fn the_live_page_shows_who_talks_to_whom_and_each_refusal_with_its_policy() {
         }
         browser.until(&format!("{}.includes('3 times since')", text("#refusals"))).await;
         assert_eq!(browser.value("document.querySelectorAll('#refusals li').length").await, 2);
+        // A root is no warning until its end is as near as the alerts have it, however long it lasted.
+        let root = |days: u32| {
+            format!(
+                "Object.assign(state.certs.roots[0], {{ seconds_left: {days} * 86400, seconds_in_all: 3650 * 86400 }}); showCerts(); \
+                 document.querySelectorAll('#certs progress')[1].className"
+            )
+        };
+        for (days, class) in [(1000, ""), (31, ""), (29, "warn"), (2, "bad")] {
+            assert_eq!(browser.value(&root(days)).await, class, "{days}");
+        }
         // Which root the connections rest on.
         assert!(browser.value(&text("#certs")).await.as_str().unwrap().contains("open connections rest on it"));
         assert_eq!(browser.value("document.getElementById('broken').hidden").await, true);
@@ -261,12 +271,40 @@ fn of_many_edges_those_that_matter_now_are_shown_first_and_a_lost_connection_is_
         let more = "document.getElementById('graph-more').textContent";
         assert!(browser.value(more).await.as_str().unwrap().starts_with("9 more"));
         browser.picture("many.png").await;
-        browser.value("document.getElementById('all-edges').click()").await;
+        // While the picture is held, more rows of it are shown and nothing else changes, however much happens.
+        let click = |id: &str| format!("document.getElementById('{id}').click()");
+        let picture =
+            "[...document.querySelectorAll('#edges tbody td, #graph text')].map((one) => one.textContent).join()";
+        browser.value(&click("pause")).await;
+        let (held, reached) = (
+            browser.value(picture).await,
+            "window.reached = state.edges.edges.map((edge) => edge.requests.total).join()",
+        );
+        browser.value(reached).await;
+        for number in 0..20 {
+            request(outbound, &host(number), Method::GET, "/").await;
+        }
+        browser.until("window.reached !== state.edges.edges.map((edge) => edge.requests.total).join()").await;
+        browser.value(&click("all-edges")).await;
         assert_eq!(browser.value(&format!("{shown}.length")).await, 21);
+        assert_eq!(browser.value(picture).await, held);
+        browser.value(&click("pause")).await;
+        assert_ne!(browser.value(picture).await, held);
+        assert_eq!(browser.value("document.getElementById('live').textContent").await, "Live");
+        // The same of the last picture of a proxy that is lost, and what was held is let go.
+        browser.value(&click("pause")).await;
         mesh.frontend.kill();
         browser
             .until("document.getElementById('live').textContent.startsWith('Not connected, all of this is of ')")
             .await;
+        browser.value(&click("all-edges")).await;
+        assert_eq!(browser.value(&format!("{shown}.length")).await, 12);
+        browser.value(&click("pause")).await;
+        assert_eq!(browser.value("document.getElementById('pause').getAttribute('aria-pressed')").await, "false");
+        let live = browser.value("document.getElementById('live').textContent").await;
+        assert!(live.as_str().unwrap().starts_with("Not connected"), "{live}");
+        let thrown = |one: &&&serde_json::Value| one.to_string().contains("TypeError");
+        assert!(!browser.complaints().iter().any(|one| thrown(&one)), "{:#?}", browser.complaints());
     });
 }
 
@@ -278,6 +316,10 @@ fn many_refusals_are_shown_when_somebody_asks_for_them() {
         let origin = format!("http://{}/", town.mesh.backend().admin());
         browser.size(360, 740).await;
         browser.colours("light").await;
+        // By as many rules: of what one of them refuses a caller few are kept.
+        let rule = |number: usize| format!("{{to: [{{operation: {{paths: [/secret/{number}]}}}}]}}");
+        let rules = (0..30).map(rule).collect::<Vec<_>>().join(", ");
+        town.mesh.policies(&policy("none", "DENY", &format!("[{rules}]"))).await;
         for number in 0..30 {
             request(town.other.outbound(), BACKEND, Method::GET, &format!("/secret/{number}")).await;
         }
