@@ -18,7 +18,7 @@ use webpki::KeyUsage;
 use crate::crl::RevocationLists;
 use crate::files::Material;
 use crate::tls::{self, ClientConfigs};
-use crate::verify::{PeerVerifier, Voucher};
+use crate::verify::{ChainRoot, PeerVerifier, Voucher};
 use crate::{
     ClientAlpn, Expected, IdentityError, PeerError, PeerIdentityError, RevocationList, SpiffeId, Svid, TrustBundles,
     TrustDomain,
@@ -82,7 +82,7 @@ pub struct Identity {
     cluster: Option<Arc<str>>,
     peers: Arc<PeerVerifier>,
     revoked: bool,
-    root: Option<(Arc<str>, Arc<str>)>,
+    root: Option<ChainRoot>,
     server: Arc<ServerConfig>,
     clients: ClientConfigs,
 }
@@ -123,7 +123,6 @@ impl Identity {
         let clients = ClientConfigs::new(&svid, Arc::clone(&peers), &provider).map_err(tls)?;
         let cluster = sources.cluster.as_deref().map(Arc::from);
         let root = peers.root_of(svid.chain(), KeyUsage::server_auth(), UnixTime::now());
-        let root = root.map(|(key, fingerprint)| (Arc::from(key), fingerprint));
         Ok(Self { generation, svid, cluster, peers, revoked, root, server, clients })
     }
 
@@ -156,12 +155,12 @@ impl Identity {
     ///
     /// Who was shown a certificate of another root believes us no longer than that one stands in its bundle.
     pub fn root(&self) -> Option<&Arc<str>> {
-        self.root.as_ref().map(|(key, _)| key)
+        self.root.as_ref().map(|root| &root.key)
     }
 
     /// The fingerprint of that root, as [`Root::sha256`](crate::Root::sha256) has it.
     pub fn root_fingerprint(&self) -> Option<&Arc<str>> {
-        self.root.as_ref().map(|(_, fingerprint)| fingerprint)
+        self.root.as_ref().map(|root| &root.fingerprint)
     }
 
     /// Who a caller is whose chain (leaf first) was found good in a handshake by [`Identity::server_config`]: as [`peer_identity`](crate::peer_identity)

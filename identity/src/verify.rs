@@ -57,6 +57,15 @@ pub(crate) enum Voucher<'a> {
     Cluster(Arc<str>),
 }
 
+/// The root that a chain ends in.
+#[derive(Debug)]
+pub(crate) struct ChainRoot {
+    /// The SHA-256 of its public key, in hexadecimal: the same after a renewal by that key.
+    pub(crate) key: Arc<str>,
+    /// The SHA-256 of the certificate, as [`Root::sha256`](crate::Root::sha256) has it.
+    pub(crate) fingerprint: Arc<str>,
+}
+
 impl PeerVerifier {
     pub(crate) fn new(bundles: TrustBundles, lists: RevocationLists, algorithms: WebPkiSupportedAlgorithms) -> Self {
         Self { bundles, lists, algorithms, verified: Verified::default(), servers: Verified::default() }
@@ -190,14 +199,8 @@ impl PeerVerifier {
             .collect()
     }
 
-    /// The root that a chain ends in, by the bundle of its trust domain: the SHA-256 of the root's public key, and the root's fingerprint.
-    /// Revocation lists have no say.
-    pub(crate) fn root_of(
-        &self,
-        chain: &[CertificateDer<'_>],
-        usage: KeyUsage,
-        now: UnixTime,
-    ) -> Option<(String, Arc<str>)> {
+    /// The root that a chain ends in, by the bundle of its trust domain. Revocation lists have no say.
+    pub(crate) fn root_of(&self, chain: &[CertificateDer<'_>], usage: KeyUsage, now: UnixTime) -> Option<ChainRoot> {
         let (leaf, intermediates) = chain.split_first()?;
         let peer = peer_identity(leaf).ok()?;
         let bundle = self.bundles.of(peer.trust_domain_str())?;

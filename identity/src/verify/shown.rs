@@ -14,6 +14,7 @@ use webpki::{
 use crate::bundle::Bundle;
 use crate::crl::RevocationLists;
 use crate::verified::Found;
+use crate::verify::ChainRoot;
 use crate::{PeerError, RevocationList, SpiffeId, certificate};
 
 /// What a peer showed, and what it is to be good for.
@@ -92,12 +93,12 @@ impl Shown<'_> {
         self.leaf.verify_for_usage(algorithms, anchors, self.intermediates, self.now, usage, revocation, None)
     }
 
-    /// Which root of this bundle a chain of it ends in: the SHA-256 of the root's public key, and the root's fingerprint.
-    pub(super) fn root(&self, bundle: &Bundle) -> Option<(String, Arc<str>)> {
+    /// Which root of this bundle a chain of it ends in.
+    pub(super) fn root(&self, bundle: &Bundle) -> Option<ChainRoot> {
         let anchors = bundle.anchors_at(self.now);
         let path = self.path(&anchors, None).ok()?;
-        let key = certificate::sha256(&path.anchor().subject_public_key_info);
-        Some((key, bundle.fingerprint(path.anchor(), self.now)?))
+        let key = certificate::sha256(&path.anchor().subject_public_key_info).into();
+        Some(ChainRoot { key, fingerprint: bundle.fingerprint(path.anchor(), self.now)? })
     }
 
     fn found(&self, bundle: &Bundle, path: &VerifiedPath<'_>) -> Result<Found, PeerError> {

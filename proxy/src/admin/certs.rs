@@ -39,7 +39,7 @@ struct ShownRoot {
     cluster: Option<String>,
     /// Fingerprint of the certificate, lower-case hexadecimal.
     sha256: String,
-    /// Peers with open connections that are believed by it, each counted once for each worker.
+    /// Of open connections, whose peers are believed by it: 0 is none, more is no number of peers.
     sessions: Sessions,
     #[serde(flatten)]
     life: Life,

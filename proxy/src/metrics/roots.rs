@@ -30,7 +30,7 @@ pub struct Roots {
 pub struct RootSeries {
     /// Handshakes that went well.
     pub handshakes: Counter,
-    /// Sessions, each one peer's on one worker however many connections it has.
+    /// Sessions: on one worker the connections with one peer by one chain, in one role, under one root of our own.
     pub sessions: Gauge,
 }
 
@@ -76,9 +76,9 @@ impl Roots {
         );
         with(
             "mesh_tls_sessions_by_root",
-            "Peers with open connections by the root that vouches for them",
+            "Sessions of open connections by the root that vouches for the peer; 0 is none, more is no number of peers",
             &self.sessions,
         );
-        with("mesh_certificate_root", "Which root vouches for the own certificate", &self.own);
+        with("mesh_certificate_root_info", "Which root vouches for the own certificate", &self.own);
     }
 }

@@ -1,9 +1,10 @@
 //! The last refusals, for whoever looks at a running proxy: who was refused what, and by which policy.
 //!
 //! The one idea: each worker keeps a few of its own, behind a lock that only a reader ever contends for; who is let in pays nothing. What is
-//! refused again and again is kept once and counted, so that one who never tires does not push out all others. It is no log: the access
-//! log has every one of them.
+//! refused again and again is kept once and counted, and who is refused in ever new ways has few lines, so that one who never tires does not
+//! push out the others. It is no log: the access log has every one of them.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +20,9 @@ use crate::metrics::Facts;
 
 /// Different refusals that each worker keeps: a screen full of them, and some tens of kilobytes.
 const KEPT: usize = 64;
+
+/// Of these, lines of one caller that are refused for one cause, however they differ otherwise.
+const ALIKE: usize = 8;
 
 /// Bytes that are kept of why, of a path and of a method: what came from the wire is in it.
 const WHY_MAX: usize = 256;
@@ -151,6 +155,34 @@ impl Refused {
     }
 }
 
+impl What {
+    /// Who is refused; those of whom nothing is known are one.
+    fn caller(&self) -> [&str; 3] {
+        [&self.source_namespace, &self.source_workload, &self.source_principal]
+    }
+
+    /// Whether the same caller is refused by the same.
+    fn is_like(&self, other: &Self) -> bool {
+        let cause = |of: &Self| (of.flags, of.reason);
+        cause(self) == cause(other) && self.policy == other.policy && self.caller() == other.caller()
+    }
+}
+
+/// Which line has to go for one more: the oldest that is like it, where there are enough of those; where there is no room, the oldest of
+/// whoever has most.
+fn gives_way(kept: &VecDeque<Refused>, what: &What) -> Option<usize> {
+    let lines = || kept.iter().map(|refused| &refused.what).enumerate();
+    let alike = lines().rev().filter(|(_, other)| other.is_like(what)).nth(ALIKE - 1);
+    if alike.is_some() || kept.len() < KEPT {
+        return alike.map(|(index, _)| index);
+    }
+    let mut callers = HashMap::<_, (usize, Reverse<usize>)>::new();
+    for (index, other) in lines() {
+        callers.entry(other.caller()).or_insert((0, Reverse(index))).0 += 1;
+    }
+    callers.into_values().max().map(|(_, Reverse(oldest))| oldest)
+}
+
 impl Ring {
     /// Keeps it, if it is one.
     pub fn note(&self, facts: &Facts, end: End<'_>) {
@@ -175,8 +207,8 @@ impl Ring {
         let (number, at) = (self.count.fetch_add(1, Ordering::Relaxed), SystemTime::now());
         let mut kept = self.locked();
         let known = kept.iter().position(|refused| refused.what == what).and_then(|index| kept.remove(index));
-        if kept.len() >= KEPT {
-            kept.pop_front();
+        if let Some(index) = known.is_none().then(|| gives_way(&kept, &what)).flatten() {
+            kept.remove(index);
         }
         let (since, times) = known.map_or((at, 0), |known| (known.since, known.times));
         kept.push_back(Refused { number, at, since, times: times + 1, what });
@@ -203,7 +235,7 @@ impl Refusals {
             all.entry(refused.what.clone()).and_modify(|known| known.add(&refused)).or_insert(refused);
         }
         let mut all: Vec<_> = all.into_values().collect();
-        all.sort_by_key(|refused| std::cmp::Reverse(refused.number));
+        all.sort_by_key(|refused| Reverse(refused.number));
         all
     }
 }
@@ -232,20 +264,48 @@ mod tests {
         End { wanted: None, code: Some(403), flags, by: None, details: Some(details) }
     }
 
+    /// One workload calls.
+    fn by(workload: &str) -> Facts {
+        let mut facts = Facts::unknown("destination");
+        workload.clone_into(&mut facts.source.workload);
+        facts
+    }
+
     #[test]
     fn the_last_refusals_are_kept_and_faults_are_none() {
         let refusals = Refusals::default();
         let rings = [refusals.ring(), refusals.ring()];
         for number in 0..KEPT * 3 {
-            rings[0].note(&Facts::unknown("destination"), end(DENIED, &number.to_string()));
+            rings[0].note(&by(&number.to_string()), end(DENIED, ""));
         }
         rings[1].note(&Facts::unknown("destination"), end("UF", "a fault"));
         rings[1].note(&Facts::unknown("destination"), end("JWT", "the last"));
         let all = refusals.all();
         assert_eq!(all.len(), KEPT + 1);
         assert_eq!(all[0].what.details.as_deref(), Some("the last"));
-        assert!(all.iter().any(|refused| refused.what.details.as_deref() == Some("191")));
-        assert!(!all.iter().any(|refused| refused.what.details.as_deref() == Some("127")));
+        assert!(all.iter().any(|refused| refused.what.source_workload == "191"));
+        assert!(!all.iter().any(|refused| refused.what.source_workload == "127"));
+    }
+
+    #[test]
+    fn a_scanner_with_a_new_path_each_time_pushes_nobody_else_out() {
+        let refusals = Refusals::default();
+        let ring = refusals.ring();
+        // With what each rule refuses, there is more of it than there is room.
+        for (times, rules) in [(1, 1), (2, 100)] {
+            ring.note(&by("other"), end(DENIED, "rare"));
+            for number in 0..1000 {
+                let wanted = Wanted { method: Method::GET, path: format!("/{number}") };
+                let policy = By { reason: "deny_rule", policy: Some(format!("default/none rule {}", number % rules)) };
+                let end = End { wanted: Some(&wanted), by: Some(&policy), ..end(DENIED, "scan") };
+                ring.note(&by("scanner"), end);
+            }
+            let all = refusals.all();
+            assert_eq!(all[0].what.path.as_deref(), Some("/999"));
+            let mut others = all.iter().filter(|refused| refused.what.source_workload == "other");
+            assert!(others.next().is_some_and(|other| other.times == times), "{rules}: {all:#?}");
+            assert_eq!(all.len(), if rules == 1 { 1 + ALIKE } else { KEPT });
+        }
     }
 
     #[test]

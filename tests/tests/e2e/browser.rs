@@ -132,6 +132,16 @@ fn the_live_page_shows_who_talks_to_whom_and_each_refusal_with_its_policy() {
         }
         browser.until(&format!("{}.includes('3 times since')", text("#refusals"))).await;
         assert_eq!(browser.value("document.querySelectorAll('#refusals li').length").await, 2);
+        // A root is no warning until its end is as near as the alerts have it, however long it lasted.
+        let root = |days: u32| {
+            format!(
+                "Object.assign(state.certs.roots[0], {{ seconds_left: {days} * 86400, seconds_in_all: 3650 * 86400 }}); showCerts(); \
+                 document.querySelectorAll('#certs progress')[1].className"
+            )
+        };
+        for (days, class) in [(1000, ""), (31, ""), (29, "warn"), (2, "bad")] {
+            assert_eq!(browser.value(&root(days)).await, class, "{days}");
+        }
         // Which root the connections rest on.
         assert!(browser.value(&text("#certs")).await.as_str().unwrap().contains("open connections rest on it"));
         assert_eq!(browser.value("document.getElementById('broken').hidden").await, true);
@@ -226,47 +236,86 @@ fn the_live_page_fits_a_phone() {
     });
 }
 
+fn host(number: usize) -> String {
+    format!("service-{number}.default.svc.cluster.local")
+}
+
+const SHOWN: &str = "[...document.querySelectorAll('#edges tbody tr')].filter((one) => one.offsetHeight > 0)";
+
+/// The page of one that calls a service that rests, and more of them than there is room for, which have nobody to answer.
+async fn crowd(browser: &mut Browser) -> (App, Mesh) {
+    let app = App::ok().await;
+    let mesh = Mesh::of(app.address()).await;
+    mesh.get("/").await;
+    let service = |number| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: service-{number}, namespace: default}}\n\
+             spec: {{ports: [{{name: http, port: 80}}]}}\n---\n"
+        )
+    };
+    mesh.sandbox.write_resource("many.yaml", &(0..20).map(service).collect::<String>()).unwrap();
+    mesh.frontend.until_metric("mesh_config_generation", |generation| generation >= 2.0).await.unwrap();
+    browser.size(1200, 900).await;
+    browser.colours("light").await;
+    browser.open(&format!("http://{}/", mesh.frontend.admin())).await;
+    browser.until("document.getElementById('live').textContent === 'Live'").await;
+    for number in 0..20 {
+        request(mesh.frontend.outbound(), &host(number), Method::GET, "/").await;
+    }
+    browser.until("document.querySelectorAll('#edges tbody tr').length === 21").await;
+    (app, mesh)
+}
+
 #[test]
-fn of_many_edges_those_that_matter_now_are_shown_first_and_a_lost_connection_is_told() {
+fn of_many_edges_those_that_matter_now_are_shown_first() {
     run(async {
         let Some(mut browser) = Browser::start().await else { return };
-        let app = App::ok().await;
-        let mut mesh = Mesh::of(app.address()).await;
-        // A service that rests, and more of them than there is room for, which have nobody to answer.
-        mesh.get("/").await;
-        let host = |number: usize| format!("service-{number}.default.svc.cluster.local");
-        let service = |number| {
-            format!(
-                "apiVersion: v1\nkind: Service\nmetadata: {{name: service-{number}, namespace: default}}\n\
-                 spec: {{ports: [{{name: http, port: 80}}]}}\n---\n"
-            )
-        };
-        mesh.sandbox.write_resource("many.yaml", &(0..20).map(service).collect::<String>()).unwrap();
-        let generation = |generation| generation >= 2.0;
-        mesh.frontend.until_metric("mesh_config_generation", generation).await.unwrap();
-        let outbound = mesh.frontend.outbound();
-        browser.size(1200, 900).await;
-        browser.colours("light").await;
-        browser.open(&format!("http://{}/", mesh.frontend.admin())).await;
-        browser.until("document.getElementById('live').textContent === 'Live'").await;
-        for number in 0..20 {
-            request(outbound, &host(number), Method::GET, "/").await;
-        }
-        let shown = "[...document.querySelectorAll('#edges tbody tr')].filter((one) => one.offsetHeight > 0)";
-        browser.until("document.querySelectorAll('#edges tbody tr').length === 21").await;
-        browser
-            .until(&format!("{shown}.length === 12 && {shown}.every((one) => one.textContent.includes('service-'))"))
-            .await;
+        let _crowd = crowd(&mut browser).await;
+        let matter = format!("{SHOWN}.every((one) => one.textContent.includes('service-'))");
+        browser.until(&format!("{SHOWN}.length === 12 && {matter}")).await;
         assert_eq!(browser.value("document.querySelectorAll('#graph .node:not(.own)').length").await, 12);
         let more = "document.getElementById('graph-more').textContent";
         assert!(browser.value(more).await.as_str().unwrap().starts_with("9 more"));
         browser.picture("many.png").await;
         browser.value("document.getElementById('all-edges').click()").await;
-        assert_eq!(browser.value(&format!("{shown}.length")).await, 21);
+        assert_eq!(browser.value(&format!("{SHOWN}.length")).await, 21);
+    });
+}
+
+#[test]
+fn a_picture_that_is_held_or_of_a_lost_proxy_can_be_shown_whole_and_stays() {
+    run(async {
+        let Some(mut browser) = Browser::start().await else { return };
+        let (_app, mut mesh) = crowd(&mut browser).await;
+        let click = |id: &str| format!("document.getElementById('{id}').click()");
+        let live = "document.getElementById('live').textContent";
+        let picture =
+            "[...document.querySelectorAll('#edges tbody td, #graph text')].map((one) => one.textContent).join()";
+        let counted = "state.edges.edges.map((edge) => edge.requests.total).join()";
+        // More rows of it are shown and nothing else changes, however much happens.
+        browser.value(&click("pause")).await;
+        let held = browser.value(picture).await;
+        browser.value(&format!("window.reached = {counted}")).await;
+        for number in 0..20 {
+            request(mesh.frontend.outbound(), &host(number), Method::GET, "/").await;
+        }
+        browser.until(&format!("window.reached !== {counted}")).await;
+        browser.value(&click("all-edges")).await;
+        assert_eq!(browser.value(&format!("{SHOWN}.length")).await, 21);
+        assert_eq!(browser.value(picture).await, held);
+        browser.value(&click("pause")).await;
+        assert_ne!(browser.value(picture).await, held);
+        assert_eq!(browser.value(live).await, "Live");
+        // The same of the last picture of a proxy that is lost; and what was held is let go.
+        browser.value(&click("pause")).await;
         mesh.frontend.kill();
-        browser
-            .until("document.getElementById('live').textContent.startsWith('Not connected, all of this is of ')")
-            .await;
+        browser.until(&format!("{live}.startsWith('Not connected, all of this is of ')")).await;
+        browser.value(&click("all-edges")).await;
+        assert_eq!(browser.value(&format!("{SHOWN}.length")).await, 12);
+        browser.value(&click("pause")).await;
+        assert_eq!(browser.value("document.getElementById('pause').getAttribute('aria-pressed')").await, "false");
+        assert!(browser.value(live).await.as_str().unwrap().starts_with("Not connected"));
+        assert!(!format!("{:?}", browser.complaints()).contains("TypeError"), "{:#?}", browser.complaints());
     });
 }
 
@@ -278,6 +327,10 @@ fn many_refusals_are_shown_when_somebody_asks_for_them() {
         let origin = format!("http://{}/", town.mesh.backend().admin());
         browser.size(360, 740).await;
         browser.colours("light").await;
+        // By as many rules: of what one of them refuses a caller few are kept.
+        let rule = |number: usize| format!("{{to: [{{operation: {{paths: [/secret/{number}]}}}}]}}");
+        let rules = (0..30).map(rule).collect::<Vec<_>>().join(", ");
+        town.mesh.policies(&policy("none", "DENY", &format!("[{rules}]"))).await;
         for number in 0..30 {
             request(town.other.outbound(), BACKEND, Method::GET, &format!("/secret/{number}")).await;
         }

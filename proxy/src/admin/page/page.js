@@ -201,11 +201,11 @@ const showEdges = () => {
   graph.draw($("graph"), own, inGraph);
   show($("graph-more"), inGraph.length < nodes.length);
   put($("graph-more"), `${nodes.length - inGraph.length} more are in the table only; those that fail or talk are drawn first.`);
-  const inTable = most(edges, shownEdges.all ? edges.length : ROWS);
+  const inTable = most(edges, ROWS);
   sync($("edges").tBodies[0], edges, (one) => keyOf(one.edge), edgeRow, (tr, one) => {
     const { edge, m, from, to } = one;
     const [text, className] = PROTECTION[edge.security] || PROTECTION.unknown;
-    show(tr, inTable.has(one));
+    tr.matters = inTable.has(one);
     cell(tr, 0, from.name, from.sub);
     cell(tr, 1, to.name, `${to.sub} · seen by the ${edge.reporter}`);
     cell(tr, 2, text, "", className);
@@ -217,11 +217,17 @@ const showEdges = () => {
     cell(tr, 8, count(m.total), [...edge.protocols].join(", "));
     cell(tr, 9, bytes(edge.bytes.received + edge.bytes.sent));
   });
-  show($("all-edges"), edges.length > ROWS);
-  put($("all-edges"), shownEdges.all ? `Show ${ROWS}` : `Show all ${edges.length}`);
-  $("all-edges").setAttribute("aria-expanded", String(shownEdges.all));
+  shortenEdges();
   more("edges-more", state.edges_left_out, "edges", "/edges");
   return edges;
+};
+// Those that matter now, or all; what is in them stays as it was drawn.
+const shortenEdges = () => {
+  const all = [...$("edges").tBodies[0].rows];
+  for (const tr of all) show(tr, shownEdges.all || tr.matters);
+  show($("all-edges"), all.length > ROWS);
+  put($("all-edges"), shownEdges.all ? `Show ${ROWS}` : `Show all ${all.length}`);
+  $("all-edges").setAttribute("aria-expanded", String(shownEdges.all));
 };
 const DRAWN = 12, ROWS = 12; // nodes on a side of the graph, and rows until somebody asks for all
 const shownEdges = { all: false };
@@ -280,8 +286,10 @@ const showEndpoints = () => {
 };
 
 const showCerts = () => {
-  const own = { ...state.certs.certificate, title: "This workload's certificate", sub: state.certs.certificate.id, id: `serial ${state.certs.certificate.serial}` };
-  const roots = state.certs.roots.map((root) => ({ ...root, title: `Root of ${root.cluster || root.trust_domain}`,
+  // In the last third of its life a renewal is late; of a root that is when the alerts say so (MeshgateTrustRootEnds), however long it lasts.
+  const all = state.certs.certificate.seconds_in_all;
+  const own = { ...state.certs.certificate, warn: all / 3, bad: all / 10, title: "This workload's certificate", sub: state.certs.certificate.id, id: `serial ${state.certs.certificate.serial}` };
+  const roots = state.certs.roots.map((root) => ({ ...root, warn: 30 * 86400, bad: 3 * 86400, title: `Root of ${root.cluster || root.trust_domain}`,
     sub: [root.sha256 === own.root ? "vouches for this workload" : "", root.sessions.inbound + root.sessions.outbound ? "open connections rest on it" : "nothing open rests on it"].filter(Boolean).join(" · "), id: `SHA-256 ${root.sha256}` }));
   sync($("certs"), [own, ...roots], (one) => `${one.title}${one.id}`, (one) => {
     const made = make("li"), line = make("div", "row"), life = make("progress");
@@ -290,11 +298,11 @@ const showCerts = () => {
     made.append(line, life, make("small"), make("small", "mono", one.id), make("small"));
     return made;
   }, (made, one) => {
-    const left = one.seconds_in_all ? one.seconds_left / one.seconds_in_all : 0, life = made.children[1];
+    const life = made.children[1];
     put(made.firstChild.lastChild, one.seconds_left > 0 ? `${span(one.seconds_left)} left` : "ended");
     life.max = Math.max(1, one.seconds_in_all);
     life.value = one.seconds_left;
-    life.className = left < 0.1 ? "bad" : left < 1 / 3 ? "warn" : ""; // in the last third a renewal is late
+    life.className = one.seconds_left <= 0 || one.seconds_left < one.bad ? "bad" : one.seconds_left < one.warn ? "warn" : "";
     put(made.children[2], one.sub);
     put(made.lastChild, `valid ${one.not_before} to ${one.not_after}`);
   });
@@ -331,9 +339,12 @@ const render = () => {
 const follow = () => {
   clearTimeout(again);
   if (source || document.hidden) return;
+  let first = true;
   source = new EventSource("/events");
   source.onmessage = (event) => {
     state = JSON.parse(event.data);
+    if (first) history.length = 0; // no rate is worked out over a gap; until then the last picture can be drawn again
+    first = false;
     history.push(state);
     if (history.length > WINDOW + 1) history.shift();
     live(paused ? "Paused" : "Live", !paused);
@@ -350,14 +361,13 @@ const leave = () => {
   clearTimeout(again);
   if (source) source.close();
   source = null;
-  history.length = 0;
 };
 // A page that nobody sees leaves its place to others.
 document.addEventListener("visibilitychange", () => document.hidden ? leave() : follow());
 $("pause").addEventListener("click", () => {
   paused = !paused;
   $("pause").setAttribute("aria-pressed", String(paused));
-  live(paused ? "Paused" : "Live", !paused);
+  if (source && source.readyState === EventSource.OPEN) live(paused ? "Paused" : "Live", !paused);
   if (!paused && state) render();
 });
 $("all-refusals").addEventListener("click", () => {
@@ -366,8 +376,8 @@ $("all-refusals").addEventListener("click", () => {
 });
 $("all-edges").addEventListener("click", () => {
   shownEdges.all = !shownEdges.all;
-  showEdges();
+  shortenEdges();
 });
 let width = innerWidth;
-addEventListener("resize", () => { if (innerWidth !== width && state && !paused && history.length) { width = innerWidth; showEdges(); } });
+addEventListener("resize", () => { if (innerWidth !== width && state && !paused) { width = innerWidth; showEdges(); } });
 follow();

@@ -28,11 +28,45 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// After the system had no descriptor for one more.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// By which proof there are certificates.
+const PROOFS: [&str; 2] = ["token", "certificate"];
+
+/// Why there are none.
+const REFUSALS: [&str; 13] = [
+    "method",
+    "message",
+    "timeout",
+    "no_proof",
+    "token",
+    "certificate",
+    "identity",
+    "request",
+    "rate",
+    "authority",
+    "journal",
+    "handshake",
+    "connections",
+];
+
 /// What has been done.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Counts {
     issued: Family<ResultLabels, Counter>,
     refused: Family<ResultLabels, Counter>,
+}
+
+impl Default for Counts {
+    /// All of it is there, as 0: of what begins with 1 Prometheus sees no increase.
+    fn default() -> Self {
+        let of = |results: &[&'static str]| {
+            let family = Family::<ResultLabels, Counter>::default();
+            for result in results {
+                family.get_or_create(&ResultLabels { result });
+            }
+            family
+        };
+        Self { issued: of(&PROOFS), refused: of(&REFUSALS) }
+    }
 }
 
 impl Counts {
@@ -128,5 +162,38 @@ pub(super) async fn serve(listener: TcpListener, desk: Rc<Desk>) {
             // Who does not listen to the end does not hear it.
             let _ = timeout(PATIENCE, server.serve_connection(TokioIo::new(stream), answer)).await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_counted_is_there_from_the_start_as_0() {
+        let counts = Counts::default();
+        let seen = Seen { counts: counts.clone(), own_ends: 1, authority_ends: 1, list_ends: None };
+        let page = exposition::page(Format::Text, seen);
+        for series in [
+            "mesh_ca_certificates_total{result=\"token\"} 0",
+            "mesh_ca_certificates_total{result=\"certificate\"} 0",
+            "mesh_ca_refusals_total{result=\"journal\"} 0",
+            "mesh_ca_refusals_total{result=\"handshake\"} 0",
+        ] {
+            assert!(page.contains(series), "{series}\n{page}");
+        }
+        // What is counted was one of them: a reason that is given out and not listed would begin with 1.
+        let literal = |text: &str| text.split('"').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        let label = include_str!("refusal.rs").split_once("fn label").unwrap().1.split_once("fn is_ours").unwrap().0;
+        let mut given: Vec<_> = literal(label);
+        for source in [include_str!("../server.rs"), include_str!("connection.rs")] {
+            given.extend(
+                source.split("counts.refused(\"").skip(1).filter_map(|rest| rest.split('"').next()).map(str::to_owned),
+            );
+        }
+        given.sort();
+        let mut listed = REFUSALS.map(str::to_owned).to_vec();
+        listed.sort();
+        assert_eq!(given, listed);
     }
 }

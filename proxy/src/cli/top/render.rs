@@ -245,25 +245,29 @@ fn health(view: &View<'_>) -> Section {
     Section { title: title("ENDPOINTS", "  healthy of all"), lines }
 }
 
+/// Before a root's end: when it is time to have another, and when it is late, as the alerts have it (`MeshgateTrustRootEnds`).
+const ROOT_ENDS: (u64, u64) = (30 * 86_400, 3 * 86_400);
+
 fn certificates(view: &View<'_>) -> Section {
     let certs = &view.state.certs;
-    let life = |left: u64, all: u64| {
-        // As the live page has it: the last third is when a renewal is late.
+    let life = |left: u64, all: u64, (warn, bad): (u64, u64)| {
         let style = match left {
             0 => Style::Bad,
-            left if left.saturating_mul(10) < all => Style::Bad,
-            left if left.saturating_mul(3) < all => Style::Warn,
+            left if left < bad => Style::Bad,
+            left if left < warn => Style::Warn,
             _ => Style::Good,
         };
         (style, format!("  {} left of {}", span(left), span(all)))
     };
     let own = &certs.certificate;
-    let (style, text) = life(own.seconds_left, own.seconds_in_all);
+    // As the live page has it: in the last third a renewal is late.
+    let late = (own.seconds_in_all / 3, own.seconds_in_all / 10);
+    let (style, text) = life(own.seconds_left, own.seconds_in_all, late);
     let mut line = Line::of(Style::Plain, &format!("  {}", own.id));
     line.push(style, &text);
     let mut lines = vec![line];
     for root in &certs.roots {
-        let (style, text) = life(root.seconds_left, root.seconds_in_all);
+        let (style, text) = life(root.seconds_left, root.seconds_in_all, ROOT_ENDS);
         let mut line = Line::of(Style::Plain, &format!("  root of {} {}", root.trust_domain, root_label(&root.sha256)));
         line.push(style, &text);
         let rests = root.sessions.inbound + root.sessions.outbound > 0;

@@ -69,7 +69,7 @@ pub(super) struct Root {
     pub(super) seconds_in_all: u64,
 }
 
-/// Peers with open connections that are believed by it.
+/// Of open connections, whose peers are believed by it.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Sessions {

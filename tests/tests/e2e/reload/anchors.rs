@@ -99,7 +99,7 @@ fn a_new_root_takes_the_place_of_the_old_one_under_load_without_a_failed_request
         // Nobody depends on the old root any more, and that can be seen.
         for (sidecar, way) in ways {
             assert_eq!(fingerprints(sidecar).await.1, new);
-            let own = format!("mesh_certificate_root{{root=\"{}\"}}", &new[..16]);
+            let own = format!("mesh_certificate_root_info{{root=\"{}\"}}", &new[..16]);
             assert_eq!(sidecar.metric(&own).await, Some(1.0));
             sidecar.until_metric(&by_root("sessions_by_root", way, &old), |left| left == 0.0).await.unwrap();
             assert!(sidecar.metric(&by_root("sessions_by_root", way, &new)).await.unwrap() >= 1.0);

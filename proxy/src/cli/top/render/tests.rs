@@ -63,6 +63,10 @@ fn state(total: u64, refused: u64) -> Value {
 }
 
 fn shown(states: &[Value], columns: usize, rows: Option<usize>) -> Vec<String> {
+    drawn(states, columns, rows, false)
+}
+
+fn drawn(states: &[Value], columns: usize, rows: Option<usize>, colours: bool) -> Vec<String> {
     let (mut history, mut now, mut last) = (History::default(), Instant::now(), (Vec::new(), State::default()));
     for state in states {
         let state: State = serde_json::from_value(state.clone()).unwrap();
@@ -72,7 +76,7 @@ fn shown(states: &[Value], columns: usize, rows: Option<usize>) -> Vec<String> {
     let (rates, state) = last;
     let address = "127.0.0.1:15000".to_owned();
     let view = View { address, state: &state, rows: rates, sort: Sort::Rate, trouble: None, keys: "q quits" };
-    render(&view, columns, rows).iter().map(|line| line.shown(columns, false)).collect()
+    render(&view, columns, rows).iter().map(|line| line.shown(columns, colours)).collect()
 }
 
 #[test]
@@ -171,4 +175,18 @@ fn one_state_says_what_was_since_the_start_and_no_rate() {
 fn what_began_anew_counts_from_nothing() {
     let text = shown(&[state(150, 5), state(10, 0)], 120, None).join("\n");
     assert!(text.contains("   5.0   100    yes"), "{text}");
+}
+
+#[test]
+fn a_root_that_lasts_is_no_warning_whatever_its_life_was() {
+    let day = 86_400;
+    for (left, style) in [(1000, Style::Good), (31, Style::Good), (29, Style::Warn), (2, Style::Bad), (0, Style::Bad)] {
+        let mut state = state(1, 0);
+        state["certs"]["roots"][0]["seconds_in_all"] = (3650 * day).into();
+        state["certs"]["roots"][0]["seconds_left"] = (left * day).into();
+        let lines = drawn(&[state], 200, None, true);
+        let root = lines.iter().find(|line| line.contains("root of cluster.local")).unwrap();
+        let life = Line::of(style, &format!("  {} left of 3650d0h", span(left * day))).shown(200, true);
+        assert!(root.contains(&life), "{left}: {root:?}");
+    }
 }
