@@ -18,11 +18,13 @@ pub enum StartError {
     /// The bootstrap or the resources have problems; all of them are listed.
     #[error("{}", list(.0))]
     Config(Vec<Problem>),
-    /// The bootstrap at this path wants the log to have a level that is none.
-    #[error("{}: log.level: {level}", .path.display())]
+    /// The bootstrap at this path, or a variable over it, wants the log to have a level that is none.
+    #[error("{}: {field}: {level}", .path.display())]
     Log {
         /// The bootstrap.
         path: PathBuf,
+        /// Its field, or the variable.
+        field: &'static str,
         /// Why it is none.
         level: LevelError,
     },

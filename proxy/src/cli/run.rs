@@ -39,9 +39,16 @@ pub(super) fn run(args: &Args) -> ExitCode {
 /// What the file says, with a log of its level and no more connections than there are descriptors for.
 fn bootstrap(path: PathBuf) -> Result<Bootstrap, StartError> {
     let mut bootstrap = load_bootstrap(&path).map_err(StartError::Config)?;
-    log::start(&bootstrap.log).map_err(|level| StartError::Log { path, level })?;
+    log::start(&bootstrap.log).map_err(|level| StartError::Log { path, field: level_field(), level })?;
     bootstrap.limits.connections = descriptors::fit(bootstrap.limits.connections, descriptors::raise());
     Ok(bootstrap)
+}
+
+/// What says the log's level: the bootstrap's field, or the variable that stands above it.
+fn level_field() -> &'static str {
+    const FIELD: &str = "log.level";
+    let set = |(variable, field): &(&str, &str)| *field == FIELD && std::env::var_os(variable).is_some();
+    Bootstrap::variables().find(set).map_or(FIELD, |(variable, _)| variable)
 }
 
 /// What to do about it, where that is not the operating system's to say.

@@ -93,7 +93,7 @@ impl Remote {
         match status {
             StatusCode::OK => {}
             StatusCode::BAD_REQUEST => return Err(self.complaint(status, text)),
-            _ => return Err(RemoteError::Refused { address: self.address, status, text: text.trim_end().to_owned() }),
+            _ => return Err(RemoteError::Refused { address: self.address, status, text: admin::first_line(&text) }),
         }
         let allowed = match output {
             Output::Text => text.starts_with("allow:"),
@@ -111,7 +111,7 @@ impl Remote {
             Ok(Complaint { error: ComplaintBody { field: Some(field), message } }) => {
                 RemoteError::Field { field, message }
             }
-            _ => RemoteError::Refused { address: self.address, status, text },
+            _ => RemoteError::Refused { address: self.address, status, text: admin::first_line(&text) },
         }
     }
 }
