@@ -145,6 +145,11 @@ impl Standing {
         }
     }
 
+    /// How many there are, good or not.
+    pub(crate) fn objects(&self) -> usize {
+        self.objects.len()
+    }
+
     /// The good objects, by kind, namespace and name.
     pub(crate) fn good(&self) -> impl Iterator<Item = (&Key, &Place, &Object)> {
         self.objects.iter().filter_map(|(key, kept)| match &kept.object {

@@ -63,6 +63,8 @@ pub struct Snapshot {
     pub authentication: Arc<Authentication>,
     /// The mTLS modes of this proxy's own workload.
     pub mtls: MtlsModes,
+    /// How many objects were read, good ones and bad: 0 of a folder that was emptied by mistake.
+    pub objects: usize,
     /// Everything that was wrong, or doubtful, with what was read.
     pub problems: Vec<Problem>,
 }
@@ -250,6 +252,7 @@ impl Snapshot {
             elsewhere,
             peer_authentications,
             request_authentications,
+            objects: standing.objects(),
             problems,
         }
     }

@@ -169,7 +169,10 @@ mod tests {
                 "x: 1\n---\n- x: 2\n- y: 3\n",
                 "points.yaml:4: [1].y: unknown field `y`, expected `x` (did you mean `x`?)",
             ),
-            ("x: 1\n---\n\nx: 70000\n", "points.yaml:4: x: invalid value: integer `70000`, expected u16"),
+            (
+                "x: 1\n---\n\nx: 70000\n",
+                "points.yaml:4: x: invalid value: integer `70000`, expected a whole number from 0 to 65535",
+            ),
             ("word", "points.yaml:1: invalid type: string \"word\", expected an object or a list of objects"),
         ] {
             assert_eq!(points(text).unwrap_err(), expected, "{text:?}");

@@ -10,8 +10,9 @@ mod line;
 mod text;
 
 use std::cell::{Cell, RefCell};
-use std::fs::OpenOptions;
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -19,6 +20,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use meshgate_config::{AccessLog, LogFormat};
+use rustix::fs::OFlags;
+use rustix::io::ioctl_fionbio;
 use time::OffsetDateTime;
 
 use crate::metrics::Counter;
@@ -56,13 +59,13 @@ impl Writer {
     /// # Errors
     /// The operating system's, when the file cannot be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        let mut file = open(path)?;
         let (sender, receiver): (_, Receiver<Batch>) = sync_channel(QUEUE);
         let thread = std::thread::Builder::new().name("access-log".into()).spawn(move || {
             let mut torn = false;
             for Batch { mut bytes, lines, dropped, empty } in receiver {
-                if let Err(error) = write_lines(&mut file, &bytes, &mut torn) {
-                    dropped.inc_by(lines);
+                if let Err((written, error)) = write_lines(&mut file, &bytes, &mut torn) {
+                    dropped.inc_by(lines.saturating_sub(written));
                     if let Some(left_out) = throttle::admit() {
                         tracing::error!(%error, left_out, "cannot write the access log");
                     }
@@ -88,22 +91,44 @@ impl Writer {
     }
 }
 
-/// Writes whole lines. A disk that was full in the middle of one has left it `torn`: the next begins on a line of its own.
-fn write_lines(file: &mut impl Write, mut bytes: &[u8], torn: &mut bool) -> io::Result<()> {
+/// Opens it for appending. A FIFO that nobody reads is refused, where a plain open waits for a reader, for as long as there is none.
+fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    match OpenOptions::new().create(true).append(true).custom_flags(flags).open(path) {
+        Ok(file) => {
+            // What is read slowly is waited for, by the writer's thread.
+            ioctl_fionbio(&file, false)?;
+            Ok(file)
+        }
+        Err(error) if fs::metadata(path).is_ok_and(|file| file.file_type().is_fifo()) => {
+            Err(io::Error::new(error.kind(), format!("nobody reads this FIFO: {error}")))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes whole lines; says how many it has written where it cannot write them all. A disk that was full in the middle of one has left
+/// it `torn`: the next begins on a line of its own.
+fn write_lines(file: &mut impl Write, mut bytes: &[u8], torn: &mut bool) -> Result<(), (u64, io::Error)> {
+    let mut lines = 0;
     if *torn {
-        file.write_all(b"\n")?;
+        file.write_all(b"\n").map_err(|error| (lines, error))?;
         *torn = false;
     }
     while !bytes.is_empty() {
         match file.write(bytes) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(0) => return Err((lines, io::ErrorKind::WriteZero.into())),
             Ok(written) => {
                 let (gone, rest) = bytes.split_at_checked(written).unwrap_or((bytes, &[]));
                 *torn = gone.last() != Some(&b'\n');
                 bytes = rest;
+                // All of them is what nobody asks for.
+                if !bytes.is_empty() {
+                    lines += gone.iter().filter(|byte| **byte == b'\n').count() as u64;
+                }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err((lines, error)),
         }
     }
     Ok(())
@@ -285,13 +310,34 @@ mod tests {
 
     #[test]
     fn a_line_that_was_cut_by_a_full_disk_does_not_run_into_the_next() {
-        let (mut disk, mut torn) = (Disk(Vec::new(), 5), false);
-        assert!(write_lines(&mut disk, b"one\ntwo\n", &mut torn).is_err());
-        assert!(write_lines(&mut disk, b"three\n", &mut torn).is_err());
+        let (mut disk, mut torn) = (Disk(Vec::new(), 9), false);
+        let mut written = |disk: &mut Disk, lines| write_lines(disk, lines, &mut torn).map_err(|(written, _)| written);
+        // Those that are there whole are not lost with the one that is not.
+        assert_eq!(written(&mut disk, b"one\ntwo\nthree\nfour\n"), Err(2));
+        assert_eq!(written(&mut disk, b"five\n"), Err(0));
         disk.1 = 100;
-        write_lines(&mut disk, b"four\n", &mut torn).unwrap();
-        write_lines(&mut disk, b"five\n", &mut torn).unwrap();
-        assert_eq!(disk.0, b"one\nt\nfour\nfive\n");
+        assert_eq!(written(&mut disk, b"six\n"), Ok(()));
+        assert_eq!(written(&mut disk, b"seven\n"), Ok(()));
+        assert_eq!(disk.0, b"one\ntwo\nt\nsix\nseven\n");
+    }
+
+    #[test]
+    fn a_pipe_whose_reader_is_slow_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR).unwrap();
+        assert!(open(&path).unwrap_err().to_string().starts_with("nobody reads this FIFO: "));
+        // Both ends, so that nobody waits for anybody yet.
+        let reader = File::options().read(true).write(true).open(&path).unwrap();
+        let mut file = open(&path).unwrap();
+        // More than a pipe holds.
+        let lines = b"a line\n".repeat(100_000);
+        let writing =
+            std::thread::spawn(move || write_lines(&mut file, &lines, &mut false).map_err(|(_, error)| error));
+        let mut read = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(reader, 700_000), &mut read).unwrap();
+        writing.join().unwrap().unwrap();
+        assert_eq!(read.len(), 700_000);
     }
 
     #[test]

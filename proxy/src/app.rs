@@ -1,31 +1,31 @@
 //! All the wiring, top to bottom: read what the operator wrote, bind, start the workers, watch files and signals, drain.
 
+mod error;
 mod sockets;
 mod start;
 mod succession;
 
 use std::io;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use meshgate_config::{Bootstrap, ConfigStore, Problem};
-use meshgate_identity::{IdentityError, IdentityStore, SpiffeIdError};
+use meshgate_config::{Bootstrap, ConfigStore};
+use meshgate_identity::IdentityStore;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+pub use self::error::StartError;
 use self::sockets::{Bound, Sockets};
 use self::start::WorkerStart;
 use self::succession::Succession;
 use crate::access_log::Writer;
 use crate::balance;
 use crate::clusters::Watchers;
-use crate::dial::DialError;
 use crate::drain::{self, Controller, Phase};
-use crate::hand_over::{HandOverError, Offer};
+use crate::hand_over::Offer;
 use crate::readiness::Readiness;
 use crate::trace::{Exporter, Exporting};
 use crate::worker::Shared;
@@ -38,67 +38,55 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// wants, and would not be served by anybody else; HTTP and TLS speak at once, so this is for the way there and back.
 const LAST_COMERS: Duration = Duration::from_secs(1);
 
-/// Why the process could not start, or could not go on.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The bootstrap or the resources have problems; all of them are listed.
-    #[error("{}", list(.0))]
-    Config(Vec<Problem>),
-    /// The own certificate, key or trust bundle is not usable.
-    #[error("identity: {0}")]
-    Identity(#[from] IdentityError),
-    /// The bootstrap's workload has names that no SPIFFE ID can have.
-    #[error("workload: {0}")]
-    Workload(#[from] SpiffeIdError),
-    /// The roots that keys are fetched by are not usable.
-    #[error("jwks.trustBundle: {0}")]
-    Jwks(#[from] jwks::FetchError),
-    /// The roots that the collector of traces is trusted by are not usable.
-    #[error("tracing.trustBundle: {0}")]
-    Tracing(DialError),
-    /// A listener could not be bound.
-    #[error("{what}: cannot listen on {address}: {source}")]
-    Bind {
-        /// The bootstrap's field.
-        what: String,
-        /// Its value.
-        address: SocketAddr,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// The access log could not be opened.
-    #[error("accessLog.path: cannot open {path}: {source}")]
-    AccessLog {
-        /// The bootstrap's value.
-        path: String,
-        /// The operating system's reason.
-        source: io::Error,
-    },
-    /// The operating system refused something that is always there.
-    #[error("cannot start: {0}")]
-    Io(#[from] io::Error),
-    /// A worker ended although nobody asked it to: a defect.
-    #[error("ended by itself: {0}")]
-    Broke(io::Error),
-    /// The running process and this one do not come to terms; the running one serves on.
-    #[error("handOver.socket: {path}: {source}")]
-    HandOver {
-        /// The bootstrap's value.
-        path: PathBuf,
-        /// Why not.
-        source: HandOverError,
-    },
-    /// Files cannot be watched.
-    #[error("cannot watch files: {0}")]
-    Watch(#[from] meshgate_config::watch::WatchError),
+/// Reads what the operator wrote and serves, until a signal ends it or another process takes over. A signal that comes before it serves
+/// ends it at once, whatever is waited for: process 1 of a container is killed by none that it does not listen for.
+///
+/// # Errors
+/// Everything a start can fail of, each with the field or file concerned; a worker's, if one ends by itself.
+pub fn run(bootstrap: impl FnOnce() -> Result<Bootstrap, StartError> + Send + 'static) -> Result<(), StartError> {
+    let runtime = runtime::local()?;
+    let result = runtime.block_on(async {
+        let mut stop = signal::Stop::listen()?;
+        let opened = tokio::select! {
+            biased;
+            name = stop.next() => {
+                tracing::info!("{name}: ending; it has not served yet");
+                return Ok(());
+            }
+            opened = App::open(bootstrap) => opened?,
+        };
+        opened.serve(stop).await
+    });
+    // What is read, and a look-up of a name, may take as long as the system likes; nobody waits for it any more.
+    runtime.shutdown_background();
+    result
 }
 
-fn list(problems: &[Problem]) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+/// What the operator wrote, read and found to be good.
+struct Read {
+    bootstrap: Bootstrap,
+    identity: IdentityStore,
+    config: ConfigStore,
+    jwks: jwks::Client,
+    exporter: Option<Exporter>,
+    access_log: Option<Writer>,
+}
+
+impl Read {
+    /// Waits for the identity, where that is not in files. Blocks.
+    fn open(bootstrap: impl FnOnce() -> Result<Bootstrap, StartError>) -> Result<Self, StartError> {
+        let bootstrap = bootstrap()?;
+        let identity = source::open(&bootstrap)?;
+        let config = ConfigStore::open(&bootstrap).map_err(StartError::Config)?;
+        let jwks = jwks::Client::new(bootstrap.jwks.trust_bundle.as_ref())?;
+        let exporter = Exporter::new(&bootstrap, identity.current().svid().id()).map_err(StartError::Tracing)?;
+        let access_log = bootstrap.access_log.path.as_deref().map(open_access_log).transpose()?;
+        Ok(Self { bootstrap, identity, config, jwks, exporter, access_log })
+    }
 }
 
 /// A process ready to run: everything that can be wrong at start has been found.
-pub struct App {
+struct App {
     shared: Arc<Shared>,
     config: Arc<ConfigStore>,
     identity: Arc<IdentityStore>,
@@ -111,21 +99,19 @@ pub struct App {
 }
 
 impl App {
-    /// Reads, checks and binds, or takes the sockets of the process that runs; serves nothing yet.
-    ///
-    /// # Errors
-    /// Everything a start can fail of, each with the field or file concerned.
-    pub fn open(bootstrap: Bootstrap) -> Result<Self, StartError> {
-        let identity = source::open(&bootstrap)?;
-        let config = ConfigStore::open(&bootstrap).map_err(StartError::Config)?;
-        let jwks = jwks::Client::new(bootstrap.jwks.trust_bundle.as_ref())?;
-        let exporter = Exporter::new(&bootstrap, identity.current().svid().id()).map_err(StartError::Tracing)?;
-        let access_log = match &bootstrap.access_log.path {
-            Some(path) => Some(open_access_log(path)?),
+    /// Reads, checks and binds, or takes the sockets of the process that runs; serves nothing yet. What blocks is on a thread of its own,
+    /// and is left there by whoever polls this no more.
+    async fn open(
+        bootstrap: impl FnOnce() -> Result<Bootstrap, StartError> + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let read = tokio::task::spawn_blocking(move || Read::open(bootstrap));
+        let Read { bootstrap, identity, config, jwks, exporter, access_log } =
+            read.await.map_err(io::Error::from)??;
+        // Last: who is asked for its sockets is not to find out that they cannot be used.
+        let mut succession = match &bootstrap.hand_over.socket {
+            Some(path) => Some(Succession::begin(path).await?),
             None => None,
         };
-        // Last: who is asked for its sockets is not to find out that they cannot be used.
-        let mut succession = bootstrap.hand_over.socket.as_deref().map(Succession::begin).transpose()?;
         let taking = succession.as_mut().and_then(|succession| succession.taking.as_mut());
         let Bound { workers: sockets, own, admin, copies } = sockets::bind(&bootstrap, taking)?;
         if let Some(succession) = &mut succession {
@@ -137,21 +123,8 @@ impl App {
         Ok(Self { shared, config, identity, sockets, admin, succession, access_log, jwks, exporter })
     }
 
-    /// Serves until a signal ends it, or another process takes over.
-    ///
-    /// # Errors
-    /// The operating system's, at start; a worker's, if one ends by itself.
-    pub fn run(self) -> Result<(), StartError> {
-        let runtime = runtime::local()?;
-        let result = runtime.block_on(self.serve());
-        // A look-up of a name may hang for as long as the system's resolver likes; nobody waits for it any more.
-        runtime.shutdown_background();
-        result
-    }
-
-    async fn serve(self) -> Result<(), StartError> {
+    async fn serve(self, mut stop: signal::Stop) -> Result<(), StartError> {
         let Self { shared, config, identity, sockets, admin, succession, access_log, jwks, exporter } = self;
-        let mut stop = signal::Stop::listen()?;
         let (controller, drain) = drain::channel();
         reload::announce(&shared, &config.current(), &identity.current());
         let _watcher = reload::watch_files(&shared, &config, &identity)?;

@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use http::Uri;
 use http::uri::Scheme;
+use meshgate_policy::address::{self, PortError};
 use rustls::ClientConfig;
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +21,9 @@ pub enum DialError {
     /// It is no address, or not of a kind that is dialled.
     #[error("{0} is not an address that begins with http:// or https://")]
     Address(String),
+    /// What it has for a port is none.
+    #[error("{0}")]
+    Port(#[from] PortError),
     /// The server could not be reached, or its certificate is not good.
     #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
@@ -73,7 +77,8 @@ impl Dialer {
             Some(scheme) if *scheme == Scheme::HTTPS => Some(self.tls()?),
             _ => return Err(no_address()),
         };
-        let port = uri.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+        let port = uri.authority().map(address::port).transpose()?.flatten();
+        let port = port.unwrap_or(if tls.is_some() { 443 } else { 80 });
         let stream = TcpStream::connect(format!("{host}:{port}")).await?;
         let Some(config) = tls else { return Ok(Box::new(stream)) };
         let name = host.trim_start_matches('[').trim_end_matches(']').to_owned();

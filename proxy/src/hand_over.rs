@@ -58,6 +58,9 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// Why listeners were not handed over.
 #[derive(Debug, thiserror::Error)]
 pub enum HandOverError {
+    /// Others than this user may write in the socket's folder.
+    #[error("others may write in {}: it is to be for this user alone (chmod go-w)", .0.display())]
+    Folder(PathBuf),
     /// There is something else at the path.
     #[error("is there and is no socket")]
     NotASocket,

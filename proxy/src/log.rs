@@ -25,7 +25,7 @@ struct Log {
 #[derive(Debug)]
 pub enum LevelError {
     /// It is none.
-    Parse(ParseError),
+    Parse(String, ParseError),
     /// A word that is no level. The library would take it for a part of the program that is to say everything, and all else would be silent.
     Word(String),
     /// This process has no log of ours, as in a test.
@@ -37,7 +37,7 @@ impl std::error::Error for LevelError {}
 impl fmt::Display for LevelError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Parse(error) => error.fmt(f),
+            Self::Parse(level, error) => write!(f, "`{level}` is no level: {error}"),
             Self::Word(word) => {
                 write!(f, "`{word}` is no level: expected {LEVELS}, or for a part of it such as meshgate=debug")
             }
@@ -52,10 +52,11 @@ const LEVELS: &str = "error, warn, info, debug, trace or off";
 /// The filter of a level as it is written: `info`, `info,meshgate=debug`.
 fn filter(level: &str) -> Result<EnvFilter, LevelError> {
     let is_level = |word: &str| word.is_empty() || word.parse::<LevelFilter>().is_ok();
-    let words = level.split(',').map(str::trim).filter(|word| !word.contains(['=', '[', ']', '{', '}', '"']));
+    let words = level.split(',').map(str::trim).filter(|word| !word.contains(['[', ']', '{', '}', '"']));
+    let words = words.map(|word| word.rsplit_once('=').map_or(word, |(_, level)| level));
     match words.into_iter().find(|word| !is_level(word)) {
         Some(word) => Err(LevelError::Word(word.to_owned())),
-        None => EnvFilter::try_new(level).map_err(LevelError::Parse),
+        None => EnvFilter::try_new(level).map_err(|error| LevelError::Parse(level.to_owned(), error)),
     }
 }
 
@@ -132,6 +133,11 @@ mod tests {
         for wrong in ["loud", "info,meshgate", "verbose,info", "meshgate=loud"] {
             assert!(filter(wrong).is_err(), "{wrong}");
         }
-        assert!(filter("info,loud").unwrap_err().to_string().starts_with("`loud` is no level: expected error, warn"));
+        for wrong in ["info,loud", "info,meshgate=loud"] {
+            let said = filter(wrong).unwrap_err().to_string();
+            assert!(said.starts_with("`loud` is no level: expected error, warn"), "{said}");
+        }
+        let said = filter("info,meshgate[=debug").unwrap_err().to_string();
+        assert!(said.starts_with("`info,meshgate[=debug` is no level: "), "{said}");
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use meshgate_config::watch::{WatchError, Watcher};
@@ -19,7 +20,8 @@ pub fn announce(shared: &Shared, snapshot: &Snapshot, identity: &Identity) {
     metrics.config_generation.set(snapshot.generation);
     metrics.config(snapshot.problems.len());
     identity_in_force(shared, identity);
-    tracing::info!(id = %identity.svid().id(), generation = snapshot.generation, "starting");
+    let (id, generation, objects) = (identity.svid().id(), snapshot.generation, snapshot.objects);
+    tracing::info!(%id, generation, objects, "starting");
     for problem in &snapshot.problems {
         tracing::warn!("{problem}");
     }
@@ -89,7 +91,8 @@ fn in_force(shared: &Shared, config: &ConfigStore, took: Duration) {
     shared.retry_budgets.retain(|service, port| names.contains(&(service, port)));
     shared.splits.retain(|name, port| rules.contains(&(name, port)));
     let (generation, problems, took_ms) = (snapshot.generation, snapshot.problems.len(), took.as_millis());
-    tracing::info!(generation, problems, took_ms, "configuration in force");
+    let objects = snapshot.objects;
+    tracing::info!(generation, problems, objects, took_ms, "configuration in force");
 }
 
 /// Says of an identity that has just come into force what there is to say.
@@ -189,9 +192,15 @@ fn reload_identity(shared: &Shared, identity: &IdentityStore) {
 pub fn identity_read(shared: &Shared, identity: &IdentityStore, outcome: Result<Reload, IdentityError>) {
     let metrics = &shared.metrics;
     match outcome {
-        Ok(Reload::Unchanged) => {}
+        Ok(Reload::Unchanged) => {
+            if shared.identity_refused.swap(false, Ordering::Relaxed) {
+                metrics.identity_reloads.get_or_create(&ResultLabels { result: "ok" }).inc();
+                tracing::info!("the identity is good again: it is the one in force");
+            }
+        }
         Ok(Reload::Published) => {
             let current = identity.current();
+            shared.identity_refused.store(false, Ordering::Relaxed);
             metrics.identity_reloads.get_or_create(&ResultLabels { result: "ok" }).inc();
             identity_in_force(shared, &current);
             tracing::info!(generation = current.generation(), "identity in force");
@@ -202,6 +211,7 @@ pub fn identity_read(shared: &Shared, identity: &IdentityStore, outcome: Result<
 
 /// Says why an identity is not taken into use.
 pub fn identity_refused(shared: &Shared, error: &dyn std::error::Error) {
+    shared.identity_refused.store(true, Ordering::Relaxed);
     shared.metrics.identity_reloads.get_or_create(&ResultLabels { result: "error" }).inc();
     tracing::warn!(%error, "the identity is not usable; the last good one stays in force");
 }

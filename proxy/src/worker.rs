@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use meshgate_config::{Bootstrap, Snapshot};
@@ -69,6 +70,8 @@ pub struct Shared {
     pub open: Registry,
     /// How many downstream connections there may be.
     pub permits: Permits,
+    /// Whether the last identity that was read, or handed over, was not usable.
+    pub identity_refused: AtomicBool,
     /// Told when the admin endpoint was asked to end the process.
     pub quit: Notify,
     /// Told when the admin endpoint was asked to take no more inbound connections.
@@ -98,6 +101,7 @@ impl Shared {
             own,
             open: Registry::default(),
             permits: Permits::new(bootstrap.limits.connections),
+            identity_refused: AtomicBool::new(false),
             quit: Notify::new(),
             drain_listeners: Notify::new(),
             doors: Doors::new(bootstrap.limits.connections_per_listener, bootstrap.limits.connections_per_peer),

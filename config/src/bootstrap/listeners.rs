@@ -14,6 +14,8 @@ pub(super) fn listeners(
     admin: Option<SocketAddr>,
     role: Role,
 ) -> (Inbound, Outbound) {
+    let some_are_written = inbound.listeners.as_ref().is_none_or(|written| !written.is_empty())
+        || outbound.listeners.as_ref().is_none_or(|written| !written.is_empty());
     let inbound_listeners = match inbound.listeners {
         Some(raw) => raw.iter().enumerate().filter_map(|(i, raw)| inbound_listener(v, i, raw)).collect(),
         // What a gateway takes comes in tunnels.
@@ -41,7 +43,8 @@ pub(super) fn listeners(
         .chain(inbound_fields.map(|(i, listener)| (format!("inbound.listeners[{i}].address"), listener.address)))
         .chain(outbound_fields.map(|(i, listener)| (format!("outbound.listeners[{i}].address"), listener.address)))
         .collect();
-    if role == Role::Sidecar && inbound_listeners.is_empty() && outbound_listeners.is_empty() {
+    // One that is written and no good has been told of.
+    if role == Role::Sidecar && !some_are_written {
         v.fail("inbound.listeners", "there is no listener on either side: this proxy would do nothing");
     }
     refuse_collisions(v, &bound);

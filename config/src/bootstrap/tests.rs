@@ -202,6 +202,10 @@ fn what_is_wrong_with_traces_is_said_with_its_line() {
         ("{}", "tracing.endpoint", "is required"),
         ("{sample: 1}", "tracing.endpoint", "is required"),
         ("{endpoint: collector:4318}", "tracing.endpoint", "begins with http:// or https://"),
+        ("{endpoint: 'http://127.0.0.1:99999'}", "tracing.endpoint", "has no host and port that could be dialled"),
+        ("{endpoint: 'http://collector:4318x'}", "tracing.endpoint", "has no host and port that could be dialled"),
+        ("{endpoint: 'http://collector:'}", "tracing.endpoint", "has no host and port that could be dialled"),
+        ("{endpoint: 'https://[::1]:65536'}", "tracing.endpoint", "has no host and port that could be dialled"),
         ("{endpoint: 'ftp://collector'}", "tracing.endpoint", "begins with http:// or https://"),
         ("{endpoint: 'grpc://collector:4317'}", "tracing.endpoint", "begins with http:// or https://"),
         ("{endpoint: 'http://user:secret@collector'}", "tracing.endpoint", "no host and port"),
@@ -390,6 +394,18 @@ fn listeners_that_collide_or_loop_are_refused() {
     }
     let any_port = "inbound: {listeners: [{address: \"127.0.0.1:0\", originalDestination: kernel}, {address: \"127.0.0.1:0\", originalDestination: kernel}]}";
     assert!(load(&format!("{MINIMAL}{any_port}\n"), &[]).is_ok(), "port 0 never collides");
+}
+
+#[test]
+fn a_listener_that_is_no_good_is_no_lack_of_one() {
+    let text = format!(
+        "{MINIMAL}inbound: {{listeners: [{{address: 'localhost:8080', originalDestination: kernel}}]}}\noutbound: {{listeners: []}}\n"
+    );
+    let found = load(&text, &[]).unwrap_err();
+    assert!(
+        found.len() == 1 && found[0].contains("inbound.listeners[0].address: `localhost:8080` is not"),
+        "{found:?}"
+    );
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+use meshgate_policy::address;
 use serde::Deserialize;
 
 use super::validate::Validator;
@@ -147,14 +148,16 @@ fn endpoint(v: &mut Validator<'_>, written: &str, protocol: OtlpProtocol) -> Opt
     if *scheme != Scheme::HTTP && *scheme != Scheme::HTTPS {
         return wrong(v, "is not an address that begins with http:// or https://");
     }
-    if authority.host().is_empty() || authority.as_str().contains('@') || authority.port_u16() == Some(0) {
+    let (false, Ok(written_port)) =
+        (authority.host().is_empty() || authority.as_str().contains('@'), address::port(authority))
+    else {
         return wrong(v, "has no host and port that could be dialled");
-    }
+    };
     let (own_port, own_path) = match protocol {
         OtlpProtocol::HttpProtobuf => (HTTP_PORT, HTTP_PATH),
         OtlpProtocol::Grpc => (GRPC_PORT, GRPC_PATH),
     };
-    let port = authority.port_u16().unwrap_or(if *scheme == Scheme::HTTPS { 443 } else { own_port });
+    let port = written_port.unwrap_or(if *scheme == Scheme::HTTPS { 443 } else { own_port });
     let path = match uri.path_and_query().map_or("/", PathAndQuery::as_str) {
         "/" => own_path,
         _ if protocol == OtlpProtocol::Grpc => return wrong(v, "has a path, and gRPC has one of its own"),

@@ -132,6 +132,22 @@ fn without_type_name(message: &str) -> String {
         ("expected a sequence", "expected a list"),
         ("expected a map", "expected an object"),
     ];
+    const NUMBERS: [(&str, &str); 7] = [
+        ("u8", "a whole number from 0 to 255"),
+        ("u16", "a whole number from 0 to 65535"),
+        ("u32", "a whole number from 0 to 4294967295"),
+        ("u64", "a whole number, 0 or more"),
+        ("usize", "a whole number, 0 or more"),
+        ("f64", "a number"),
+        ("a boolean", "true or false"),
+    ];
+    let number = message.rsplit_once("expected ").and_then(|(before, name)| {
+        let (_, ours) = NUMBERS.iter().find(|(theirs, _)| *theirs == name)?;
+        Some(format!("{before}expected {ours}"))
+    });
+    if let Some(message) = number {
+        return message;
+    }
     let message = WORDS.iter().fold(message.to_owned(), |message, (from, to)| message.replace(from, to));
     match message.rsplit_once("expected struct ") {
         Some((before, name)) if name.bytes().all(|byte| byte.is_ascii_alphanumeric()) => {

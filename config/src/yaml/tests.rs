@@ -39,7 +39,7 @@ fn errors_carry_the_line_in_the_file_and_the_field() {
     let error = documents(text)[1].parse::<Shape>().unwrap_err();
     assert_eq!(error.line, 6);
     assert_eq!(error.field.as_deref(), Some("ports[1]"));
-    assert_eq!(error.message, "invalid type: string \"eighty\", expected u16");
+    assert_eq!(error.message, "invalid type: string \"eighty\", expected a whole number from 0 to 65535");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::{HeaderName, Uri, header};
 
+use crate::address;
 use crate::istio::report::Report;
 use crate::istio::selector;
 use crate::istio::spec::{ClaimToHeaderSpec, JwtHeaderSpec, JwtRuleSpec, PresenceSpec, RequestAuthenticationSpec};
@@ -142,6 +143,8 @@ impl Reader<'_> {
             self.add("jwksUri", format!("has at most {JWKS_URI_MAX} characters"));
         } else if !is_http || parsed.as_ref().and_then(Uri::host).is_none_or(str::is_empty) {
             self.add("jwksUri", format!("{uri:?} is not an address that begins with http:// or https://"));
+        } else if let Some(Err(error)) = parsed.as_ref().and_then(Uri::authority).map(address::port) {
+            self.add("jwksUri", format!("{uri:?}: {error}"));
         }
     }
 

@@ -13,6 +13,9 @@ use tokio::net::TcpStream;
 /// Bytes of an answer: an explanation of ten thousand policies is some megabytes.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
+/// Characters of an answer that is no proxy's, where it is shown.
+const MAX_LINE: usize = 200;
+
 /// Whatever went wrong before there was an answer.
 pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -43,6 +46,12 @@ pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, address.port())
+}
+
+/// The beginning of what was answered: who is no proxy of ours answers with a whole page.
+pub(super) fn first_line(text: &str) -> String {
+    let line = text.trim().lines().next().unwrap_or_default();
+    line.chars().take(MAX_LINE).collect()
 }
 
 /// Sends a request, on a [`crate::runtime::local`], and waits for the whole answer.
@@ -79,7 +88,7 @@ impl Events {
         if response.status() != StatusCode::OK {
             let status = response.status();
             let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await?.to_bytes();
-            return Err(format!("it answered {status}: {}", String::from_utf8_lossy(&body).trim_end()).into());
+            return Err(format!("it answered {status}: {}", first_line(&String::from_utf8_lossy(&body))).into());
         }
         Ok(Self { body: response.into_body(), read: Vec::new() })
     }
@@ -109,6 +118,12 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_page_a_line_is_shown() {
+        assert_eq!(first_line("\n<html>\n<p>no</p>\n"), "<html>");
+        assert_eq!(first_line(&"ä".repeat(1000)).chars().count(), MAX_LINE);
+    }
 
     #[test]
     fn every_address_is_asked_on_loopback() {

@@ -6,8 +6,10 @@
 /// What to do about it, if its number says enough.
 pub(super) fn of_system(error: &str) -> Option<String> {
     let number: u32 = error.rsplit_once("(os error ")?.1.split_once(')')?.0.parse().ok()?;
+    let is_absolute = |word: &str| word.trim_start_matches(['`', '"', '\'']).starts_with('/');
     Some(match number {
         // ENOENT
+        2 if error.split_whitespace().any(is_absolute) => return None,
         2 => match std::env::current_dir() {
             Ok(dir) => format!("relative paths are looked for in {}", dir.display()),
             Err(error) => format!("the current folder is not there: {error}"),
@@ -40,6 +42,7 @@ mod tests {
     fn known_numbers_say_what_to_do() {
         let says = |number: u32| of_system(&format!("a.yaml: cannot be read: words (os error {number})"));
         assert!(says(2).unwrap().contains("relative paths"));
+        assert_eq!(of_system("`/a.yaml`: cannot be read: words (os error 2)"), None);
         assert!(says(13).unwrap().contains("ls -ld"));
         assert!(says(98).unwrap().contains("ss -ltnp"));
         assert_eq!(says(5), None);

@@ -10,6 +10,7 @@ mod edit;
 mod object;
 mod probes;
 mod proof;
+mod quantity;
 mod refusals;
 mod settings;
 mod sidecar;
@@ -77,16 +78,16 @@ pub(super) struct Args {
 #[derive(Debug, clap::Args)]
 struct Resources {
     /// CPU that is kept for the proxy
-    #[arg(long, value_name = "QUANTITY", default_value = "100m")]
+    #[arg(long, value_name = "QUANTITY", default_value = "100m", value_parser = quantity::parse_or_none)]
     cpu_request: String,
     /// Memory that is kept for the proxy
-    #[arg(long, value_name = "QUANTITY", default_value = "64Mi")]
+    #[arg(long, value_name = "QUANTITY", default_value = "64Mi", value_parser = quantity::parse_or_none)]
     memory_request: String,
     /// CPU that the proxy may use; it has a worker thread for each whole one
-    #[arg(long, value_name = "QUANTITY", default_value = "2")]
+    #[arg(long, value_name = "QUANTITY", default_value = "2", value_parser = quantity::parse_or_none)]
     cpu_limit: String,
     /// Memory that the proxy may use
-    #[arg(long, value_name = "QUANTITY", default_value = "1Gi")]
+    #[arg(long, value_name = "QUANTITY", default_value = "1Gi", value_parser = quantity::parse_or_none)]
     memory_limit: String,
 }
 

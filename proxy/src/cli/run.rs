@@ -4,9 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use meshgate_config::Bootstrap;
 use meshgate_identity::IdentityError;
 
-use crate::app::{App, StartError};
+use crate::app::{self, StartError};
 use crate::cli::status::BROKE;
 use crate::cli::{fail, fail_advising, fail_with, load_bootstrap};
 use crate::{descriptors, log};
@@ -20,15 +21,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> ExitCode {
-    let mut bootstrap = match load_bootstrap(&args.bootstrap) {
-        Ok(bootstrap) => bootstrap,
-        Err(problems) => return fail_with(&problems),
-    };
-    if let Err(error) = log::start(&bootstrap.log) {
-        return fail(format_args!("{}: log.level: {error}", args.bootstrap.display()));
-    }
-    bootstrap.limits.connections = descriptors::fit(bootstrap.limits.connections, descriptors::raise());
-    match App::open(bootstrap).and_then(App::run) {
+    let path = args.bootstrap.clone();
+    match app::run(move || bootstrap(path)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(StartError::Config(problems)) => fail_with(&problems),
         Err(error @ StartError::Broke(_)) => {
@@ -40,6 +34,21 @@ pub(super) fn run(args: &Args) -> ExitCode {
             None => fail(error),
         },
     }
+}
+
+/// What the file says, with a log of its level and no more connections than there are descriptors for.
+fn bootstrap(path: PathBuf) -> Result<Bootstrap, StartError> {
+    let mut bootstrap = load_bootstrap(&path).map_err(StartError::Config)?;
+    log::start(&bootstrap.log).map_err(|level| StartError::Log { path, field: level_field(), level })?;
+    bootstrap.limits.connections = descriptors::fit(bootstrap.limits.connections, descriptors::raise());
+    Ok(bootstrap)
+}
+
+/// What says the log's level: the bootstrap's field, or the variable that stands above it.
+fn level_field() -> &'static str {
+    const FIELD: &str = "log.level";
+    let set = |(variable, field): &(&str, &str)| *field == FIELD && std::env::var_os(variable).is_some();
+    Bootstrap::variables().find(set).map_or(FIELD, |(variable, _)| variable)
 }
 
 /// What to do about it, where that is not the operating system's to say.

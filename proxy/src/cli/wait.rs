@@ -89,7 +89,7 @@ async fn look(address: SocketAddr, end: Instant) -> Result<(), String> {
     let request = Request::get("/ready").body(Full::new(Bytes::new())).map_err(|error| error.to_string())?;
     match time::timeout_at(end.min(Instant::now() + PATIENCE), admin::send(address, request)).await {
         Ok(Ok((StatusCode::OK, _))) => Ok(()),
-        Ok(Ok((_, text))) => Err(text.trim_end().to_owned()),
+        Ok(Ok((_, text))) => Err(admin::first_line(&text)),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("it does not answer".to_owned()),
     }

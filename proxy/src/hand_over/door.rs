@@ -2,12 +2,17 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use rustix::process::geteuid;
+
 use super::{HandOverError, failed};
 use crate::socket;
+
+/// Of a folder's mode: its group's and everybody's right to write.
+const OTHERS_WRITE: u32 = 0o022;
 
 /// A listening unix socket under a name of its own, until it is put into its place.
 #[derive(Debug)]
@@ -25,6 +30,12 @@ impl Door {
     /// # Errors
     /// The operating system's.
     pub fn make(path: &Path) -> Result<Self, HandOverError> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let found = fs::metadata(folder).map_err(failed("cannot make the socket"))?;
+        // Whoever may write there can put another socket in this one's place.
+        if found.mode() & OTHERS_WRITE != 0 || ![0, geteuid().as_raw()].contains(&found.uid()) {
+            return Err(HandOverError::Folder(folder.to_owned()));
+        }
         let mut made = path.as_os_str().to_owned();
         made.push(format!(".{}", std::process::id()));
         let made = PathBuf::from(made);

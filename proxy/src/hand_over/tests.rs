@@ -102,6 +102,13 @@ fn what_is_no_socket_is_left_alone() {
     std::fs::write(&path, "a file").unwrap();
     let error = Taking::begin(&path).unwrap_err();
     assert!(matches!(error, HandOverError::NotASocket), "{error}");
+    let open = folder.path().join("open");
+    std::fs::create_dir(&open).unwrap();
+    for mode in [0o777, 0o1777, 0o775] {
+        std::fs::set_permissions(&open, PermissionsExt::from_mode(mode)).unwrap();
+        let error = Door::make(&open.join("sock")).unwrap_err();
+        assert!(error.to_string().starts_with("others may write in "), "{error}");
+    }
     let error = Door::make(&folder.path().join("nowhere/sock")).unwrap_err();
     assert!(error.to_string().contains("No such file"), "{error}");
 }

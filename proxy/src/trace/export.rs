@@ -21,7 +21,7 @@ use crate::dial::DialError;
 use crate::metrics::{Metrics, ResultLabels};
 use crate::throttle;
 
-/// How often one batch is tried: over some fifteen seconds, in which a collector can be started anew.
+/// How often one batch is tried: over seven to fifteen seconds, in which a collector can be started anew.
 const TRIES: u32 = 5;
 
 /// Before a batch is tried for the second time; doubled each time.
@@ -202,13 +202,16 @@ impl Work {
         }
     }
 
-    /// Nobody takes what is left, and there is no time to wait for somebody.
+    /// Nobody takes what is left, and there is no time to wait for somebody. The batch before has said why.
     fn give_up(&mut self, batch: &mut Vec<Span>) {
         let mut left = 0;
         while self.gather(batch) {
             left += batch.len() as u64;
         }
         self.count("failed", left);
+        if left > 0 {
+            tracing::warn!(endpoint = %self.settings.endpoint, spans = left, "the last spans are lost too");
+        }
     }
 
     fn count(&self, result: &'static str, spans: u64) {

@@ -38,6 +38,7 @@ mod tcp;
 mod telemetry;
 mod tracing;
 mod trust_domains;
+mod unready;
 mod walkthrough_a;
 mod walkthrough_b;
 

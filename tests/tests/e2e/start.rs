@@ -206,9 +206,11 @@ fn all_that_is_wrong_with_the_bootstrap_is_said_at_once() {
 
 #[test]
 fn bad_log_level() {
-    let start = Start::new();
+    let mut start = Start::new();
     start.edit("role: sidecar", "role: sidecar\nlog: {level: \"meshgate=loud\"}");
-    start.fails(&["backend.yaml", "log.level"]);
+    start.fails(&["backend.yaml: log.level: `loud` is no level"]);
+    start.environment.push(("MESHGATE_LOG_LEVEL", "warning".to_owned()));
+    start.fails(&["backend.yaml: MESHGATE_LOG_LEVEL: `warning` is no level"]);
 }
 
 #[test]
@@ -336,6 +338,10 @@ fn access_log_that_cannot_be_written() {
     let start = Start::new();
     start.edit("logs/backend.access.log", "nowhere/backend.access.log");
     start.fails(&["accessLog.path: cannot open ", "nowhere/backend.access.log: No such file or directory"]);
+    // A plain open would wait for a reader.
+    assert!(Command::new("mkfifo").arg(start.sandbox.path("pipe")).status().unwrap().success());
+    start.edit("nowhere/backend.access.log", "pipe");
+    start.fails(&["accessLog.path: cannot open ", "pipe: nobody reads this FIFO: "]);
 }
 
 #[test]

@@ -92,8 +92,8 @@ impl Remote {
         };
         match status {
             StatusCode::OK => {}
-            StatusCode::BAD_REQUEST => return Err(self.complaint(status, text)),
-            _ => return Err(RemoteError::Refused { address: self.address, status, text: text.trim_end().to_owned() }),
+            StatusCode::BAD_REQUEST => return Err(self.complaint(status, &text)),
+            _ => return Err(RemoteError::Refused { address: self.address, status, text: admin::first_line(&text) }),
         }
         let allowed = match output {
             Output::Text => text.starts_with("allow:"),
@@ -106,12 +106,12 @@ impl Remote {
         Ok((allowed, text.trim_end().to_owned()))
     }
 
-    fn complaint(&self, status: StatusCode, text: String) -> RemoteError {
-        match serde_json::from_str(&text) {
+    fn complaint(&self, status: StatusCode, text: &str) -> RemoteError {
+        match serde_json::from_str(text) {
             Ok(Complaint { error: ComplaintBody { field: Some(field), message } }) => {
                 RemoteError::Field { field, message }
             }
-            _ => RemoteError::Refused { address: self.address, status, text },
+            _ => RemoteError::Refused { address: self.address, status, text: admin::first_line(text) },
         }
     }
 }

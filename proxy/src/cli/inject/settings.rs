@@ -10,7 +10,7 @@ use meshgate_iptables::Options;
 use super::annotations::{self, FLAGS, RESOURCES, WITHOUT_EFFECT};
 use super::object::Object;
 use super::probes::{self, Rewrite};
-use super::{Args, Report};
+use super::{Args, Report, quantity};
 use crate::log;
 
 /// The settings of one workload's sidecar.
@@ -144,28 +144,15 @@ fn resources(sheet: &Sheet, object: &Object, args: &Args) -> Result<Quantities, 
     for (key, group, resource) in RESOURCES {
         let path = object.annotation(key);
         let Some(quantity) = sheet.scalar(&path) else { continue };
-        if !is_quantity(quantity) {
-            let message = format!("`{quantity}` is not a quantity such as 100m, 2 or 128Mi");
-            return Err(object.problem(sheet, &path, message));
-        }
-        found.entry(group).or_default().insert(resource, quantity.to_owned());
+        let quantity =
+            quantity::parse(quantity).map_err(|why| object.problem(sheet, &path, format!("`{quantity}` {why}")))?;
+        found.entry(group).or_default().insert(resource, quantity);
     }
     for group in found.values_mut() {
         group.retain(|_, quantity| !quantity.is_empty());
     }
     found.retain(|_, group| !group.is_empty());
     Ok(found)
-}
-
-/// As `resource.Quantity` has it: a decimal number, and a suffix or none.
-fn is_quantity(text: &str) -> bool {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let Some((number, suffix)) = text.split_at_checked(digits) else { return false };
-    number.parse::<f64>().is_ok()
-        && matches!(
-            suffix,
-            "" | "m" | "u" | "n" | "k" | "M" | "G" | "T" | "P" | "E" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi" | "Ei"
-        )
 }
 
 /// `holdApplicationUntilProxyStarts` of Istio's proxy configuration, which is YAML in an annotation. Here it is on unless it says `false`.

@@ -26,6 +26,19 @@ fn sheets(file: &str) -> Vec<Sheet> {
 }
 
 #[test]
+fn a_quantity_that_is_none_is_refused_by_its_option() {
+    let dir = TempDir::new().unwrap();
+    for option in ["--cpu-request", "--memory-request", "--cpu-limit", "--memory-limit"] {
+        let (status, printed, errors) = meshgate_reading(dir.path(), &["inject", option, "lots"], POD);
+        assert_eq!((status, printed.as_str()), (2, ""), "{errors}");
+        let expected = format!("invalid value 'lots' for '{option} <QUANTITY>': is not a quantity such as 100m");
+        assert!(errors.contains(&expected), "{errors}");
+    }
+    let (status, printed, errors) = meshgate_reading(dir.path(), &["inject", "--cpu-limit", ""], POD);
+    assert!(status == 0 && printed.contains("memory: \"1Gi\"") && !printed.contains("cpu: \"2\""), "{printed}{errors}");
+}
+
+#[test]
 fn files_folders_and_standard_input_are_read() {
     let dir = TempDir::new().unwrap();
     fs::create_dir(dir.path().join("all")).unwrap();

@@ -74,6 +74,7 @@ fn unusable_key_file_keeps_the_identity_in_force() {
         let caller = authority.issue(FRONTEND);
         let before = shown(&backend.sidecar, &caller).await;
         let next = authority.issue(BACKEND);
+        let good = fs::read_to_string(&key).unwrap();
         let half = &next.key_pem[..next.key_pem.len() / 2];
         for (bad, why) in [
             (half, "backend-key.pem: it is not PEM: "),
@@ -87,6 +88,11 @@ fn unusable_key_file_keeps_the_identity_in_force() {
         }
         backend.sidecar.until_metric(REFUSED_IDENTITIES, |count| count >= 3.0).await.unwrap();
         assert_eq!(backend.sidecar.admin_page("/ready").await.as_deref(), Some("ready\n"));
+        replace(&key, &good);
+        let told = async || backend.sidecar.output().contains("the identity is good again").then_some(());
+        until("that it is good again", told).await.unwrap();
+        replace(&key, &next.key_pem);
+        backend.sidecar.until_metric(REFUSED_IDENTITIES, |count| count >= 4.0).await.unwrap();
         // The key that is there now was only early.
         next.install(&backend.sandbox, "backend");
         until_shown(&backend.sidecar, &caller, &next).await;

@@ -24,7 +24,8 @@ fn a_collector_that_is_not_there_costs_spans_and_nothing_else() {
         mesh.frontend.until_metric(&metric("queue_full"), |spans| spans >= 34.0).await.unwrap();
         signal(&mesh.frontend, "TERM");
         assert!(ended(&mut mesh.frontend).await.success(), "nor does it hold up the end");
-        assert!(mesh.frontend.output().contains("spans are lost"), "{}", mesh.frontend.output());
+        let said = mesh.frontend.output();
+        assert!(said.contains("spans are lost") && said.contains("the last spans are lost too"), "{said}");
     });
 }
 
