@@ -185,7 +185,8 @@ fn two_at_once_leave_one_of_the_two() {
     for backend in BACK_ENDS {
         for _ in 0..5 {
             let options = ["-o 25", "-o 26 --drop-invalid"];
-            let words = options.map(|options| format!("apply --backend {backend} {options}"));
+            // How long one waits for the other is not what is asked here.
+            let words = options.map(|options| format!("apply --backend {backend} --lock-timeout 60 {options}"));
             let children = words.map(|words| place.command(&words).spawn().unwrap());
             for child in children {
                 let output = child.wait_with_output().unwrap();
