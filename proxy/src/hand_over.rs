@@ -19,12 +19,10 @@ mod line;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::net::sockopt::socket_peercred;
-use rustix::process::{Uid, geteuid};
+use rustix::process::geteuid;
 use tokio::io::Interest;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
@@ -213,28 +211,27 @@ impl Offer {
 #[derive(Debug)]
 pub struct Taking {
     path: PathBuf,
-    stream: StdUnixStream,
+    stream: UnixStream,
     listeners: Vec<Listener>,
 }
 
 impl Taking {
-    /// Asks the process at `path`; `None` where there is none. Blocks, for `STEP` a line at most.
+    /// Asks the process at `path`, and waits for `STEP` a line at most; `None` where there is none.
     ///
     /// # Errors
     /// There is one, and it does not hand over.
-    pub fn begin(path: &Path) -> Result<Option<Self>, HandOverError> {
-        let Some(stream) = door::connect(path)? else { return Ok(None) };
+    pub async fn begin(path: &Path) -> Result<Option<Self>, HandOverError> {
+        let Some(stream) = door::connect(path).await? else { return Ok(None) };
         check_user(&stream)?;
-        stream.set_read_timeout(Some(STEP)).map_err(failed("asking"))?;
-        line::send(&stream, HELLO, None).map_err(failed("asking"))?;
-        let head = line::receive(&stream).map_err(failed("waiting for the listeners"))?.text;
+        within(STEP, say(&stream, HELLO, None)).await.map_err(failed("asking"))?;
+        let head = within(STEP, hear(&stream)).await.map_err(failed("waiting for the listeners"))?.text;
         let count = head.strip_prefix(LISTENERS).and_then(|count| count.parse().ok());
         let Some(count) = count.filter(|count| *count <= LISTENERS_MAX) else {
             return Err(HandOverError::Unexpected { said: head, expected: "how many listeners it has" });
         };
         let mut listeners = Vec::new();
         for _ in 0..count {
-            let line = line::receive(&stream).map_err(failed("receiving the listeners"))?;
+            let line = within(STEP, hear(&stream)).await.map_err(failed("receiving the listeners"))?;
             let Line { text, descriptor: Some(descriptor) } = line else {
                 return Err(HandOverError::Unexpected { said: line.text, expected: "a listener" });
             };
@@ -261,33 +258,36 @@ impl Taking {
             tracing::info!("{} is not listened on any more", left.line());
         }
         let going = async {
-            self.stream.set_nonblocking(true).map_err(failed("saying that it serves"))?;
-            let stream = UnixStream::from_std(self.stream).map_err(failed("saying that it serves"))?;
-            within(STEP, say(&stream, TAKEN, None)).await.map_err(failed("saying that it serves"))?;
-            expect(&stream, STEP, GOING, "that it lets go").await
+            within(STEP, say(&self.stream, TAKEN, None)).await.map_err(failed("saying that it serves"))?;
+            expect(&self.stream, STEP, GOING, "that it lets go").await
         };
         let Err(error) = going.await else { return Ok(()) };
         tracing::warn!(%error, "the running process did not answer");
-        match door::connect(&self.path) {
+        match door::connect(&self.path).await {
             Ok(None) => Ok(()),
             Ok(Some(_)) | Err(_) => Err(HandOverError::StillThere),
         }
     }
 }
 
-/// Nothing is read from, and nothing said to, a process of another user.
-fn check_user(peer: impl AsFd) -> Result<(), HandOverError> {
-    let credentials = socket_peercred(peer).map_err(|error| failed("asking who is there")(error.into()))?;
-    same_user(geteuid(), credentials.uid)
+/// Nothing is read from, and nothing said to, a process of another user. It may be one that is seen from here without a number: in
+/// another container of the pod.
+fn check_user(peer: &UnixStream) -> Result<(), HandOverError> {
+    let credentials = peer.peer_cred().map_err(failed("asking who is there"))?;
+    same_user(geteuid().as_raw(), credentials.uid())
 }
 
-fn same_user(own: Uid, peer: Uid) -> Result<(), HandOverError> {
-    if own == peer { Ok(()) } else { Err(HandOverError::Stranger(peer.as_raw())) }
+fn same_user(own: u32, peer: u32) -> Result<(), HandOverError> {
+    if own == peer { Ok(()) } else { Err(HandOverError::Stranger(peer)) }
 }
 
 async fn say(peer: &UnixStream, text: &str, socket: Option<&TcpListener>) -> io::Result<()> {
     let send = || line::send(peer, text, socket.map(AsFd::as_fd));
     peer.async_io(Interest::WRITABLE, send).await
+}
+
+async fn hear(peer: &UnixStream) -> io::Result<Line> {
+    peer.async_io(Interest::READABLE, || line::receive(peer)).await
 }
 
 async fn expect(
@@ -296,8 +296,7 @@ async fn expect(
     words: &str,
     expected: &'static str,
 ) -> Result<(), HandOverError> {
-    let said = within(patience, peer.async_io(Interest::READABLE, || line::receive(peer))).await;
-    let said = said.map_err(failed(expected))?.text;
+    let said = within(patience, hear(peer)).await.map_err(failed(expected))?.text;
     if said == words { Ok(()) } else { Err(HandOverError::Unexpected { said, expected }) }
 }
 

@@ -3,12 +3,9 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Connections that the kernel has completed and no worker has accepted yet. Linux caps it at `net.core.somaxconn` (4096 by
@@ -85,18 +82,6 @@ pub fn listen(socket: &std::net::TcpListener) -> io::Result<()> {
 /// The operating system's.
 pub fn is_listener(socket: &std::net::TcpListener) -> io::Result<bool> {
     SockRef::from(socket).is_listener()
-}
-
-/// Connects to a unix socket without waiting for room in its queue; what comes of it waits when it is read and written.
-///
-/// # Errors
-/// The operating system's, `WouldBlock` when more wait to be let in than there is room for.
-pub fn connect_unix(path: &Path) -> io::Result<UnixStream> {
-    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-    socket.set_nonblocking(true)?;
-    socket.connect(&SockAddr::unix(path)?)?;
-    socket.set_nonblocking(false)?;
-    Ok(UnixStream::from(OwnedFd::from(socket)))
 }
 
 /// Options every connection has, accepted or made.

@@ -1,6 +1,5 @@
 //! How this process follows one that runs, and is followed by another: the order of steps in which none is left without one.
 
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -28,16 +27,15 @@ pub(super) struct Succession {
 }
 
 impl Succession {
-    /// Asks the process that runs for its listeners, if one does; on a thread of its own, where that blocks.
+    /// Asks the process that runs for its listeners, if one does.
     ///
     /// # Errors
     /// [`StartError::HandOver`]: there is one and it does not give them; there could be no socket for the next one.
     pub(super) async fn begin(path: &Path) -> Result<Self, StartError> {
         let failed = |source| StartError::HandOver { path: path.to_owned(), source };
         let door = Door::make(path).map_err(failed)?;
-        let asked = path.to_owned();
-        let taking = tokio::task::spawn_blocking(move || Taking::begin(&asked)).await.map_err(io::Error::from)?;
-        Ok(Self { path: path.to_owned(), door, taking: taking.map_err(failed)?, copies: Vec::new() })
+        let taking = Taking::begin(path).await.map_err(failed)?;
+        Ok(Self { path: path.to_owned(), door, taking, copies: Vec::new() })
     }
 
     /// Waits, while another process serves, for what it would be worse to serve without; then listens on all sockets. `false`: this

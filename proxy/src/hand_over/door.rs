@@ -3,13 +3,13 @@
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
+use tokio::net::UnixStream;
 
 use super::{HandOverError, failed};
-use crate::socket;
 
 /// Of a folder's mode: its group's and everybody's right to write.
 const OTHERS_WRITE: u32 = 0o022;
@@ -76,18 +76,18 @@ impl Drop for Door {
     }
 }
 
-/// Connects to the process at `path`, in the blocking way for what follows; `None` if nobody is there.
+/// Connects to the process at `path`; `None` if nobody is there.
 ///
 /// # Errors
 /// The operating system's, also when more wait to be let in than there is room for; something that is no socket.
-pub(super) fn connect(path: &Path) -> Result<Option<UnixStream>, HandOverError> {
+pub(super) async fn connect(path: &Path) -> Result<Option<UnixStream>, HandOverError> {
     match fs::symlink_metadata(path) {
         Ok(file) if !file.file_type().is_socket() => return Err(HandOverError::NotASocket),
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(HandOverError::Io { step: "looking for a running process", source }),
     }
-    match socket::connect_unix(path) {
+    match UnixStream::connect(path).await {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => Ok(None),
         Err(source) => Err(HandOverError::Io { step: "looking for a running process", source }),

@@ -44,8 +44,7 @@ pub(super) fn send(socket: impl AsFd, text: &str, descriptor: Option<BorrowedFd<
 /// The next line.
 ///
 /// # Errors
-/// The operating system's; `WouldBlock` where the socket does not block, or has waited long enough; `UnexpectedEof` at the end;
-/// `InvalidData` for what is no line.
+/// The operating system's; `WouldBlock` where the socket does not block; `UnexpectedEof` at the end; `InvalidData` for what is no line.
 pub(super) fn receive(socket: impl AsFd) -> io::Result<Line> {
     let mut line = [0; LENGTH];
     let mut space = [MaybeUninit::uninit(); SPACE];

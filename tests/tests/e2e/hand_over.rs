@@ -1,8 +1,9 @@
 //! A new process takes over from the one that runs: nobody is refused, nothing is cut, and one that fails changes nothing.
 
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -230,5 +231,27 @@ fn without_a_socket_for_it_a_second_process_does_not_start() {
     meshgate_tests::run(async {
         let backend = with("").await;
         fails(&backend, &["cannot listen on", "in use"]).await;
+    });
+}
+
+/// Processes of two containers, which see each other without a number.
+#[test]
+fn processes_of_other_pid_namespaces_take_over_and_are_followed() {
+    meshgate_tests::run(async {
+        let mut backend = with(HAND_OVER).await;
+        let mut there = Command::new("unshare");
+        there.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(crate::binary());
+        let output = File::create(backend.sandbox.path("there")).unwrap();
+        there.args(["run", "--bootstrap"]).arg(backend.sidecar.bootstrap());
+        let mut there = there.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
+        let log = || fs::read_to_string(backend.sandbox.path("there")).unwrap();
+        let status = ended(&mut backend.sidecar).await;
+        assert!(status.success() && log().contains("took over from the running process"), "{status}; {}", log());
+        assert_eq!(backend.get("/").await.to_string(), "200");
+        let back = backend.sidecar.successor().unwrap();
+        let ended = until("the end", async || there.try_wait().unwrap()).await.unwrap();
+        assert!(ended.success(), "{ended}; {}", log());
+        assert_eq!(backend.get("/").await.to_string(), "200");
+        drop(back);
     });
 }
