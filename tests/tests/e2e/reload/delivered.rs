@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use futures_util::StreamExt;
 use meshgate::sandbox::until;
+use spiffe::{TrustDomain, WorkloadApiClient, X509Context};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
@@ -179,5 +181,46 @@ fn nothing_listens_before_there_is_an_identity() {
         let output = backend.sidecar.output();
         assert!(output.contains("no identity issued") && output.contains("status 7"), "{output}");
         TcpStream::connect(backend.sidecar.inbound()).await.unwrap();
+    });
+}
+
+/// What is behind these tests is the protocol, and not what our client and our double agree upon: a client of other people's, which
+/// holds every certificate to the standard of X.509 SVIDs, reads the same.
+#[test]
+fn another_client_reads_the_same_from_the_agent() {
+    meshgate_tests::run(async {
+        let folder = tempfile::tempdir().unwrap();
+        let (authority, partner) = (Authority::new("cluster.local"), Authority::new("partner.example"));
+        let credentials = authority.issue(BACKEND);
+        let mut first = answer(&authority, OTHER);
+        first.svids.insert(0, svid(BACKEND, &credentials, &authority));
+        first.federated_bundles = [("spiffe://partner.example".to_owned(), der(&partner.pem))].into();
+        first.crl = vec![list_der(&authority.revocation_list(&[&credentials], SystemTime::now()))];
+        let api = WorkloadApi::start(&folder.path().join("agent.sock"), None);
+        let client = WorkloadApiClient::connect_to(api.endpoint()).await.unwrap();
+        let refused = client.fetch_x509_context().await.unwrap_err();
+        assert!(refused.to_string().contains("no identity issued"), "{refused}");
+
+        api.send(first);
+        let mut contexts = client.stream_x509_contexts().await.unwrap();
+        let context = contexts.next().await.unwrap().unwrap();
+        let ids: Vec<_> = context.svids().iter().map(|svid| svid.spiffe_id().to_string()).collect();
+        assert_eq!(ids, [BACKEND, OTHER]);
+        let ours = context.default_svid().unwrap();
+        assert_eq!(ours.cert_chain()[0].as_bytes(), credentials.certificate.as_ref());
+        assert_eq!(ours.hint(), Some("internal"));
+        let roots = |context: &X509Context, domain| -> Vec<Vec<u8>> {
+            let bundle = context.bundle_set().get(&TrustDomain::new(domain).unwrap()).unwrap();
+            bundle.authorities().iter().map(|root| root.as_bytes().to_vec()).collect()
+        };
+        assert_eq!(roots(&context, "cluster.local"), [der(&authority.pem)]);
+        assert_eq!(roots(&context, "partner.example"), [der(&partner.pem)]);
+
+        let new = Authority::new("cluster.local");
+        let mut both = answer(&new, BACKEND);
+        both.append_root(&authority);
+        api.send(both);
+        let context = contexts.next().await.unwrap().unwrap();
+        assert_eq!(roots(&context, "cluster.local"), [der(&new.pem), der(&authority.pem)]);
     });
 }
