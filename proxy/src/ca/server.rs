@@ -163,10 +163,7 @@ impl Desk {
         if let Err(error) = self.refresh_identity() {
             tracing::error!(%error, "the last good certificate and revocation list stay in force");
         }
-        let changed = match (&self.settings.tokens, self.tokens.borrow().as_deref()) {
-            (Some(settings), Some(tokens)) => tokens.reread(settings),
-            _ => None,
-        };
+        let changed = self.tokens.borrow().as_deref().and_then(Tokens::reread);
         match changed {
             Some(Ok(tokens)) => {
                 tracing::info!("the key set of tokens has changed");

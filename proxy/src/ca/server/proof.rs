@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use meshgate_identity::{Identity, PeerChain, PeerRole, SpiffeId, Standing, TrustDomain};
-use meshgate_policy::jwt::{KeySet, KeySetError, ServiceAccountTokens};
+use meshgate_policy::jwt::{KeySet, KeySetError, Rejection, ServiceAccountTokens, TokenError};
 use rustls::pki_types::CertificateDer;
 
 use super::refusal::Refusal;
@@ -56,6 +56,7 @@ pub enum TokensError {
 pub struct Tokens {
     text: Vec<u8>,
     checked: ServiceAccountTokens,
+    settings: TokenSettings,
 }
 
 impl Tokens {
@@ -68,10 +69,10 @@ impl Tokens {
     }
 
     /// The set as it is now, if it is another.
-    pub(super) fn reread(&self, settings: &TokenSettings) -> Option<Result<Self, TokensError>> {
-        match read(&settings.jwks) {
+    pub(super) fn reread(&self) -> Option<Result<Self, TokensError>> {
+        match read(&self.settings.jwks) {
             Ok(text) if text == self.text => None,
-            Ok(text) => Some(Self::parse(settings, text)),
+            Ok(text) => Some(Self::parse(&self.settings, text)),
             Err(error) => Some(Err(error)),
         }
     }
@@ -86,7 +87,17 @@ impl Tokens {
             return Err(wrong("has a private key in it, which belongs to nobody but the issuer".to_owned()));
         }
         let checked = ServiceAccountTokens::new(&settings.issuer, &settings.audience, Arc::new(keys));
-        Ok(Self { text, checked })
+        Ok(Self { text, checked, settings: settings.clone() })
+    }
+
+    /// With what was wanted, where somebody may have mistaken one for another.
+    fn refusal(&self, error: TokenError) -> Refusal {
+        let (option, wanted) = match error {
+            TokenError::Rejected(Rejection::Issuer) => ("--token-issuer", &self.settings.issuer),
+            TokenError::Rejected(Rejection::Audience) => ("--token-audience", &self.settings.audience),
+            _ => return Refusal::Token(error),
+        };
+        Refusal::Elsewhere { error, option, wanted: wanted.clone() }
     }
 }
 
@@ -152,7 +163,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>, Refusal> {
 }
 
 fn account(token: &[u8], tokens: &Tokens, trust_domain: &TrustDomain, now: SystemTime) -> Result<SpiffeId, Refusal> {
-    let account = tokens.checked.check(token, now)?;
+    let account = tokens.checked.check(token, now).map_err(|error| tokens.refusal(error))?;
     Ok(SpiffeId::from_service_account(trust_domain, &account.namespace, &account.name)?)
 }
 

@@ -35,7 +35,17 @@ pub(super) enum Refusal {
     Authorization,
     /// A token that is not good.
     #[error("the token: {0}")]
-    Token(#[from] TokenError),
+    Token(TokenError),
+    /// A token that may be good elsewhere.
+    #[error("the token: {error}; {option} is {wanted}")]
+    Elsewhere {
+        /// What it is not.
+        error: TokenError,
+        /// By which option.
+        option: &'static str,
+        /// That option's value.
+        wanted: String,
+    },
     /// A service account whose name no ID can have.
     #[error("the token's service account: {0}")]
     Account(#[from] SpiffeIdError),
@@ -85,6 +95,7 @@ impl Refusal {
             | Self::NoKeys
             | Self::Authorization
             | Self::Token(_)
+            | Self::Elsewhere { .. }
             | Self::Account(_)
             | Self::Certificate(_) => ("16", "request authenticate failure"),
         }
@@ -97,7 +108,7 @@ impl Refusal {
             Self::Message(_) | Self::Decode(_) | Self::Broken(_) => "message",
             Self::Slow => "timeout",
             Self::NoProof | Self::NoKeys => "no_proof",
-            Self::Authorization | Self::Token(_) | Self::Account(_) => "token",
+            Self::Authorization | Self::Token(_) | Self::Elsewhere { .. } | Self::Account(_) => "token",
             Self::Certificate(_) => "certificate",
             Self::TwoIdentities { .. } | Self::Stranger(_) | Self::Request(RequestError::Name { .. }) => "identity",
             Self::Request(_) => "request",

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::served::{Asked, CaServer, CertificateResponse, ca, csr, framed, message};
-use crate::jwt::issuer::{Issuer, now};
+use crate::jwt::issuer::{ISSUER, Issuer, now};
 use crate::support::backend::{BACKEND, FRONTEND};
 use crate::support::pki::{Authority, Credentials, expired};
 
@@ -94,7 +94,10 @@ fn without_a_good_proof_there_is_no_certificate() {
         assert_eq!(server.journal().len(), 1);
         let (log, metrics) = (server.log(), server.page("/metrics").await.unwrap());
         // The reasons are for the operator alone, and no token is for anybody.
-        assert!(log.contains("Jwt is expired") && log.contains("Audiences in Jwt are not allowed"), "{log}");
+        assert!(log.contains("Jwt is expired"), "{log}");
+        let audience = "Audiences in Jwt are not allowed; --token-audience is istio-ca";
+        let issuer = format!("Jwt issuer is not configured; --token-issuer is {ISSUER}");
+        assert!(log.contains(audience) && log.contains(&issuer), "{log}");
         assert!(!log.contains("eyJ"), "{log}");
         assert!(metrics.contains("mesh_ca_refusals_total{result=\"token\"} 15"), "{metrics}");
         assert!(metrics.contains("mesh_ca_refusals_total{result=\"no_proof\"} 1"), "{metrics}");
