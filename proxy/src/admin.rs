@@ -147,6 +147,10 @@ async fn attend(admin: Rc<Admin>, visit: Visit, stream: TcpStream, caller: Socke
         let (admin, visitor) = (Rc::clone(&admin), Rc::clone(&visitor));
         async move {
             let _busy = visitor.asks(settings.request + own_time(&admin, request.uri().path()));
+            // Who asks under which name is judged below: there is to be one (RFC 9112, section 3.2).
+            if request.headers().get_all(header::HOST).iter().nth(1).is_some() {
+                return Ok(text(StatusCode::BAD_REQUEST, TEXT, "more than one Host\n".into()).map(Either::Left));
+            }
             Ok::<_, Infallible>(match admin.probes.answer(local, &request).await {
                 Some(answer) => answer.map(Either::Left),
                 None => respond(&admin, &visitor, caller, request).await,

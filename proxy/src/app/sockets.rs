@@ -126,7 +126,11 @@ impl Binder<'_> {
             None => socket::bind(address, false).and_then(|socket| socket::listen(&socket).map(|()| socket)),
         };
         let noted = bound.and_then(|bound| self.copy(Kind::Admin, address, [&bound]).map(|()| bound));
-        noted.map_err(|source| StartError::Bind { what: "admin.address".to_owned(), address, source })
+        let bound = noted.map_err(|source| StartError::Bind { what: "admin.address".to_owned(), address, source })?;
+        if let Ok(address) = bound.local_addr() {
+            tracing::info!(%address, "admin: listening");
+        }
+        Ok(bound)
     }
 
     fn handed(&mut self, kind: Kind, address: SocketAddr) -> Vec<TcpListener> {

@@ -174,6 +174,10 @@ fn other_names_and_other_sites_pages_get_only_what_everybody_gets() {
             );
             assert_eq!(ask(&Method::POST, path, &own, &[]).await, 405, "{path}");
         }
+        for path in ["/ready", "/config_dump"] {
+            let two = format!("GET {path} HTTP/1.1\r\nhost: {own}\r\nhost: evil.example\r\n\r\n");
+            assert_eq!(Wire::connect(admin).await.ask(&two).await.status(), 400, "{path}");
+        }
         // The page itself is for browsers under its own name; who follows a link to it may come from anywhere.
         let html = ("accept", "text/html,*/*;q=0.8");
         let kind = async |host: &str, fields: &[(&'static str, &str)]| match request_with(
