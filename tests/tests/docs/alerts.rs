@@ -29,7 +29,7 @@ fn alerts(text: &str) -> BTreeSet<String> {
 ///
 /// # Panics
 /// In CI, where nothing is left out.
-fn promtool(arguments: &[&str]) {
+pub(crate) fn promtool(arguments: &[&str]) {
     let output = match Command::new("promtool").args(arguments).current_dir(root()).output() {
         Ok(output) => output,
         Err(error) => {

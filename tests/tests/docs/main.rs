@@ -13,6 +13,7 @@
 
 mod alerts;
 mod commands;
+mod dashboard;
 mod documents;
 mod fields;
 mod guide;
