@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
 
 use crate::support::app::{App, ok};
+use crate::support::as_process_1;
 use crate::support::backend::{Backend, HELLO, HOST, deny_path, ended, service, signal};
 use crate::support::wire::Wire;
 
@@ -237,10 +238,9 @@ fn without_a_socket_for_it_a_second_process_does_not_start() {
 /// Processes of two containers, which see each other without a number.
 #[test]
 fn processes_of_other_pid_namespaces_take_over_and_are_followed() {
+    let Some(mut there) = as_process_1() else { return };
     meshgate_tests::run(async {
         let mut backend = with(HAND_OVER).await;
-        let mut there = Command::new("unshare");
-        there.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(crate::binary());
         let output = File::create(backend.sandbox.path("there")).unwrap();
         there.args(["run", "--bootstrap"]).arg(backend.sidecar.bootstrap());
         let mut there = there.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();

@@ -11,9 +11,9 @@ use meshgate::sandbox::{PodSpec, Sandbox, until};
 use tokio::task::spawn_blocking;
 
 use crate::support::backend::pod;
-use crate::support::soon;
+use crate::support::{as_process_1, soon};
 
-/// As process 1 of a namespace of its own, which takes root, or as any other.
+/// As any process, and as process 1.
 const AS: [bool; 2] = [false, true];
 
 /// A process that is not ready, and does not outlive its test.
@@ -32,19 +32,17 @@ impl Drop for Unready {
 }
 
 impl Unready {
-    fn start(sandbox: &mut Sandbox, change: impl FnOnce(&mut PodSpec), is_first: bool) -> Self {
+    /// `None` where this machine cannot do it.
+    fn start(sandbox: &mut Sandbox, change: impl FnOnce(&mut PodSpec), is_first: bool) -> Option<Self> {
+        let mut command = if is_first { as_process_1()? } else { Command::new(crate::binary()) };
         let mut spec = PodSpec { application: Some("127.0.0.1:1".parse().unwrap()), ..pod("backend") };
         change(&mut spec);
         let address = sandbox.next_address();
         let (bootstrap, output) = (sandbox.prepare(&spec, address).unwrap(), sandbox.path("output"));
         let file = File::create(&output).unwrap();
-        let mut command = Command::new(if is_first { "unshare".as_ref() } else { crate::binary() });
-        if is_first {
-            command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(crate::binary());
-        }
         command.arg("run").arg("--bootstrap").arg(bootstrap);
         command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
-        Self { child: command.spawn().unwrap(), output, is_first }
+        Some(Self { child: command.spawn().unwrap(), output, is_first })
     }
 
     /// Waits until it has said so.
@@ -74,7 +72,8 @@ fn while_it_waits_for_its_identity() {
         for is_first in AS {
             let mut sandbox = Sandbox::new(crate::binary()).unwrap();
             let socket = format!("unix://{}", sandbox.path("none.sock").display());
-            let unready = Unready::start(&mut sandbox, |spec| spec.workload_api = Some(socket), is_first);
+            let started = Unready::start(&mut sandbox, |spec| spec.workload_api = Some(socket), is_first);
+            let Some(unready) = started else { continue };
             unready.says("waiting for one").await;
             unready.ends("TERM").await;
         }
@@ -89,7 +88,8 @@ fn while_a_file_is_read_that_takes_forever() {
             let file = sandbox.path("roots.pem");
             assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
             let bootstrap = format!("jwks: {{trustBundle: {}}}\n", file.display());
-            let unready = Unready::start(&mut sandbox, |spec| spec.bootstrap = bootstrap, is_first);
+            let started = Unready::start(&mut sandbox, |spec| spec.bootstrap = bootstrap, is_first);
+            let Some(unready) = started else { continue };
             // This returns when it is opened at the other end too.
             let opening = spawn_blocking(move || File::options().write(true).open(file).unwrap());
             let _open = soon("the file being read", opening).await.unwrap();
@@ -105,7 +105,7 @@ fn while_the_process_that_runs_does_not_answer() {
         let door = sandbox.path("hand-over.sock");
         let running = UnixListener::bind(&door).unwrap();
         let bootstrap = format!("handOver: {{socket: {}}}\n", door.display());
-        let unready = Unready::start(&mut sandbox, |spec| spec.bootstrap = bootstrap, false);
+        let unready = Unready::start(&mut sandbox, |spec| spec.bootstrap = bootstrap, false).unwrap();
         let asked = spawn_blocking(move || {
             let (mut peer, _) = running.accept().unwrap();
             assert_ne!(peer.read(&mut [0; 64]).unwrap(), 0);

@@ -17,7 +17,9 @@ pub(crate) mod wire;
 pub(crate) mod workload_api;
 
 use std::future::Future;
-use std::process::Output;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use meshgate::sandbox::PATIENCE;
 
@@ -29,7 +31,7 @@ pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 /// Runs curl without blocking the test's runtime, on which the applications live. `None`, said loudly, on a machine
 /// without it.
 pub(crate) async fn curl(arguments: &[&str]) -> Option<Output> {
-    let mut command = std::process::Command::new("curl");
+    let mut command = Command::new("curl");
     command.args(["--silent", "--show-error", "--max-time", "60"]).args(arguments);
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap();
     match output {
@@ -39,4 +41,22 @@ pub(crate) async fn curl(arguments: &[&str]) -> Option<Output> {
             None
         }
     }
+}
+
+/// Where the product is process 1 of a PID namespace of its own: what to give its arguments to. `None`, said past the test harness, on a
+/// machine that lets nobody make one.
+pub(crate) fn as_process_1() -> Option<Command> {
+    let inside = |program: &Path| {
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]).arg(program);
+        command
+    };
+    let why = match inside(Path::new("true")).output() {
+        Ok(output) if output.status.success() => return Some(inside(crate::binary())),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let line = format!("\n*** SKIPPED: a process in a PID namespace of its own (needs root): {why} ***\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    None
 }
