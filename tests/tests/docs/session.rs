@@ -61,6 +61,11 @@ static UNSHARE: LazyLock<Result<Vec<&str>, String>> = LazyLock::new(|| {
     Err(said)
 });
 
+/// Whether who is root in these namespaces is so outside of them, too.
+pub(crate) fn is_root() -> bool {
+    UNSHARE.as_ref().is_ok_and(|arguments| !arguments.contains(&"--user"))
+}
+
 /// Whether this machine can do it. When it cannot, says so where no test harness captures it.
 ///
 /// # Panics
