@@ -153,7 +153,7 @@ fn a_key_for_another_user_is_told_and_no_mistake() {
     const NOBODY: u32 = 65534;
     let dir = prepared();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    fs::set_permissions(dir.path().join("ca/frontend-key.pem"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(dir.path().join("ca/frontend-key.pem"), fs::Permissions::from_mode(0o000)).unwrap();
     let mut process = std::process::Command::new(crate::binary());
     process.current_dir(dir.path()).args(["check", "--bootstrap", "web.yaml"]);
     // Root reads everything.
