@@ -15,9 +15,9 @@ use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::Instant;
 
 use crate::support::app::{App, ok};
-use crate::support::as_process_1;
 use crate::support::backend::{Backend, HELLO, HOST, deny_path, ended, service, signal};
 use crate::support::wire::Wire;
+use crate::support::{Bound, as_process_1};
 
 /// In the bootstrap file.
 const HAND_OVER: &str = "handOver: {socket: hand-over.sock}\n";
@@ -243,13 +243,14 @@ fn processes_of_other_pid_namespaces_take_over_and_are_followed() {
         let mut backend = with(HAND_OVER).await;
         let output = File::create(backend.sandbox.path("there")).unwrap();
         there.args(["run", "--bootstrap"]).arg(backend.sidecar.bootstrap());
-        let mut there = there.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output).spawn().unwrap();
+        there.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        let mut there = Bound(there.spawn().unwrap());
         let log = || fs::read_to_string(backend.sandbox.path("there")).unwrap();
         let status = ended(&mut backend.sidecar).await;
         assert!(status.success() && log().contains("took over from the running process"), "{status}; {}", log());
         assert_eq!(backend.get("/").await.to_string(), "200");
         let back = backend.sidecar.successor().unwrap();
-        let ended = until("the end", async || there.try_wait().unwrap()).await.unwrap();
+        let ended = until("the end", async || there.0.try_wait().unwrap()).await.unwrap();
         assert!(ended.success(), "{ended}; {}", log());
         assert_eq!(backend.get("/").await.to_string(), "200");
         drop(back);

@@ -5,30 +5,22 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use meshgate::sandbox::{PodSpec, Sandbox, until};
 use tokio::task::spawn_blocking;
 
 use crate::support::backend::pod;
-use crate::support::{as_process_1, soon};
+use crate::support::{Bound, as_process_1, soon};
 
 /// As any process, and as process 1.
 const AS: [bool; 2] = [false, true];
 
-/// A process that is not ready, and does not outlive its test.
+/// A process that is not ready.
 struct Unready {
-    child: Child,
+    child: Bound,
     output: PathBuf,
     is_first: bool,
-}
-
-impl Drop for Unready {
-    fn drop(&mut self) {
-        // One that has ended by itself can't be killed, and that is fine.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Unready {
@@ -42,7 +34,7 @@ impl Unready {
         let file = File::create(&output).unwrap();
         command.arg("run").arg("--bootstrap").arg(bootstrap);
         command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file);
-        Some(Self { child: command.spawn().unwrap(), output, is_first })
+        Some(Self { child: Bound(command.spawn().unwrap()), output, is_first })
     }
 
     /// Waits until it has said so.
@@ -53,13 +45,13 @@ impl Unready {
 
     /// Sent a signal, it ends, and well, and says why.
     async fn ends(mut self, signal: &str) {
-        let mut pid = self.child.id().to_string();
+        let mut pid = self.child.0.id().to_string();
         if self.is_first {
             let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
             children.trim().clone_into(&mut pid);
         }
         assert!(Command::new("kill").args(["-s", signal, &pid]).status().unwrap().success());
-        let ended = until("the end", async || self.child.try_wait().unwrap()).await;
+        let ended = until("the end", async || self.child.0.try_wait().unwrap()).await;
         let said = fs::read_to_string(&self.output).unwrap();
         assert_eq!(ended.unwrap_or_else(|error| panic!("{error}: {said}")).code(), Some(0), "{said}");
         assert!(said.contains(&format!("SIG{signal}: ending; it has not served yet")), "{said}");

@@ -19,7 +19,7 @@ pub(crate) mod workload_api;
 use std::future::Future;
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 
 use meshgate::sandbox::PATIENCE;
 
@@ -40,6 +40,17 @@ pub(crate) async fn curl(arguments: &[&str]) -> Option<Output> {
             eprintln!("SKIPPED: this test needs curl: {error}");
             None
         }
+    }
+}
+
+/// A process that does not outlive its test.
+pub(crate) struct Bound(pub(crate) Child);
+
+impl Drop for Bound {
+    fn drop(&mut self) {
+        // One that has ended by itself can't be killed, and that is fine.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
